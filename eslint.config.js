@@ -1,0 +1,49 @@
+import tseslint from 'typescript-eslint'
+
+/** Folders a file may not import from: the dependency direction of the house. */
+const forbid = (files, patterns, message) => ({
+  files,
+  rules: { 'no-restricted-imports': ['error', { patterns: [{ group: patterns, message }] }] },
+})
+
+export default tseslint.config(
+  { ignores: ['node_modules', '.arcana', '.wrangler', 'dist', 'migrations', '*.config.js'] },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: {
+      parserOptions: {
+        project: [
+          './tsconfig.core.json',
+          './tsconfig.worker.json',
+          './tsconfig.node.json',
+          './tsconfig.gateway-test.json',
+        ],
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
+    rules: {
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
+      '@typescript-eslint/no-non-null-assertion': 'off',
+    },
+  },
+  forbid(
+    ['adapters/**'],
+    ['../src/*', '**/src/**', '**/gpu-runner/**', 'node:*', 'onnxruntime*', 'zod'],
+    'adapters/ is the pure core and imports nothing outside itself',
+  ),
+  forbid(
+    ['src/protocol/**'],
+    ['../*/**', '!./**', 'node:*', 'hono*', 'drizzle*'],
+    'src/protocol imports zod only',
+  ),
+  forbid(
+    ['gpu-runner/**'],
+    ['**/src/*', '**/src/!(protocol)/**'],
+    'gpu-runner imports adapters and src/protocol only',
+  ),
+  forbid(['src/**'], ['**/gpu-runner/**'], 'the gateway never imports the runner'),
+)

@@ -1,0 +1,285 @@
+/**
+ * Messages between the gateway and a runner node, the internal seam of the house (DESIGN §4).
+ * Every call but `/healthz` carries `Authorization: Bearer <runner secret>`.
+ * Wire keys are snake_case; binary bodies are little-endian.
+ */
+import { z } from 'zod'
+
+/** Raised whenever a message changes in a way that an older peer would misread. */
+export const RUNNER_PROTOCOL_VERSION = 1
+
+/** A response may hold one row for each arm; more arms would not fit one decode batch. */
+export const MAX_ARMS = 16
+/** Terms of one composed selection; each is one resident adapter. */
+export const MAX_TERMS = 16
+/** Beyond this a weight is a mistake: ±π/4 angles already wrap around. */
+export const MAX_ABS_WEIGHT = 64
+/** Whole labels a choice may hold (clinc150 has 150). */
+export const MAX_LABELS = 256
+export const MAX_LABEL_CHARS = 256
+export const MAX_STOP_STRINGS = 4
+export const MAX_DATASET_EXAMPLES = 4096
+export const MAX_SCORE_CANDIDATES = 64
+
+export const DIGEST_PATTERN = /^[0-9a-f]{64}$/
+export const digestSchema = z.string().regex(DIGEST_PATTERN)
+export const scopeSchema = z.enum(['generated', 'all'])
+export type Scope = z.infer<typeof scopeSchema>
+
+/** One chat message as the model's template sees it. */
+export const promptMessageSchema = z.object({
+  role: z.enum(['system', 'user', 'assistant']),
+  content: z.string(),
+})
+export type PromptMessage = z.infer<typeof promptMessageSchema>
+
+/** One adapter of a selection and the strength at which its angles are added. */
+export const adapterTermSchema = z.object({
+  digest: digestSchema,
+  weight: z.number().min(-MAX_ABS_WEIGHT).max(MAX_ABS_WEIGHT),
+})
+export type AdapterTerm = z.infer<typeof adapterTermSchema>
+
+/** One output wanted of the prompt: no adapters means the base model. */
+export const armSchema = z.object({
+  adapters: z.array(adapterTermSchema).max(MAX_TERMS),
+  scope: scopeSchema,
+  /** Added to the labels' log probabilities, in the order of `choice.labels`; absent is all zero. */
+  bias: z.array(z.number().min(-1e3).max(1e3)).max(MAX_LABELS).optional(),
+  seed: z.number().int().min(0).max(0xffffffff).optional(),
+})
+export type Arm = z.infer<typeof armSchema>
+
+export const samplingSchema = z.object({
+  /** Tokens to generate at most; absent is up to the context's end. */
+  max_tokens: z.number().int().min(1).optional(),
+  /** 0 is greedy. */
+  temperature: z.number().min(0).max(2),
+  top_p: z.number().gt(0).max(1),
+  stop: z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
+})
+export type Sampling = z.infer<typeof samplingSchema>
+
+/** `POST /v1/generate`: one prompt, one prefill (per scope), one row an arm. */
+export const generateRequestSchema = z.object({
+  request_id: z.string().min(1).max(128),
+  messages: z.array(promptMessageSchema).min(1),
+  arms: z.array(armSchema).min(1).max(MAX_ARMS),
+  sampling: samplingSchema,
+  /** Restrict the answer to one of these labels and report the probability of each. */
+  choice: z
+    .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
+    .optional(),
+})
+export type GenerateRequest = z.infer<typeof generateRequestSchema>
+
+/** What a runner says it applied; the gateway holds it against what it resolved. */
+export const appliedSchema = z.object({
+  adapters: z.array(adapterTermSchema),
+  scope: scopeSchema,
+  /** Layers with a rotation other than the identity, ascending. */
+  layers: z.array(z.number().int().min(0)),
+  model_digest: digestSchema,
+  build_digest: digestSchema,
+  /** SHA-256 of the bias as little-endian float64s, or null where none was applied. */
+  bias_digest: digestSchema.nullable(),
+})
+export type Applied = z.infer<typeof appliedSchema>
+
+export const labelProbabilitySchema = z.object({
+  label: z.string(),
+  /** After the arm's bias, renormalised over the labels. */
+  probability: z.number(),
+  /** Natural log of the model's own P(label) along the trie, before any bias. */
+  log_probability: z.number(),
+})
+export type LabelProbability = z.infer<typeof labelProbabilitySchema>
+
+export const runnerErrorSchema = z.object({
+  code: z.enum([
+    'invalid_request',
+    'unauthorized',
+    'not_found',
+    'context_length_exceeded',
+    'adapter_not_resident',
+    'adapter_invalid',
+    'adapter_wrong_model',
+    'dataset_not_resident',
+    'build_mismatch',
+    'over_capacity',
+    'aborted',
+    'internal',
+  ]),
+  message: z.string(),
+  /** What the caller should do next. */
+  outcome: z.enum(['retryable', 'over_capacity', 'unserviceable', 'fatal']),
+  /** The request field at fault, where there is one. */
+  param: z.string().optional(),
+  /** `adapter_not_resident`: the digests to push before a retry. */
+  missing: z.array(digestSchema).optional(),
+})
+export type RunnerError = z.infer<typeof runnerErrorSchema>
+/** Body of every answer that is not 2xx. */
+export const runnerErrorBodySchema = z.object({ error: runnerErrorSchema })
+
+export const usageSchema = z.object({
+  prompt_tokens: z.number().int(),
+  completion_tokens: z.number().int(),
+})
+
+/**
+ * Events of `POST /v1/generate`, one JSON object a line (`application/x-ndjson`). Per arm, in order:
+ * accepted, (token | labels)*, then end or error. The stream closes with `done`; without it, the
+ * runner died. An `error` with arm null ends the whole request.
+ */
+export const generateEventSchema = z.discriminatedUnion('event', [
+  z.object({
+    event: z.literal('accepted'),
+    arm: z.number().int(),
+    applied: appliedSchema,
+    prompt_tokens: z.number().int(),
+  }),
+  z.object({
+    event: z.literal('token'),
+    arm: z.number().int(),
+    /** Text completed by these tokens; may be empty inside a multi-token character. */
+    text: z.string(),
+    ids: z.array(z.number().int()),
+  }),
+  z.object({
+    event: z.literal('labels'),
+    arm: z.number().int(),
+    labels: z.array(labelProbabilitySchema),
+  }),
+  z.object({
+    event: z.literal('end'),
+    arm: z.number().int(),
+    finish_reason: z.enum(['stop', 'length']),
+    usage: usageSchema,
+    /** Repeats `accepted`, so that a late swap would show. */
+    applied: appliedSchema,
+    /** From admission to the arm's first token and to its last. */
+    first_token_ms: z.number(),
+    total_ms: z.number(),
+  }),
+  z.object({
+    event: z.literal('error'),
+    arm: z.number().int().nullable(),
+    error: runnerErrorSchema,
+  }),
+  z.object({
+    event: z.literal('done'),
+    /** Prompts computed: 1 for any number of `generated` arms, plus 1 for each `all` arm. */
+    num_prefills: z.number().int(),
+  }),
+])
+export type GenerateEvent = z.infer<typeof generateEventSchema>
+
+/** `GET /v1/status`. */
+export const runnerStatusSchema = z.object({
+  protocol_version: z.number().int(),
+  runner_id: z.string(),
+  model: z.object({
+    slug: z.string(),
+    model_digest: digestSchema,
+    build_digest: digestSchema,
+    num_layers: z.number().int(),
+    num_heads: z.number().int(),
+    num_kv_heads: z.number().int(),
+    head_dim: z.number().int(),
+    hidden_size: z.number().int(),
+    vocab_size: z.number().int(),
+    /** Prompt and generated tokens a row may hold. */
+    max_context: z.number().int(),
+  }),
+  /** `c-api` (asynchronous, zero copies) or `js-binding` (the slower fallback). */
+  ort_backend: z.enum(['c-api', 'js-binding']),
+  limits: z.object({
+    max_rows: z.number().int(),
+    max_waiting: z.number().int(),
+    max_adapter_bytes: z.number().int(),
+    max_resident_adapters: z.number().int(),
+  }),
+  load: z.object({ running: z.number().int(), waiting: z.number().int() }),
+  resident_adapters: z.array(digestSchema),
+})
+export type RunnerStatus = z.infer<typeof runnerStatusSchema>
+
+/** `PUT /v1/adapters/:digest`, body: the adapter file's bytes. Idempotent. */
+export const adapterResidentSchema = z.object({
+  digest: digestSchema,
+  scope: scopeSchema,
+  layers: z.array(z.number().int()),
+})
+
+/**
+ * `PUT /v1/datasets/:digest`, body: this as JSON; the digest is the SHA-256 of those bytes.
+ * The runner tokenises and keeps the examples, and the prompts' KV while memory allows.
+ */
+export const datasetSchema = z.object({
+  labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(2).max(MAX_LABELS),
+  examples: z
+    .array(z.object({ messages: z.array(promptMessageSchema).min(1), label: z.number().int().min(0) }))
+    .min(1)
+    .max(MAX_DATASET_EXAMPLES),
+})
+export type Dataset = z.infer<typeof datasetSchema>
+export const datasetResidentSchema = z.object({
+  digest: digestSchema,
+  num_examples: z.number().int(),
+  num_labels: z.number().int(),
+  prompt_tokens: z.object({ total: z.number().int(), longest: z.number().int() }),
+})
+
+/**
+ * Header of `POST /v1/score`. The body is: uint32 header length, the header as JSON, then float32
+ * angles [num_candidates, layers.length, num_heads, head_dim/2], then, where `has_log_scale`, log
+ * scales of the same shape. Layers not named are the identity; `layers: []` scores the base model.
+ * A pure function of (dataset, build, candidates).
+ */
+export const scoreHeaderSchema = z.object({
+  dataset: digestSchema,
+  /** Where given, another build answers 409 `build_mismatch`. */
+  build_digest: digestSchema.optional(),
+  scope: scopeSchema,
+  num_candidates: z.number().int().min(1).max(MAX_SCORE_CANDIDATES),
+  layers: z.array(z.number().int().min(0)),
+  has_log_scale: z.boolean(),
+  /** Examples to score, by index; absent is all. */
+  examples: z.array(z.number().int().min(0)).min(1).optional(),
+})
+export type ScoreHeader = z.infer<typeof scoreHeaderSchema>
+
+/** `log_probs[candidate][example][label]`: log P(label) along the trie, natural log, no bias. */
+export const scoreResponseSchema = z.object({
+  build_digest: digestSchema,
+  log_probs: z.array(z.array(z.array(z.number()))),
+})
+export type ScoreResponse = z.infer<typeof scoreResponseSchema>
+
+/** Lays a score request out as one body. */
+export function encodeScoreBody(header: ScoreHeader, values: Float32Array): Uint8Array<ArrayBuffer> {
+  const json = new TextEncoder().encode(JSON.stringify(header))
+  const body = new Uint8Array(4 + json.length + values.byteLength)
+  new DataView(body.buffer).setUint32(0, json.length, true)
+  body.set(json, 4)
+  body.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 4 + json.length)
+  return body
+}
+
+/**
+ * Splits a score body into its header text and its values.
+ * @returns null where the body is too short for its own header or not a whole number of float32s
+ */
+export function decodeScoreBody(
+  body: Uint8Array,
+): { readonly headerJson: string; readonly values: Float32Array } | null {
+  if (body.length < 4) return null
+  const headerLen = new DataView(body.buffer, body.byteOffset, 4).getUint32(0, true)
+  const valuesLen = body.length - 4 - headerLen
+  if (valuesLen < 0 || valuesLen % 4 !== 0) return null
+  const headerJson = new TextDecoder().decode(body.subarray(4, 4 + headerLen))
+  // Copied, since the header's length need not keep float32 alignment.
+  const values = new Float32Array(body.slice(4 + headerLen).buffer)
+  return { headerJson, values }
+}
