@@ -1,0 +1,6 @@
+export { dequantise } from './dequantise.ts'
+export { GgufError } from './errors.ts'
+export { openGguf, type GgufFile, type GgufTensor } from './gguf-file.ts'
+export type { GgufMetadata } from './metadata.ts'
+export { decodeModelConfig, type ModelConfig } from './model-config.ts'
+export type { TensorType } from './tensor-types.ts'
