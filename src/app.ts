@@ -1,0 +1,41 @@
+import { Hono } from 'hono'
+import type { AppEnv } from './context.ts'
+import { bearerAuth } from './middleware/bearer-auth.ts'
+import { requestId } from './middleware/request-id.ts'
+import { ApiError } from './protocol/openai/error.ts'
+
+/** The gateway: routes, and the one place where errors become answers. */
+export function createApp(): Hono<AppEnv> {
+  const app = new Hono<AppEnv>()
+  app.use(requestId())
+  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
+  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.use('/v1/*', bearerAuth())
+
+  app.notFound((c) => {
+    const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {
+      code: 'unknown_url',
+    })
+    return c.json(error.toBody(), 404)
+  })
+
+  app.onError((error, c) => {
+    const known = error instanceof ApiError ? error : null
+    if (known === null || known.status >= 500) {
+      console.error(
+        JSON.stringify({
+          request_id: c.get('requestId'),
+          path: c.req.path,
+          error: known?.code ?? error.name,
+          message: error.message,
+          stack: known === null ? error.stack : undefined,
+        }),
+      )
+    }
+    const answer =
+      known ?? new ApiError(500, 'The server had an error while processing your request.')
+    if (answer.retryAfterSeconds !== null) c.header('retry-after', String(answer.retryAfterSeconds))
+    return c.json(answer.toBody(), answer.status)
+  })
+  return app
+}

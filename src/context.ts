@@ -1,0 +1,11 @@
+import type { Bindings } from './env.ts'
+
+/** What Hono carries through a request. */
+export type AppEnv = {
+  Bindings: Bindings
+  Variables: {
+    requestId: string
+    /** Set by bearer-auth; every row and blob read after it belongs to this project. */
+    projectId: string
+  }
+}

@@ -1,0 +1,125 @@
+/** D1 tables. Every row belongs to a project; what a job does is in its Durable Object, not here. */
+import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import type { Scope } from '../protocol/runner.ts'
+
+export type FramePosition = 'before' | 'after'
+
+export const projects = sqliteTable('projects', {
+  id: text('id').primaryKey(),
+  name: text('name').notNull(),
+  createdAtMs: integer('created_at_ms').notNull(),
+})
+
+export const keys = sqliteTable('keys', {
+  /** SHA-256 of the key's UTF-8 bytes, lower-case hex: the key itself is never stored. */
+  hash: text('hash').primaryKey(),
+  projectId: text('project_id')
+    .notNull()
+    .references(() => projects.id),
+  name: text('name').notNull(),
+  createdAtMs: integer('created_at_ms').notNull(),
+  revokedAtMs: integer('revoked_at_ms'),
+})
+
+export const tasks = sqliteTable(
+  'tasks',
+  {
+    projectId: text('project_id').notNull(),
+    name: text('name').notNull(),
+    /** Null only while the task is deleted. */
+    liveVersion: integer('live_version'),
+    /**
+     * Versions up to this number went with a deleted task of the same name. Numbers are never used
+     * again, so a version's content can be cached for as long as one likes.
+     */
+    retiredThrough: integer('retired_through').notNull().default(0),
+    createdAtMs: integer('created_at_ms').notNull(),
+    updatedAtMs: integer('updated_at_ms').notNull(),
+    deletedAtMs: integer('deleted_at_ms'),
+  },
+  (t) => [primaryKey({ columns: [t.projectId, t.name] })],
+)
+
+export const versions = sqliteTable(
+  'versions',
+  {
+    projectId: text('project_id').notNull(),
+    task: text('task').notNull(),
+    number: integer('number').notNull(),
+    /** Over everything below but the report and the job. */
+    digest: text('digest').notNull(),
+    model: text('model').notNull(),
+    modelDigest: text('model_digest').notNull(),
+    adapterDigest: text('adapter_digest').notNull(),
+    scope: text('scope').$type<Scope>().notNull(),
+    layers: text('layers', { mode: 'json' }).$type<readonly number[]>().notNull(),
+    instructions: text('instructions'),
+    position: text('position').$type<FramePosition>().notNull(),
+    labels: text('labels', { mode: 'json' }).$type<readonly string[]>(),
+    /** Added to the labels' log probabilities, in their order. */
+    bias: text('bias', { mode: 'json' }).$type<readonly number[]>(),
+    /** R2 key of the report. */
+    reportKey: text('report_key').notNull(),
+    /** Publication is unique by job: a replay after a crash finds its own row. */
+    jobId: text('job_id').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.task, t.number] }),
+    uniqueIndex('versions_job_id').on(t.jobId),
+  ],
+)
+
+export const files = sqliteTable(
+  'files',
+  {
+    projectId: text('project_id').notNull(),
+    id: text('id').notNull(),
+    filename: text('filename').notNull(),
+    purpose: text('purpose').notNull(),
+    sizeBytes: integer('size_bytes').notNull(),
+    numExamples: integer('num_examples').notNull(),
+    blobKey: text('blob_key').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.id] }),
+    index('files_by_time').on(t.projectId, t.createdAtMs, t.id),
+  ],
+)
+
+/** What lists need of the jobs; each row is copied from its Durable Object, which is the truth. */
+export const jobs = sqliteTable(
+  'jobs',
+  {
+    projectId: text('project_id').notNull(),
+    id: text('id').notNull(),
+    status: text('status').notNull(),
+    /** The job as its owner sees it (protocol/openai/fine-tuning), JSON. */
+    object: text('object').notNull(),
+    /** Rises with every change, so that a late copy never overwrites a newer one. */
+    revision: integer('revision').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.id] }),
+    index('jobs_by_time').on(t.projectId, t.createdAtMs, t.id),
+  ],
+)
+
+/** One row an answered request, written after the response. */
+export const usage = sqliteTable(
+  'usage',
+  {
+    requestId: text('request_id').primaryKey(),
+    projectId: text('project_id').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+    route: text('route').notNull(),
+    model: text('model').notNull(),
+    selection: text('selection'),
+    runnerId: text('runner_id').notNull(),
+    promptTokens: integer('prompt_tokens').notNull(),
+    completionTokens: integer('completion_tokens').notNull(),
+  },
+  (t) => [index('usage_by_time').on(t.projectId, t.createdAtMs)],
+)

@@ -1,0 +1,5 @@
+import { createApp } from './app.ts'
+
+export { JobObject } from './jobs/job-object.ts'
+
+export default createApp()

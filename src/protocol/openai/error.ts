@@ -1,0 +1,53 @@
+/** The one error of the wire, in OpenAI's shape, and the only exception routes throw on purpose. */
+export type ErrorType =
+  'invalid_request_error' | 'authentication_error' | 'rate_limit_error' | 'server_error'
+
+export type ErrorBody = {
+  readonly error: {
+    readonly message: string
+    readonly type: ErrorType
+    readonly param: string | null
+    readonly code: string | null
+  }
+}
+
+export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503
+
+export class ApiError extends Error {
+  readonly status: ErrorStatus
+  readonly type: ErrorType
+  readonly param: string | null
+  readonly code: string | null
+  readonly retryAfterSeconds: number | null
+
+  constructor(
+    status: ErrorStatus,
+    message: string,
+    detail: {
+      readonly type?: ErrorType
+      readonly param?: string | null
+      readonly code?: string | null
+      readonly retryAfterSeconds?: number
+    } = {},
+  ) {
+    super(message)
+    this.name = 'ApiError'
+    this.status = status
+    this.type = detail.type ?? (status >= 500 ? 'server_error' : 'invalid_request_error')
+    this.param = detail.param ?? null
+    this.code = detail.code ?? null
+    this.retryAfterSeconds = detail.retryAfterSeconds ?? null
+  }
+
+  toBody(): ErrorBody {
+    return {
+      error: { message: this.message, type: this.type, param: this.param, code: this.code },
+    }
+  }
+}
+
+export const invalidRequest = (message: string, param: string | null = null, code?: string) =>
+  new ApiError(400, message, { param, code: code ?? null })
+
+export const notFound = (message: string, param: string | null, code: string) =>
+  new ApiError(404, message, { param, code })

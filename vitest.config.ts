@@ -1,0 +1,47 @@
+import { cloudflareTest, readD1Migrations } from '@cloudflare/vitest-pool-workers'
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+const migrations = fileURLToPath(new URL('./migrations', import.meta.url))
+
+/** Pure code and the tests of it; nothing here starts a model. */
+const UNIT_TIMEOUT_MS = 30_000
+/** Tests that start the real stack wait for a model to load and answer on two cores. */
+const MODEL_TIMEOUT_MS = 300_000
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        plugins: [
+          cloudflareTest(async () => ({
+            wrangler: { configPath: './wrangler.jsonc' },
+            miniflare: {
+              bindings: {
+                RUNNER_URLS: 'http://runner.test',
+                RUNNER_SECRET: 'test-runner-secret',
+                TEST_MIGRATIONS: await readD1Migrations(migrations),
+              },
+            },
+          })),
+        ],
+        test: {
+          name: 'gateway',
+          include: ['test/gateway/**/*.test.ts'],
+          setupFiles: ['test/gateway/setup.ts'],
+          testTimeout: UNIT_TIMEOUT_MS,
+        },
+      },
+      {
+        test: {
+          name: 'node',
+          include: ['test/{adapters,gpu-runner,local,cli,conformance,e2e,faults}/**/*.test.ts'],
+          testTimeout: MODEL_TIMEOUT_MS,
+          hookTimeout: MODEL_TIMEOUT_MS,
+          // One file at a time: two cores hold one model, and timings mean nothing under two.
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+})
