@@ -1,7 +1,6 @@
 /** The outcome of pure code that can fail on outside input: bugs throw, expected failures return. */
 export type Result<T, E extends { readonly reason: string }> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: E }
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E }
 
 export const ok = <T>(value: T): { readonly ok: true; readonly value: T } => ({ ok: true, value })
 

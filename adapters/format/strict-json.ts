@@ -1,0 +1,125 @@
+/*
+ * The JSON of a safetensors header and nothing more: objects, arrays, strings and whole numbers.
+ * JSON.parse keeps the last of two equal keys, so a file could show one thing to one reader and
+ * another to the next; here a repeated key is an error. Objects become Maps, so that no key
+ * (`__proto__`) means anything.
+ */
+
+export type StrictJson = string | number | readonly StrictJson[] | ReadonlyMap<string, StrictJson>
+
+/** header → tensor → shape: nothing in the format nests deeper. */
+const MAX_DEPTH = 3
+
+const WHITESPACE = /[ \t\n\r]*/y
+const WHOLE_NUMBER = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y
+
+class JsonError extends Error {}
+
+/**
+ * @returns the value, or a message naming the place of the first fault
+ */
+export function parseStrictJson(
+  text: string,
+): { readonly value: StrictJson } | { readonly fault: string } {
+  try {
+    return { value: new Parser(text).parse() }
+  } catch (error) {
+    if (error instanceof JsonError) return { fault: error.message }
+    throw error
+  }
+}
+
+class Parser {
+  readonly #text: string
+  #at = 0
+
+  constructor(text: string) {
+    this.#text = text
+  }
+
+  parse(): StrictJson {
+    const value = this.#value(0)
+    this.#take(WHITESPACE)
+    if (this.#at !== this.#text.length) this.#fail('text after the end')
+    return value
+  }
+
+  #value(depth: number): StrictJson {
+    if (depth > MAX_DEPTH) this.#fail('nested too deeply')
+    this.#take(WHITESPACE)
+    switch (this.#text[this.#at]) {
+      case '{':
+        return this.#object(depth)
+      case '[':
+        return this.#array(depth)
+      case '"':
+        return this.#string()
+      default: {
+        const digits = this.#take(WHOLE_NUMBER)
+        const value = Number(digits)
+        if (digits === null || !Number.isSafeInteger(value)) this.#fail('expected a value')
+        return value
+      }
+    }
+  }
+
+  #object(depth: number): ReadonlyMap<string, StrictJson> {
+    const object = new Map<string, StrictJson>()
+    this.#at++
+    if (this.#punctuation('}')) return object
+    do {
+      this.#take(WHITESPACE)
+      const key = this.#string()
+      if (object.has(key)) this.#fail(`the key ${JSON.stringify(key)} twice`)
+      if (!this.#punctuation(':')) this.#fail('expected ":"')
+      object.set(key, this.#value(depth + 1))
+    } while (this.#punctuation(','))
+    if (!this.#punctuation('}')) this.#fail('expected "," or "}"')
+    return object
+  }
+
+  #array(depth: number): readonly StrictJson[] {
+    const array: StrictJson[] = []
+    this.#at++
+    if (this.#punctuation(']')) return array
+    do array.push(this.#value(depth + 1))
+    while (this.#punctuation(','))
+    if (!this.#punctuation(']')) this.#fail('expected "," or "]"')
+    return array
+  }
+
+  #string(): string {
+    if (this.#text[this.#at] !== '"') this.#fail('expected a string')
+    // By hand: a pattern's backtracking stack would grow with a hostile string.
+    let end = this.#at + 1
+    while (end < this.#text.length && this.#text[end] !== '"')
+      end += this.#text[end] === '\\' ? 2 : 1
+    try {
+      const value = JSON.parse(this.#text.slice(this.#at, end + 1)) as string
+      this.#at = end + 1
+      return value
+    } catch {
+      return this.#fail('a malformed string')
+    }
+  }
+
+  #punctuation(mark: string): boolean {
+    this.#take(WHITESPACE)
+    if (this.#text[this.#at] !== mark) return false
+    this.#at++
+    return true
+  }
+
+  /** Takes what the sticky pattern matches here, or null. */
+  #take(pattern: RegExp): string | null {
+    pattern.lastIndex = this.#at
+    const match = pattern.exec(this.#text)
+    if (match === null) return null
+    this.#at = pattern.lastIndex
+    return match[0]
+  }
+
+  #fail(what: string): never {
+    throw new JsonError(`${what} at character ${this.#at}`)
+  }
+}
