@@ -11,6 +11,8 @@ const MODEL_TIMEOUT_MS = 300_000
 
 export default defineConfig({
   test: {
+    // Tests of faults make the services log them.
+    silent: 'passed-only',
     projects: [
       {
         plugins: [

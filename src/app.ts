@@ -3,6 +3,8 @@ import type { AppEnv } from './context.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
+import { chatCompletions } from './routes/chat-completions.ts'
+import { models } from './routes/models.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -11,6 +13,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
   app.use('/v1/*', bearerAuth())
+  app.route('/v1/chat/completions', chatCompletions)
+  app.route('/v1/models', models)
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {

@@ -1,0 +1,76 @@
+import { and, asc, eq, isNull } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/d1'
+import { tasks } from './schema.ts'
+
+export type TaskRow = typeof tasks.$inferSelect
+
+/** @returns null for a task that never was or is deleted */
+export async function findTask(
+  db: D1Database,
+  projectId: string,
+  name: string,
+): Promise<TaskRow | null> {
+  const rows = await drizzle(db)
+    .select()
+    .from(tasks)
+    .where(and(eq(tasks.projectId, projectId), eq(tasks.name, name), isNull(tasks.deletedAtMs)))
+  return rows[0] ?? null
+}
+
+export async function listTasks(db: D1Database, projectId: string): Promise<readonly TaskRow[]> {
+  return drizzle(db)
+    .select()
+    .from(tasks)
+    .where(and(eq(tasks.projectId, projectId), isNull(tasks.deletedAtMs)))
+    .orderBy(asc(tasks.name))
+}
+
+/**
+ * Makes a version live if the live one is still `expectedLive`, in one statement.
+ * @returns false where it is not, or where the version or the task is not there
+ */
+export async function promoteVersion(
+  db: D1Database,
+  promotion: {
+    readonly projectId: string
+    readonly name: string
+    readonly version: number
+    readonly expectedLive: number
+    readonly nowMs: number
+  },
+): Promise<boolean> {
+  const { projectId, name, version, expectedLive, nowMs } = promotion
+  const result = await db
+    .prepare(
+      `UPDATE tasks SET live_version = ?3, updated_at_ms = ?5
+       WHERE project_id = ?1 AND name = ?2 AND live_version = ?4 AND deleted_at_ms IS NULL
+         AND ?3 > retired_through
+         AND EXISTS (SELECT 1 FROM versions WHERE project_id = ?1 AND task = ?2 AND number = ?3)`,
+    )
+    .bind(projectId, name, version, expectedLive, nowMs)
+    .run()
+  return result.meta.changes === 1
+}
+
+/**
+ * Removes a task and retires all its versions, in one statement. Their rows stay, so that a number
+ * is never used twice and a job's publication is still found by a replay.
+ * @returns false where there was none
+ */
+export async function deleteTask(
+  db: D1Database,
+  projectId: string,
+  name: string,
+  nowMs: number,
+): Promise<boolean> {
+  const result = await db
+    .prepare(
+      `UPDATE tasks SET live_version = NULL, deleted_at_ms = ?3, updated_at_ms = ?3,
+         retired_through = coalesce(
+           (SELECT max(number) FROM versions WHERE project_id = ?1 AND task = ?2), retired_through)
+       WHERE project_id = ?1 AND name = ?2 AND deleted_at_ms IS NULL`,
+    )
+    .bind(projectId, name, nowMs)
+    .run()
+  return result.meta.changes === 1
+}

@@ -1,0 +1,97 @@
+import { and, desc, eq, gt } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/d1'
+import { versions } from './schema.ts'
+
+export type Version = Readonly<typeof versions.$inferSelect>
+/** A version before it has its number. */
+export type NewVersion = Omit<Version, 'number'>
+
+export async function findVersion(
+  db: D1Database,
+  projectId: string,
+  task: string,
+  number: number,
+): Promise<Version | null> {
+  const rows = await drizzle(db)
+    .select()
+    .from(versions)
+    .where(
+      and(eq(versions.projectId, projectId), eq(versions.task, task), eq(versions.number, number)),
+    )
+  return rows[0] ?? null
+}
+
+/** Newest first, without those that went with a deleted task of the same name. */
+export async function listVersions(
+  db: D1Database,
+  projectId: string,
+  task: string,
+  retiredThrough: number,
+): Promise<readonly Version[]> {
+  return drizzle(db)
+    .select()
+    .from(versions)
+    .where(
+      and(
+        eq(versions.projectId, projectId),
+        eq(versions.task, task),
+        gt(versions.number, retiredThrough),
+      ),
+    )
+    .orderBy(desc(versions.number))
+}
+
+/**
+ * Adds a job's version under the task's next number and makes it live, in one transaction. Run
+ * again for the same job, it changes nothing: not the number, and not what is live by now.
+ * @returns the version's number
+ */
+export async function publishVersion(db: D1Database, version: NewVersion): Promise<number> {
+  const v = version
+  const nextNumber = `1 + coalesce(
+    (SELECT max(number) FROM versions WHERE project_id = ?1 AND task = ?2), 0)`
+  const [, , published] = await db.batch<{ number: number }>([
+    db
+      .prepare(
+        `INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms)
+         SELECT ?1, ?2, ${nextNumber}, ?4, ?4
+         WHERE NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?3)
+         ON CONFLICT (project_id, name) DO UPDATE SET
+           live_version = excluded.live_version,
+           updated_at_ms = excluded.updated_at_ms,
+           created_at_ms = iif(deleted_at_ms IS NULL, created_at_ms, excluded.created_at_ms),
+           deleted_at_ms = NULL`,
+      )
+      .bind(v.projectId, v.task, v.jobId, v.createdAtMs),
+    db
+      .prepare(
+        `INSERT INTO versions (project_id, task, number, digest, model, model_digest,
+           adapter_digest, scope, layers, instructions, position, labels, bias, report_key,
+           job_id, created_at_ms)
+         SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+         WHERE true
+         ON CONFLICT (job_id) DO NOTHING`,
+      )
+      .bind(
+        v.projectId,
+        v.task,
+        v.digest,
+        v.model,
+        v.modelDigest,
+        v.adapterDigest,
+        v.scope,
+        JSON.stringify(v.layers),
+        v.instructions,
+        v.position,
+        v.labels === null ? null : JSON.stringify(v.labels),
+        v.bias === null ? null : JSON.stringify(v.bias),
+        v.reportKey,
+        v.jobId,
+        v.createdAtMs,
+      ),
+    db.prepare('SELECT number FROM versions WHERE job_id = ?1').bind(v.jobId),
+  ])
+  const number = published?.results[0]?.number
+  if (number === undefined) throw new Error(`version of job ${v.jobId} is missing after publishing`)
+  return number
+}

@@ -1,0 +1,76 @@
+import { RUNNER_PROTOCOL_VERSION, type RunnerStatus } from '../protocol/runner.ts'
+
+/** What is known of one runner node at the moment of a choice. */
+export type RunnerSnapshot = {
+  readonly url: string
+  /** Null where the node did not answer. */
+  readonly status: RunnerStatus | null
+  /** Failures since the last success. */
+  readonly numFailures: number
+  /** Until then the node is left alone. */
+  readonly openUntilMs: number
+}
+
+export type RunnerWish = {
+  readonly model: string
+  /** Null: the base model, of whatever digest the node serves. */
+  readonly modelDigest: string | null
+  /** A job keeps to one build. */
+  readonly buildDigest?: string | null
+  readonly adapters: readonly string[]
+}
+
+export type RunnerChoice =
+  | { readonly kind: 'ranked'; readonly runners: readonly RunnerSnapshot[] }
+  /** Nodes answer, but none serves this. */
+  | { readonly kind: 'wrong_model' | 'wrong_build' }
+  | { readonly kind: 'none' }
+
+/**
+ * Ranks the nodes that can serve a request: most of its adapters resident first, then the fewest
+ * rows ahead of it, then the order of configuration.
+ */
+export function chooseRunner(
+  snapshots: readonly RunnerSnapshot[],
+  wish: RunnerWish,
+  nowMs: number,
+): RunnerChoice {
+  const up = snapshots.filter(
+    (s) => s.status?.protocol_version === RUNNER_PROTOCOL_VERSION && s.openUntilMs <= nowMs,
+  )
+  const ofSlug = up.filter((s) => s.status?.model.slug === wish.model)
+  if (ofSlug.length === 0) return { kind: 'none' }
+  const ofModel = ofSlug.filter(
+    (s) => wish.modelDigest === null || s.status?.model.model_digest === wish.modelDigest,
+  )
+  if (ofModel.length === 0) return { kind: 'wrong_model' }
+  const ofBuild = ofModel.filter(
+    (s) => wish.buildDigest == null || s.status?.model.build_digest === wish.buildDigest,
+  )
+  if (ofBuild.length === 0) return { kind: 'wrong_build' }
+  const ranked = ofBuild
+    .map((snapshot, order) => ({
+      snapshot,
+      order,
+      numMissing: numMissing(snapshot.status, wish.adapters),
+      numAhead: (snapshot.status?.load.running ?? 0) + (snapshot.status?.load.waiting ?? 0),
+    }))
+    .sort((a, b) => a.numMissing - b.numMissing || a.numAhead - b.numAhead || a.order - b.order)
+  return { kind: 'ranked', runners: ranked.map(({ snapshot }) => snapshot) }
+}
+
+function numMissing(status: RunnerStatus | null, adapters: readonly string[]): number {
+  const resident = new Set(status?.resident_adapters)
+  return adapters.filter((digest) => !resident.has(digest)).length
+}
+
+/** Failures that open a node's circuit, and how long each further one keeps it open. */
+const FAILURES_TO_OPEN = 2
+const OPEN_BASE_MS = 250
+const OPEN_MAX_MS = 5_000
+
+/** @returns how long a node that has just failed is left alone, in ms */
+export function circuitOpenMs(numFailures: number): number {
+  if (numFailures < FAILURES_TO_OPEN) return 0
+  return Math.min(OPEN_BASE_MS * 2 ** (numFailures - FAILURES_TO_OPEN), OPEN_MAX_MS)
+}

@@ -1,0 +1,59 @@
+import type { Applied, Arm } from '../protocol/runner.ts'
+
+/** What an answer must say it applied. */
+export type ExpectedProof = {
+  readonly arm: Arm
+  /** Null: the base model, of whatever digest the node serves. */
+  readonly modelDigest: string | null
+  readonly biasDigest: string | null
+  readonly layers: readonly number[]
+  /** False where a sum's terms may cancel on a layer: `layers` is then an upper bound. */
+  readonly layersExact: boolean
+}
+
+/**
+ * Holds what a runner says it applied against what was resolved.
+ * @returns null where they agree, else what differs
+ */
+export function findProofMismatch(expected: ExpectedProof, applied: Applied): string | null {
+  const { arm } = expected
+  const sameAdapters =
+    applied.adapters.length === arm.adapters.length &&
+    arm.adapters.every(
+      ({ digest, weight }, i) =>
+        applied.adapters[i]?.digest === digest && applied.adapters[i].weight === weight,
+    )
+  if (!sameAdapters) return 'adapters'
+  if (applied.scope !== arm.scope) return 'scope'
+  if (expected.modelDigest !== null && applied.model_digest !== expected.modelDigest) {
+    return 'model_digest'
+  }
+  if (applied.bias_digest !== expected.biasDigest) return 'bias_digest'
+  const allowed = new Set(expected.layers)
+  const within = applied.layers.every((layer) => allowed.has(layer))
+  const complete = !expected.layersExact || applied.layers.length === expected.layers.length
+  return within && complete ? null : 'layers'
+}
+
+/** Whether a terminal frame repeats the admission's. */
+export const isSameApplied = (a: Applied, b: Applied): boolean =>
+  JSON.stringify(inOrder(a)) === JSON.stringify(inOrder(b))
+
+const inOrder = (applied: Applied) => [
+  applied.adapters.map(({ digest, weight }) => [digest, weight]),
+  applied.scope,
+  applied.layers,
+  applied.model_digest,
+  applied.build_digest,
+  applied.bias_digest,
+]
+
+/** The bias as a runner digests it: little-endian float64s. */
+export function biasBytes(bias: readonly number[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(bias.length * 8)
+  const view = new DataView(bytes.buffer)
+  bias.forEach((value, i) => {
+    view.setFloat64(i * 8, value, true)
+  })
+  return bytes
+}

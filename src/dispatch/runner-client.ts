@@ -1,0 +1,239 @@
+import { z } from 'zod'
+import {
+  datasetResidentSchema,
+  encodeScoreBody,
+  generateEventSchema,
+  runnerErrorBodySchema,
+  runnerStatusSchema,
+  scoreResponseSchema,
+  type GenerateEvent,
+  type GenerateRequest,
+  type RunnerError,
+  type RunnerStatus,
+  type ScoreHeader,
+  type ScoreResponse,
+} from '../protocol/runner.ts'
+import { readNdjson } from './ndjson.ts'
+
+const STATUS_TIMEOUT_MS = 2_000
+const PUSH_TIMEOUT_MS = 30_000
+/** A dataset is tokenised and its prompts may be prefilled before the answer. */
+const DATASET_TIMEOUT_MS = 300_000
+const SCORE_TIMEOUT_MS = 300_000
+/** Longest silence of a generating runner: a full queue of long prompts ahead. */
+const SILENCE_TIMEOUT_MS = 180_000
+
+/** The runner answered, and said no. */
+export class RunnerRefusal extends Error {
+  readonly error: RunnerError
+
+  constructor(error: RunnerError) {
+    super(`${error.code}: ${error.message}`)
+    this.name = 'RunnerRefusal'
+    this.error = error
+  }
+}
+
+/** The runner did not answer, died, or said something that is not of the protocol. */
+export class RunnerFault extends Error {
+  readonly kind: 'unreachable' | 'died' | 'protocol' | 'timeout'
+
+  constructor(kind: RunnerFault['kind'], message: string, cause?: unknown) {
+    super(message, { cause })
+    this.name = 'RunnerFault'
+    this.kind = kind
+  }
+}
+
+/** HTTP to one runner node. */
+export class RunnerClient {
+  readonly url: string
+  readonly #secret: string
+
+  constructor(url: string, secret: string) {
+    this.url = url
+    this.#secret = secret
+  }
+
+  async status(): Promise<RunnerStatus> {
+    const response = await this.#call('GET', '/v1/status', null, {
+      signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
+    })
+    return readJson(response, runnerStatusSchema)
+  }
+
+  async putAdapter(digest: string, bytes: Uint8Array): Promise<void> {
+    const response = await this.#call('PUT', `/v1/adapters/${digest}`, bytes, {
+      type: 'application/octet-stream',
+      signal: AbortSignal.timeout(PUSH_TIMEOUT_MS),
+    })
+    await response.body?.cancel()
+  }
+
+  async putDataset(digest: string, bytes: Uint8Array, signal?: AbortSignal) {
+    const response = await this.#call('PUT', `/v1/datasets/${digest}`, bytes, {
+      type: 'application/json',
+      signal: withTimeout(DATASET_TIMEOUT_MS, signal),
+    })
+    return readJson(response, datasetResidentSchema)
+  }
+
+  async score(
+    header: ScoreHeader,
+    values: Float32Array,
+    signal?: AbortSignal,
+  ): Promise<ScoreResponse> {
+    const response = await this.#call('POST', '/v1/score', encodeScoreBody(header, values), {
+      type: 'application/octet-stream',
+      signal: withTimeout(SCORE_TIMEOUT_MS, signal),
+    })
+    return readJson(response, scoreResponseSchema)
+  }
+
+  /**
+   * Starts a generation.
+   * @param controller its abort ends the call and frees the runner's rows
+   * @returns the events, once the runner has taken the request
+   * @throws {RunnerRefusal | RunnerFault} also from the events
+   */
+  async generate(
+    request: GenerateRequest,
+    controller: AbortController,
+  ): Promise<AsyncGenerator<GenerateEvent>> {
+    const watchdog = new Watchdog(controller)
+    try {
+      const response = await this.#call(
+        'POST',
+        '/v1/generate',
+        new TextEncoder().encode(JSON.stringify(request)),
+        { type: 'application/json', signal: controller.signal },
+      )
+      if (response.body === null) throw new RunnerFault('protocol', 'generate without a body')
+      return readEvents(response.body as ReadableStream<Uint8Array>, watchdog)
+    } catch (error) {
+      watchdog.stop()
+      throw error
+    }
+  }
+
+  async #call(
+    method: string,
+    path: string,
+    body: Uint8Array | null,
+    options: { readonly type?: string; readonly signal: AbortSignal },
+  ): Promise<Response> {
+    let response: Response
+    try {
+      response = await fetch(this.url + path, {
+        method,
+        headers: {
+          authorization: `Bearer ${this.#secret}`,
+          ...(options.type === undefined ? {} : { 'content-type': options.type }),
+        },
+        body,
+        signal: options.signal,
+      })
+    } catch (error) {
+      throw faultOf(error, options.signal, `${method} ${path}`)
+    }
+    if (response.ok) return response
+    throw new RunnerRefusal(await readRefusal(response, `${method} ${path}`))
+  }
+}
+
+const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined) => {
+  const timeout = AbortSignal.timeout(timeoutMs)
+  return signal === undefined ? timeout : AbortSignal.any([timeout, signal])
+}
+
+function faultOf(error: unknown, signal: AbortSignal, call: string): RunnerFault {
+  if (error instanceof RunnerFault) return error
+  const reason: unknown = signal.aborted ? signal.reason : null
+  if (reason instanceof RunnerFault) return reason
+  if (reason instanceof DOMException && reason.name === 'TimeoutError') {
+    return new RunnerFault('timeout', `runner did not answer ${call} in time`, error)
+  }
+  return new RunnerFault('unreachable', `runner did not answer ${call}: ${String(error)}`, error)
+}
+
+async function readRefusal(response: Response, call: string): Promise<RunnerError> {
+  const text = await response.text().catch(() => '')
+  try {
+    return runnerErrorBodySchema.parse(JSON.parse(text)).error
+  } catch (error) {
+    throw new RunnerFault(
+      'protocol',
+      `runner answered ${call} with ${response.status} and no error of the protocol`,
+      error,
+    )
+  }
+}
+
+async function readJson<T>(response: Response, schema: z.ZodType<T>): Promise<T> {
+  let value: unknown
+  try {
+    value = await response.json()
+  } catch (error) {
+    throw new RunnerFault('died', `runner's answer ended early: ${String(error)}`, error)
+  }
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw new RunnerFault(
+    'protocol',
+    `runner's answer is malformed: ${z.prettifyError(parsed.error)}`,
+  )
+}
+
+async function* readEvents(
+  body: ReadableStream<Uint8Array>,
+  watchdog: Watchdog,
+): AsyncGenerator<GenerateEvent> {
+  try {
+    for await (const value of readNdjson(body)) {
+      watchdog.feed()
+      const parsed = generateEventSchema.safeParse(value)
+      if (!parsed.success) {
+        throw new RunnerFault(
+          'protocol',
+          `runner's event is malformed: ${z.prettifyError(parsed.error)}`,
+        )
+      }
+      yield parsed.data
+    }
+  } catch (error) {
+    if (error instanceof RunnerFault) throw error
+    if (watchdog.signal.aborted) throw faultOf(error, watchdog.signal, 'POST /v1/generate')
+    const isBroken = error instanceof SyntaxError || error instanceof RangeError
+    throw new RunnerFault(
+      isBroken ? 'protocol' : 'died',
+      `runner's stream broke: ${String(error)}`,
+      error,
+    )
+  } finally {
+    watchdog.stop()
+  }
+}
+
+/** Aborts a call whose runner has been silent for too long. */
+class Watchdog {
+  readonly signal: AbortSignal
+  readonly #controller: AbortController
+  #timer: ReturnType<typeof setTimeout> | null = null
+
+  constructor(controller: AbortController) {
+    this.#controller = controller
+    this.signal = controller.signal
+    this.feed()
+  }
+
+  feed(): void {
+    this.stop()
+    this.#timer = setTimeout(() => {
+      this.#controller.abort(new RunnerFault('timeout', 'runner fell silent'))
+    }, SILENCE_TIMEOUT_MS)
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+  }
+}

@@ -1,0 +1,74 @@
+import { ApiError } from '../protocol/openai/error.ts'
+import type { RunnerError } from '../protocol/runner.ts'
+import { RunnerFault, RunnerRefusal } from './runner-client.ts'
+
+const OVERLOADED_RETRY_SECONDS = 1
+
+export const noRunner = (message: string) =>
+  new ApiError(503, message, { code: 'no_runner', retryAfterSeconds: OVERLOADED_RETRY_SECONDS })
+
+/** The applied adapter was not the resolved one: the answer must not be given (DESIGN §3, Proof). */
+export const proofMismatch = (what: string) =>
+  new ApiError(502, `The runner applied something else than this request resolved to (${what}).`, {
+    code: 'proof_mismatch',
+  })
+
+/** What the caller is told of a runner's failure; what it is not told is logged. */
+export function toApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error
+  if (error instanceof RunnerRefusal) return ofRefusal(error.error)
+  if (error instanceof RunnerFault) return ofFault(error)
+  throw error
+}
+
+function ofFault(fault: RunnerFault): ApiError {
+  logRunner(fault.kind, fault.message)
+  switch (fault.kind) {
+    case 'unreachable':
+      return noRunner('No runner is reachable at the moment. Try again shortly.')
+    case 'died':
+      return new ApiError(502, 'The runner stopped before the answer was complete.', {
+        code: 'runner_died',
+      })
+    case 'timeout':
+      return new ApiError(502, 'The runner did not answer in time.', { code: 'runner_timeout' })
+    case 'protocol':
+      return internalFault()
+  }
+}
+
+function ofRefusal(error: RunnerError): ApiError {
+  const { code, message } = error
+  switch (code) {
+    case 'invalid_request':
+      return new ApiError(400, message, { param: error.param ?? null, code: 'invalid_request' })
+    case 'context_length_exceeded':
+      return new ApiError(400, message, { param: error.param ?? 'messages', code })
+    case 'adapter_wrong_model':
+      return new ApiError(400, message, { code })
+    case 'over_capacity':
+      return new ApiError(503, 'All runners are at capacity. Try again shortly.', {
+        code,
+        retryAfterSeconds: OVERLOADED_RETRY_SECONDS,
+      })
+    case 'aborted':
+      logRunner(code, message)
+      return new ApiError(502, 'The runner gave the request up.', { code: 'runner_aborted' })
+    case 'unauthorized':
+    case 'not_found':
+    case 'adapter_not_resident':
+    case 'adapter_invalid':
+    case 'dataset_not_resident':
+    case 'build_mismatch':
+    case 'internal':
+      logRunner(code, message)
+      return internalFault()
+  }
+}
+
+const internalFault = () =>
+  new ApiError(502, 'The runner could not serve this request.', { code: 'runner_error' })
+
+function logRunner(code: string, message: string): void {
+  console.error(JSON.stringify({ event: 'runner_failure', code, message }))
+}

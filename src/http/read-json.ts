@@ -1,0 +1,74 @@
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+
+/** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
+export const MAX_JSON_BODY_BYTES = 1024 * 1024
+/**
+ * A body past its limit is read on and thrown away up to this, since a client that is still sending
+ * when the connection closes sees a broken pipe instead of the answer.
+ */
+const MAX_DRAINED_BYTES = 32 * 1024 * 1024
+
+/**
+ * Reads a JSON object, counting the bytes as they come (a content-length may lie or be absent).
+ * @throws {ApiError} 413 past the limit, 400 for what is not a JSON object
+ */
+export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
+  const bytes = await readBounded(request.body, MAX_JSON_BODY_BYTES)
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
+  } catch {
+    throw invalidRequest('The request body is not valid JSON.', null, 'invalid_json')
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalidRequest('The request body must be a JSON object.')
+  }
+  return value as Record<string, unknown>
+}
+
+export const bodyTooLarge = (maxBytes: number) =>
+  new ApiError(413, `The request body is larger than ${maxBytes} bytes.`, {
+    code: 'request_too_large',
+  })
+
+async function readBounded(
+  body: ReadableStream<Uint8Array> | null,
+  maxBytes: number,
+): Promise<Uint8Array> {
+  if (body === null) return new Uint8Array()
+  const reader = body.getReader()
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    size += value.length
+    if (size > maxBytes) {
+      await drain(reader)
+      throw bodyTooLarge(maxBytes)
+    }
+    chunks.push(value)
+  }
+  const bytes = new Uint8Array(size)
+  let at = 0
+  for (const chunk of chunks) {
+    bytes.set(chunk, at)
+    at += chunk.length
+  }
+  return bytes
+}
+
+/** Reads a stream to its end, or to a bound, and keeps nothing. */
+export async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  let size = 0
+  try {
+    while (size < MAX_DRAINED_BYTES) {
+      const { done, value } = await reader.read()
+      if (done) return
+      size += value.length
+    }
+    await reader.cancel()
+  } catch {
+    // The client has gone; there is nobody left to answer.
+  }
+}

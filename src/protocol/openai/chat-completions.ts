@@ -1,0 +1,245 @@
+/** `POST /v1/chat/completions`: what is read, what is refused by name, what is answered. */
+import { z } from 'zod'
+import {
+  MAX_STOP_STRINGS,
+  type LabelProbability,
+  type PromptMessage,
+  type Scope,
+} from '../runner.ts'
+import { textContentSchema } from './content.ts'
+import { invalidRequest } from './error.ts'
+
+const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
+const isEmptyObject = (value: unknown) =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0
+const is =
+  (...allowed: readonly unknown[]) =>
+  (value: unknown) =>
+    allowed.includes(value)
+
+/**
+ * Fields of OpenAI's API that this gateway does not implement, each with the values that change
+ * nothing. Any other value would change the answer, so it is refused rather than ignored.
+ */
+const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
+  audio: () => false,
+  frequency_penalty: is(0),
+  function_call: is('none'),
+  functions: isEmptyArray,
+  logit_bias: isEmptyObject,
+  logprobs: is(false),
+  modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
+  moderation: () => false,
+  n: is(1),
+  parallel_tool_calls: is(true, false),
+  prediction: () => false,
+  presence_penalty: is(0),
+  reasoning_effort: () => false,
+  response_format: (value) =>
+    typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
+  service_tier: is('auto', 'default'),
+  store: is(false),
+  tool_choice: is('none', 'auto'),
+  tools: isEmptyArray,
+  top_logprobs: is(0),
+  verbosity: () => false,
+  web_search_options: () => false,
+}
+
+/** Fields that name the caller or tune a cache; the answer is the same with and without them. */
+const HARMLESS = new Set([
+  'metadata',
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'safety_identifier',
+  'user',
+])
+
+const messageSchema = z
+  .strictObject({
+    role: z.enum(['system', 'developer', 'user', 'assistant'], {
+      error: 'must be one of system, developer, user, assistant',
+    }),
+    content: textContentSchema,
+    // Sent back by clients that append the answer they were given.
+    refusal: z.null().optional(),
+    annotations: z.array(z.unknown()).max(0).nullish(),
+    audio: z.null().optional(),
+    tool_calls: z.array(z.unknown()).max(0).nullish(),
+    function_call: z.null().optional(),
+  })
+  .transform(({ role, content }): PromptMessage => ({
+    role: role === 'developer' ? 'system' : role,
+    content,
+  }))
+
+export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
+export const temperatureSchema = z.number().min(0).max(2)
+/** Any integer, as OpenAI's; the runner's generator takes its lowest 32 bits. */
+export const seedSchema = z.int().transform((seed) => seed >>> 0)
+export const maxTokensSchema = z.int().min(1)
+
+const stopSchema = z.union(
+  [
+    z
+      .string()
+      .min(1)
+      .transform((stop) => [stop]),
+    z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
+  ],
+  { error: `must be a string or an array of at most ${MAX_STOP_STRINGS} strings, none empty` },
+)
+
+const bodySchema = z.strictObject({
+  model: z.string().min(1),
+  messages: messagesSchema,
+  max_tokens: maxTokensSchema.optional(),
+  max_completion_tokens: maxTokensSchema.optional(),
+  temperature: temperatureSchema.optional(),
+  top_p: z.number().gt(0).max(1).default(1),
+  seed: seedSchema.optional(),
+  stop: stopSchema.default([]),
+  stream: z.boolean().default(false),
+  stream_options: z
+    .strictObject({
+      include_usage: z.boolean().default(false),
+      // Padding against traffic analysis; this gateway adds none either way.
+      include_obfuscation: z.boolean().optional(),
+    })
+    .optional(),
+})
+
+export type ChatRequest = {
+  readonly model: string
+  readonly messages: readonly PromptMessage[]
+  readonly maxTokens: number | undefined
+  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
+  readonly temperature: number | undefined
+  readonly topP: number
+  readonly seed: number | undefined
+  readonly stop: readonly string[]
+  readonly stream: boolean
+  readonly includeUsage: boolean
+}
+
+export const chatRequestSchema = bodySchema.transform((body, context): ChatRequest => {
+  if (body.stream_options !== undefined && !body.stream) {
+    context.addIssue({
+      code: 'custom',
+      path: ['stream_options'],
+      message: 'is only allowed when stream is true',
+    })
+  }
+  if (
+    body.max_tokens !== undefined &&
+    body.max_completion_tokens !== undefined &&
+    body.max_tokens !== body.max_completion_tokens
+  ) {
+    context.addIssue({
+      code: 'custom',
+      path: ['max_tokens'],
+      message: 'differs from max_completion_tokens; give one of them',
+    })
+  }
+  return {
+    model: body.model,
+    messages: body.messages,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    temperature: body.temperature,
+    topP: body.top_p,
+    seed: body.seed,
+    stop: body.stop,
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+  }
+})
+
+/**
+ * Takes out of a request what changes nothing, and refuses what this gateway does not do.
+ * @throws {ApiError} 400 naming the field
+ */
+export function withoutUnsupported(body: Record<string, unknown>): Record<string, unknown> {
+  const kept: Record<string, unknown> = {}
+  for (const [field, value] of Object.entries(body)) {
+    if (value === null || HARMLESS.has(field)) continue
+    const harmless = Object.hasOwn(UNSUPPORTED, field) ? UNSUPPORTED[field] : undefined
+    if (harmless === undefined) kept[field] = value
+    else if (!harmless(value)) {
+      throw invalidRequest(
+        `${field} = ${shorten(JSON.stringify(value))} is not supported by this gateway.`,
+        field,
+        'unsupported_parameter',
+      )
+    }
+  }
+  return kept
+}
+
+const MAX_QUOTED_CHARS = 80
+const shorten = (text: string) =>
+  text.length <= MAX_QUOTED_CHARS ? text : `${text.slice(0, MAX_QUOTED_CHARS)}…`
+
+/** What was applied to make an answer (DESIGN §3, Proof). */
+export type ArcanaProof = {
+  /** The selection in canonical form, or null for the base model. */
+  readonly task: string | null
+  /** Null for the base model and for a sum; each adapter names its own. */
+  readonly version: number | null
+  readonly adapters: readonly {
+    readonly digest: string
+    readonly weight: number
+    readonly task: string
+    readonly version: number
+  }[]
+  readonly scope: Scope
+  readonly layers: readonly number[]
+  readonly model_digest: string
+  readonly build_digest: string
+  readonly runner: string
+  /** Where the answer was one of the task's labels. */
+  readonly labels?: readonly LabelProbability[]
+}
+
+export type Usage = {
+  readonly prompt_tokens: number
+  readonly completion_tokens: number
+  readonly total_tokens: number
+}
+
+export type FinishReason = 'stop' | 'length'
+
+export type ChatCompletion = {
+  readonly id: string
+  readonly object: 'chat.completion'
+  readonly created: number
+  readonly model: string
+  readonly choices: readonly [
+    {
+      readonly index: 0
+      readonly message: {
+        readonly role: 'assistant'
+        readonly content: string
+        readonly refusal: null
+      }
+      readonly logprobs: null
+      readonly finish_reason: FinishReason
+    },
+  ]
+  readonly usage: Usage
+  readonly arcana: ArcanaProof
+}
+
+export type ChatCompletionChunk = {
+  readonly id: string
+  readonly object: 'chat.completion.chunk'
+  readonly created: number
+  readonly model: string
+  readonly choices: readonly {
+    readonly index: 0
+    readonly delta: { readonly role?: 'assistant'; readonly content?: string }
+    readonly logprobs: null
+    readonly finish_reason: FinishReason | null
+  }[]
+  readonly usage?: Usage | null
+  readonly arcana?: ArcanaProof
+}

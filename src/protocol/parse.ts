@@ -1,0 +1,35 @@
+import type { z } from 'zod'
+import { ApiError, invalidRequest } from './openai/error.ts'
+
+/**
+ * Reads a value from outside through its schema.
+ * @throws {ApiError} 400 whose `param` is the path of the first fault, as in `messages[0].content`
+ */
+export function parseWire<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  if (issue === undefined) throw invalidRequest('The request is malformed.')
+  throw toApiError(issue)
+}
+
+function toApiError(issue: z.core.$ZodIssue): ApiError {
+  if (issue.code === 'unrecognized_keys') {
+    const param = formatPath([...issue.path, issue.keys[0] ?? ''])
+    return invalidRequest(`Unrecognized request argument supplied: ${param}`, param)
+  }
+  const param = formatPath(issue.path)
+  if (param === '') return invalidRequest(`The request body is malformed: ${issue.message}`)
+  const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
+  return missing
+    ? invalidRequest(`Missing required parameter: '${param}'.`, param)
+    : invalidRequest(`Invalid '${param}': ${issue.message}.`, param)
+}
+
+/** `['messages', 0, 'content']` → `messages[0].content`. */
+export function formatPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`
+    return text === '' ? String(key) : `${text}.${String(key)}`
+  }, '')
+}

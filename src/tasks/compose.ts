@@ -1,0 +1,108 @@
+import { fail, ok, type Result } from '../../adapters/result.ts'
+import type { Version } from '../db/versions.ts'
+import type { Arm, Scope } from '../protocol/runner.ts'
+import type { Frame } from './frame.ts'
+import { formatSelection, type SelectionTerm } from './selection.ts'
+
+/** A term whose version is known. */
+export type ResolvedTerm = { readonly term: SelectionTerm; readonly version: Version }
+
+/** A selection with everything an answer under it needs. */
+export type ResolvedSelection = {
+  /** Canonical text; names its versions only where the caller did. */
+  readonly expression: string
+  readonly terms: readonly ResolvedTerm[]
+  /** One entry an adapter: equal adapters' weights are summed. */
+  readonly arm: Arm
+  readonly frame: Frame
+  readonly labels: readonly string[] | null
+  readonly model: string
+  readonly modelDigest: string
+}
+
+export type ComposeError = {
+  readonly reason: 'scopes_differ' | 'labels_differ' | 'models_differ'
+  readonly message: string
+}
+
+/**
+ * Joins a sum's terms (DESIGN §1): the first term's frame and labels serve, labels of the others
+ * are the same set or absent, biases scale with their weights, scopes are equal.
+ */
+export function composeTerms(
+  terms: readonly ResolvedTerm[],
+): Result<ResolvedSelection, ComposeError> {
+  const first = terms[0]
+  if (first === undefined) throw new RangeError('a selection without terms')
+  const { scope, labels, model, modelDigest, instructions, position } = first.version
+  for (const { term, version } of terms) {
+    const names = `${first.term.name} and ${term.name}`
+    if (version.modelDigest !== modelDigest) {
+      return fail({ reason: 'models_differ', message: `${names} were learnt on different models` })
+    }
+    if (version.scope !== scope) {
+      return fail({
+        reason: 'scopes_differ',
+        message: `${names} have different scopes (${scope}, ${version.scope})`,
+      })
+    }
+    if (version.labels !== null && !isSameSet(version.labels, labels)) {
+      return fail({ reason: 'labels_differ', message: `${names} have different labels` })
+    }
+  }
+  const bias = composeBias(terms, labels)
+  return ok({
+    expression: formatSelection(terms.map(({ term }) => term)),
+    terms,
+    arm: { adapters: sumWeights(terms), scope, ...(bias === null ? {} : { bias }) },
+    frame: { instructions, position },
+    labels,
+    model,
+    modelDigest,
+  })
+}
+
+function isSameSet(a: readonly string[], b: readonly string[] | null): boolean {
+  return b !== null && a.length === b.length && a.every((label) => b.includes(label))
+}
+
+function sumWeights(terms: readonly ResolvedTerm[]): Arm['adapters'] {
+  const weights = new Map<string, number>()
+  for (const { term, version } of terms) {
+    const digest = version.adapterDigest
+    weights.set(digest, (weights.get(digest) ?? 0) + term.weight)
+  }
+  return Array.from(weights, ([digest, weight]) => ({ digest, weight }))
+}
+
+/** @returns null where no term has a bias or they cancel */
+function composeBias(
+  terms: readonly ResolvedTerm[],
+  labels: readonly string[] | null,
+): number[] | null {
+  if (labels === null) return null
+  const total = labels.map(() => 0)
+  for (const { term, version } of terms) {
+    if (version.bias === null || version.labels === null) continue
+    version.labels.forEach((label, i) => {
+      total[labels.indexOf(label)]! += term.weight * version.bias![i]!
+    })
+  }
+  return total.some((value) => value !== 0) ? total : null
+}
+
+/** Layers the runner must name as rotated: exact for one adapter, an upper bound for a sum. */
+export function expectedLayers(
+  arm: Arm,
+  terms: readonly ResolvedTerm[],
+): { readonly layers: readonly number[]; readonly exact: boolean } {
+  const active = new Set(arm.adapters.filter((a) => a.weight !== 0).map((a) => a.digest))
+  const layers = new Set<number>()
+  for (const { version } of terms) {
+    if (active.has(version.adapterDigest)) version.layers.forEach((layer) => layers.add(layer))
+  }
+  return { layers: [...layers].sort((a, b) => a - b), exact: active.size <= 1 }
+}
+
+export const BASE_SCOPE: Scope = 'generated'
+export const baseArm = (): Arm => ({ adapters: [], scope: BASE_SCOPE })

@@ -1,0 +1,36 @@
+import type { PromptMessage } from '../protocol/runner.ts'
+
+/** A task's instructions and where they stand in the prompt. */
+export type Frame = {
+  readonly instructions: string | null
+  /** `before`: a system message. `after`: after the last user message's text. */
+  readonly position: 'before' | 'after'
+}
+
+export type Framed = {
+  readonly messages: readonly PromptMessage[]
+  /** The caller's own system message stands where the task's instructions would. */
+  readonly replaced: boolean
+}
+
+/**
+ * Puts a task's frame around a conversation. Training examples and requests go through this one
+ * function, so that a task is asked as it was taught.
+ */
+export function applyFrame(frame: Frame, messages: readonly PromptMessage[]): Framed {
+  if (frame.instructions === null) return { messages, replaced: false }
+  if (messages.some((message) => message.role === 'system')) return { messages, replaced: true }
+  if (frame.position === 'before') {
+    const system: PromptMessage = { role: 'system', content: frame.instructions }
+    return { messages: [system, ...messages], replaced: false }
+  }
+  const last = messages.findLastIndex((message) => message.role === 'user')
+  if (last < 0) {
+    const user: PromptMessage = { role: 'user', content: frame.instructions }
+    return { messages: [...messages, user], replaced: false }
+  }
+  const framed = messages.map((message, i) =>
+    i === last ? { ...message, content: `${message.content}\n\n${frame.instructions}` } : message,
+  )
+  return { messages: framed, replaced: false }
+}

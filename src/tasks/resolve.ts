@@ -1,0 +1,117 @@
+import { findTask } from '../db/tasks.ts'
+import { findVersion, type Version } from '../db/versions.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { TtlCache } from '../ttl-cache.ts'
+import { composeTerms, type ResolvedSelection, type ResolvedTerm } from './compose.ts'
+import { formatSelection, parseSelection, type SelectionTerm } from './selection.ts'
+
+/** A name moves (promote, publish, delete) at most this long before every isolate has seen it. */
+const NAME_TTL_MS = 2_000
+const MAX_CACHED_NAMES = 4096
+/** Versions never change; the time only bounds memory. */
+const VERSION_TTL_MS = 600_000
+const MAX_CACHED_VERSIONS = 1024
+
+type LiveName = { readonly liveVersion: number; readonly retiredThrough: number }
+
+// One cache an isolate, so that what publishes or deletes here can forget what it moved.
+const names = new TtlCache<LiveName>(NAME_TTL_MS, MAX_CACHED_NAMES)
+const versions = new TtlCache<Version>(VERSION_TTL_MS, MAX_CACHED_VERSIONS)
+
+const nameKey = (projectId: string, name: string) => `${projectId}/${name}`
+
+/** Drops what this isolate knows of a task that has just moved. */
+export function forgetTask(projectId: string, name: string): void {
+  names.delete(nameKey(projectId, name))
+}
+
+/** @throws {ApiError} 400 naming the field the selection came from */
+export function readSelection(text: string, param: string): readonly SelectionTerm[] {
+  const parsed = parseSelection(text)
+  if (!parsed.ok) throw invalidRequest(`Invalid task selection: ${parsed.error.message}.`, param)
+  return parsed.value
+}
+
+/**
+ * Selection → versions → one arm, frame and labels.
+ * @throws {ApiError} 404 `model_not_found` for an unknown task or version; 400 where the terms do
+ * not go together or were learnt on another base model
+ */
+export async function resolveSelection(
+  db: D1Database,
+  projectId: string,
+  baseModel: string,
+  terms: readonly SelectionTerm[],
+  param: string,
+): Promise<ResolvedSelection> {
+  const resolved: ResolvedTerm[] = []
+  for (const term of terms) {
+    resolved.push({ term, version: await resolveTerm(db, projectId, term, param) })
+  }
+  const composed = composeTerms(resolved)
+  if (!composed.ok) {
+    throw invalidRequest(
+      `The selection "${formatSelection(terms)}" cannot be applied: ${composed.error.message}.`,
+      param,
+      composed.error.reason,
+    )
+  }
+  if (composed.value.model !== baseModel) {
+    throw invalidRequest(
+      `The task "${composed.value.expression}" was learnt on ${composed.value.model}; ` +
+        `it cannot be applied to ${baseModel}.`,
+      param,
+      'adapter_wrong_model',
+    )
+  }
+  return composed.value
+}
+
+async function resolveTerm(
+  db: D1Database,
+  projectId: string,
+  term: SelectionTerm,
+  param: string,
+): Promise<Version> {
+  const live = await resolveName(db, projectId, term.name)
+  if (live === null) throw unknownTask(`The task "${term.name}" does not exist.`, param)
+  const number = term.version ?? live.liveVersion
+  const version =
+    number > live.retiredThrough ? await resolveVersion(db, projectId, term.name, number) : null
+  if (version === null) {
+    throw unknownTask(`The task "${term.name}" has no version ${number}.`, param)
+  }
+  return version
+}
+
+const unknownTask = (message: string, param: string) =>
+  new ApiError(404, message, { param, code: 'model_not_found' })
+
+async function resolveName(
+  db: D1Database,
+  projectId: string,
+  name: string,
+): Promise<LiveName | null> {
+  const key = nameKey(projectId, name)
+  const known = names.get(key)
+  if (known !== undefined) return known
+  const row = await findTask(db, projectId, name)
+  if (row?.liveVersion == null) return null
+  const found = { liveVersion: row.liveVersion, retiredThrough: row.retiredThrough }
+  names.set(key, found)
+  return found
+}
+
+async function resolveVersion(
+  db: D1Database,
+  projectId: string,
+  name: string,
+  number: number,
+): Promise<Version | null> {
+  const key = `${nameKey(projectId, name)}@${number}`
+  const known = versions.get(key)
+  if (known !== undefined) return known
+  const found = await findVersion(db, projectId, name, number)
+  if (found !== null) versions.set(key, found)
+  return found
+}

@@ -1,0 +1,76 @@
+import { fail, ok, type Result } from '../../adapters/result.ts'
+import { MAX_ABS_WEIGHT, MAX_TERMS } from '../protocol/runner.ts'
+
+export const TASK_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,63}$/
+/** What a comparison calls the model without an adapter; no task may take the name. */
+export const BASE_NAME = 'base'
+/** Longer than MAX_TERMS terms can be. */
+const MAX_SELECTION_CHARS = 2048
+
+export type SelectionTerm = {
+  readonly name: string
+  /** Null is the live version. */
+  readonly version: number | null
+  readonly weight: number
+}
+
+export type SelectionError = { readonly reason: 'syntax' | 'too_long'; readonly message: string }
+
+/**
+ * Reads `NAME`, `NAME@VERSION`, or a sum such as `a*0.5+b@2-c*0.2`.
+ *
+ * A name may hold `-`, so the longest name wins: `a-b` is one task. To subtract after a bare name,
+ * put a space before the sign or say the weight: `a - b`, `a*1-b`, `a + b*-1`.
+ */
+export function parseSelection(text: string): Result<readonly SelectionTerm[], SelectionError> {
+  if (text.length > MAX_SELECTION_CHARS) {
+    return fail({ reason: 'too_long', message: 'the selection is too long' })
+  }
+  const token =
+    /\s*(?<sign>[+-])?\s*(?<name>[a-z0-9][a-z0-9-]*)(?:@(?<version>[1-9]\d{0,8}))?(?:\s*\*\s*(?<weight>[+-]?\d+(?:\.\d+)?))?\s*/y
+  const terms: SelectionTerm[] = []
+  let at = 0
+  while (at < text.length) {
+    token.lastIndex = at
+    const groups = token.exec(text)?.groups
+    if (groups === undefined || (terms.length === 0) !== (groups.sign === undefined)) {
+      return syntax(text, at)
+    }
+    const { name = '', version, weight = '1', sign } = groups
+    if (!TASK_NAME_PATTERN.test(name)) {
+      return fail({ reason: 'syntax', message: `"${name}" is too long for a task's name` })
+    }
+    const value = Number(weight) * (sign === '-' ? -1 : 1)
+    if (Math.abs(value) > MAX_ABS_WEIGHT) {
+      return fail({ reason: 'syntax', message: `weight ${value} is beyond ±${MAX_ABS_WEIGHT}` })
+    }
+    // `+ 0` makes -0 the 0 it equals: a weight is compared and printed.
+    terms.push({ name, version: version === undefined ? null : Number(version), weight: value + 0 })
+    at = token.lastIndex
+  }
+  if (terms.length === 0) return fail({ reason: 'syntax', message: 'the selection is empty' })
+  if (terms.length > MAX_TERMS) {
+    return fail({ reason: 'too_long', message: `a sum holds at most ${MAX_TERMS} terms` })
+  }
+  return ok(terms)
+}
+
+const syntax = (text: string, at: number) =>
+  fail({
+    reason: 'syntax' as const,
+    message:
+      `"${text}" is not a selection (at character ${at + 1}); ` +
+      'write NAME, NAME@VERSION, or a sum such as a*0.5+b@2-c*0.2',
+  })
+
+/** The canonical text of a selection: no spaces, weight 1 unwritten. */
+export function formatSelection(terms: readonly SelectionTerm[]): string {
+  return terms
+    .map(({ name, version, weight }, i) => {
+      const head = version === null ? name : `${name}@${version}`
+      // After a bare name a `-` would be read as part of it, so the sign goes into the weight.
+      const body = weight === 1 ? head : `${head}*${weight}`
+      return i === 0 ? body : `+${body}`
+    })
+    .join('')
+}

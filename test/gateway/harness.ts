@@ -1,0 +1,113 @@
+import { env, exports } from 'cloudflare:workers'
+import { encodeAdapter } from '../../adapters/format/encode.ts'
+import { bootstrapStatements } from '../../src/db/bootstrap.ts'
+import { publishVersion, type NewVersion } from '../../src/db/versions.ts'
+import { adapterKey } from '../../src/storage/blobs.ts'
+import { sha256Hex } from '../../src/storage/digest.ts'
+import { GEOMETRY, MODEL_DIGEST } from './runner-double.ts'
+
+export const MODEL = 'smollm2-135m-instruct'
+
+/** A project of a test's own, with a key: tests share the database of their file. */
+export async function makeProject(): Promise<{ projectId: string; key: string }> {
+  const projectId = `p-${crypto.randomUUID()}`
+  const key = `sk-${crypto.randomUUID()}`
+  const hash = await sha256Hex(new TextEncoder().encode(key))
+  await env.DB.batch(
+    bootstrapStatements(projectId, hash).map((s) => env.DB.prepare(s.sql).bind(...s.params)),
+  )
+  return { projectId, key }
+}
+
+export type Client = ReturnType<typeof clientOf>
+
+export function clientOf(key: string) {
+  const call = (
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+    signal?: AbortSignal,
+  ) =>
+    exports.default.fetch(`http://gateway${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${key}`,
+        ...(body === undefined || body instanceof FormData
+          ? {}
+          : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body === undefined
+        ? {}
+        : {
+            body:
+              typeof body === 'string' || body instanceof FormData ? body : JSON.stringify(body),
+          }),
+      ...(signal === undefined ? {} : { signal }),
+    })
+  return {
+    call,
+    chat: (body: Record<string, unknown>, headers: Record<string, string> = {}) =>
+      call(
+        'POST',
+        '/v1/chat/completions',
+        { model: MODEL, messages: [{ role: 'user', content: 'Hi' }], ...body },
+        headers,
+      ),
+  }
+}
+
+/** Publishes a version as a finished job would: blob first, then its rows. */
+export async function publishTask(
+  projectId: string,
+  task: string,
+  overrides: Partial<NewVersion> & { angle?: number; layer?: number } = {},
+): Promise<{ number: number; digest: string }> {
+  const { angle = 0.5, layer = 2, ...columns } = overrides
+  const angles = new Float32Array((GEOMETRY.numHeads * GEOMETRY.headDim) / 2).fill(angle)
+  const bytes = encodeAdapter({
+    modelDigest: MODEL_DIGEST,
+    scope: columns.scope ?? 'generated',
+    dtype: 'F16',
+    rotation: { geometry: GEOMETRY, layers: new Map([[layer, { angles }]]) },
+  })
+  const digest = await sha256Hex(bytes)
+  await env.BLOBS.put(adapterKey(projectId, digest), bytes)
+  const number = await publishVersion(env.DB, {
+    projectId,
+    task,
+    digest: 'd'.repeat(64),
+    model: MODEL,
+    modelDigest: MODEL_DIGEST,
+    adapterDigest: digest,
+    scope: 'generated',
+    layers: [layer],
+    instructions: 'Answer with the category only.',
+    position: 'before',
+    labels: ['World', 'Sports'],
+    bias: null,
+    reportKey: 'none',
+    jobId: `ftjob-${crypto.randomUUID()}`,
+    createdAtMs: Date.now(),
+    ...columns,
+  })
+  return { number, digest }
+}
+
+/** The JSON events of an SSE answer, and whether it ended with `[DONE]`. */
+export async function readSse(
+  response: Response,
+): Promise<{ events: Record<string, never>[]; isDone: boolean }> {
+  const text = await response.text()
+  const frames = text
+    .split('\n\n')
+    .filter((frame) => frame.startsWith('data: '))
+    .map((frame) => frame.slice('data: '.length))
+  return {
+    events: frames
+      .filter((frame) => frame !== '[DONE]')
+      .map((frame) => JSON.parse(frame) as Record<string, never>),
+    isDone: frames.at(-1) === '[DONE]',
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * A runner that speaks the protocol and holds no model. It keeps to the seam (residency, digests,
+ * proofs), so that tests can provoke the faults a real runner shows once a month. What a real
+ * model answers is tested in test/conformance.
+ */
+import { vi } from 'vitest'
+import { decodeAdapter } from '../../adapters/format/decode.ts'
+import { biasBytes } from '../../src/dispatch/proof.ts'
+import {
+  datasetSchema,
+  decodeScoreBody,
+  generateRequestSchema,
+  RUNNER_PROTOCOL_VERSION,
+  scoreHeaderSchema,
+  type Applied,
+  type Arm,
+  type Dataset,
+  type GenerateEvent,
+  type GenerateRequest,
+  type RunnerError,
+  type RunnerStatus,
+} from '../../src/protocol/runner.ts'
+import { sha256Hex } from '../../src/storage/digest.ts'
+
+export const MODEL_DIGEST = 'a'.repeat(64)
+export const BUILD_DIGEST = 'b'.repeat(64)
+export const GEOMETRY = { numLayers: 4, numHeads: 2, headDim: 4 }
+const URL_PREFIX = 'http://runner.test'
+
+type Handler = (request: Request) => Promise<Response> | Response | null
+
+export class RunnerDouble {
+  readonly adapters = new Map<string, Uint8Array>()
+  readonly datasets = new Map<string, Dataset>()
+  /** Every call's method and path, in order. */
+  readonly calls: string[] = []
+  readonly generateRequests: GenerateRequest[] = []
+  /** Rows of generations whose stream was cancelled by the gateway. */
+  numAborted = 0
+  buildDigest = BUILD_DIGEST
+  modelDigest = MODEL_DIGEST
+  secret = 'test-runner-secret'
+  isDown = false
+  /** Looked at before the double's own answer; null lets that answer. */
+  intercept: Handler = () => null
+  /** Milliseconds between a generation's events. */
+  delayMs = 0
+  /** Sends a generation's events one byte a chunk. */
+  isCutFine = false
+  /** Changes or cuts the events of a generation. */
+  editEvents: (events: GenerateEvent[]) => (GenerateEvent | 'die')[] = (events) => events
+  /** The words an unrestricted answer is made of. */
+  words: (arm: Arm) => string[] = () => ['Hello', ' there']
+  /** log P of each label for an example under a candidate's angles: higher is better. */
+  scoreLabels: (
+    angles: Float32Array,
+    example: Dataset['examples'][number],
+    labels: readonly string[],
+  ) => number[] = defaultScores
+
+  install(): void {
+    vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
+      const request = new Request(input, init)
+      const url = request.url
+      if (!url.startsWith(URL_PREFIX)) throw new TypeError(`no such host: ${url}`)
+      if (this.isDown) throw new TypeError('connection refused')
+      this.calls.push(`${request.method} ${url.slice(URL_PREFIX.length)}`)
+      if (request.headers.get('authorization') !== `Bearer ${this.secret}`) {
+        return refuse(401, 'unauthorized', 'fatal')
+      }
+      return (await this.intercept(request)) ?? this.#answer(request, init?.signal ?? null)
+    })
+  }
+
+  callsTo(prefix: string): number {
+    return this.calls.filter((call) => call.startsWith(prefix)).length
+  }
+
+  async #answer(request: Request, signal: AbortSignal | null): Promise<Response> {
+    const path = request.url.slice(URL_PREFIX.length)
+    const body = new Uint8Array(await request.arrayBuffer())
+    if (path === '/v1/status') return Response.json(this.status())
+    if (path.startsWith('/v1/adapters/')) return this.#putAdapter(path.split('/')[3]!, body)
+    if (path.startsWith('/v1/datasets/')) return this.#putDataset(path.split('/')[3]!, body)
+    if (path === '/v1/score') return this.#score(body)
+    if (path === '/v1/generate') return this.#generate(body, signal)
+    return refuse(404, 'not_found', 'fatal')
+  }
+
+  status(): RunnerStatus {
+    return {
+      protocol_version: RUNNER_PROTOCOL_VERSION,
+      runner_id: 'runner-double',
+      model: {
+        slug: 'smollm2-135m-instruct',
+        model_digest: this.modelDigest,
+        build_digest: this.buildDigest,
+        num_layers: GEOMETRY.numLayers,
+        num_heads: GEOMETRY.numHeads,
+        num_kv_heads: 1,
+        head_dim: GEOMETRY.headDim,
+        hidden_size: 8,
+        vocab_size: 100,
+        max_context: 2048,
+      },
+      ort_backend: 'c-api',
+      limits: {
+        max_rows: 16,
+        max_waiting: 64,
+        max_adapter_bytes: 1 << 20,
+        max_resident_adapters: 64,
+      },
+      load: { running: 0, waiting: 0 },
+      resident_adapters: [...this.adapters.keys()],
+    }
+  }
+
+  async #putAdapter(digest: string, bytes: Uint8Array): Promise<Response> {
+    if ((await sha256Hex(bytes)) !== digest) return refuse(400, 'adapter_invalid', 'fatal')
+    const decoded = decodeAdapter(bytes, GEOMETRY)
+    if (!decoded.ok) return refuse(400, 'adapter_invalid', 'fatal')
+    this.adapters.set(digest, bytes)
+    return Response.json({ digest, scope: decoded.value.scope, layers: this.#layersOf(digest) })
+  }
+
+  async #putDataset(digest: string, bytes: Uint8Array): Promise<Response> {
+    if ((await sha256Hex(bytes)) !== digest) return refuse(400, 'invalid_request', 'fatal')
+    const dataset = datasetSchema.parse(JSON.parse(new TextDecoder().decode(bytes)))
+    this.datasets.set(digest, dataset)
+    return Response.json({
+      digest,
+      num_examples: dataset.examples.length,
+      num_labels: dataset.labels.length,
+      prompt_tokens: { total: dataset.examples.length * 10, longest: 10 },
+    })
+  }
+
+  #score(body: Uint8Array): Response {
+    const split = decodeScoreBody(body)!
+    const header = scoreHeaderSchema.parse(JSON.parse(split.headerJson))
+    if (header.build_digest !== undefined && header.build_digest !== this.buildDigest) {
+      return refuse(409, 'build_mismatch', 'unserviceable')
+    }
+    const dataset = this.datasets.get(header.dataset)
+    if (dataset === undefined) return refuse(404, 'dataset_not_resident', 'retryable')
+    const perCandidate = header.layers.length * GEOMETRY.numHeads * (GEOMETRY.headDim / 2)
+    const examples = (header.examples ?? dataset.examples.map((_, i) => i)).map(
+      (i) => dataset.examples[i]!,
+    )
+    const log_probs = Array.from({ length: header.num_candidates }, (_, candidate) => {
+      const angles = split.values.subarray(candidate * perCandidate, (candidate + 1) * perCandidate)
+      return examples.map((example) => this.scoreLabels(angles, example, dataset.labels))
+    })
+    return Response.json({ build_digest: this.buildDigest, log_probs })
+  }
+
+  async #generate(body: Uint8Array, signal: AbortSignal | null): Promise<Response> {
+    const request = generateRequestSchema.parse(JSON.parse(new TextDecoder().decode(body)))
+    this.generateRequests.push(request)
+    const missing = request.arms
+      .flatMap((arm) => arm.adapters.map(({ digest }) => digest))
+      .filter((digest) => !this.adapters.has(digest))
+    if (missing.length > 0) {
+      return refuse(409, 'adapter_not_resident', 'retryable', { missing })
+    }
+    const events: GenerateEvent[] = []
+    for (const [arm, spec] of request.arms.entries()) {
+      events.push(...(await this.#eventsOf(arm, spec, request)))
+    }
+    events.push({ event: 'done', num_prefills: 1 })
+    return this.#stream(this.editEvents(events), signal)
+  }
+
+  async #eventsOf(arm: number, spec: Arm, request: GenerateRequest): Promise<GenerateEvent[]> {
+    const applied: Applied = {
+      adapters: spec.adapters,
+      scope: spec.scope,
+      layers: [
+        ...new Set(
+          spec.adapters.flatMap(({ digest, weight }) =>
+            weight === 0 ? [] : this.#layersOf(digest),
+          ),
+        ),
+      ].sort((a, b) => a - b),
+      model_digest: this.modelDigest,
+      build_digest: this.buildDigest,
+      bias_digest: spec.bias === undefined ? null : await sha256Hex(biasBytes(spec.bias)),
+    }
+    const labels = request.choice?.labels
+    const words = labels === undefined ? this.words(spec) : [labels[0]!]
+    return [
+      { event: 'accepted', arm, applied, prompt_tokens: 7 },
+      ...(labels === undefined
+        ? []
+        : [
+            {
+              event: 'labels' as const,
+              arm,
+              labels: labels.map((label, i) => ({
+                label,
+                probability: i === 0 ? 1 : 0,
+                log_probability: i === 0 ? 0 : -50,
+              })),
+            },
+          ]),
+      ...words.map((text, i) => ({ event: 'token' as const, arm, text, ids: [i + text.length] })),
+      {
+        event: 'end',
+        arm,
+        finish_reason: 'stop',
+        usage: { prompt_tokens: 7, completion_tokens: words.length },
+        applied,
+        first_token_ms: 1,
+        total_ms: 2,
+      },
+    ]
+  }
+
+  #stream(events: readonly (GenerateEvent | 'die')[], signal: AbortSignal | null): Response {
+    let next = 0
+    const body = new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs))
+        const event = events[next++]
+        if (event === undefined || event === 'die') controller.close()
+        else {
+          const bytes = new TextEncoder().encode(`${JSON.stringify(event)}\n`)
+          const step = this.isCutFine ? 1 : bytes.length
+          for (let at = 0; at < bytes.length; at += step) {
+            controller.enqueue(bytes.slice(at, at + step))
+          }
+        }
+      },
+      cancel: () => {
+        if (next < events.length) this.numAborted += 1
+      },
+    })
+    signal?.addEventListener('abort', () => {
+      if (next < events.length) this.numAborted += 1
+      next = events.length
+    })
+    return new Response(body, { headers: { 'content-type': 'application/x-ndjson' } })
+  }
+
+  #layersOf(digest: string): number[] {
+    const decoded = decodeAdapter(this.adapters.get(digest)!, GEOMETRY)
+    return decoded.ok ? [...decoded.value.rotation.layers.keys()] : []
+  }
+}
+
+/** Likes small positive first angles, so that there is something to learn. */
+function defaultScores(
+  angles: Float32Array,
+  example: Dataset['examples'][number],
+  labels: readonly string[],
+): number[] {
+  const gain = Math.tanh(angles[0] ?? 0)
+  const logits = labels.map((_, i) => (i === example.label ? gain : 0.1 * i))
+  const norm = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0))
+  return logits.map((logit) => logit - norm)
+}
+
+export function refuse(
+  status: number,
+  code: RunnerError['code'],
+  outcome: RunnerError['outcome'],
+  extra: Partial<RunnerError> = {},
+): Response {
+  return Response.json(
+    { error: { code, message: `double says ${code}`, outcome, ...extra } },
+    { status },
+  )
+}
