@@ -1,0 +1,78 @@
+import { availableParallelism } from 'node:os'
+import path from 'node:path'
+
+/** A runner's settings, from the environment. */
+export type RunnerConfig = {
+  readonly runnerId: string
+  readonly host: string
+  readonly port: number
+  /** Bearer secret that every call but /healthz must carry. */
+  readonly secret: string
+  readonly modelSlug: string
+  /** Folder of built graphs. */
+  readonly buildDir: string
+  readonly numThreads: number
+  readonly maxContext: number
+  readonly maxNumSeqs: number
+  readonly maxWaiting: number
+  readonly maxResidentAdapters: number
+  readonly numSlots: number
+  /** Memory for the prompts' KV of jobs. */
+  readonly scoreCacheBytes: number
+  readonly ortBackend: 'c-api' | 'js-binding' | undefined
+  /** End when standard input closes: the supervisor holds the other end. */
+  readonly exitWithStdin: boolean
+}
+
+/** Rows of the decode batch; also the most arms of one request. */
+const DEFAULT_MAX_NUM_SEQS = 16
+const DEFAULT_MAX_WAITING = 256
+/** 16 rows of this take 1.5 GB for SmolLM2-135M, and only as they fill. */
+const DEFAULT_MAX_CONTEXT = 2048
+const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
+/** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */
+const DEFAULT_NUM_SLOTS = 128
+const DEFAULT_SCORE_CACHE_MIB = 2048
+
+/** @throws {Error} a variable that is missing or out of range, by name */
+export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConfig {
+  const integer = (name: string, fallback: number, min: number, max: number): number => {
+    const text = env[name]
+    if (text === undefined || text === '') return fallback
+    const value = Number(text)
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw new Error(`${name} must be an integer in ${min}..${max}, not ${text}`)
+    }
+    return value
+  }
+  const secret = env.ARCANA_RUNNER_SECRET ?? ''
+  if (secret.length < 16) throw new Error('ARCANA_RUNNER_SECRET must hold at least 16 characters')
+  const backend = env.ARCANA_ORT_BACKEND
+  if (backend !== undefined && backend !== 'c-api' && backend !== 'js-binding') {
+    throw new Error(`ARCANA_ORT_BACKEND must be c-api or js-binding, not ${backend}`)
+  }
+  const maxNumSeqs = integer('ARCANA_MAX_NUM_SEQS', DEFAULT_MAX_NUM_SEQS, 1, 256)
+  return {
+    runnerId: env.ARCANA_RUNNER_ID ?? 'runner-1',
+    host: env.ARCANA_RUNNER_HOST ?? '127.0.0.1',
+    port: integer('ARCANA_RUNNER_PORT', 8788, 0, 65535),
+    secret,
+    modelSlug: env.ARCANA_MODEL ?? 'smollm2-135m-instruct',
+    buildDir: path.join(modelDir, 'builds'),
+    numThreads: integer('ARCANA_THREADS', Math.max(1, availableParallelism()), 1, 256),
+    maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
+    maxNumSeqs,
+    maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),
+    maxResidentAdapters: integer(
+      'ARCANA_MAX_RESIDENT_ADAPTERS',
+      DEFAULT_MAX_RESIDENT_ADAPTERS,
+      1,
+      1_000_000,
+    ),
+    numSlots: Math.max(integer('ARCANA_SLOTS', DEFAULT_NUM_SLOTS, 2, 65_536), maxNumSeqs + 2),
+    scoreCacheBytes:
+      integer('ARCANA_SCORE_CACHE_MIB', DEFAULT_SCORE_CACHE_MIB, 1, 1 << 20) * 2 ** 20,
+    ortBackend: backend,
+    exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',
+  }
+}

@@ -1,0 +1,179 @@
+import { createHash, randomInt } from 'node:crypto'
+import type { AdapterStore } from '../adapters/adapter-store.ts'
+import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
+import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
+import type {
+  AdapterTerm,
+  Applied,
+  Arm,
+  GenerateEvent,
+  GenerateRequest,
+  PromptMessage,
+} from '../../src/protocol/runner.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import { createRng } from '../sampling/rng.ts'
+import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
+import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
+import type { LabelTries } from './label-tries.ts'
+
+const UINT32_RANGE = 2 ** 32
+
+export type AdmissionContext = {
+  readonly tokenizer: ChatTokenizer
+  readonly tries: LabelTries
+  readonly adapters: AdapterStore
+  readonly slots: SlotTable
+  readonly modelDigest: string
+  readonly buildDigest: string
+  readonly maxContext: number
+  readonly now: () => number
+}
+
+/**
+ * Turns a wire request into one the engine can run: tokens, leased adapters, written slots.
+ * Whatever it leased is given back by the request's `release`, or at once where this throws.
+ * @throws {RunnerFault} a request that cannot be served
+ */
+export function admit(
+  context: AdmissionContext,
+  wire: GenerateRequest,
+  emit: (event: GenerateEvent) => void,
+): EngineRequest {
+  const promptIds = encodePrompt(context, wire.messages, context.maxContext - 1)
+  const leases: (() => void)[] = []
+  const release = (): void => {
+    for (const end of leases.splice(0)) end()
+  }
+  try {
+    const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
+    const request: Omit<EngineRequest, 'groups'> = {
+      id: wire.request_id,
+      promptIds,
+      emit,
+      release,
+      admittedAtMs: context.now(),
+      aborted: false,
+      numUnfinished: wire.arms.length,
+      numPrefills: 0,
+    }
+    // The sequences refer to the very object that the engine tracks.
+    const whole = request as EngineRequest
+    const sequences = wire.arms.map((arm, index): Sequence => {
+      const slot = slots[index]!
+      return {
+        request: whole,
+        arm: index,
+        slot,
+        decoding: createDecoding(context, wire, arm, promptIds),
+        describeApplied: () => describeApplied(context, slot, arm),
+        numComputedTokens: 0,
+        firstTokenAtMs: null,
+      }
+    })
+    Object.assign(whole, { groups: groupByPrefill(wire.arms, sequences) })
+    return whole
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+/** @throws {RunnerFault} context_length_exceeded; invalid_request where the template refuses */
+export function encodePrompt(
+  { tokenizer }: Pick<AdmissionContext, 'tokenizer'>,
+  messages: readonly PromptMessage[],
+  maxTokens: number,
+): number[] {
+  try {
+    return tokenizer.encodeChat(messages, { maxTokens })
+  } catch (error) {
+    if (error instanceof PromptTooLongError) {
+      throw new RunnerFault('context_length_exceeded', error.message, { param: 'messages' })
+    }
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new RunnerFault('invalid_request', `the chat template refuses: ${reason}`, {
+      param: 'messages',
+    })
+  }
+}
+
+/** Names the rotation of a selection: equal keys are equal rotations. */
+export function selectionKey(terms: readonly AdapterTerm[]): string {
+  return JSON.stringify(terms.map(({ digest, weight }) => [digest, weight]))
+}
+
+function leaseSlot(context: AdmissionContext, arm: Arm, leases: (() => void)[]): number {
+  if (arm.adapters.length === 0) return IDENTITY_SLOT
+  leases.push(context.adapters.lease(arm.adapters, arm.scope))
+  const slot = context.slots.acquire(selectionKey(arm.adapters), () =>
+    context.adapters.compose(arm.adapters),
+  )
+  leases.push(() => {
+    context.slots.release(slot)
+  })
+  return slot
+}
+
+function createDecoding(
+  { tokenizer, tries, maxContext }: AdmissionContext,
+  { choice, sampling }: GenerateRequest,
+  arm: Arm,
+  promptIds: readonly number[],
+): Decoding {
+  const lastPromptToken = promptIds[promptIds.length - 1]!
+  const options = { temperature: sampling.temperature, topP: sampling.top_p }
+  const random = createRng(arm.seed ?? randomInt(UINT32_RANGE))
+  const room = maxContext - promptIds.length + 1
+  if (!choice) {
+    if (arm.bias)
+      throw new RunnerFault('invalid_request', 'a bias needs a choice', { param: 'arms' })
+    const maxTokens = Math.min(sampling.max_tokens ?? room, room)
+    return new TextDecoding(tokenizer, lastPromptToken, maxTokens, sampling.stop, options, random)
+  }
+  if (arm.bias && arm.bias.length !== choice.labels.length) {
+    throw new RunnerFault(
+      'invalid_request',
+      `${arm.bias.length} biases for ${choice.labels.length} labels`,
+      { param: 'arms' },
+    )
+  }
+  const trie = tries.get(choice.labels)
+  if (1 + trie.maxFeedDepth > room) {
+    throw new RunnerFault('context_length_exceeded', 'no room for the labels after the prompt', {
+      param: 'messages',
+    })
+  }
+  return new ChoiceDecoding(trie, choice.labels, lastPromptToken, arm.bias, options, random)
+}
+
+/** Read back from the slot itself, so that it says what is applied, not what was asked. */
+function describeApplied(context: AdmissionContext, slot: number, arm: Arm): Applied {
+  const key = context.slots.keyOf(slot)
+  const terms = key === '' ? [] : (JSON.parse(key) as [string, number][])
+  return {
+    adapters: terms.map(([digest, weight]) => ({ digest, weight })),
+    scope: arm.scope,
+    layers: [...context.slots.layers(slot)],
+    model_digest: context.modelDigest,
+    build_digest: context.buildDigest,
+    bias_digest: arm.bias ? digestOfBias(arm.bias) : null,
+  }
+}
+
+/** SHA-256 of the values as little-endian float64. */
+export function digestOfBias(bias: readonly number[]): string {
+  const bytes = new DataView(new ArrayBuffer(8 * bias.length))
+  for (const [i, value] of bias.entries()) bytes.setFloat64(8 * i, value, true)
+  return createHash('sha256').update(new Uint8Array(bytes.buffer)).digest('hex')
+}
+
+/**
+ * Arms of scope `generated`, and base arms whatever their scope, share the base model's prefill; arms
+ * of scope `all` with one slot share a rotated one.
+ */
+function groupByPrefill(arms: readonly Arm[], sequences: readonly Sequence[]): PrefillGroup[] {
+  const bySlot = Map.groupBy(sequences, ({ arm, slot }) =>
+    arms[arm]!.scope === 'all' ? slot : IDENTITY_SLOT,
+  )
+  return [...bySlot].map(([slot, members]) => ({ slot, sequences: members }))
+}

@@ -1,0 +1,150 @@
+import { LabelScorer, type LabelTrie } from '../../adapters/objective/label-trie.ts'
+import type { LabelProbability } from '../../src/protocol/runner.ts'
+import { sample, type SamplerOptions } from '../sampling/sampler.ts'
+import { StopMatcher } from '../sampling/stop-matcher.ts'
+import type { ChatTokenizer, Detokenizer } from '../tokenizer/index.ts'
+
+/** What a row says after reading the logits of a step. */
+export type DecodingOutput =
+  | { readonly kind: 'token'; readonly text: string; readonly ids: readonly number[] }
+  | { readonly kind: 'labels'; readonly labels: readonly LabelProbability[] }
+  | {
+      readonly kind: 'finish'
+      readonly reason: 'stop' | 'length'
+      readonly completionTokens: number
+    }
+
+/**
+ * How one row goes on from step to step: which token it feeds where, and what it makes of the
+ * logits. Offsets count from the last prompt token, which is fed first, at offset 0.
+ */
+export interface Decoding {
+  /** The token to feed next, and where. */
+  readonly next: { readonly token: number; readonly offset: number }
+  /** Most offsets that will be fed; the prompt must leave room for them. */
+  readonly maxOffsets: number
+  /** Takes the logits [vocab] of the token just fed. */
+  read(logits: Float32Array): DecodingOutput[]
+}
+
+/** Free text: sample, detokenise, watch for stops. */
+export class TextDecoding implements Decoding {
+  readonly maxOffsets: number
+  next: { token: number; offset: number }
+  readonly #tokenizer: ChatTokenizer
+  readonly #detokenizer: Detokenizer
+  readonly #stops: StopMatcher
+  readonly #options: SamplerOptions
+  readonly #random: () => number
+  #numTokens = 0
+
+  constructor(
+    tokenizer: ChatTokenizer,
+    lastPromptToken: number,
+    maxTokens: number,
+    stops: readonly string[],
+    options: SamplerOptions,
+    random: () => number,
+  ) {
+    this.#tokenizer = tokenizer
+    this.#detokenizer = tokenizer.createDetokenizer()
+    this.#stops = new StopMatcher(stops)
+    this.#options = options
+    this.#random = random
+    this.maxOffsets = maxTokens
+    this.next = { token: lastPromptToken, offset: 0 }
+  }
+
+  read(logits: Float32Array): DecodingOutput[] {
+    const id = sample(logits, this.#options, this.#random)
+    this.#numTokens += 1
+    if (this.#tokenizer.stopIds.has(id)) return this.#finish('stop', '', [])
+    const { text, stopped } = this.#stops.push(this.#detokenizer.push(id))
+    if (stopped) {
+      return [{ kind: 'token', text, ids: [id] }, this.#finishEvent('stop')]
+    }
+    if (this.#numTokens === this.maxOffsets) return this.#finish('length', text, [id])
+    this.next = { token: id, offset: this.next.offset + 1 }
+    return [{ kind: 'token', text, ids: [id] }]
+  }
+
+  /** Shows what the detokeniser and the stop matcher still hold, then ends. */
+  #finish(reason: 'stop' | 'length', text: string, ids: readonly number[]): DecodingOutput[] {
+    const tail = this.#stops.push(this.#detokenizer.flush())
+    const rest = text + tail.text + (tail.stopped ? '' : this.#stops.flush())
+    const last: DecodingOutput[] =
+      rest.length > 0 || ids.length > 0 ? [{ kind: 'token', text: rest, ids }] : []
+    return [...last, this.#finishEvent(reason)]
+  }
+
+  #finishEvent(reason: 'stop' | 'length'): DecodingOutput {
+    return { kind: 'finish', reason, completionTokens: this.#numTokens }
+  }
+}
+
+/** One of a set of labels: reads the trie's branching nodes, then answers with a whole label. */
+export class ChoiceDecoding implements Decoding {
+  readonly maxOffsets: number
+  next: { token: number; offset: number }
+  readonly #trie: LabelTrie
+  readonly #scorer: LabelScorer
+  readonly #labels: readonly string[]
+  readonly #bias: readonly number[] | undefined
+  readonly #options: SamplerOptions
+  readonly #random: () => number
+  /** Feeds done; the root counts as the first. */
+  #numFed = 0
+
+  constructor(
+    trie: LabelTrie,
+    labels: readonly string[],
+    lastPromptToken: number,
+    bias: readonly number[] | undefined,
+    options: SamplerOptions,
+    random: () => number,
+  ) {
+    this.#trie = trie
+    this.#scorer = new LabelScorer(trie)
+    this.#labels = labels
+    this.#bias = bias
+    this.#options = options
+    this.#random = random
+    this.maxOffsets = 1 + trie.maxFeedDepth
+    this.next = { token: lastPromptToken, offset: 0 }
+  }
+
+  read(logits: Float32Array): DecodingOutput[] {
+    const fed = this.#numFed === 0 ? 0 : this.#trie.feeds[this.#numFed - 1]!.node
+    this.#scorer.read(fed, logits)
+    const following = this.#trie.feeds[this.#numFed]
+    this.#numFed += 1
+    if (following) {
+      this.next = { token: following.token, offset: following.depth }
+      return []
+    }
+    const logProbs = this.#scorer.result()
+    const scores = logProbs.map((logProb, label) => logProb + (this.#bias?.[label] ?? 0))
+    const chosen = sample(scores, this.#options, this.#random)
+    const ids = this.#trie.labelTokens[chosen]!
+    const probabilities = softmax(scores)
+    return [
+      {
+        kind: 'labels',
+        labels: this.#labels.map((label, i) => ({
+          label,
+          probability: probabilities[i]!,
+          log_probability: logProbs[i]!,
+        })),
+      },
+      { kind: 'token', text: this.#labels[chosen]!, ids },
+      { kind: 'finish', reason: 'stop', completionTokens: ids.length },
+    ]
+  }
+}
+
+function softmax(scores: readonly number[]): number[] {
+  const largest = Math.max(...scores)
+  const weights = scores.map((score) => Math.exp(score - largest))
+  const total = weights.reduce((sum, weight) => sum + weight, 0)
+  return weights.map((weight) => weight / total)
+}

@@ -1,0 +1,271 @@
+import { RunnerFault } from '../runner-fault.ts'
+import { KvTensors } from '../kv-cache/kv-tensors.ts'
+import { prefillChunks } from '../scheduler/chunks.ts'
+import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
+import type { DecodingOutput } from './decoding.ts'
+import type { Executor } from './executor.ts'
+
+export type EngineOptions = {
+  readonly maxNumSeqs: number
+  readonly maxWaiting: number
+  readonly maxContext: number
+  /** Milliseconds, monotonic. */
+  readonly now: () => number
+}
+
+export type EngineCounters = {
+  prefillTokens: number
+  decodeTokens: number
+  decodeSteps: number
+  finished: number
+  failed: number
+  aborted: number
+}
+
+/** A prompt being computed in the staging row, a chunk at a time. */
+type Prefill = {
+  readonly request: EngineRequest
+  readonly group: PrefillGroup
+  readonly chunks: (readonly [number, number])[]
+}
+
+/**
+ * The step loop: while anything is admitted, each turn runs one decode step over all running rows
+ * and one chunk of the oldest prompt. Running rows are always rows 0..n−1: the last row moves into
+ * the place of one that leaves. A prompt is computed in a staging row and copied into a row an arm,
+ * so any number of arms cost one prefill.
+ */
+export class Engine {
+  readonly counters: EngineCounters = {
+    prefillTokens: 0,
+    decodeTokens: 0,
+    decodeSteps: 0,
+    finished: 0,
+    failed: 0,
+    aborted: 0,
+  }
+  readonly options: EngineOptions
+  readonly #executor: Executor
+  readonly #rows: KvTensors
+  readonly #staging: KvTensors
+  readonly #waiting: EngineRequest[] = []
+  /** Sequence of each decode row. */
+  readonly #running: Sequence[] = []
+  /** Groups of the admitted request whose prompts are still to be computed. */
+  #prefills: Prefill[] = []
+  /** Rows promised to sequences whose prompt is not computed yet. */
+  #numReserved = 0
+  #loop: Promise<void> | null = null
+
+  constructor(executor: Executor, options: EngineOptions) {
+    this.#executor = executor
+    this.options = options
+    this.#rows = new KvTensors(executor.config, options.maxNumSeqs, options.maxContext)
+    this.#staging = new KvTensors(executor.config, 1, options.maxContext)
+  }
+
+  get load(): { readonly running: number; readonly waiting: number } {
+    return { running: this.#running.length + this.#numReserved, waiting: this.#waiting.length }
+  }
+
+  /** @throws {RunnerFault} over_capacity where the queue is full */
+  checkCapacity(): void {
+    if (this.#waiting.length >= this.options.maxWaiting) {
+      throw new RunnerFault('over_capacity', `${this.#waiting.length} requests are waiting`)
+    }
+  }
+
+  /** Takes a request in; its events follow, ending with `done` or a request-wide `error`. */
+  submit(request: EngineRequest): void {
+    this.#waiting.push(request)
+    this.#loop ??= this.#run().finally(() => {
+      this.#loop = null
+    })
+  }
+
+  /** Ends a request whose caller has gone; its rows are free before the next step. */
+  abort(request: EngineRequest): void {
+    request.aborted = true
+  }
+
+  /** Resolves when nothing is admitted. */
+  async idle(): Promise<void> {
+    while (this.#loop) await this.#loop
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      this.#dropAborted()
+      this.#admit()
+      if (this.#running.length === 0 && this.#prefills.length === 0) {
+        if (this.#waiting.length === 0) return
+        throw new Error('requests wait though every row is free')
+      }
+      if (this.#running.length > 0) await this.#decodeStep()
+      if (this.#prefills.length > 0) await this.#prefillStep()
+    }
+  }
+
+  /** Reserves rows for waiting requests, in order of arrival. */
+  #admit(): void {
+    while (this.#waiting.length > 0) {
+      const request = this.#waiting[0]!
+      if (
+        this.#running.length + this.#numReserved + request.numUnfinished >
+        this.options.maxNumSeqs
+      ) {
+        return
+      }
+      this.#waiting.shift()
+      this.#numReserved += request.numUnfinished
+      const promptLen = request.promptIds.length - 1
+      for (const group of request.groups) {
+        this.#prefills.push({ request, group, chunks: prefillChunks(promptLen) })
+      }
+    }
+  }
+
+  async #prefillStep(): Promise<void> {
+    const prefill = this.#prefills[0]!
+    const { request, group } = prefill
+    const chunk = prefill.chunks.shift()
+    try {
+      if (chunk) {
+        const ids = request.promptIds.slice(chunk[0], chunk[1])
+        await this.#executor.prefill(this.#staging, 0, ids, chunk[0], group.slot)
+        this.counters.prefillTokens += ids.length
+      }
+    } catch (error) {
+      this.#failRequest(request, error)
+      return
+    }
+    if (prefill.chunks.length > 0 || request.aborted) return
+    this.#prefills.shift()
+    request.numPrefills += 1
+    const promptLen = request.promptIds.length - 1
+    for (const sequence of group.sequences) {
+      this.#numReserved -= 1
+      this.#rows.copyRow(this.#running.length, this.#staging, 0, promptLen)
+      sequence.numComputedTokens = promptLen
+      this.#running.push(sequence)
+    }
+  }
+
+  async #decodeStep(): Promise<void> {
+    const batch = [...this.#running]
+    const promptEnd = (sequence: Sequence): number => sequence.request.promptIds.length - 1
+    const positions = batch.map((sequence) => promptEnd(sequence) + sequence.decoding.next.offset)
+    let outputs: DecodingOutput[][]
+    try {
+      outputs = await this.#executor.decode(
+        this.#rows,
+        0,
+        batch.map(({ decoding }) => decoding.next.token),
+        positions,
+        batch.map(({ slot }) => slot),
+        (logits) => {
+          const { vocab } = this.#executor.config
+          return batch.map((sequence, row) =>
+            sequence.request.aborted
+              ? []
+              : sequence.decoding.read(logits.subarray(row * vocab, (row + 1) * vocab)),
+          )
+        },
+      )
+    } catch (error) {
+      for (const request of new Set(batch.map((sequence) => sequence.request))) {
+        this.#failRequest(request, error)
+      }
+      return
+    }
+    this.counters.decodeSteps += 1
+    this.counters.decodeTokens += batch.length
+    const finished: number[] = []
+    for (const [row, sequence] of batch.entries()) {
+      sequence.numComputedTokens = positions[row]! + 1
+      for (const output of outputs[row]!) {
+        this.#emit(sequence, output)
+        if (output.kind === 'finish') finished.push(row)
+      }
+    }
+    // From the last row down, so that the row moved into a gap is never one that also leaves.
+    for (const row of finished.reverse()) this.#removeRow(row)
+  }
+
+  #emit(sequence: Sequence, output: DecodingOutput): void {
+    const { request, arm } = sequence
+    const now = this.options.now()
+    sequence.firstTokenAtMs ??= now
+    switch (output.kind) {
+      case 'token':
+        request.emit({ event: 'token', arm, text: output.text, ids: [...output.ids] })
+        return
+      case 'labels':
+        request.emit({ event: 'labels', arm, labels: [...output.labels] })
+        return
+      case 'finish':
+        request.emit({
+          event: 'end',
+          arm,
+          finish_reason: output.reason,
+          usage: {
+            prompt_tokens: request.promptIds.length,
+            completion_tokens: output.completionTokens,
+          },
+          applied: sequence.describeApplied(),
+          first_token_ms: sequence.firstTokenAtMs - request.admittedAtMs,
+          total_ms: now - request.admittedAtMs,
+        })
+        request.numUnfinished -= 1
+        if (request.numUnfinished === 0) {
+          this.counters.finished += 1
+          request.emit({ event: 'done', num_prefills: request.numPrefills })
+          request.release()
+        }
+    }
+  }
+
+  /** Takes a row out of the batch; the last row moves into its place. */
+  #removeRow(row: number): void {
+    const last = this.#running.length - 1
+    const moved = this.#running[last]!
+    if (row !== last) {
+      this.#rows.copyRow(row, this.#rows, last, moved.numComputedTokens)
+      this.#running[row] = moved
+    }
+    this.#running.pop()
+  }
+
+  #dropAborted(): void {
+    const requests = new Set([
+      ...this.#waiting,
+      ...this.#prefills.map((prefill) => prefill.request),
+      ...this.#running.map((sequence) => sequence.request),
+    ])
+    for (const request of requests) {
+      if (!request.aborted) continue
+      this.counters.aborted += 1
+      this.#drop(request)
+    }
+  }
+
+  #failRequest(request: EngineRequest, error: unknown): void {
+    this.counters.failed += 1
+    request.emit({ event: 'error', arm: null, error: RunnerFault.from(error).toWire() })
+    this.#drop(request)
+  }
+
+  /** Removes every trace of a request that will not finish. */
+  #drop(request: EngineRequest): void {
+    const waiting = this.#waiting.indexOf(request)
+    if (waiting >= 0) this.#waiting.splice(waiting, 1)
+    for (const prefill of this.#prefills) {
+      if (prefill.request === request) this.#numReserved -= prefill.group.sequences.length
+    }
+    this.#prefills = this.#prefills.filter((prefill) => prefill.request !== request)
+    for (let row = this.#running.length - 1; row >= 0; row--) {
+      if (this.#running[row]!.request === request) this.#removeRow(row)
+    }
+    request.release()
+  }
+}

@@ -1,0 +1,193 @@
+import type { ModelConfig } from '../model/gguf/index.ts'
+import type { SlotTable } from '../adapters/slot-table.ts'
+import type { KvTensors } from '../kv-cache/kv-tensors.ts'
+import {
+  INPUT_IDS,
+  LOGIT_ROWS,
+  LOGITS,
+  pastKey,
+  pastValue,
+  presentKey,
+  presentValue,
+  SEQLENS_K,
+  TOTAL_SEQUENCE_LENGTH,
+} from '../onnx/build/decoder.ts'
+import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+import type { Binding, Session } from '../ort/index.ts'
+import { FifoLock } from './fifo-lock.ts'
+
+/** Buffers of one (rows, sequence length) shape over one set of KV rows. */
+type Shape = {
+  readonly binding: Binding
+  readonly inputIds: BigInt64Array
+  readonly seqlensK: Int32Array
+  readonly totalSequenceLength: Int32Array
+  readonly rotationPositions: BigInt64Array
+  readonly logits: Float32Array
+}
+
+/**
+ * Runs the decoder over KV rows. The shapes of decode steps are kept with their buffers, so a step
+ * allocates nothing; calls of all users take turns.
+ */
+export class Executor {
+  readonly config: ModelConfig
+  readonly slots: SlotTable
+  readonly #session: Session
+  readonly #lock = new FifoLock()
+  readonly #hasRotation: boolean
+  readonly #decodeShapes = new WeakMap<KvTensors, Map<string, Shape>>()
+
+  constructor(session: Session, config: ModelConfig, slots: SlotTable, hasRotation = true) {
+    this.#session = session
+    this.config = config
+    this.slots = slots
+    this.#hasRotation = hasRotation
+  }
+
+  /**
+   * Computes a chunk of one row's prompt; gives no logits.
+   * @param position tokens already in the row
+   */
+  async prefill(
+    kv: KvTensors,
+    row: number,
+    ids: readonly number[],
+    position: number,
+    slot: number,
+  ): Promise<void> {
+    await this.#lock.run(async () => {
+      const shape = this.#createShape(kv, row, 1, ids.length, 0)
+      try {
+        fillIds(shape, ids)
+        shape.seqlensK[0] = position + ids.length - 1
+        shape.totalSequenceLength[0] = position + ids.length
+        for (let i = 0; i < ids.length; i++) this.#fillSlot(shape, i, slot)
+        await shape.binding.run()
+      } finally {
+        shape.binding.release()
+      }
+    })
+  }
+
+  /**
+   * One token for each of rows [firstRow, firstRow + ids.length).
+   * @param ids next token of each row
+   * @param positions tokens already in each row
+   * @param slots rotation slot of each row
+   * @param use reads the logits [rows, vocab]; they are overwritten by the next step
+   */
+  decode<T>(
+    kv: KvTensors,
+    firstRow: number,
+    ids: readonly number[],
+    positions: readonly number[],
+    slots: readonly number[],
+    use: (logits: Float32Array) => T,
+  ): Promise<T> {
+    return this.#lock.run(async () => {
+      const shape = this.#decodeShape(kv, firstRow, ids.length)
+      fillIds(shape, ids)
+      let longest = 0
+      for (let row = 0; row < ids.length; row++) {
+        shape.seqlensK[row] = positions[row]!
+        longest = Math.max(longest, positions[row]! + 1)
+        this.#fillSlot(shape, row, slots[row]!)
+      }
+      shape.totalSequenceLength[0] = longest
+      await shape.binding.run()
+      return use(shape.logits)
+    })
+  }
+
+  /** Frees the shapes made for KV rows that are no longer used. */
+  async forget(kv: KvTensors): Promise<void> {
+    await this.#lock.run(() => {
+      for (const shape of this.#decodeShapes.get(kv)?.values() ?? []) shape.binding.release()
+      this.#decodeShapes.delete(kv)
+      return Promise.resolve()
+    })
+  }
+
+  async release(): Promise<void> {
+    await this.#lock.run(() => {
+      this.#session.release()
+      return Promise.resolve()
+    })
+  }
+
+  #decodeShape(kv: KvTensors, firstRow: number, numRows: number): Shape {
+    let shapes = this.#decodeShapes.get(kv)
+    if (!shapes) {
+      shapes = new Map()
+      this.#decodeShapes.set(kv, shapes)
+    }
+    const key = `${firstRow}+${numRows}`
+    let shape = shapes.get(key)
+    if (!shape) {
+      shape = this.#createShape(kv, firstRow, numRows, 1, numRows)
+      shapes.set(key, shape)
+    }
+    return shape
+  }
+
+  #createShape(
+    kv: KvTensors,
+    firstRow: number,
+    numRows: number,
+    sequenceLen: number,
+    numLogitRows: number,
+  ): Shape {
+    const { numHeads, headDim, numKvHeads, numLayers, vocab } = this.config
+    const numTokens = numRows * sequenceLen
+    const binding = this.#session.createBinding()
+    const shape: Shape = {
+      binding,
+      inputIds: new BigInt64Array(numTokens),
+      seqlensK: new Int32Array(numRows),
+      totalSequenceLength: new Int32Array(1),
+      rotationPositions: new BigInt64Array(numTokens * numHeads),
+      logits: new Float32Array(numLogitRows * vocab),
+    }
+    binding.bindInput(INPUT_IDS, { data: shape.inputIds, dims: [numRows, sequenceLen] })
+    binding.bindInput(SEQLENS_K, { data: shape.seqlensK, dims: [numRows] })
+    binding.bindInput(TOTAL_SEQUENCE_LENGTH, { data: shape.totalSequenceLength, dims: [1] })
+    binding.bindInput(LOGIT_ROWS, {
+      data: BigInt64Array.from({ length: numLogitRows }, (_, row) => BigInt(row)),
+      dims: [numLogitRows],
+    })
+    binding.bindOutput(LOGITS, { data: shape.logits, dims: [numLogitRows, vocab] })
+    const views = kv.views(firstRow, numRows)
+    for (let layer = 0; layer < numLayers; layer++) {
+      const dims = [numRows, numKvHeads, kv.capacity, headDim]
+      const keys = { data: views[2 * layer]!, dims }
+      const values = { data: views[2 * layer + 1]!, dims }
+      binding.bindInput(pastKey(layer), keys)
+      binding.bindInput(pastValue(layer), values)
+      binding.bindOutput(presentKey(layer), keys)
+      binding.bindOutput(presentValue(layer), values)
+    }
+    if (this.#hasRotation) {
+      const positions = { data: shape.rotationPositions, dims: [numTokens, numHeads] }
+      binding.bindInput(ROTATION_POSITIONS, positions)
+      const dims = [this.slots.numSlots * numHeads, headDim / 2]
+      for (let layer = 0; layer < numLayers; layer++) {
+        binding.bindInput(rotationCos(layer), { data: this.slots.cos[layer]!, dims })
+        binding.bindInput(rotationSin(layer), { data: this.slots.sin[layer]!, dims })
+      }
+    }
+    return shape
+  }
+
+  /** Points a token's heads at their rows of the rotation tables. */
+  #fillSlot(shape: Shape, token: number, slot: number): void {
+    const { numHeads } = this.config
+    for (let head = 0; head < numHeads; head++) {
+      shape.rotationPositions[token * numHeads + head] = BigInt(slot * numHeads + head)
+    }
+  }
+}
+
+function fillIds(shape: Shape, ids: readonly number[]): void {
+  for (const [i, id] of ids.entries()) shape.inputIds[i] = BigInt(id)
+}

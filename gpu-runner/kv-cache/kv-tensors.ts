@@ -1,0 +1,58 @@
+import type { Geometry } from '../../adapters/rotation/rotation.ts'
+
+export type KvShape = {
+  readonly numLayers: number
+  readonly numKvHeads: number
+  readonly headDim: number
+}
+
+export type RunnerGeometry = Geometry & KvShape
+
+/**
+ * Keys and values of `numRows` sequences of up to `capacity` tokens, one buffer for each layer's keys
+ * and one for its values, [numRows, numKvHeads, capacity, headDim]. Memory is only taken up as
+ * tokens are written.
+ */
+export class KvTensors {
+  readonly shape: KvShape
+  readonly numRows: number
+  readonly capacity: number
+  /** Keys of layer l at 2l, values at 2l + 1. */
+  readonly #buffers: readonly Float32Array[]
+
+  constructor(shape: KvShape, numRows: number, capacity: number) {
+    this.shape = shape
+    this.numRows = numRows
+    this.capacity = capacity
+    const size = numRows * shape.numKvHeads * capacity * shape.headDim
+    this.#buffers = Array.from({ length: 2 * shape.numLayers }, () => new Float32Array(size))
+  }
+
+  get sizeBytes(): number {
+    return this.#buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0)
+  }
+
+  /** The buffers of rows [firstRow, firstRow + numRows), keys and values alternating by layer. */
+  views(firstRow: number, numRows: number): readonly Float32Array[] {
+    const rowSize = this.shape.numKvHeads * this.capacity * this.shape.headDim
+    return this.#buffers.map((buffer) =>
+      buffer.subarray(firstRow * rowSize, (firstRow + numRows) * rowSize),
+    )
+  }
+
+  /** Copies the first `numTokens` tokens of another row, which may be of other tensors. */
+  copyRow(toRow: number, from: KvTensors, fromRow: number, numTokens: number): void {
+    const { numKvHeads, headDim } = this.shape
+    const length = numTokens * headDim
+    for (const [index, target] of this.#buffers.entries()) {
+      const source = from.#buffers[index]!
+      for (let head = 0; head < numKvHeads; head++) {
+        const start = (fromRow * numKvHeads + head) * from.capacity * headDim
+        target.set(
+          source.subarray(start, start + length),
+          (toRow * numKvHeads + head) * this.capacity * headDim,
+        )
+      }
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import type { AddressInfo } from 'node:net'
+import { readConfig } from './config.ts'
+import { CATALOGUE } from './model/catalogue.ts'
+import { modelDirectory, pullModel } from './model/pull.ts'
+import { openBackend } from './ort/index.ts'
+import { openRunner } from './runner.ts'
+import { createRunnerServer } from './server/server.ts'
+
+/** How long running answers may take to end once the runner is told to stop. */
+const SHUTDOWN_MS = 2_000
+
+async function main(): Promise<void> {
+  const modelDir = modelDirectory(process.env)
+  const config = readConfig(process.env, modelDir)
+  if (config.exitWithStdin) {
+    process.stdin.on('end', () => process.exit(0))
+    process.stdin.on('error', () => process.exit(0))
+    process.stdin.resume()
+  }
+  const entry = CATALOGUE.get(config.modelSlug)
+  if (!entry) {
+    throw new Error(`no model ${config.modelSlug}; known: ${[...CATALOGUE.keys()].join(', ')}`)
+  }
+  const ggufPath = await pullModel(entry, { directory: modelDir })
+  const { backend, fallbackReason } = openBackend(config.ortBackend)
+  if (fallbackReason !== null) {
+    console.error(
+      `runner: ONNX Runtime's JS binding is in use, 2-4 times slower than its C API: ${fallbackReason}`,
+    )
+  }
+  const runner = await openRunner(backend, {
+    ...config,
+    ggufPath,
+    modelDigest: entry.sha256,
+    format: 'block',
+  })
+  const server = createRunnerServer(runner, {
+    runnerId: config.runnerId,
+    secret: config.secret,
+    modelSlug: config.modelSlug,
+    modelDigest: entry.sha256,
+    ortBackend: backend.name,
+  })
+  server.listen(config.port, config.host, () => {
+    const { port } = server.address() as AddressInfo
+    console.log(
+      JSON.stringify({
+        event: 'ready',
+        runner_id: config.runnerId,
+        port,
+        model: config.modelSlug,
+        model_digest: entry.sha256,
+        build_digest: runner.context.buildDigest,
+        ort_backend: backend.name,
+      }),
+    )
+  })
+  server.on('error', (error) => {
+    console.error(`runner: ${error.message}`)
+    process.exit(1)
+  })
+  const stop = (): void => {
+    server.close(() => process.exit(0))
+    setTimeout(() => process.exit(0), SHUTDOWN_MS).unref()
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+}
+
+main().catch((error: unknown) => {
+  console.error(`runner: ${error instanceof Error ? error.message : String(error)}`)
+  process.exit(1)
+})

@@ -1,0 +1,50 @@
+/**
+ * A small description of an ONNX model: what the builder writes and `serde` turns into bytes.
+ * Initializers are references into one external data file, so that weights never stand twice in
+ * memory.
+ */
+
+export const MICROSOFT_DOMAIN = 'com.microsoft'
+
+export type ElementType = 'float32' | 'uint8' | 'int8' | 'int32' | 'int64'
+
+export type Attribute =
+  | { readonly kind: 'int'; readonly value: number }
+  | { readonly kind: 'float'; readonly value: number }
+  | { readonly kind: 'ints'; readonly value: readonly number[] }
+
+export const int = (value: number): Attribute => ({ kind: 'int', value })
+export const float = (value: number): Attribute => ({ kind: 'float', value })
+export const ints = (...value: number[]): Attribute => ({ kind: 'ints', value })
+
+/** Value names; an empty name is an absent optional input or an unused output. */
+export type Node = {
+  readonly name: string
+  readonly opType: string
+  readonly domain: string
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes: Readonly<Record<string, Attribute>>
+}
+
+/** Dims as numbers, or names where they vary between runs. */
+export type ValueInfo = {
+  readonly name: string
+  readonly type: ElementType
+  readonly dims: readonly (number | string)[]
+}
+
+export type Initializer = {
+  readonly name: string
+  readonly type: ElementType
+  readonly dims: readonly number[]
+  /** Where its bytes are: in the model file, or at an offset of the external data file. */
+  readonly bytes: Uint8Array | { readonly offset: number; readonly length: number }
+}
+
+export type Graph = {
+  readonly nodes: readonly Node[]
+  readonly inputs: readonly ValueInfo[]
+  readonly outputs: readonly ValueInfo[]
+  readonly initializers: readonly Initializer[]
+}

@@ -1,0 +1,85 @@
+import { AdapterStore } from './adapters/adapter-store.ts'
+import { SlotTable } from './adapters/slot-table.ts'
+import type { AdmissionContext } from './engine/admission.ts'
+import { Engine } from './engine/engine.ts'
+import { Executor } from './engine/executor.ts'
+import { LabelTries } from './engine/label-tries.ts'
+import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
+import { openBuild, type BuildOptions } from './onnx/build/index.ts'
+import type { Backend } from './ort/index.ts'
+import { DatasetStore } from './scoring/dataset-store.ts'
+import { Scorer } from './scoring/scorer.ts'
+import { ChatTokenizer } from './tokenizer/index.ts'
+
+export type RunnerOptions = {
+  readonly ggufPath: string
+  readonly modelDigest: string
+  readonly buildDir: string
+  readonly format: BuildOptions['format']
+  readonly numThreads: number
+  readonly maxContext: number
+  readonly maxNumSeqs: number
+  readonly maxWaiting: number
+  readonly maxResidentAdapters: number
+  readonly numSlots: number
+  readonly scoreCacheBytes: number
+}
+
+/** One base model with everything that serves it. */
+export type Runner = {
+  readonly config: ModelConfig
+  readonly context: AdmissionContext
+  readonly executor: Executor
+  readonly engine: Engine
+  readonly adapters: AdapterStore
+  readonly datasets: DatasetStore
+  readonly scorer: Scorer
+  release(): Promise<void>
+}
+
+/** Opens the model file, its graph (built where the cache lacks it) and the engine over it. */
+export async function openRunner(backend: Backend, options: RunnerOptions): Promise<Runner> {
+  const file = await openGguf(options.ggufPath)
+  const tokenizer = ChatTokenizer.fromGguf(file.metadata)
+  const { contextLength } = decodeModelConfig(file.metadata)
+  await file.close()
+  const build = await openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
+    format: options.format,
+    rotation: true,
+    // The table covers the whole context, so that one build serves every setting of it.
+    maxContext: contextLength,
+  })
+  const maxContext = Math.min(options.maxContext, contextLength)
+  const session = await backend.createSession(build.modelPath, { numThreads: options.numThreads })
+  const { config } = build
+  const slots = new SlotTable(config, options.numSlots)
+  const executor = new Executor(session, config, slots)
+  const adapters = new AdapterStore(config, options.modelDigest, options.maxResidentAdapters)
+  const now = (): number => performance.now()
+  const context: AdmissionContext = {
+    tokenizer,
+    tries: new LabelTries(tokenizer),
+    adapters,
+    slots,
+    modelDigest: options.modelDigest,
+    buildDigest: build.buildDigest,
+    maxContext,
+    now,
+  }
+  const engine = new Engine(executor, {
+    maxNumSeqs: options.maxNumSeqs,
+    maxWaiting: options.maxWaiting,
+    maxContext,
+    now,
+  })
+  return {
+    config,
+    context,
+    executor,
+    engine,
+    adapters,
+    datasets: new DatasetStore(context),
+    scorer: new Scorer(executor, slots, options.scoreCacheBytes),
+    release: () => executor.release(),
+  }
+}

@@ -1,0 +1,57 @@
+export type SamplerOptions = {
+  /** 0 is greedy. */
+  readonly temperature: number
+  /** Keep the most likely tokens whose probabilities first reach this sum. */
+  readonly topP: number
+}
+
+/**
+ * Below this share of the largest probability a token is never drawn: together such tokens weigh less
+ * than the vocabulary times this.
+ */
+const NEGLIGIBLE_PROBABILITY = 1e-9
+
+/** @returns index of the largest value, the first of equals */
+export function argmax(values: Float32Array | readonly number[]): number {
+  let best = 0
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i
+  return best
+}
+
+/**
+ * Draws an index.
+ * @param logits unnormalised log probabilities; unchanged
+ * @param random uniform in [0, 1), drawn once where temperature > 0
+ */
+export function sample(
+  logits: Float32Array | readonly number[],
+  options: SamplerOptions,
+  random: () => number,
+): number {
+  const best = argmax(logits)
+  if (options.temperature === 0) return best
+  const top = logits[best]!
+  const kept: { index: number; weight: number }[] = []
+  let total = 0
+  for (let index = 0; index < logits.length; index++) {
+    const weight = Math.exp((logits[index]! - top) / options.temperature)
+    if (weight < NEGLIGIBLE_PROBABILITY) continue
+    kept.push({ index, weight })
+    total += weight
+  }
+  if (options.topP < 1) {
+    kept.sort((x, y) => y.weight - x.weight || x.index - y.index)
+    const enough = options.topP * total
+    let sum = 0
+    let count = 0
+    while (count < kept.length && sum < enough) sum += kept[count++]!.weight
+    kept.length = count
+    total = sum
+  }
+  let left = random() * total
+  for (const { index, weight } of kept) {
+    left -= weight
+    if (left < 0) return index
+  }
+  return kept[kept.length - 1]!.index
+}

@@ -1,0 +1,35 @@
+import type { Applied, GenerateEvent } from '../../src/protocol/runner.ts'
+import type { Decoding } from '../engine/decoding.ts'
+
+/** One arm of a request: a row of the decode batch once its prompt is computed. */
+export type Sequence = {
+  readonly request: EngineRequest
+  readonly arm: number
+  readonly slot: number
+  readonly decoding: Decoding
+  /** What was applied, read from the slot that the row uses. */
+  readonly describeApplied: () => Applied
+  /** Tokens in the row's KV. */
+  numComputedTokens: number
+  firstTokenAtMs: number | null
+}
+
+/** Sequences whose prompts are computed alike: all `generated` arms, or one `all` arm. */
+export type PrefillGroup = {
+  readonly slot: number
+  readonly sequences: readonly Sequence[]
+}
+
+/** One admitted request. */
+export type EngineRequest = {
+  readonly id: string
+  readonly promptIds: readonly number[]
+  readonly groups: readonly PrefillGroup[]
+  readonly emit: (event: GenerateEvent) => void
+  /** Ends leases; called once, when the last sequence is done. */
+  readonly release: () => void
+  readonly admittedAtMs: number
+  aborted: boolean
+  numUnfinished: number
+  numPrefills: number
+}

@@ -1,0 +1,197 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { MAX_ADAPTER_BYTES } from '../../adapters/format/adapter-file.ts'
+import {
+  decodeScoreBody,
+  DIGEST_PATTERN,
+  generateRequestSchema,
+  RUNNER_PROTOCOL_VERSION,
+  scoreHeaderSchema,
+  type GenerateEvent,
+  type RunnerStatus,
+} from '../../src/protocol/runner.ts'
+import type { z } from 'zod'
+import { admit } from '../engine/admission.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import type { Runner } from '../runner.ts'
+import { parseJson, readBody, sendFault, sendJson } from './http.ts'
+import { createMetrics } from './metrics.ts'
+
+/** A prompt of this many bytes is refused by the tokeniser's own bound long before. */
+const MAX_GENERATE_BYTES = 8 << 20
+const MAX_DATASET_BYTES = 64 << 20
+const MAX_SCORE_BYTES = 256 << 20
+
+export type ServerIdentity = {
+  readonly runnerId: string
+  readonly secret: string
+  readonly modelSlug: string
+  readonly modelDigest: string
+  readonly ortBackend: RunnerStatus['ort_backend']
+}
+
+/** HTTP ⇄ engine: the runner API of DESIGN §4. */
+export function createRunnerServer(runner: Runner, identity: ServerIdentity): Server {
+  const { adapters, datasets } = runner
+  const metrics = createMetrics(runner)
+  const secretHash = sha256(identity.secret)
+
+  const routes: Readonly<
+    Record<
+      string,
+      (request: IncomingMessage, response: ServerResponse, id: string) => Promise<void>
+    >
+  > = {
+    'GET /v1/status': (_request, response) => {
+      sendJson(response, 200, describeStatus(runner, identity))
+      return Promise.resolve()
+    },
+    'GET /metrics': async (_request, response) => {
+      const text = await metrics.metrics()
+      response.writeHead(200, { 'content-type': metrics.contentType }).end(text)
+    },
+    'PUT /v1/adapters/:id': async (request, response, digest) => {
+      const adapter = adapters.put(digest, await readBody(request, MAX_ADAPTER_BYTES))
+      sendJson(response, 200, adapters.describe(adapter))
+    },
+    'DELETE /v1/adapters/:id': (_request, response, digest) => {
+      if (!adapters.delete(digest)) throw new RunnerFault('not_found', `no adapter ${digest} here`)
+      response.writeHead(204).end()
+      return Promise.resolve()
+    },
+    'PUT /v1/datasets/:id': async (request, response, digest) => {
+      const { prompts, trie } = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
+      const lengths = prompts.map((prompt) => prompt.length)
+      sendJson(response, 200, {
+        digest,
+        num_examples: prompts.length,
+        num_labels: trie.labelTokens.length,
+        prompt_tokens: {
+          total: lengths.reduce((sum, length) => sum + length, 0),
+          longest: Math.max(...lengths),
+        },
+      })
+    },
+    'POST /v1/score': async (request, response) => {
+      const body = decodeScoreBody(await readBody(request, MAX_SCORE_BYTES))
+      if (!body) throw new RunnerFault('invalid_request', 'the score body is cut short')
+      const header = parse(scoreHeaderSchema, parseJson(body.headerJson))
+      const { buildDigest } = runner.context
+      if (header.build_digest !== undefined && header.build_digest !== buildDigest) {
+        throw new RunnerFault('build_mismatch', `this runner serves build ${buildDigest}`)
+      }
+      const dataset = datasets.get(header.dataset)
+      const logProbs = await runner.scorer.score(
+        dataset,
+        header,
+        body.values,
+        () => response.destroyed,
+      )
+      sendJson(response, 200, { build_digest: buildDigest, log_probs: logProbs })
+    },
+    'POST /v1/generate': async (request, response) => {
+      const text = new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES))
+      generate(runner, parse(generateRequestSchema, parseJson(text)), response)
+    },
+  }
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { pathname } = new URL(request.url ?? '/', 'http://runner')
+    if (pathname === '/healthz') {
+      sendJson(response, 200, { status: 'ok' })
+      return
+    }
+    const [scheme, token] = (request.headers.authorization ?? '').split(' ')
+    if (scheme !== 'Bearer' || !timingSafeEqual(sha256(token ?? ''), secretHash)) {
+      throw new RunnerFault('unauthorized', 'the runner secret is wrong')
+    }
+    const [, resource, id] = /^(\/v1\/[a-z]+)\/([^/]+)$/.exec(pathname) ?? []
+    const route = routes[`${request.method ?? ''} ${resource ? `${resource}/:id` : pathname}`]
+    if (!route) throw new RunnerFault('not_found', `no ${request.method ?? ''} ${pathname}`)
+    if (id !== undefined && !DIGEST_PATTERN.test(id)) {
+      throw new RunnerFault('invalid_request', 'a digest is 64 lower-case hex characters')
+    }
+    await route(request, response, id ?? '')
+  }
+
+  return createServer((request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      const fault = RunnerFault.from(error)
+      if (fault.code === 'internal') console.error(error)
+      if (response.headersSent || response.destroyed) response.destroy()
+      // An unread body would be taken for the connection's next request.
+      else sendFault(response.setHeader('connection', 'close'), fault)
+    })
+  })
+}
+
+/** Streams a request's events; a caller that leaves ends the request. */
+function generate(
+  runner: Runner,
+  wire: z.infer<typeof generateRequestSchema>,
+  response: ServerResponse,
+): void {
+  const { engine } = runner
+  engine.checkCapacity()
+  if (wire.arms.length > engine.options.maxNumSeqs) {
+    throw new RunnerFault('invalid_request', `at most ${engine.options.maxNumSeqs} arms`, {
+      param: 'arms',
+    })
+  }
+  const emit = (event: GenerateEvent): void => {
+    response.write(`${JSON.stringify(event)}\n`)
+    if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
+  }
+  const request = admit(runner.context, wire, emit)
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+  response.on('close', () => {
+    if (!response.writableEnded) engine.abort(request)
+  })
+  for (const { sequences } of request.groups) {
+    for (const { arm, describeApplied } of sequences) {
+      const numTokens = request.promptIds.length
+      emit({ event: 'accepted', arm, applied: describeApplied(), prompt_tokens: numTokens })
+    }
+  }
+  engine.submit(request)
+}
+
+function describeStatus(
+  { config, context, engine, adapters }: Runner,
+  identity: ServerIdentity,
+): RunnerStatus {
+  return {
+    protocol_version: RUNNER_PROTOCOL_VERSION,
+    runner_id: identity.runnerId,
+    model: {
+      slug: identity.modelSlug,
+      model_digest: context.modelDigest,
+      build_digest: context.buildDigest,
+      num_layers: config.numLayers,
+      num_heads: config.numHeads,
+      num_kv_heads: config.numKvHeads,
+      head_dim: config.headDim,
+      hidden_size: config.hidden,
+      vocab_size: config.vocab,
+      max_context: context.maxContext,
+    },
+    ort_backend: identity.ortBackend,
+    limits: {
+      max_rows: engine.options.maxNumSeqs,
+      max_waiting: engine.options.maxWaiting,
+      max_adapter_bytes: MAX_ADAPTER_BYTES,
+      max_resident_adapters: adapters.maxResident,
+    },
+    load: engine.load,
+    resident_adapters: adapters.digests,
+  }
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]!
+  throw new RunnerFault('invalid_request', issue.message, { param: issue.path.join('.') })
+}
+
+const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
