@@ -1,0 +1,112 @@
+import { type Region, maximiseAcquisition } from '../acquisition/maximise.ts'
+import { bestOf, inOrder, isSuccess } from '../history.ts'
+import { fitGaussianProcess } from '../models/fit.ts'
+import { packPoints } from '../models/points.ts'
+import { standardize } from '../models/standardize.ts'
+import type { Observation, Optimiser, SearchSpec } from '../optimiser.ts'
+import { createRng } from '../rng.ts'
+import { projectToBall } from '../subspace/ball.ts'
+import { createRandomSubspace, type Subspace } from '../subspace/random-subspace.ts'
+import { latinHypercube } from './design.ts'
+import { type BoOptions, DEFAULT_BO_OPTIONS } from './options.ts'
+import { trustRegionLength } from './trust-region.ts'
+
+export { type BoOptions, DEFAULT_BO_OPTIONS } from './options.ts'
+
+/** Streams of the seed's generator, so that no two uses draw the same numbers. */
+const STREAM_SUBSPACE = 1
+const STREAM_DESIGN = 2
+const STREAM_ACQUISITION = 3
+
+/**
+ * Bayesian optimisation in a low-dimensional random subspace of the later layers' angles.
+ *
+ * z has coordinates in [-1, 1] and a norm of at most 1 / boxShare, in units of boxShare · maxNorm
+ * radians along each direction. The first round is the identity (z = 0) and a Latin hypercube; each
+ * later round is one candidate, of the highest log expected improvement under a Matérn 5/2 Gaussian
+ * process within a trust region around the best trial.
+ * @throws {RangeError} an option makes no sense for the geometry
+ */
+export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Optimiser {
+  const settings = { ...DEFAULT_BO_OPTIONS, ...options }
+  const { dimension, numInitial, maxNorm, boxShare } = settings
+  checkSettings(settings)
+  const { geometry, seed, numTrials } = spec
+  const radius = 1 / boxShare
+  const unit = boxShare * maxNorm
+  const firstLayer = Math.min(
+    Math.round(geometry.numLayers * settings.firstLayerShare),
+    geometry.numLayers - 1,
+  )
+  // Made when first needed: asking alone does not need the directions.
+  let subspace: Subspace | null = null
+  const getSubspace = (): Subspace =>
+    (subspace ??= createRandomSubspace(
+      geometry,
+      firstLayer,
+      geometry.numLayers,
+      dimension,
+      createRng(seed, STREAM_SUBSPACE),
+    ))
+
+  const initialDesign = (): number[][] => [
+    new Array<number>(dimension).fill(0),
+    ...latinHypercube(numInitial - 1, dimension, createRng(seed, STREAM_DESIGN)).map((point) =>
+      projectToBall(point, radius),
+    ),
+  ]
+
+  const proposal = (history: readonly Observation[]): number[] => {
+    const rng = createRng(seed, STREAM_ACQUISITION, history.length)
+    const successes = history.filter(isSuccess)
+    const best = bestOf(successes)
+    if (best === null) {
+      // Nothing is known yet: go on as the initial design did.
+      const point = Array.from({ length: dimension }, () => 2 * rng.uniform() - 1)
+      return projectToBall(point, radius)
+    }
+    const points = packPoints(
+      successes.map(({ z }) => z),
+      dimension,
+    )
+    const { values } = standardize(successes.map(({ value }) => value))
+    const region: Region = {
+      center: Float64Array.from(best.z),
+      // Half of a length that is a share of the box's width, 2.
+      halfWidth: trustRegionLength(history, numInitial, settings),
+      radius,
+    }
+    const posterior = fitGaussianProcess(points, values)
+    return Array.from(maximiseAcquisition(posterior, Math.max(...values), region, settings, rng))
+  }
+
+  return {
+    dimension,
+    ask: (history) => {
+      const told = inOrder(history)
+      if (told.length >= numTrials) return []
+      const initial = Math.min(numInitial, numTrials)
+      if (told.length < initial) return initialDesign().slice(told.length, initial)
+      return [proposal(told)]
+    },
+    toRotation: (z) => {
+      if (z.length !== dimension) throw new RangeError(`z of ${z.length}, not ${dimension}`)
+      const point = projectToBall([...z], radius)
+      return getSubspace().toRotation(point.map((value) => value * unit))
+    },
+    best: bestOf,
+  }
+}
+
+function checkSettings(settings: BoOptions): void {
+  const { dimension, numInitial, maxNorm, boxShare, firstLayerShare } = settings
+  if (!Number.isInteger(dimension) || dimension < 1) throw new RangeError(`dimension ${dimension}`)
+  if (!Number.isInteger(numInitial) || numInitial < 1) {
+    throw new RangeError(`numInitial ${numInitial}`)
+  }
+  if (!(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`maxNorm ${maxNorm}`)
+  if (!(boxShare > 0 && boxShare <= 1)) throw new RangeError(`boxShare ${boxShare}`)
+  if (!(firstLayerShare >= 0 && firstLayerShare < 1)) {
+    throw new RangeError(`firstLayerShare ${firstLayerShare}`)
+  }
+}

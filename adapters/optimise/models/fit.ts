@@ -1,0 +1,89 @@
+import { conditionOn, distanceMatrix, type Posterior } from './gaussian-process.ts'
+import { nelderMead } from './nelder-mead.ts'
+import type { Points } from './points.ts'
+
+/** A normal prior on the logarithm of a parameter, and the range it may take. */
+type LogPrior = {
+  readonly mean: number
+  readonly deviation: number
+  readonly min: number
+  readonly max: number
+}
+
+/**
+ * Random points in [-1, 1]^d lie about √(2d/3) apart, so useful length scales grow with √d; the wide
+ * deviation leaves the rest to the likelihood. After Hvarfner et al. 2024 (arXiv:2402.02229), whose
+ * unit cube is half as wide.
+ */
+const lengthScalePrior = (dimension: number): LogPrior => ({
+  mean: Math.log(2 * Math.sqrt(dimension)),
+  deviation: 1,
+  min: Math.log(0.05 * Math.sqrt(dimension)),
+  max: Math.log(50 * Math.sqrt(dimension)),
+})
+
+/**
+ * The objective is deterministic; noise stands for what the kernel cannot follow. Its floor keeps
+ * the kernel matrix of near points well conditioned.
+ */
+const NOISE_PRIOR: LogPrior = {
+  mean: Math.log(1e-3),
+  deviation: 2,
+  min: Math.log(1e-6),
+  max: Math.log(0.5),
+}
+
+/** The likelihood may have two modes (signal, or noise alone): a grid finds the better. */
+const LENGTH_SCALE_GRID = [-1.5, -0.75, 0, 0.75]
+const NOISE_GRID = [-2, 1]
+/** Grid steps; the simplex begins at about one. */
+const SIMPLEX_STEP = 0.4
+/** With two parameters this settles both to a few per cent; each costs one factorisation. */
+const MAX_EVALUATIONS = 24
+
+/**
+ * Fits the length scale and the noise by their posterior mode and conditions on the values.
+ * Deterministic, so that the same history gives the same model.
+ * @param values [count], standardised
+ * @throws {RangeError} there are no points, or one is not finite
+ */
+export function fitGaussianProcess(points: Points, values: Float64Array): Posterior {
+  if (points.count === 0) throw new RangeError('no points to fit')
+  if (!points.coordinates.every(Number.isFinite) || !values.every(Number.isFinite)) {
+    throw new RangeError('points and values must be finite')
+  }
+  const distances = distanceMatrix(points)
+  const lengthScale = lengthScalePrior(points.dimension)
+  const condition = (x: readonly number[]): Posterior | null =>
+    conditionOn(points, distances, values, {
+      lengthScale: Math.exp(clamp(x[0]!, lengthScale)),
+      noiseRatio: Math.exp(clamp(x[1]!, NOISE_PRIOR)),
+    })
+  const loss = (x: readonly number[]): number => {
+    const posterior = condition(x)
+    if (posterior === null) return Infinity
+    // The unclamped parameters: beyond the range the prior alone leads back.
+    return (
+      -posterior.logMarginalLikelihood + penalty(x[0]!, lengthScale) + penalty(x[1]!, NOISE_PRIOR)
+    )
+  }
+  let best = { x: [lengthScale.mean, NOISE_PRIOR.mean] as readonly number[], value: Infinity }
+  for (const i of LENGTH_SCALE_GRID) {
+    for (const j of NOISE_GRID) {
+      const x = [
+        lengthScale.mean + i * lengthScale.deviation,
+        NOISE_PRIOR.mean + j * NOISE_PRIOR.deviation,
+      ]
+      const value = loss(x)
+      if (value < best.value) best = { x, value }
+    }
+  }
+  const posterior = condition(nelderMead(loss, best.x, SIMPLEX_STEP, MAX_EVALUATIONS).x)
+  if (posterior === null) throw new Error('no hyperparameters condition the kernel matrix')
+  return posterior
+}
+
+const clamp = (value: number, { min, max }: LogPrior): number => Math.min(max, Math.max(min, value))
+
+const penalty = (value: number, { mean, deviation }: LogPrior): number =>
+  0.5 * ((value - mean) / deviation) ** 2

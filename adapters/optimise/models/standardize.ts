@@ -1,0 +1,22 @@
+/** Values moved to mean 0 and scaled to standard deviation 1, and what takes them back. */
+export type Standardized = {
+  readonly values: Float64Array
+  readonly mean: number
+  readonly deviation: number
+}
+
+/** Equal values are only moved: there is no scale to take from them. */
+const SMALLEST_DEVIATION = 1e-12
+
+export function standardize(values: readonly number[]): Standardized {
+  const count = values.length
+  const mean = values.reduce((sum, value) => sum + value, 0) / count
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / count
+  const spread = Math.sqrt(variance)
+  const deviation = spread > SMALLEST_DEVIATION ? spread : 1
+  return {
+    values: Float64Array.from(values, (value) => (value - mean) / deviation),
+    mean,
+    deviation,
+  }
+}

@@ -1,0 +1,215 @@
+import { describe, it } from 'vitest'
+import {
+  createOptimiser,
+  type Observation,
+  type Optimiser,
+  type OptimiserName,
+} from '../../../adapters/optimise/optimiser.ts'
+import { createRng } from '../../../adapters/optimise/rng.ts'
+import { touchedLayers } from '../../../adapters/rotation/rotation.ts'
+
+const NAMES: readonly OptimiserName[] = ['bo', 'random']
+const SCOPE = 'generated'
+const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
+
+type Objective = (z: readonly number[], optimiser: Optimiser) => number | null
+
+/** Runs a job to its end and returns what it was told, with the rounds' lengths. */
+function run(optimiser: Optimiser, f: Objective): { history: Observation[]; rounds: number[] } {
+  const history: Observation[] = []
+  const rounds: number[] = []
+  for (;;) {
+    const round = optimiser.ask(history)
+    if (round.length === 0) return { history, rounds }
+    rounds.push(round.length)
+    for (const z of round) history.push({ index: history.length, z, value: f(z, optimiser) })
+  }
+}
+
+const create = (name: OptimiserName, seed: number, numTrials: number): Optimiser =>
+  createOptimiser({ name, geometry, seed, numTrials, scope: SCOPE })
+
+/** Minus the squared distance of the rotation's angles from one of norm 8, fixed by the seed. */
+function towardHidden(seed: number): Objective {
+  const rng = createRng(seed, 1000)
+  const target = Float64Array.from({ length: 9 * 12 }, rng.normal)
+  const norm = Math.hypot(...target)
+  return (z, optimiser) => {
+    const { layers } = optimiser.toRotation(z)
+    let distance = 0
+    for (let i = 0; i < target.length; i++) {
+      const angle = layers.get(Math.floor(i / 12))?.angles[i % 12] ?? 0
+      distance += (angle - (8 * target[i]!) / norm) ** 2
+    }
+    return -distance
+  }
+}
+
+/** Quadratic with unequal curvatures along mixed axes, on z itself. */
+function rotatedQuadratic(seed: number, dimension: number): (z: readonly number[]) => number {
+  const rng = createRng(seed, 2000)
+  const rows = Array.from({ length: dimension }, () =>
+    Array.from({ length: dimension }, rng.normal),
+  )
+  const center = Array.from({ length: dimension }, () => 0.35 * rng.normal())
+  return (z) =>
+    -rows.reduce(
+      (sum, row) => sum + row.reduce((dot, a, k) => dot + a * (z[k]! - center[k]!), 0) ** 2,
+      0,
+    ) / dimension
+}
+
+const median = (values: number[]): number =>
+  values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
+
+describe.for(NAMES)('%s', (name) => {
+  it('asks the identity first and exactly numTrials in all', ({ expect }) => {
+    for (const numTrials of [1, 5, 16, 17, 30]) {
+      const optimiser = create(name, 1, numTrials)
+      const { history } = run(optimiser, towardHidden(1))
+      expect(history.length).toBe(numTrials)
+      expect(optimiser.toRotation(history[0]!.z).layers.size).toBe(0)
+      expect(history.every(({ z }) => z.length === optimiser.dimension)).toBe(true)
+    }
+  })
+
+  it('answers alike after the history went through JSON to another process', ({ expect }) => {
+    const f = towardHidden(2)
+    const { history } = run(create(name, 2, 30), f)
+    for (let told = 0; told <= 30; told++) {
+      const kept = JSON.parse(JSON.stringify(history.slice(0, told))) as Observation[]
+      const again = create(name, 2, 30).ask(kept.reverse())
+      expect(again).toEqual(history.slice(told, told + again.length).map(({ z }) => z))
+      expect(again.length > 0).toBe(told < 30)
+    }
+    const z = history[20]!.z
+    expect(create(name, 2, 30).toRotation(z)).toEqual(create(name, 2, 30).toRotation(z))
+  })
+
+  it('searches elsewhere with another seed', ({ expect }) => {
+    const [a, b] = [1, 2].map((seed) => {
+      const optimiser = create(name, seed, 30)
+      return optimiser.toRotation(optimiser.ask([])[1]!)
+    })
+    expect(a).not.toEqual(b)
+  })
+
+  it('ends where every trial fails, asking no candidate twice', ({ expect }) => {
+    const optimiser = create(name, 3, 40)
+    const { history } = run(optimiser, () => null)
+    expect(history.length).toBe(40)
+    expect(new Set(history.map(({ z }) => JSON.stringify(z))).size).toBe(40)
+    expect(optimiser.best(history)).toBeNull()
+  })
+
+  it('goes on past failed trials and values that are not finite', ({ expect }) => {
+    const optimiser = create(name, 4, 40)
+    const f = towardHidden(4)
+    let calls = 0
+    const bad = [null, NaN, Infinity, -Infinity]
+    const { history } = run(optimiser, (z) =>
+      ++calls % 3 === 0 ? bad[calls % 4]! : f(z, optimiser),
+    )
+    expect(history.length).toBe(40)
+    const values = history.flatMap(({ value }) => (Number.isFinite(value) ? [value!] : []))
+    expect(optimiser.best(history)!.value).toBe(Math.max(...values))
+  })
+
+  it('names the earliest of equal bests', ({ expect }) => {
+    const z = [0]
+    const history = [3, 1, 2].map((index) => ({ index, z, value: index === 3 ? 0 : 5 }))
+    expect(create(name, 1, 9).best(history)!.index).toBe(1)
+  })
+
+  it('refuses a z that is not its own', ({ expect }) => {
+    expect(() => create(name, 1, 9).toRotation([0.5, 0.5])).toThrow(RangeError)
+  })
+})
+
+describe('bo', () => {
+  it('rotates the later layers, within its norm', ({ expect }) => {
+    const optimiser = create('bo', 5, 30)
+    for (const z of optimiser.ask([]).slice(1)) {
+      const rotation = optimiser.toRotation(z)
+      expect(touchedLayers(rotation)).toEqual([3, 4, 5, 6, 7, 8])
+      const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
+      expect(Math.hypot(...angles)).toBeLessThanOrEqual(14 * (1 + 1e-6))
+    }
+  })
+
+  it('asks one round for the initial design and then one candidate a round', ({ expect }) => {
+    const { rounds } = run(create('bo', 6, 20), towardHidden(6))
+    expect(rounds).toEqual([16, 1, 1, 1, 1])
+  })
+
+  it('asks the rest of a design of which a crash left a part', ({ expect }) => {
+    const optimiser = create('bo', 6, 20)
+    const design = optimiser.ask([])
+    const told = design.slice(0, 5).map((z, index) => ({ index, z, value: -index }))
+    expect(optimiser.ask(told)).toEqual(design.slice(5))
+  })
+
+  it('beats the same budget of random points by far on quadratics in 20 dimensions', ({
+    expect,
+  }) => {
+    const numTrials = 80
+    const gains = [0, 1, 2, 3, 4].map((seed) => {
+      const f = rotatedQuadratic(seed, 20)
+      const optimiser = create('bo', seed, numTrials)
+      const found = optimiser.best(run(optimiser, f).history)!.value!
+      const rng = createRng(seed, 3000)
+      let random = -Infinity
+      for (let i = 0; i < numTrials; i++) {
+        random = Math.max(random, f(Array.from({ length: 20 }, () => 2 * rng.uniform() - 1)))
+      }
+      return found / Math.max(random, f(new Array<number>(20).fill(0)))
+    })
+    // Losses: at most a quarter of random search's, and of the identity's, in the median.
+    expect(median(gains)).toBeLessThan(0.25)
+    expect(Math.max(...gains)).toBeLessThan(1)
+  })
+
+  it('nears a rotation hidden in all angles as far as its subspace goes', ({ expect }) => {
+    // Of 108 angles 72 are in its layers and 20 directions of those are searched.
+    const seeds = [0, 1, 2]
+    const [bo, random] = NAMES.map((name) =>
+      median(
+        seeds.map((seed) => {
+          const optimiser = create(name, seed, 60)
+          return optimiser.best(run(optimiser, towardHidden(seed)).history)!.value!
+        }),
+      ),
+    )
+    expect(bo).toBeGreaterThan(random! + 3)
+    expect(bo).toBeGreaterThan(-64 * (1 - 0.5 * (20 / 108)))
+  })
+
+  it('takes settings, and refuses those that make no sense', ({ expect }) => {
+    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9, scope: SCOPE } as const
+    expect(createOptimiser({ ...spec, options: { dimension: 7 } }).dimension).toBe(7)
+    for (const options of [{ dimension: 0 }, { maxNorm: 0 }, { boxShare: 2 }, { numInitial: 0 }]) {
+      expect(() => createOptimiser({ ...spec, options })).toThrow(RangeError)
+    }
+    expect(() => createOptimiser({ ...spec, numTrials: 0 })).toThrow(/numTrials/)
+    expect(() => createOptimiser({ ...spec, seed: 0.5 })).toThrow(/seed/)
+  })
+})
+
+describe('random', () => {
+  it('rotates the first five layers by uniform angles in ±π/4', ({ expect }) => {
+    const optimiser = create('random', 7, 9)
+    const rotation = optimiser.toRotation([3])
+    expect(touchedLayers(rotation)).toEqual([0, 1, 2, 3, 4])
+    const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
+    expect(Math.max(...angles.map(Math.abs))).toBeLessThanOrEqual(Math.PI / 4)
+    expect(Math.max(...angles)).toBeGreaterThan(0.6)
+    expect(Math.min(...angles)).toBeLessThan(-0.6)
+  })
+
+  it('asks rounds of eight, and the rest of one that a crash cut', ({ expect }) => {
+    const optimiser = create('random', 7, 20)
+    expect(run(optimiser, () => 0).rounds).toEqual([8, 8, 4])
+    const told = [0, 1, 2].map((index) => ({ index, z: [index], value: 0 }))
+    expect(optimiser.ask(told)).toEqual([[3], [4], [5], [6], [7]])
+  })
+})
