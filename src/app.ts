@@ -4,6 +4,7 @@ import { bearerAuth } from './middleware/bearer-auth.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
+import { files } from './routes/files.ts'
 import { models } from './routes/models.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
@@ -15,6 +16,7 @@ export function createApp(): Hono<AppEnv> {
   app.use('/v1/*', bearerAuth())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/models', models)
+  app.route('/v1/files', files)
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {

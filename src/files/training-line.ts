@@ -1,0 +1,96 @@
+import { z } from 'zod'
+import { fail, ok, type Result } from '../../adapters/result.ts'
+import { textContentSchema } from '../protocol/openai/content.ts'
+import { formatPath } from '../protocol/parse.ts'
+import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
+
+/** One line of a training file: a conversation and the answer it should have. */
+export type TrainingExample = {
+  /** The file's own system message, which a job without instructions takes as its frame. */
+  readonly system: string | null
+  /** Without the system message; ends in what is answered. */
+  readonly messages: readonly PromptMessage[]
+  readonly answer: string
+}
+
+export type TrainingLineError = {
+  readonly reason: 'not_json' | 'not_an_example'
+  readonly message: string
+}
+
+const chatLineSchema = z.strictObject({
+  messages: z
+    .array(
+      z.strictObject({
+        role: z.enum(['system', 'developer', 'user', 'assistant'], {
+          error: 'must be one of system, user, assistant',
+        }),
+        content: textContentSchema,
+      }),
+    )
+    .min(2, 'must hold at least a user message and the assistant’s answer'),
+})
+
+const labelledLineSchema = z.strictObject({
+  input: z.string().min(1, 'must not be empty'),
+  label: z
+    .string()
+    .min(1, 'must not be empty')
+    .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
+})
+
+/** Reads one line: `{messages: […]}` ending in the assistant's answer, or `{input, label}`. */
+export function parseTrainingLine(text: string): Result<TrainingExample, TrainingLineError> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return fail({ reason: 'not_json', message: 'is not valid JSON' })
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return bad('must be an object')
+  }
+  if ('messages' in value) {
+    const parsed = chatLineSchema.safeParse(value)
+    return parsed.success ? toExample(parsed.data.messages) : bad(describe(parsed.error))
+  }
+  if ('input' in value || 'label' in value) {
+    const parsed = labelledLineSchema.safeParse(value)
+    if (!parsed.success) return bad(describe(parsed.error))
+    const { input, label } = parsed.data
+    if (label.trim() === '') return bad('label: must not be blank')
+    return ok({ system: null, messages: [{ role: 'user', content: input }], answer: label })
+  }
+  return bad('must hold "messages", or "input" and "label"')
+}
+
+function toExample(
+  messages: z.infer<typeof chatLineSchema>['messages'],
+): Result<TrainingExample, TrainingLineError> {
+  const isSystem = (role: string) => role === 'system' || role === 'developer'
+  const last = messages.at(-1)
+  if (last?.role !== 'assistant') return bad('messages: must end in the assistant’s answer')
+  if (last.content.trim() === '') return bad('messages: the assistant’s answer is blank')
+  if (messages.slice(1).some(({ role }) => isSystem(role))) {
+    return bad('messages: a system message may only stand first')
+  }
+  const [first, ...rest] = messages
+  const hasSystem = first !== undefined && isSystem(first.role)
+  const prompt: PromptMessage[] = []
+  for (const { role, content } of (hasSystem ? rest : messages).slice(0, -1)) {
+    if (role === 'user' || role === 'assistant') prompt.push({ role, content })
+  }
+  if (!prompt.some(({ role }) => role === 'user')) {
+    return bad('messages: there is no user message before the answer')
+  }
+  return ok({ system: hasSystem ? first.content : null, messages: prompt, answer: last.content })
+}
+
+const bad = (message: string) => fail({ reason: 'not_an_example' as const, message })
+
+function describe(error: z.ZodError): string {
+  const issue = error.issues[0]
+  if (issue === undefined) return 'is malformed'
+  if (issue.code === 'unrecognized_keys') return `unknown field "${issue.keys[0] ?? ''}"`
+  return `${formatPath(issue.path)}: ${issue.message}`
+}

@@ -1,0 +1,85 @@
+import { LineSplitter, MAX_LINE_BYTES } from './line-splitter.ts'
+import { parseTrainingLine, type TrainingExample } from './training-line.ts'
+
+export const MAX_LINES = 100_000
+/** More than this are counted, not named. */
+const MAX_NAMED_LINES = 20
+const BOM = 0xfeff
+
+/** Reads a training file as it streams by and gathers what is wrong with it, line by line. */
+export class TrainingReader {
+  readonly #splitter: LineSplitter
+  readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+  readonly #onExample: (example: TrainingExample, lineNumber: number) => void
+  readonly #named: string[] = []
+  #numBad = 0
+  #numExamples = 0
+  #isTooMany = false
+
+  constructor(onExample: (example: TrainingExample, lineNumber: number) => void = () => undefined) {
+    this.#onExample = onExample
+    this.#splitter = new LineSplitter((number, bytes) => {
+      this.#readLine(number, bytes)
+    })
+  }
+
+  get numExamples(): number {
+    return this.#numExamples
+  }
+
+  get isSound(): boolean {
+    return this.#numBad === 0 && !this.#isTooMany
+  }
+
+  push(chunk: Uint8Array): void {
+    if (!this.#isTooMany) this.#splitter.push(chunk)
+  }
+
+  end(): void {
+    if (!this.#isTooMany) this.#splitter.end()
+  }
+
+  /** What is wrong with the file, every bad line by its number; null where nothing is. */
+  describeFault(): string | null {
+    if (this.#numBad > 0) {
+      const rest = this.#numBad - this.#named.length
+      const more = rest === 0 ? '' : `; and ${rest} more`
+      const lines = this.#numBad === 1 ? '1 bad line' : `${this.#numBad} bad lines`
+      return `The file has ${lines}: ${this.#named.join('; ')}${more}.`
+    }
+    if (this.#isTooMany) return `The file has more than ${MAX_LINES} lines.`
+    return this.#numExamples === 0 ? 'The file holds no examples.' : null
+  }
+
+  #readLine(number: number, bytes: Uint8Array | 'too_long'): void {
+    if (number > MAX_LINES) {
+      this.#isTooMany = true
+      return
+    }
+    if (bytes === 'too_long') {
+      this.#refuse(number, `is longer than ${MAX_LINE_BYTES} bytes`)
+      return
+    }
+    let text: string
+    try {
+      text = this.#decoder.decode(bytes)
+    } catch {
+      this.#refuse(number, 'is not UTF-8')
+      return
+    }
+    if (number === 1 && text.charCodeAt(0) === BOM) text = text.slice(1)
+    if (text.trim() === '') return
+    const parsed = parseTrainingLine(text)
+    if (!parsed.ok) {
+      this.#refuse(number, parsed.error.message)
+      return
+    }
+    this.#numExamples += 1
+    this.#onExample(parsed.value, number)
+  }
+
+  #refuse(number: number, message: string): void {
+    this.#numBad += 1
+    if (this.#named.length < MAX_NAMED_LINES) this.#named.push(`line ${number} ${message}`)
+  }
+}

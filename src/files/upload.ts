@@ -1,0 +1,167 @@
+import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
+import { drain } from '../http/read-json.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { BlobWriter } from '../storage/blob-writer.ts'
+import { TrainingReader } from './training-reader.ts'
+
+export const MAX_FILE_BYTES = 64 * 1024 * 1024
+/** The file with its multipart wrapping. */
+const MAX_UPLOAD_BYTES = MAX_FILE_BYTES + 64 * 1024
+const MAX_PARTS = 8
+const MAX_FIELD_BYTES = 1024
+const MAX_FILENAME_CHARS = 255
+
+export type UploadedFile = {
+  readonly filename: string
+  readonly purpose: string
+  readonly sizeBytes: number
+  readonly numExamples: number
+}
+
+/**
+ * Streams a multipart upload into the bucket, reading each line as it passes. Memory holds one part
+ * of a blob and one line. Where anything is wrong, nothing is stored.
+ * @param key where the file's bytes go
+ * @throws {ApiError} 400 naming every bad line, 413 past the limits
+ */
+export async function receiveUpload(
+  request: Request,
+  bucket: R2Bucket,
+  key: string,
+): Promise<UploadedFile> {
+  const form = new UploadForm(new BlobWriter(bucket, key))
+  const contentType = request.headers.get('content-type') ?? ''
+  if (!/^multipart\/form-data\s*;/i.test(contentType) || request.body === null) {
+    throw invalidRequest('The upload must be multipart/form-data with fields file and purpose.')
+  }
+  const parser = make({
+    headers: { 'content-type': contentType },
+    maxParts: MAX_PARTS,
+    maxFieldSize: MAX_FIELD_BYTES,
+    onField: (info, value) => {
+      form.takeField(info, value)
+    },
+    onFile: (info) => form.takeFile(info),
+    onError: (error) => {
+      form.fail(toApiError(error))
+    },
+    onDone: () => undefined,
+  })
+  const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  let numBytes = 0
+  try {
+    while (form.error === null) {
+      const { done, value } = await reader.read()
+      if (done) {
+        parser.end()
+        break
+      }
+      numBytes += value.length
+      if (numBytes > MAX_UPLOAD_BYTES) form.fail(fileTooLarge())
+      else parser.write(value)
+      await form.flush()
+    }
+    return await form.finish()
+  } catch (error) {
+    await form.abort()
+    await drain(reader)
+    if (error instanceof URIError) throw invalidRequest('A file name is malformed.', 'file')
+    throw error
+  }
+}
+
+const fileTooLarge = () =>
+  new ApiError(413, `The file is larger than ${MAX_FILE_BYTES} bytes.`, {
+    param: 'file',
+    code: 'request_too_large',
+  })
+
+function toApiError(error: MultipartError): ApiError {
+  switch (error._tag) {
+    case 'EndNotReached':
+      return invalidRequest('The upload ended before its last boundary.')
+    case 'ReachedLimit':
+      return invalidRequest('The upload has too many fields or too long ones.')
+    case 'InvalidBoundary':
+    case 'BadHeaders':
+    case 'InvalidDisposition':
+      return invalidRequest('The multipart upload is malformed.')
+  }
+}
+
+/** The fields of one upload, in whatever order they come. */
+class UploadForm {
+  readonly #writer: BlobWriter
+  readonly #reader = new TrainingReader()
+  #filename: string | null = null
+  #isFileWhole = false
+  #purpose: string | null = null
+  error: ApiError | null = null
+
+  constructor(writer: BlobWriter) {
+    this.#writer = writer
+  }
+
+  fail(error: ApiError): void {
+    this.error ??= error
+  }
+
+  takeField(info: PartInfo, value: Uint8Array): void {
+    if (info.name === 'purpose' && this.#purpose === null) {
+      this.#purpose = decodeField(info, value)
+      if (this.#purpose !== 'fine-tune') {
+        this.fail(invalidRequest("Invalid 'purpose': only fine-tune is supported.", 'purpose'))
+      }
+    } else if (info.name === 'file') {
+      this.fail(invalidRequest("'file' must be sent as a file, with a file name.", 'file'))
+    } else this.fail(unknownField(info.name))
+  }
+
+  takeFile(info: PartInfo): (chunk: Uint8Array | null) => void {
+    if (info.name !== 'file' || this.#filename !== null) {
+      this.fail(unknownField(info.name))
+      return () => undefined
+    }
+    this.#filename = (info.filename ?? 'file.jsonl').slice(0, MAX_FILENAME_CHARS)
+    return (chunk) => {
+      if (chunk === null) {
+        this.#isFileWhole = true
+        this.#reader.end()
+        return
+      }
+      this.#reader.push(chunk)
+      // Bad files are read to the end, so that every bad line is named, but no longer kept.
+      if (this.#reader.isSound) this.#writer.push(chunk)
+      if (this.#writer.sizeBytes > MAX_FILE_BYTES) this.fail(fileTooLarge())
+    }
+  }
+
+  async flush(): Promise<void> {
+    if (this.error === null && this.#reader.isSound) await this.#writer.flush()
+  }
+
+  async finish(): Promise<UploadedFile> {
+    if (this.error !== null) throw this.error
+    if (this.#filename === null) throw missingField('file')
+    if (!this.#isFileWhole) throw toApiError({ _tag: 'EndNotReached' })
+    if (this.#purpose === null) throw missingField('purpose')
+    const fault = this.#reader.describeFault()
+    if (fault !== null) throw invalidRequest(fault, 'file', 'invalid_file')
+    await this.#writer.finish()
+    return {
+      filename: this.#filename,
+      purpose: this.#purpose,
+      sizeBytes: this.#writer.sizeBytes,
+      numExamples: this.#reader.numExamples,
+    }
+  }
+
+  async abort(): Promise<void> {
+    await this.#writer.abort()
+  }
+}
+
+const missingField = (name: string) =>
+  invalidRequest(`Missing required parameter: '${name}'.`, name)
+const unknownField = (name: string) =>
+  invalidRequest(`Unrecognized or repeated request argument supplied: ${name}`, name)

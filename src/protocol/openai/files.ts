@@ -1,0 +1,44 @@
+import { z } from 'zod'
+
+/** `limit`, `after` and `order` of OpenAI's lists. */
+export const pageQuerySchema = (defaultLimit: number, maxLimit: number) =>
+  z.object({
+    limit: z.coerce.number().int().min(1).max(maxLimit).default(defaultLimit),
+    after: z.string().min(1).optional(),
+    order: z.enum(['asc', 'desc']).default('desc'),
+  })
+
+export type FileObject = {
+  readonly id: string
+  readonly object: 'file'
+  readonly bytes: number
+  /** Unix seconds. */
+  readonly created_at: number
+  readonly filename: string
+  readonly purpose: string
+  readonly status: 'processed'
+  readonly arcana: { readonly num_examples: number }
+}
+
+export type Page<T extends { readonly id: string }> = {
+  readonly object: 'list'
+  readonly data: readonly T[]
+  readonly has_more: boolean
+  readonly first_id: string | null
+  readonly last_id: string | null
+}
+
+/** @param rows one more than `limit` where there are more */
+export function toPage<T extends { readonly id: string }>(
+  rows: readonly T[],
+  limit: number,
+): Page<T> {
+  const data = rows.slice(0, limit)
+  return {
+    object: 'list',
+    data,
+    has_more: rows.length > limit,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+  }
+}
