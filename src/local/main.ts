@@ -1,0 +1,169 @@
+/**
+ * `npm start`: the whole of Arcana on this machine. Supervises two children, the gateway's host
+ * (Miniflare with workerd) and one runner, both tied to this process by a pipe on their standard
+ * input. Prints one line on standard output when requests are answered; all else is on standard
+ * error.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { hashKey, readOrCreateKey } from './api-key.ts'
+import { displayPath, homePaths, readLocalConfig } from './config.ts'
+import type { GatewayHostOptions } from './gateway-host.ts'
+import { lockHome } from './home-lock.ts'
+import { KeptChild } from './kept-child.ts'
+import { endLeftoverWorkerd } from './leftover.ts'
+import { findFreePort, waitForPort } from './ports.ts'
+import { LOCAL_HOST } from './worker-options.ts'
+
+/** A predecessor that was just killed may still be letting go of the port. */
+const PORT_TIMEOUT_MS = 3_000
+const RUNNER_SECRET_BYTES = 32
+/** How often to look whether npm, which started us, is still there. */
+const PARENT_POLL_MS = 500
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const GATEWAY_HOST = fileURLToPath(new URL('./gateway-host.ts', import.meta.url))
+const RUNNER = fileURLToPath(new URL('../../gpu-runner/main.ts', import.meta.url))
+
+/** A start that cannot work, in words for whoever typed `npm start`. */
+class StartError extends Error {}
+
+async function main(): Promise<void> {
+  const config = readLocalConfig(process.env)
+  const paths = homePaths(config.home)
+  await mkdir(paths.run, { recursive: true })
+  const unlock = lockHome(paths.lock)
+  if (!unlock) {
+    throw new StartError(
+      `another \`npm start\` is using ${displayPath(config.home)}; set ARCANA_HOME for a second one`,
+    )
+  }
+  await endLeftoverWorkerd(paths.workerdPid)
+  if (!(await waitForPort(LOCAL_HOST, config.port, PORT_TIMEOUT_MS))) {
+    throw new StartError(
+      `port ${config.port} is taken by another program; set PORT to use another one`,
+    )
+  }
+
+  const apiKey = config.apiKey ?? (await readOrCreateKey(paths.key))
+  const runnerPort = await findFreePort(LOCAL_HOST)
+  const runnerSecret = randomBytes(RUNNER_SECRET_BYTES).toString('hex')
+
+  const pids: Record<string, number | null> = { supervisor: process.pid }
+  const recordPid = (name: string) => (pid: number | null) => {
+    pids[name] = pid
+    // For people and tests; nothing here reads it.
+    writeFile(paths.processes, `${JSON.stringify(pids)}\n`).catch(() => undefined)
+  }
+  const gateway = new KeptChild({
+    name: 'gateway',
+    log,
+    onPid: recordPid('gateway'),
+    prepare: async () => {
+      await rm(paths.tmp, { recursive: true, force: true })
+      await mkdir(paths.tmp)
+      await endLeftoverWorkerd(paths.workerdPid)
+      await waitForPort(LOCAL_HOST, config.port, PORT_TIMEOUT_MS)
+    },
+    spawn: () => {
+      const options: GatewayHostOptions = {
+        port: config.port,
+        stateDir: paths.state,
+        workerdPidFile: paths.workerdPid,
+        keyHash: hashKey(apiKey),
+        variables: {
+          RUNNER_URLS: `http://${LOCAL_HOST}:${runnerPort}`,
+          RUNNER_SECRET: runnerSecret,
+        },
+      }
+      return startNode(GATEWAY_HOST, {
+        TMPDIR: paths.tmp,
+        ARCANA_GATEWAY_HOST: JSON.stringify(options),
+        WRANGLER_SEND_METRICS: 'false',
+      })
+    },
+  })
+  const runner = new KeptChild({
+    name: 'runner',
+    log,
+    onPid: recordPid('runner'),
+    spawn: () =>
+      startNode(RUNNER, {
+        ARCANA_HOME: config.home,
+        ARCANA_RUNNER_ID: 'local-1',
+        ARCANA_RUNNER_HOST: LOCAL_HOST,
+        ARCANA_RUNNER_PORT: String(runnerPort),
+        ARCANA_RUNNER_SECRET: runnerSecret,
+        ARCANA_EXIT_WITH_STDIN: '1',
+      }),
+  })
+
+  const state = { stopping: false }
+  const stop = async (exitCode: number): Promise<void> => {
+    if (state.stopping) {
+      // Asked twice: no more patience.
+      gateway.kill()
+      runner.kill()
+      process.exit(exitCode)
+    }
+    state.stopping = true
+    await Promise.all([gateway.stop(), runner.stop()])
+    await endLeftoverWorkerd(paths.workerdPid)
+    unlock()
+    process.exit(exitCode)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => void stop(0))
+  }
+  stopWithNpm(() => void stop(0))
+  if (process.env['ARCANA_EXIT_WITH_STDIN'] === '1') {
+    // For programs that start us, tests among them: their end is ours.
+    process.stdin.on('end', () => void stop(0)).resume()
+  }
+
+  try {
+    await Promise.all([gateway.start(), runner.start()])
+  } catch (error) {
+    console.error(`arcana: ${error instanceof Error ? error.message : String(error)}`)
+    await stop(1)
+  }
+  if (state.stopping) return
+  const keyAt = config.apiKey === null ? displayPath(paths.key) : 'ARCANA_API_KEY'
+  console.log(`arcana ready: http://${LOCAL_HOST}:${config.port}/v1 (key in ${keyAt})`)
+}
+
+/** Detached from the terminal, so that Ctrl-C reaches the supervisor only, which stops them in turn. */
+function startNode(entry: string, env: Readonly<Record<string, string>>): ChildProcess {
+  return spawn(process.execPath, [entry], {
+    cwd: ROOT,
+    env: { ...process.env, ARCANA_API_KEY: undefined, ...env },
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  })
+}
+
+/** `npm start` killed by SIGKILL cannot pass the signal on; we notice that our parent is gone. */
+function stopWithNpm(stop: () => void): void {
+  if (process.env['npm_lifecycle_event'] === undefined) return
+  const parent = process.ppid
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(timer)
+    stop()
+  }, PARENT_POLL_MS)
+}
+
+function log(line: string): void {
+  console.error(`arcana: ${line}`)
+}
+
+// Whoever reads our output may go away; that is no reason to stop serving.
+process.stdout.on('error', () => undefined)
+process.stderr.on('error', () => undefined)
+
+main().catch((error: unknown) => {
+  console.error(`arcana: ${error instanceof Error ? error.message : String(error)}`)
+  process.exit(1)
+})

@@ -1,0 +1,38 @@
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const POLL_INTERVAL_MS = 100
+
+/** A port that nothing listens on now. */
+export async function findFreePort(host: string): Promise<number> {
+  const port = await tryListen(host, 0)
+  if (port === null) throw new Error(`no free port on ${host}`)
+  return port
+}
+
+/** Waits for a port to be free, for as long as a stopping predecessor may take to let go of it. */
+export async function waitForPort(host: string, port: number, timeoutMs: number): Promise<boolean> {
+  const deadline = Date.now() + timeoutMs
+  for (;;) {
+    if ((await tryListen(host, port)) !== null) return true
+    if (Date.now() >= deadline) return false
+    await sleep(POLL_INTERVAL_MS)
+  }
+}
+
+/** @returns the port, or null where it is taken */
+function tryListen(host: string, port: number): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE') resolve(null)
+      else reject(new Error(`cannot listen on ${host}:${port}: ${error.message}`))
+    })
+    server.listen(port, host, () => {
+      const address = server.address()
+      server.close(() => {
+        resolve(typeof address === 'object' && address ? address.port : null)
+      })
+    })
+  })
+}

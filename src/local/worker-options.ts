@@ -1,0 +1,65 @@
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import type { V4MiniflareOptions } from 'miniflare'
+
+export const LOCAL_HOST = '127.0.0.1'
+const ENTRY = fileURLToPath(new URL('../index.ts', import.meta.url))
+
+/**
+ * wrangler.jsonc in Miniflare's words, written out because wrangler is a development dependency and
+ * `npm start` must run without; test/local/worker-options.test.ts holds the two together.
+ */
+export const WORKER = {
+  compatibilityDate: '2026-08-01',
+  compatibilityFlags: ['enable_request_signal'],
+  d1Databases: { DB: '00000000-0000-0000-0000-000000000000' },
+  r2Buckets: { BLOBS: 'arcana-blobs' },
+  durableObjects: { JOBS: { className: 'JobObject', useSQLite: true } },
+} as const
+
+export interface GatewayOptions {
+  readonly port: number
+  /** Folder of D1, R2 and Durable Objects. */
+  readonly stateDir: string
+  readonly variables: {
+    readonly RUNNER_URLS: string
+    readonly RUNNER_SECRET: string
+  }
+}
+
+/** The Worker as one module, as wrangler would bundle it. */
+export async function bundleWorker(): Promise<string> {
+  const result = await build({
+    entryPoints: [ENTRY],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    target: 'es2024',
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*', 'node:*'],
+    sourcemap: 'inline',
+    logLevel: 'silent',
+  })
+  return result.outputFiles[0]!.text
+}
+
+export function miniflareOptions(script: string, options: GatewayOptions): V4MiniflareOptions {
+  return {
+    name: 'arcana-gateway',
+    modules: true,
+    script,
+    compatibilityDate: WORKER.compatibilityDate,
+    compatibilityFlags: [...WORKER.compatibilityFlags],
+    d1Databases: { ...WORKER.d1Databases },
+    r2Buckets: { ...WORKER.r2Buckets },
+    durableObjects: { JOBS: { ...WORKER.durableObjects.JOBS } },
+    bindings: { ...options.variables },
+    resourcePersistencePath: options.stateDir,
+    // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times faster.
+    host: LOCAL_HOST,
+    unsafeDirectSockets: [{ host: LOCAL_HOST, port: options.port }],
+    // No fetch of request.cf from the network.
+    cf: false,
+    logRequests: false,
+  }
+}

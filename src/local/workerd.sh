@@ -1,0 +1,19 @@
+#!/bin/sh
+# Stands in for the workerd binary (MINIFLARE_WORKERD_PATH). workerd reads no lifeline: it would
+# outlive a gateway host that dies by SIGKILL and keep its port. So its end is tied to its parent's
+# here, and its process id (kept over exec) is written down for the supervisor.
+#   ARCANA_WORKERD_BINARY    the real binary
+#   ARCANA_WORKERD_PID_FILE  where the process id goes
+echo $$ >"$ARCANA_WORKERD_PID_FILE"
+if setpriv --pdeathsig KILL true 2>/dev/null; then
+  # Linux: the kernel sends the signal.
+  exec setpriv --pdeathsig KILL "$ARCANA_WORKERD_BINARY" "$@"
+fi
+# Elsewhere: a watcher looks once a second.
+parent=$PPID
+self=$$
+(
+  while kill -0 "$parent" && kill -0 "$self"; do sleep 1; done
+  kill -9 "$self"
+) </dev/null >/dev/null 2>&1 3>&- &
+exec "$ARCANA_WORKERD_BINARY" "$@"
