@@ -26,7 +26,10 @@ export type Optimiser = {
    * @throws {RangeError} a z of another length
    */
   readonly ask: (history: readonly Observation[]) => number[][]
-  /** The rotation that z stands for; z = the first candidate is always the identity. */
+  /**
+   * The rotation that z stands for; the first candidate's is the identity.
+   * @throws {RangeError} a z that `ask` cannot have given
+   */
   readonly toRotation: (z: readonly number[]) => Rotation
   /** The trial of the highest value, the earliest of equals; null where none succeeded. */
   readonly best: (history: readonly Observation[]) => Observation | null
@@ -39,7 +42,7 @@ export type SearchSpec = {
   readonly seed: number
   /** Trials in all, failed ones included. */
   readonly numTrials: number
-  /** Positions that the rotation will turn. */
+  /** Positions that the rotation will turn; neither search differs by it so far. */
   readonly scope: 'generated' | 'all'
 }
 

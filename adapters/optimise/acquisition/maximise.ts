@@ -108,7 +108,7 @@ function ascend(
   return current
 }
 
-/** Into the box, then into the ball, which leaves it in the box: both hold the origin. */
+/** Into the box, then toward the origin into the ball, which may leave the box a little. */
 function project(point: Float64Array, { center, halfWidth, radius }: Region): Float64Array {
   for (let k = 0; k < point.length; k++) {
     const low = Math.max(-1, center[k]! - halfWidth)

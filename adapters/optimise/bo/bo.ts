@@ -1,5 +1,5 @@
 import { type Region, maximiseAcquisition } from '../acquisition/maximise.ts'
-import { bestOf, inOrder, isSuccess } from '../history.ts'
+import { bestOf, inOrder, isSuccess, type Success } from '../history.ts'
 import { fitGaussianProcess } from '../models/fit.ts'
 import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
@@ -17,6 +17,12 @@ export { type BoOptions, DEFAULT_BO_OPTIONS } from './options.ts'
 const STREAM_SUBSPACE = 1
 const STREAM_DESIGN = 2
 const STREAM_ACQUISITION = 3
+
+/**
+ * Observations the model is fitted to. Its cost grows with their cube: 300 take about 0.3 s, and a
+ * Durable Object has 30 s of CPU. Longer jobs leave out what is farthest from the trust region.
+ */
+export const MAX_MODEL_POINTS = 300
 
 /**
  * Bayesian optimisation in a low-dimensional random subspace of the later layers' angles.
@@ -58,18 +64,18 @@ export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Op
 
   const proposal = (history: readonly Observation[]): number[] => {
     const rng = createRng(seed, STREAM_ACQUISITION, history.length)
-    const successes = history.filter(isSuccess)
-    const best = bestOf(successes)
+    const best = bestOf(history)
     if (best === null) {
       // Nothing is known yet: go on as the initial design did.
       const point = Array.from({ length: dimension }, () => 2 * rng.uniform() - 1)
       return projectToBall(point, radius)
     }
+    const nearest = nearestTo(best, history.filter(isSuccess), MAX_MODEL_POINTS)
     const points = packPoints(
-      successes.map(({ z }) => z),
+      nearest.map(({ z }) => z),
       dimension,
     )
-    const { values } = standardize(successes.map(({ value }) => value))
+    const { values } = standardize(nearest.map(({ value }) => value))
     const region: Region = {
       center: Float64Array.from(best.z),
       // Half of a length that is a share of the box's width, 2.
@@ -96,6 +102,14 @@ export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Op
     },
     best: bestOf,
   }
+}
+
+/** The `count` trials nearest to one of them, itself among them. */
+function nearestTo(best: Success, trials: readonly Success[], count: number): readonly Success[] {
+  if (trials.length <= count) return trials
+  const distance = ({ z }: Success): number =>
+    z.reduce((sum, value, k) => sum + (value - best.z[k]!) ** 2, 0)
+  return [...trials].sort((a, b) => distance(a) - distance(b)).slice(0, count)
 }
 
 function checkSettings(settings: BoOptions): void {

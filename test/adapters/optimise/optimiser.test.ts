@@ -1,4 +1,6 @@
 import { describe, it } from 'vitest'
+import { DEFAULT_BO_OPTIONS, MAX_MODEL_POINTS } from '../../../adapters/optimise/bo/bo.ts'
+import { trustRegionLength } from '../../../adapters/optimise/bo/trust-region.ts'
 import {
   createOptimiser,
   type Observation,
@@ -182,6 +184,39 @@ describe('bo', () => {
     )
     expect(bo).toBeGreaterThan(random! + 3)
     expect(bo).toBeGreaterThan(-64 * (1 - 0.5 * (20 / 108)))
+  })
+
+  it('stays within the trust region around the best trial so far', ({ expect }) => {
+    // A ball around the whole box, so that only the region's own box binds.
+    const options = { boxShare: 0.2 }
+    const spec = { name: 'bo', geometry, seed: 9, numTrials: 60, scope: SCOPE, options } as const
+    const optimiser = createOptimiser(spec)
+    const { history } = run(optimiser, rotatedQuadratic(9, 20))
+    let narrowest = Infinity
+    for (let told = 16; told < 60; told++) {
+      const before = history.slice(0, told)
+      const length = trustRegionLength(before, 16, DEFAULT_BO_OPTIONS)
+      const center = optimiser.best(before)!.z
+      const steps = history[told]!.z.map((value, k) => Math.abs(value - center[k]!))
+      expect(Math.max(...steps)).toBeLessThanOrEqual(length + 1e-12)
+      narrowest = Math.min(narrowest, length)
+    }
+    expect(narrowest).toBeLessThan(0.8)
+  })
+
+  it('goes on from more trials than its model holds', ({ expect }) => {
+    const numTrials = MAX_MODEL_POINTS + 50
+    const optimiser = create('bo', 8, numTrials)
+    const f = rotatedQuadratic(8, 20)
+    const rng = createRng(8, 4000)
+    const history = Array.from({ length: numTrials - 1 }, (_, index) => {
+      const z = Array.from({ length: 20 }, () => rng.uniform() - 0.5)
+      return { index, z, value: f(z) }
+    })
+    const [z] = optimiser.ask(history)
+    expect(z!.every(Number.isFinite)).toBe(true)
+    // Far better than the median of what it was shown.
+    expect(f(z!)).toBeGreaterThan(median(history.map(({ value }) => value)) / 2)
   })
 
   it('takes settings, and refuses those that make no sense', ({ expect }) => {
