@@ -47,12 +47,18 @@ async function main(): Promise<void> {
       },
     }),
   )
-  endWithStdin(() => miniflare.dispose())
-  await miniflare.ready
-  const database = (await miniflare.getD1Database('DB')) as unknown as Database
-  await applyMigrations(database, MIGRATIONS)
-  const statements = bootstrapStatements(PROJECT, options.keyHash)
-  await database.batch(statements.map(({ sql, params }) => database.prepare(sql).bind(...params)))
+  const { isEnding } = endWithStdin(() => miniflare.dispose())
+  try {
+    await miniflare.ready
+    const database = (await miniflare.getD1Database('DB')) as unknown as Database
+    await applyMigrations(database, MIGRATIONS)
+    const statements = bootstrapStatements(PROJECT, options.keyHash)
+    await database.batch(statements.map(({ sql, params }) => database.prepare(sql).bind(...params)))
+  } catch (error) {
+    // Told to end meanwhile, Miniflare's objects fail under our hands.
+    if (isEnding()) return
+    throw error
+  }
   console.log(JSON.stringify({ event: 'ready', port: options.port }))
 }
 

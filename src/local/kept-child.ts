@@ -3,9 +3,9 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 
 const FIRST_RESTART_DELAY_MS = 250
-const MAX_RESTART_DELAY_MS = 10_000
+const MAX_RESTART_DELAY_MS = 5_000
 /** After living this long, an end is a new misfortune and not a crash loop. */
-const STABLE_MS = 30_000
+const STABLE_MS = 5_000
 /** A child that does not end when its lifeline closes is killed after this. */
 const STOP_TIMEOUT_MS = 4_000
 

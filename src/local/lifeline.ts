@@ -5,7 +5,7 @@ const CLEANUP_TIMEOUT_MS = 2_000
  * Ends this process when standard input closes, which it does when the process at its other end is
  * gone, by whatever signal.
  */
-export function endWithStdin(cleanup: () => Promise<void>): void {
+export function endWithStdin(cleanup: () => Promise<void>): { readonly isEnding: () => boolean } {
   let ending = false
   const end = (): void => {
     if (ending) return
@@ -24,4 +24,5 @@ export function endWithStdin(cleanup: () => Promise<void>): void {
   process.on('SIGTERM', end)
   // A terminal's Ctrl-C is the supervisor's to act on.
   process.on('SIGINT', () => undefined)
+  return { isEnding: () => ending }
 }

@@ -19,6 +19,8 @@ import { LOCAL_HOST } from './worker-options.ts'
 
 /** A predecessor that was just killed may still be letting go of the port. */
 const PORT_TIMEOUT_MS = 3_000
+/** Asked to stop again after this: no more patience. */
+const SECOND_REQUEST_MS = 500
 const RUNNER_SECRET_BYTES = 32
 /** How often to look whether npm, which started us, is still there. */
 const PARENT_POLL_MS = 500
@@ -65,7 +67,6 @@ async function main(): Promise<void> {
       await rm(paths.tmp, { recursive: true, force: true })
       await mkdir(paths.tmp)
       await endLeftoverWorkerd(paths.workerdPid)
-      await waitForPort(LOCAL_HOST, config.port, PORT_TIMEOUT_MS)
     },
     spawn: () => {
       const options: GatewayHostOptions = {
@@ -100,15 +101,17 @@ async function main(): Promise<void> {
       }),
   })
 
-  const state = { stopping: false }
+  const state = { stopping: false, stoppingSinceMs: 0 }
   const stop = async (exitCode: number): Promise<void> => {
     if (state.stopping) {
-      // Asked twice: no more patience.
+      // Several senders may pass on one Ctrl-C.
+      if (Date.now() - state.stoppingSinceMs < SECOND_REQUEST_MS) return
       gateway.kill()
       runner.kill()
       process.exit(exitCode)
     }
     state.stopping = true
+    state.stoppingSinceMs = Date.now()
     await Promise.all([gateway.stop(), runner.stop()])
     await endLeftoverWorkerd(paths.workerdPid)
     unlock()

@@ -23,7 +23,10 @@ export async function waitForPort(host: string, port: number, timeoutMs: number)
 /** @returns the port, or null where it is taken */
 function tryListen(host: string, port: number): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    const server = createServer()
+    // A client may knock meanwhile; kept open, its connection would hold up the close.
+    const server = createServer((socket) => {
+      socket.destroy()
+    })
     server.once('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EADDRINUSE') resolve(null)
       else reject(new Error(`cannot listen on ${host}:${port}: ${error.message}`))
