@@ -2,6 +2,7 @@ import { isAbsolute, join, relative, resolve } from 'node:path'
 
 const DEFAULT_PORT = 8787
 const DEFAULT_HOME = '.arcana'
+const DEFAULT_MODEL = 'smollm2-135m-instruct'
 /** Shorter keys are guesses. */
 const MIN_KEY_LEN = 8
 
@@ -12,6 +13,8 @@ export interface LocalConfig {
   readonly home: string
   /** From the environment; otherwise the key file's. */
   readonly apiKey: string | null
+  /** Slug of the base model to serve. */
+  readonly model: string
 }
 
 /** @throws {Error} a variable that cannot be used, by name */
@@ -32,6 +35,7 @@ export function readLocalConfig(env: NodeJS.ProcessEnv): LocalConfig {
     port,
     home: resolve(env['ARCANA_HOME'] || DEFAULT_HOME),
     apiKey: apiKey === '' ? null : apiKey,
+    model: env['ARCANA_MODEL'] || DEFAULT_MODEL,
   }
 }
 

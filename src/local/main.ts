@@ -77,6 +77,7 @@ async function main(): Promise<void> {
         variables: {
           RUNNER_URLS: `http://${LOCAL_HOST}:${runnerPort}`,
           RUNNER_SECRET: runnerSecret,
+          BASE_MODEL: config.model,
         },
       }
       return startNode(GATEWAY_HOST, {
@@ -93,6 +94,7 @@ async function main(): Promise<void> {
     spawn: () =>
       startNode(RUNNER, {
         ARCANA_HOME: config.home,
+        ARCANA_MODEL: config.model,
         ARCANA_RUNNER_ID: 'local-1',
         ARCANA_RUNNER_HOST: LOCAL_HOST,
         ARCANA_RUNNER_PORT: String(runnerPort),

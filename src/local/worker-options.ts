@@ -24,6 +24,7 @@ export interface GatewayOptions {
   readonly variables: {
     readonly RUNNER_URLS: string
     readonly RUNNER_SECRET: string
+    readonly BASE_MODEL: string
   }
 }
 

@@ -1,0 +1,90 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, it } from 'vitest'
+import { hashKey, readOrCreateKey } from '../../src/local/api-key.ts'
+import { displayPath, readLocalConfig } from '../../src/local/config.ts'
+import { lockHome } from '../../src/local/home-lock.ts'
+
+describe('readLocalConfig', () => {
+  it('has defaults for everything', ({ expect }) => {
+    expect(readLocalConfig({})).toEqual({
+      port: 8787,
+      home: join(process.cwd(), '.arcana'),
+      apiKey: null,
+      model: 'smollm2-135m-instruct',
+    })
+  })
+
+  it('takes what the environment says', ({ expect }) => {
+    const env = {
+      PORT: '9000',
+      ARCANA_HOME: '/srv/x',
+      ARCANA_API_KEY: 'sk-12345',
+      ARCANA_MODEL: 'm',
+    }
+    expect(readLocalConfig(env)).toEqual({
+      port: 9000,
+      home: '/srv/x',
+      apiKey: 'sk-12345',
+      model: 'm',
+    })
+  })
+
+  it('names a variable that cannot be used', ({ expect }) => {
+    for (const PORT of ['0', '65536', '80.5', 'x', '-1']) {
+      expect(() => readLocalConfig({ PORT })).toThrow(/PORT must be an integer/)
+    }
+    expect(() => readLocalConfig({ ARCANA_API_KEY: 'short' })).toThrow(/at least 8/)
+    expect(() => readLocalConfig({ ARCANA_API_KEY: 'with space inside' })).toThrow(/ASCII/)
+  })
+})
+
+describe('displayPath', () => {
+  it('is relative below the working folder and absolute elsewhere', ({ expect }) => {
+    expect(displayPath(join(process.cwd(), '.arcana', 'key'))).toBe(join('.arcana', 'key'))
+    expect(displayPath('/srv/key')).toBe('/srv/key')
+  })
+})
+
+describe('the key file and the lock', () => {
+  let dir = ''
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'arcana-local-'))
+  })
+  afterEach(() => rm(dir, { recursive: true, force: true }))
+
+  it('makes a key that only its owner reads, and keeps it', async ({ expect }) => {
+    const path = join(dir, 'key')
+    const key = await readOrCreateKey(path)
+    expect(key).toMatch(/^sk-arcana-[\w-]{32}$/)
+    expect((await stat(path)).mode & 0o777).toBe(0o600)
+    expect(await readOrCreateKey(path)).toBe(key)
+    expect(await readFile(path, 'utf8')).toBe(`${key}\n`)
+    expect(await readOrCreateKey(join(dir, 'other'))).not.toBe(key)
+  })
+
+  it('narrows a key file that others could read, and refuses an empty one', async ({ expect }) => {
+    const path = join(dir, 'key')
+    await writeFile(path, 'sk-mine-12345\n', { mode: 0o644 })
+    expect(await readOrCreateKey(path)).toBe('sk-mine-12345')
+    expect((await stat(path)).mode & 0o777).toBe(0o600)
+    await writeFile(path, ' \n')
+    await expect(readOrCreateKey(path)).rejects.toThrow(/is empty/)
+  })
+
+  it('hashes a key as the gateway does', ({ expect }) => {
+    expect(hashKey('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+  })
+
+  it('is held by one at a time and free after release', ({ expect }) => {
+    const path = join(dir, 'lock')
+    const unlock = lockHome(path)
+    expect(unlock).not.toBeNull()
+    expect(lockHome(path)).toBeNull()
+    unlock!()
+    const again = lockHome(path)
+    expect(again).not.toBeNull()
+    again!()
+  })
+})
