@@ -4,8 +4,11 @@ import { bearerAuth } from './middleware/bearer-auth.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
+import { compare } from './routes/compare.ts'
 import { files } from './routes/files.ts'
+import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
+import { tasks } from './routes/tasks.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -17,6 +20,9 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/models', models)
   app.route('/v1/files', files)
+  app.route('/v1/fine_tuning/jobs', fineTuningJobs)
+  app.route('/v1/tasks', tasks)
+  app.route('/v1/compare', compare)
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {

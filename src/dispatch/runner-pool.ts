@@ -57,6 +57,11 @@ export class RunnerPool {
     node.asOfMs = -Infinity
   }
 
+  /** The node contradicted what is known of it: its status is asked for before it is used again. */
+  forgetStatus(url: string): void {
+    this.#nodeOf(url).asOfMs = -Infinity
+  }
+
   #nodeOf(url: string): Node {
     const node = this.#nodes.find((candidate) => candidate.client.url === url)
     if (node === undefined) throw new RangeError(`no runner at ${url}`)

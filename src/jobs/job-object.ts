@@ -1,5 +1,288 @@
 import { DurableObject } from 'cloudflare:workers'
+import { upsertJob } from '../db/jobs.ts'
 import type { Bindings } from '../env.ts'
+import {
+  isFinished,
+  type FineTuningJob,
+  type JobEvent,
+  type JobProgress,
+  type JobReport,
+} from '../protocol/openai/fine-tuning.ts'
+import { servicesOf } from '../services.ts'
+import { backoffMs, judgeFault } from './faults.ts'
+import { INITIAL_STATE, type JobSpec, type JobState, type Trial } from './job-spec.ts'
+import { JobStore, type NewEvent } from './job-store.ts'
+import { viewJob } from './job-view.ts'
+import {
+  bestValue,
+  message,
+  prepare,
+  publish,
+  report,
+  search,
+  type StepContext,
+  type Transition,
+} from './steps.ts'
 
-/** One fine-tuning job: its state, its trials, its events; driven by alarms. */
-export class JobObject extends DurableObject<Bindings> {}
+/** Rounds done in one alarm: more would delay a cancel and the projection. */
+const SLICE_MS = 2_000
+/** A build that changes more often than this is a deployment loop. */
+const MAX_RESTARTS = 3
+
+export type CancelOutcome = {
+  readonly outcome: 'cancelled' | 'too_late'
+  readonly job: FineTuningJob
+}
+
+/**
+ * One fine-tuning job. This object is the truth about it: every step's result is written here
+ * before the next step is taken, and D1's row is a copy. Alarms drive it, so that it goes on by
+ * itself after a crash; what a crash repeats is at most one round.
+ */
+export class JobObject extends DurableObject<Bindings> {
+  readonly #store: JobStore
+  #spec: JobSpec | null = null
+  #state: JobState = INITIAL_STATE
+  #trials: Trial[] = []
+  /** Ends the step under way when the job is cancelled. */
+  #controller = new AbortController()
+
+  constructor(ctx: DurableObjectState, env: Bindings) {
+    super(ctx, env)
+    this.#store = new JobStore(ctx.storage)
+    const loaded = this.#store.load()
+    if (loaded === null) return
+    this.#spec = loaded.spec
+    this.#state = loaded.state
+    this.#trials = this.#store.trials()
+  }
+
+  /** Starts a job; its id and dataset blobs are the caller's doing. Again for the same: nothing. */
+  async create(spec: JobSpec): Promise<FineTuningJob> {
+    if (this.#spec === null) {
+      this.#store.create(spec, INITIAL_STATE, [message(`Created fine-tuning job: ${spec.id}`)])
+      this.#spec = spec
+      this.#state = INITIAL_STATE
+      await this.ctx.storage.setAlarm(Date.now())
+    }
+    await this.#project()
+    return this.#view()
+  }
+
+  /** @returns null where no job was made here */
+  read(): { readonly job: FineTuningJob; readonly report: JobReport | null } | null {
+    if (this.#spec === null) return null
+    const isPublished = this.#state.status === 'succeeded'
+    return {
+      job: this.#view(),
+      report: isPublished ? (this.#state.publication?.report ?? null) : null,
+    }
+  }
+
+  /** Newest first, one more than `limit` where there are more; null where `after` is unknown. */
+  listEvents(limit: number, after: string | undefined): JobEvent[] | null {
+    return this.#spec === null ? null : this.#store.events(limit, after)
+  }
+
+  async cancel(): Promise<CancelOutcome | null> {
+    if (this.#spec === null) return null
+    // Once published to the database, a version cannot be taken back by ending its job.
+    if (isFinished(this.#state.status) || this.#state.phase === 'publishing') {
+      return { outcome: 'too_late', job: this.#view() }
+    }
+    this.#apply({
+      state: { status: 'cancelled', phase: 'finished', finishedAtMs: Date.now() },
+      events: [message('The job was cancelled.', 'warn')],
+    })
+    this.#controller.abort(new DOMException('the job was cancelled', 'AbortError'))
+    await this.ctx.storage.setAlarm(Date.now())
+    await this.#project()
+    return { outcome: 'cancelled', job: this.#view() }
+  }
+
+  override async alarm(): Promise<void> {
+    if (this.#spec === null) return
+    let delayMs: number | null
+    try {
+      delayMs = await this.#runSlice(this.#spec)
+    } catch (error) {
+      // Alarms end after six throwing retries, so this one never throws.
+      console.error(
+        JSON.stringify({ event: 'job_alarm_failed', job: this.#spec.id, error: String(error) }),
+      )
+      delayMs = backoffMs(this.#state.numFaults + 1)
+    }
+    if (delayMs !== null) await this.ctx.storage.setAlarm(Date.now() + delayMs)
+  }
+
+  /** @returns ms until the next alarm; null where nothing is left to do */
+  async #runSlice(spec: JobSpec): Promise<number | null> {
+    const deadlineMs = Date.now() + SLICE_MS
+    let delayMs = 0
+    while (this.#state.phase !== 'finished' && Date.now() < deadlineMs && delayMs === 0) {
+      delayMs = await this.#runStep(spec)
+    }
+    const isProjected = await this.#project()
+    if (this.#state.phase !== 'finished') return delayMs
+    const isCleaned = await this.#clean(spec)
+    return isProjected && isCleaned ? null : backoffMs(this.#state.numFaults + 1)
+  }
+
+  /** One step and its write. @returns ms to wait before the next */
+  async #runStep(spec: JobSpec): Promise<number> {
+    try {
+      const transition = await this.#step({
+        env: this.env,
+        runners: servicesOf(this.env).runners,
+        spec,
+        state: this.#state,
+        trials: this.#trials,
+        signal: this.#controller.signal,
+      })
+      // Cancelled while the step ran: its result is dropped.
+      if (this.#isFinished()) return 0
+      this.#apply({
+        ...transition,
+        state: { faultSinceMs: null, numFaults: 0, ...transition.state },
+      })
+      return 0
+    } catch (error) {
+      if (this.#isFinished()) return 0
+      return this.#handleFault(error)
+    }
+  }
+
+  // A method, since an await hides a change of #state from the compiler's narrowing.
+  #isFinished(): boolean {
+    return isFinished(this.#state.status)
+  }
+
+  #step(context: StepContext): Promise<Transition> {
+    const { phase, pinned, publication } = context.state
+    if (phase === 'publishing' && publication !== null) return publish(context, publication)
+    if (phase === 'preparing' || pinned === null) return prepare(context)
+    return phase === 'searching' ? search(context, pinned) : report(context, pinned)
+  }
+
+  /** @returns ms to wait before the step is tried again */
+  #handleFault(error: unknown): number {
+    const verdict = judgeFault(error)
+    const nowMs = Date.now()
+    console.warn(
+      JSON.stringify({
+        event: 'job_fault',
+        job: this.#spec?.id,
+        verdict: verdict.kind,
+        error: String(error),
+      }),
+    )
+    switch (verdict.kind) {
+      case 'fail':
+        this.#fail(verdict.error)
+        return 0
+      case 'restart':
+        this.#restart()
+        return 0
+      case 'retry': {
+        const faultSinceMs = this.#state.faultSinceMs ?? nowMs
+        if (nowMs - faultSinceMs >= verdict.limitMs) {
+          this.#fail(verdict.lastly)
+          return 0
+        }
+        const numFaults = this.#state.numFaults + 1
+        const events: NewEvent[] =
+          numFaults === 1 ? [message(`Waiting: ${verdict.lastly.message}`, 'warn')] : []
+        this.#apply({ state: { faultSinceMs, numFaults }, events })
+        return backoffMs(numFaults)
+      }
+    }
+  }
+
+  #restart(): void {
+    const numRestarts = this.#state.numRestarts + 1
+    if (numRestarts > MAX_RESTARTS) {
+      this.#fail({
+        code: 'build_changed',
+        message: 'The model’s build kept changing while the job ran.',
+        param: null,
+      })
+      return
+    }
+    this.#apply({
+      state: { phase: 'preparing', pinned: null, numRestarts, publication: null },
+      forgetTrials: true,
+      events: [
+        message('The runners serve another build of the model now; the trials begin anew.', 'warn'),
+      ],
+    })
+  }
+
+  #fail(error: JobState['error'] & {}): void {
+    this.#apply({
+      state: { status: 'failed', phase: 'finished', finishedAtMs: Date.now(), error },
+      events: [message(`The job failed: ${error.message}`, 'error')],
+    })
+  }
+
+  #apply(transition: Transition): void {
+    const state = { ...this.#state, ...transition.state, revision: this.#state.revision + 1 }
+    this.#store.save(state, transition)
+    this.#state = state
+    if (transition.forgetTrials === true) this.#trials = []
+    this.#trials.push(...(transition.trials ?? []))
+  }
+
+  /** Copies the job to D1. @returns whether D1 has its latest revision */
+  async #project(): Promise<boolean> {
+    const { revision, projectedRevision } = this.#state
+    if (this.#spec === null || revision === projectedRevision) return true
+    const { projectId, createdAtMs } = this.#spec
+    try {
+      await upsertJob(this.env.DB, { projectId, object: this.#view(), revision, createdAtMs })
+    } catch (error) {
+      console.error(
+        JSON.stringify({
+          event: 'job_projection_failed',
+          job: this.#spec.id,
+          error: String(error),
+        }),
+      )
+      return false
+    }
+    this.#state = { ...this.#state, projectedRevision: revision }
+    this.#store.save(this.#state)
+    return this.#state.revision === revision
+  }
+
+  /** Deletes the datasets of a finished job. @returns whether they are gone */
+  async #clean(spec: JobSpec): Promise<boolean> {
+    if (this.#state.isCleaned) return true
+    const keys = [spec.training.blobKey]
+    if (spec.validation !== null) keys.push(spec.validation.blobKey)
+    try {
+      await this.env.BLOBS.delete(keys)
+    } catch (error) {
+      console.error(
+        JSON.stringify({ event: 'job_clean_failed', job: spec.id, error: String(error) }),
+      )
+      return false
+    }
+    this.#state = { ...this.#state, isCleaned: true }
+    this.#store.save(this.#state)
+    return true
+  }
+
+  #view(): FineTuningJob {
+    if (this.#spec === null) throw new Error('no job here')
+    return viewJob(this.#spec, this.#state, this.#progress(this.#spec), Date.now())
+  }
+
+  #progress(spec: JobSpec): JobProgress {
+    return {
+      trials_done: this.#trials.length,
+      trials_total: spec.numTrials,
+      best_value: bestValue(this.#trials),
+      base_value: this.#trials[0]?.value ?? null,
+    }
+  }
+}

@@ -41,7 +41,9 @@ describe('a training file', () => {
       arcana: { num_examples: 2 },
     })
     const read = await client.call('GET', `/v1/files/${file.id}/content`)
-    expect(new TextDecoder('utf-8', { ignoreBOM: true }).decode(await read.bytes())).toBe(content)
+    expect(
+      new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await read.bytes()),
+    ).toBe(content)
     expect(await (await client.call('GET', `/v1/files/${file.id}`)).json()).toEqual(file)
     expect(await (await client.call('GET', '/v1/files?purpose=fine-tune')).json()).toMatchObject({
       object: 'list',

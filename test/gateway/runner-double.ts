@@ -24,10 +24,10 @@ import { sha256Hex } from '../../src/storage/digest.ts'
 
 export const MODEL_DIGEST = 'a'.repeat(64)
 export const BUILD_DIGEST = 'b'.repeat(64)
-export const GEOMETRY = { numLayers: 4, numHeads: 2, headDim: 4 }
+export const GEOMETRY = { numLayers: 4, numHeads: 3, headDim: 16 }
 const URL_PREFIX = 'http://runner.test'
 
-type Handler = (request: Request) => Promise<Response> | Response | null
+type Handler = (request: Request) => Promise<Response | null> | Response | null
 
 export class RunnerDouble {
   readonly adapters = new Map<string, Uint8Array>()

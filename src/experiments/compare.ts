@@ -1,0 +1,110 @@
+import type { Generation } from '../dispatch/generate.ts'
+import { toApiError } from '../dispatch/runner-error.ts'
+import type { ComparedArm } from '../protocol/arcana/compare.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { proofOf, type PlannedArm } from '../tasks/plan.ts'
+
+/**
+ * Arms that go together: one base model, and no labels but the frame's own.
+ * @param frameOf the selection whose frame all arms use
+ * @throws {ApiError} 400 naming the arm
+ */
+export function checkArms(
+  selections: readonly (ResolvedSelection | null)[],
+  frameOf: ResolvedSelection,
+  labels: readonly string[] | null,
+): void {
+  selections.forEach((selection, i) => {
+    if (selection === null) return
+    if (selection.modelDigest !== frameOf.modelDigest) {
+      throw invalidRequest(
+        `"${selection.expression}" and "${frameOf.expression}" were learnt on different models.`,
+        `arms[${i}]`,
+        'models_differ',
+      )
+    }
+    if (labels === null || selection.labels === null) return
+    const own = new Set(selection.labels)
+    if (own.size !== labels.length || labels.some((label) => !own.has(label))) {
+      throw invalidRequest(
+        `"${selection.expression}" has other labels than "${frameOf.expression}", whose frame ` +
+          'all arms use; send x-arcana-choice: off to compare free answers.',
+        `arms[${i}]`,
+        'labels_differ',
+      )
+    }
+  })
+}
+
+type EndEvent = Extract<GenerateEvent, { event: 'end' }>
+
+/** What one arm has said so far. */
+class ArmRecord {
+  text = ''
+  readonly ids: number[] = []
+  labels: readonly LabelProbability[] | undefined
+  end: EndEvent | null = null
+}
+
+export type CollectedArms = {
+  readonly arms: readonly ComparedArm[]
+  readonly numPrefills: number
+}
+
+/**
+ * Reads all arms of one generation to their ends.
+ * @param names the arms as the caller wrote them
+ * @throws {ApiError} where any arm fails: half a comparison is none
+ */
+export async function collectArms(
+  generation: Generation,
+  planned: readonly PlannedArm[],
+  names: readonly string[],
+): Promise<CollectedArms> {
+  const records = planned.map(() => new ArmRecord())
+  let numPrefills = 0
+  try {
+    for await (const event of generation.events) {
+      if (event.event === 'done') numPrefills = event.num_prefills
+      else if (event.arm !== null) record(records[event.arm]!, event)
+    }
+  } catch (error) {
+    throw toApiError(error)
+  }
+  const first = records[0]!.ids
+  const arms = records.map((armRecord, index): ComparedArm => {
+    const { text, ids, labels, end } = armRecord
+    if (end === null) throw new ApiError(502, `Arm ${index} has no end.`)
+    const { prompt_tokens, completion_tokens } = end.usage
+    return {
+      index,
+      arm: names[index]!,
+      message: { role: 'assistant', content: text },
+      labels: labels ?? null,
+      finish_reason: end.finish_reason,
+      usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
+      first_diverging_token: index === 0 ? null : firstDivergence(first, ids),
+      first_token_ms: end.first_token_ms,
+      total_ms: end.total_ms,
+      arcana: proofOf(planned[index]!.selection, end.applied, generation.runnerId, labels),
+    }
+  })
+  return { arms, numPrefills }
+}
+
+function record(armRecord: ArmRecord, event: GenerateEvent): void {
+  if (event.event === 'token') {
+    armRecord.text += event.text
+    armRecord.ids.push(...event.ids)
+  } else if (event.event === 'labels') armRecord.labels = event.labels
+  else if (event.event === 'end') armRecord.end = event
+}
+
+/** @returns where two answers part; an answer that goes on parts where the other ends */
+export function firstDivergence(a: readonly number[], b: readonly number[]): number | null {
+  const shared = Math.min(a.length, b.length)
+  for (let i = 0; i < shared; i++) if (a[i] !== b[i]) return i
+  return a.length === b.length ? null : shared
+}

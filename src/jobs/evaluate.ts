@@ -1,0 +1,127 @@
+import {
+  pairsPerLayer,
+  touchedLayers,
+  type Geometry,
+  type Rotation,
+} from '../../adapters/rotation/rotation.ts'
+import { RunnerFault, RunnerRefusal, type RunnerClient } from '../dispatch/runner-client.ts'
+import { MAX_SCORE_CANDIDATES, type Scope, type ScoreHeader } from '../protocol/runner.ts'
+import { readBlob } from '../storage/blobs.ts'
+import type { StoredDataset } from './job-spec.ts'
+
+/**
+ * Candidates times examples of one call: enough to fill a runner's batches, few enough that a call
+ * ends within seconds and a cancelled job is noticed.
+ */
+const MAX_ROWS_PER_CALL = 512
+
+export type Evaluation = {
+  readonly client: RunnerClient
+  readonly blobs: R2Bucket
+  readonly dataset: StoredDataset
+  readonly scope: Scope
+  readonly geometry: Geometry
+  readonly buildDigest: string
+  readonly signal: AbortSignal
+}
+
+/**
+ * Scores rotations on a dataset.
+ * @returns `[candidate][example][label]`: log P(label), no bias
+ * @throws {RunnerRefusal | RunnerFault}
+ */
+export async function scoreRotations(
+  evaluation: Evaluation,
+  rotations: readonly Rotation[],
+): Promise<number[][][]> {
+  const numExamples = evaluation.dataset.gold.length
+  const numCandidates = Math.max(
+    1,
+    Math.min(MAX_SCORE_CANDIDATES, Math.floor(MAX_ROWS_PER_CALL / numExamples)),
+  )
+  const results: number[][][] = []
+  for (let at = 0; at < rotations.length; at += numCandidates) {
+    const group = rotations.slice(at, at + numCandidates)
+    const merged: number[][][] = group.map(() => [])
+    for (let from = 0; from < numExamples; from += MAX_ROWS_PER_CALL) {
+      const to = Math.min(from + MAX_ROWS_PER_CALL, numExamples)
+      const part = await scoreOnce(evaluation, group, from, to)
+      part.forEach((rows, candidate) => merged[candidate]!.push(...rows))
+    }
+    results.push(...merged)
+  }
+  return results
+}
+
+async function scoreOnce(
+  evaluation: Evaluation,
+  rotations: readonly Rotation[],
+  from: number,
+  to: number,
+): Promise<number[][][]> {
+  const { client, dataset, buildDigest, signal } = evaluation
+  const isWhole = from === 0 && to === dataset.gold.length
+  const { header, values } = packCandidates(rotations, evaluation.geometry, {
+    dataset: dataset.digest,
+    build_digest: buildDigest,
+    scope: evaluation.scope,
+    ...(isWhole ? {} : { examples: Array.from({ length: to - from }, (_, i) => from + i) }),
+  })
+  const score = () => client.score(header, values, signal)
+  const response = await score().catch(async (error: unknown) => {
+    if (!(error instanceof RunnerRefusal) || error.error.code !== 'dataset_not_resident')
+      throw error
+    await pushDataset(evaluation)
+    return score()
+  })
+  if (response.build_digest !== buildDigest) {
+    throw new RunnerFault('protocol', 'scores are of another build than was asked for')
+  }
+  const isShaped =
+    response.log_probs.length === rotations.length &&
+    response.log_probs.every((rows) => rows.length === to - from)
+  if (!isShaped) throw new RunnerFault('protocol', 'scores are not of the shape asked for')
+  return response.log_probs
+}
+
+/** Gives a runner the job's examples. @returns what it made of them */
+export async function pushDataset(
+  evaluation: Pick<Evaluation, 'client' | 'blobs' | 'dataset' | 'signal'>,
+) {
+  const { client, blobs, dataset, signal } = evaluation
+  const bytes = await readBlob(blobs, dataset.blobKey)
+  if (bytes === null) throw new Error(`dataset blob ${dataset.blobKey} is missing`)
+  return client.putDataset(dataset.digest, bytes, signal)
+}
+
+/** Lays rotations out as [candidate, layer, head, pair], over the layers any of them touches. */
+export function packCandidates(
+  rotations: readonly Rotation[],
+  geometry: Geometry,
+  rest: Pick<ScoreHeader, 'dataset' | 'build_digest' | 'scope' | 'examples'>,
+): { readonly header: ScoreHeader; readonly values: Float32Array } {
+  const layers = [...new Set(rotations.flatMap(touchedLayers))].sort((a, b) => a - b)
+  const hasLogScale = rotations.some((rotation) =>
+    layers.some((layer) => rotation.layers.get(layer)?.logScale !== undefined),
+  )
+  const numPairs = pairsPerLayer(geometry)
+  const numAngles = rotations.length * layers.length * numPairs
+  const values = new Float32Array(hasLogScale ? numAngles * 2 : numAngles)
+  rotations.forEach((rotation, candidate) => {
+    layers.forEach((layer, i) => {
+      const at = (candidate * layers.length + i) * numPairs
+      const { angles, logScale } = rotation.layers.get(layer) ?? {}
+      if (angles !== undefined) values.set(angles, at)
+      if (logScale !== undefined) values.set(logScale, numAngles + at)
+    })
+  })
+  return {
+    header: {
+      ...rest,
+      num_candidates: rotations.length,
+      layers,
+      has_log_scale: hasLogScale,
+    },
+    values,
+  }
+}

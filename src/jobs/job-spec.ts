@@ -1,0 +1,91 @@
+import type { Geometry } from '../../adapters/rotation/rotation.ts'
+import type { NewVersion } from '../db/versions.ts'
+import type { JobError, JobReport, JobStatus } from '../protocol/openai/fine-tuning.ts'
+import type { Scope } from '../protocol/runner.ts'
+import type { Frame } from '../tasks/frame.ts'
+
+/** Labelled examples as a runner scores them, kept in R2 while the job runs. */
+export type StoredDataset = {
+  readonly blobKey: string
+  /** SHA-256 of the blob, by which runners know it. */
+  readonly digest: string
+  /** The right label of each example, by index. */
+  readonly gold: readonly number[]
+}
+
+/** All that a job is told; never changes. */
+export type JobSpec = {
+  readonly projectId: string
+  readonly id: string
+  readonly createdAtMs: number
+  readonly model: string
+  readonly task: string
+  readonly trainingFile: string
+  readonly validationFile: string | null
+  readonly metadata: Readonly<Record<string, string>> | null
+  readonly seed: number
+  readonly optimiser: 'bo' | 'random'
+  readonly numTrials: number
+  readonly scope: Scope
+  readonly frame: Frame
+  readonly labels: readonly string[]
+  readonly training: StoredDataset
+  readonly validation: StoredDataset | null
+}
+
+/** What is served, pinned by the first runner: values of two builds are not comparable. */
+export type PinnedModel = {
+  readonly modelDigest: string
+  readonly buildDigest: string
+  readonly geometry: Geometry
+  /** Prompt tokens of all training examples. */
+  readonly promptTokens: number
+}
+
+/** Where a job stands; written before each step that follows from it. */
+export type JobState = {
+  readonly status: JobStatus
+  readonly phase: 'preparing' | 'searching' | 'reporting' | 'publishing' | 'finished'
+  readonly pinned: PinnedModel | null
+  /** How often the trials began anew because no runner had the pinned build any more. */
+  readonly numRestarts: number
+  readonly startedAtMs: number | null
+  readonly finishedAtMs: number | null
+  readonly error: JobError | null
+  /** Decided, its blobs stored, and not to be decided again. */
+  readonly publication: { readonly version: NewVersion; readonly report: JobReport } | null
+  readonly versionNumber: number | null
+  /** First of the faults since the last success, and how many. */
+  readonly faultSinceMs: number | null
+  readonly numFaults: number
+  /** Rises with every change that the job's owner can see. */
+  readonly revision: number
+  /** The last revision that D1 has. */
+  readonly projectedRevision: number
+  /** Its datasets are deleted. */
+  readonly isCleaned: boolean
+}
+
+export const INITIAL_STATE: JobState = {
+  status: 'queued',
+  phase: 'preparing',
+  pinned: null,
+  numRestarts: 0,
+  startedAtMs: null,
+  finishedAtMs: null,
+  error: null,
+  publication: null,
+  versionNumber: null,
+  faultSinceMs: null,
+  numFaults: 0,
+  revision: 1,
+  projectedRevision: 0,
+  isCleaned: false,
+}
+
+export type Trial = {
+  readonly round: number
+  readonly index: number
+  readonly z: readonly number[]
+  readonly value: number | null
+}

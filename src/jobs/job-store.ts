@@ -1,0 +1,158 @@
+import type { JobEvent } from '../protocol/openai/fine-tuning.ts'
+import type { JobSpec, JobState, Trial } from './job-spec.ts'
+
+export type NewEvent = Pick<JobEvent, 'level' | 'type' | 'message'> & {
+  readonly data?: JobEvent['data']
+}
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS job (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+  CREATE TABLE IF NOT EXISTS trials (
+    round INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    trial INTEGER NOT NULL UNIQUE,
+    z TEXT NOT NULL,
+    value REAL,
+    PRIMARY KEY (round, position)
+  );
+  CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    created_at_ms INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    type TEXT NOT NULL,
+    message TEXT NOT NULL,
+    data TEXT
+  );
+`
+
+/** A job in its Durable Object's own database. Every write of a step is one transaction. */
+export class JobStore {
+  readonly #storage: DurableObjectStorage
+  readonly #sql: SqlStorage
+
+  constructor(storage: DurableObjectStorage) {
+    this.#storage = storage
+    this.#sql = storage.sql
+  }
+
+  create(spec: JobSpec, state: JobState, events: readonly NewEvent[]): void {
+    this.#storage.transactionSync(() => {
+      this.#sql.exec(SCHEMA)
+      this.#put('spec', spec)
+      this.#put('state', state)
+      this.#addEvents(events)
+    })
+  }
+
+  /** @returns null where no job was ever made here */
+  load(): { readonly spec: JobSpec; readonly state: JobState } | null {
+    const tables = this.#sql
+      .exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'job'")
+      .toArray()
+    if (tables.length === 0) return null
+    const spec = this.#get('spec')
+    const state = this.#get('state')
+    if (spec === null || state === null) return null
+    return { spec: spec as JobSpec, state: state as JobState }
+  }
+
+  save(
+    state: JobState,
+    also: {
+      readonly events?: readonly NewEvent[]
+      readonly trials?: readonly Trial[]
+      readonly forgetTrials?: boolean
+    } = {},
+  ): void {
+    this.#storage.transactionSync(() => {
+      if (also.forgetTrials === true) this.#sql.exec('DELETE FROM trials')
+      also.trials?.forEach((trial, position) => {
+        this.#sql.exec(
+          'INSERT INTO trials (round, position, trial, z, value) VALUES (?, ?, ?, ?, ?)',
+          trial.round,
+          position,
+          trial.index,
+          JSON.stringify(trial.z),
+          trial.value,
+        )
+      })
+      this.#put('state', state)
+      this.#addEvents(also.events ?? [])
+    })
+  }
+
+  trials(): Trial[] {
+    return this.#sql
+      .exec<{ round: number; trial: number; z: string; value: number | null }>(
+        'SELECT round, trial, z, value FROM trials ORDER BY trial',
+      )
+      .toArray()
+      .map(({ round, trial, z, value }) => ({
+        round,
+        index: trial,
+        z: JSON.parse(z) as number[],
+        value,
+      }))
+  }
+
+  /** Newest first; one more than `limit` where there are more. Null where `after` is unknown. */
+  events(limit: number, after: string | undefined): JobEvent[] | null {
+    let before = Number.MAX_SAFE_INTEGER
+    if (after !== undefined) {
+      const [cursor] = this.#sql
+        .exec<{ seq: number }>('SELECT seq FROM events WHERE id = ?', after)
+        .toArray()
+      if (cursor === undefined) return null
+      before = cursor.seq
+    }
+    return this.#sql
+      .exec<{
+        id: string
+        created_at_ms: number
+        level: string
+        type: string
+        message: string
+        data: string | null
+      }>('SELECT * FROM events WHERE seq < ? ORDER BY seq DESC LIMIT ?', before, limit + 1)
+      .toArray()
+      .map((row) => ({
+        id: row.id,
+        object: 'fine_tuning.job.event',
+        created_at: Math.floor(row.created_at_ms / 1000),
+        level: row.level as JobEvent['level'],
+        type: row.type as JobEvent['type'],
+        message: row.message,
+        data: row.data === null ? null : (JSON.parse(row.data) as JobEvent['data']),
+      }))
+  }
+
+  #put(key: 'spec' | 'state', value: JobSpec | JobState): void {
+    this.#sql.exec(
+      'INSERT INTO job (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+      key,
+      JSON.stringify(value),
+    )
+  }
+
+  #get(key: 'spec' | 'state'): unknown {
+    const [row] = this.#sql
+      .exec<{ value: string }>('SELECT value FROM job WHERE key = ?', key)
+      .toArray()
+    return row === undefined ? null : JSON.parse(row.value)
+  }
+
+  #addEvents(events: readonly NewEvent[]): void {
+    for (const { level, type, message, data = null } of events) {
+      this.#sql.exec(
+        'INSERT INTO events (id, created_at_ms, level, type, message, data) VALUES (?, ?, ?, ?, ?, ?)',
+        `ftevent-${crypto.randomUUID().replaceAll('-', '')}`,
+        Date.now(),
+        level,
+        type,
+        message,
+        data === null ? null : JSON.stringify(data),
+      )
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import {
+  METHOD_TYPE,
+  type FineTuningJob,
+  type JobProgress,
+} from '../protocol/openai/fine-tuning.ts'
+import type { JobSpec, JobState } from './job-spec.ts'
+
+const seconds = (ms: number) => Math.floor(ms / 1000)
+
+/** The job as its owner sees it, without the report. */
+export function viewJob(
+  spec: JobSpec,
+  state: JobState,
+  progress: JobProgress,
+  nowMs: number,
+): FineTuningJob {
+  const isSucceeded = state.status === 'succeeded'
+  return {
+    id: spec.id,
+    object: 'fine_tuning.job',
+    created_at: seconds(spec.createdAtMs),
+    finished_at: state.finishedAtMs === null ? null : seconds(state.finishedAtMs),
+    model: spec.model,
+    fine_tuned_model: isSucceeded ? `${spec.model}:${spec.task}` : null,
+    organization_id: spec.projectId,
+    status: state.status,
+    hyperparameters: {},
+    training_file: spec.trainingFile,
+    validation_file: spec.validationFile,
+    result_files: [],
+    seed: spec.seed,
+    trained_tokens: isSucceeded ? (state.pinned?.promptTokens ?? 0) * progress.trials_done : null,
+    error: state.error,
+    user_provided_suffix: spec.task,
+    metadata: spec.metadata,
+    integrations: [],
+    estimated_finish: estimateFinish(state, progress, nowMs),
+    method: {
+      type: METHOD_TYPE,
+      rotation: {
+        instructions: spec.frame.instructions,
+        position: spec.frame.position,
+        labels: spec.labels,
+        scope: spec.scope,
+        hyperparameters: { optimizer: spec.optimiser, n_trials: spec.numTrials },
+      },
+    },
+    arcana: { task: spec.task, version: state.versionNumber, progress },
+  }
+}
+
+/** Unix seconds at which the trials will be done at the pace so far. */
+function estimateFinish(state: JobState, progress: JobProgress, nowMs: number): number | null {
+  const { trials_done: done, trials_total: total } = progress
+  if (state.status !== 'running' || state.startedAtMs === null || done === 0) return null
+  return seconds(nowMs + ((nowMs - state.startedAtMs) / done) * (total - done))
+}

@@ -1,0 +1,41 @@
+import { TrainingReader } from '../files/training-reader.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
+import { MAX_DATASET_EXAMPLES } from '../protocol/runner.ts'
+import type { NumberedExample } from './dataset.ts'
+
+/** A job keeps its examples in memory while it starts; a Worker has 128 MB. */
+const MAX_DATASET_BYTES = 16 * 1024 * 1024
+
+/**
+ * The examples of a stored file.
+ * @param param the request's field that named the file
+ * @throws {ApiError} 400 where the file is gone or holds more than a job can learn from
+ */
+export async function readExamples(
+  bucket: R2Bucket,
+  blobKey: string,
+  param: 'training_file' | 'validation_file',
+): Promise<readonly NumberedExample[]> {
+  const object = await bucket.get(blobKey)
+  if (object === null) throw invalidRequest('The file has been deleted.', param)
+  if (object.size > MAX_DATASET_BYTES) {
+    await object.body.cancel()
+    throw invalidRequest(
+      `The file has ${object.size} bytes; a job reads at most ${MAX_DATASET_BYTES}.`,
+      param,
+    )
+  }
+  const examples: NumberedExample[] = []
+  const reader = new TrainingReader((example, line) => examples.push({ example, line }))
+  for await (const chunk of object.body as ReadableStream<Uint8Array>) reader.push(chunk)
+  reader.end()
+  const fault = reader.describeFault()
+  if (fault !== null) throw invalidRequest(fault, param)
+  if (examples.length > MAX_DATASET_EXAMPLES) {
+    throw invalidRequest(
+      `The file has ${examples.length} examples; a job reads at most ${MAX_DATASET_EXAMPLES}.`,
+      param,
+    )
+  }
+  return examples
+}

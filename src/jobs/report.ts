@@ -1,0 +1,52 @@
+import {
+  applyBias,
+  batchCalibration,
+  type LabelLogProbs,
+} from '../../adapters/objective/label-log-probs.ts'
+import {
+  accuracy,
+  balancedAccuracy,
+  calibrationError,
+  confusionMatrix,
+  logLoss,
+  predictLabels,
+  weightedF1,
+} from '../../adapters/statistics/classification.ts'
+import type { ClassificationMetrics, EvaluationReport } from '../protocol/openai/fine-tuning.ts'
+
+/** Log probabilities of the same examples under the base model and under the adapter. */
+export type ScoredExamples = {
+  readonly gold: readonly number[]
+  readonly base: LabelLogProbs
+  readonly adapter: LabelLogProbs
+}
+
+/**
+ * @param calibration the training examples' log probabilities under the base model, from which the
+ * calibrated base takes its bias; their labels are not looked at
+ */
+export function reportExamples(
+  { gold, base, adapter }: ScoredExamples,
+  calibration: LabelLogProbs,
+): EvaluationReport {
+  const calibrated = applyBias(base, batchCalibration(calibration))
+  return {
+    num_examples: gold.length,
+    base: measure(base, gold),
+    calibrated_base: measure(calibrated, gold),
+    adapter: measure(adapter, gold),
+  }
+}
+
+function measure(logProbs: LabelLogProbs, gold: readonly number[]): ClassificationMetrics {
+  const numLabels = logProbs[0]?.length ?? 0
+  const confusion = confusionMatrix(gold, predictLabels(logProbs), numLabels)
+  return {
+    accuracy: accuracy(confusion),
+    balanced_accuracy: balancedAccuracy(confusion),
+    weighted_f1: weightedF1(confusion),
+    log_loss: logLoss(logProbs, gold),
+    calibration_error: calibrationError(logProbs, gold),
+    confusion,
+  }
+}

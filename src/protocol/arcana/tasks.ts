@@ -1,0 +1,47 @@
+import { z } from 'zod'
+import type { JobReport } from '../openai/fine-tuning.ts'
+import type { Scope } from '../runner.ts'
+
+export const promoteSchema = z.strictObject({
+  version: z.int().min(1),
+  /** The version the caller believes to be live: a promotion on an outdated view is refused. */
+  expected_live: z.int().min(1),
+})
+
+export type Task = {
+  readonly object: 'arcana.task'
+  readonly id: string
+  readonly name: string
+  readonly live_version: number | null
+  /** What `model` may say to have this task. */
+  readonly fine_tuned_model: string
+  /** Unix seconds. */
+  readonly created_at: number
+  readonly updated_at: number
+}
+
+export type TaskVersion = {
+  readonly object: 'arcana.task.version'
+  readonly id: string
+  readonly task: string
+  readonly version: number
+  readonly is_live: boolean
+  readonly digest: string
+  readonly model: string
+  readonly model_digest: string
+  readonly adapter_digest: string
+  readonly scope: Scope
+  readonly layers: readonly number[]
+  readonly instructions: string | null
+  readonly position: 'before' | 'after'
+  readonly labels: readonly string[] | null
+  readonly bias: readonly number[] | null
+  readonly job: string
+  readonly created_at: number
+  readonly report: JobReport | null
+}
+
+export type TaskWithVersions = Task & {
+  /** Newest first. */
+  readonly versions: readonly TaskVersion[]
+}

@@ -1,0 +1,196 @@
+/** `/v1/fine_tuning/jobs`: OpenAI's shapes, with the one method this gateway has. */
+import { z } from 'zod'
+import { MAX_LABEL_CHARS, MAX_LABELS, scopeSchema, type Scope } from '../runner.ts'
+
+/** A request's method, as OpenAI nests it. */
+export const METHOD_TYPE = 'rotation'
+const DEFAULT_NUM_TRIALS = 150
+/** The search's own cost grows with the cube of the trials; at this many it is a second a round. */
+const MAX_NUM_TRIALS = 1000
+const MAX_INSTRUCTIONS_CHARS = 16_384
+const MAX_METADATA_KEYS = 16
+
+/** OpenAI's clients write `auto` for what is left to the service. */
+const orAuto = <T>(schema: z.ZodType<T>, value: T) =>
+  z.preprocess((given) => (given === 'auto' ? value : given), schema).default(value as never)
+
+const rotationSchema = z.strictObject({
+  instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
+  position: z.enum(['before', 'after']).default('before'),
+  labels: z
+    .array(z.string().trim().min(1).max(MAX_LABEL_CHARS))
+    .min(2)
+    .max(MAX_LABELS)
+    .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
+    .nullish(),
+  scope: scopeSchema.default('generated'),
+  hyperparameters: z
+    .strictObject({
+      optimizer: orAuto(z.enum(['bo', 'random']), 'bo'),
+      n_trials: orAuto(z.int().min(2).max(MAX_NUM_TRIALS), DEFAULT_NUM_TRIALS),
+    })
+    .prefault({}),
+})
+
+export const createJobSchema = z
+  .strictObject({
+    model: z.string().min(1),
+    training_file: z.string().min(1),
+    validation_file: z.string().min(1).nullish(),
+    suffix: z.string({ error: 'is required: it names the task that is learnt' }),
+    seed: z.int().min(0).max(0xffffffff).nullish(),
+    method: z
+      .strictObject({
+        type: z.literal(METHOD_TYPE, {
+          error: (issue) => `only "rotation" is supported, not ${JSON.stringify(issue.input)}`,
+        }),
+        rotation: rotationSchema.optional(),
+      })
+      .nullish(),
+    metadata: z
+      .record(z.string().max(64), z.string().max(512))
+      .refine(
+        (metadata) => Object.keys(metadata).length <= MAX_METADATA_KEYS,
+        `must have at most ${MAX_METADATA_KEYS} keys`,
+      )
+      .nullish(),
+    integrations: z.array(z.unknown()).max(0, 'are not supported').nullish(),
+  })
+  .transform((body) => {
+    const rotation = body.method?.rotation ?? rotationSchema.parse({})
+    return {
+      model: body.model,
+      trainingFile: body.training_file,
+      validationFile: body.validation_file ?? null,
+      task: body.suffix,
+      seed: body.seed ?? null,
+      metadata: body.metadata ?? null,
+      instructions: rotation.instructions ?? null,
+      position: rotation.position,
+      labels: rotation.labels ?? null,
+      scope: rotation.scope,
+      optimiser: rotation.hyperparameters.optimizer,
+      numTrials: rotation.hyperparameters.n_trials,
+    }
+  })
+
+export type CreateJob = z.output<typeof createJobSchema>
+
+export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+export const isFinished = (status: JobStatus): boolean =>
+  status === 'succeeded' || status === 'failed' || status === 'cancelled'
+
+export type JobError = {
+  readonly code: string
+  readonly message: string
+  readonly param: string | null
+}
+
+export type FineTuningJob = {
+  readonly id: string
+  readonly object: 'fine_tuning.job'
+  /** Unix seconds, as `finished_at`. */
+  readonly created_at: number
+  readonly finished_at: number | null
+  readonly model: string
+  readonly fine_tuned_model: string | null
+  readonly organization_id: string
+  readonly status: JobStatus
+  readonly hyperparameters: Record<string, never>
+  readonly training_file: string
+  readonly validation_file: string | null
+  readonly result_files: readonly string[]
+  readonly seed: number
+  /** Prompt tokens of the training examples, once for every trial on them. */
+  readonly trained_tokens: number | null
+  readonly error: JobError | null
+  readonly user_provided_suffix: string
+  readonly metadata: Readonly<Record<string, string>> | null
+  readonly integrations: readonly never[]
+  readonly estimated_finish: number | null
+  readonly method: {
+    readonly type: typeof METHOD_TYPE
+    readonly rotation: {
+      readonly instructions: string | null
+      readonly position: 'before' | 'after'
+      readonly labels: readonly string[]
+      readonly scope: Scope
+      readonly hyperparameters: {
+        readonly optimizer: 'bo' | 'random'
+        readonly n_trials: number
+      }
+    }
+  }
+  readonly arcana: {
+    readonly task: string
+    /** The version this job published. */
+    readonly version: number | null
+    readonly progress: JobProgress
+    /** Absent in lists. */
+    readonly report?: JobReport | null
+  }
+}
+
+export type JobProgress = {
+  readonly trials_done: number
+  readonly trials_total: number
+  /** Mean log probability of the right label on the training examples; higher is better. */
+  readonly best_value: number | null
+  /** The same for the base model, which is the first trial. */
+  readonly base_value: number | null
+}
+
+export type JobEvent = {
+  readonly id: string
+  readonly object: 'fine_tuning.job.event'
+  readonly created_at: number
+  readonly level: 'info' | 'warn' | 'error'
+  readonly type: 'message' | 'metrics'
+  readonly message: string
+  /** For `metrics`: step, trial, round, value, best_value, total. */
+  readonly data: Readonly<Record<string, number | null>> | null
+}
+
+/** How one way of answering does on labelled examples. */
+export type ClassificationMetrics = {
+  readonly accuracy: number
+  readonly balanced_accuracy: number
+  readonly weighted_f1: number
+  /** Mean negative log probability of the right label, nats. */
+  readonly log_loss: number
+  readonly calibration_error: number
+  /** [right label][answered label], in the order of `labels`. */
+  readonly confusion: readonly (readonly number[])[]
+}
+
+export type EvaluationReport = {
+  readonly num_examples: number
+  readonly base: ClassificationMetrics
+  /** The base model with a label bias estimated on the training inputs, without their labels. */
+  readonly calibrated_base: ClassificationMetrics
+  readonly adapter: ClassificationMetrics
+}
+
+export type JobReport = {
+  /** No test stands between a gain on the training examples and publication yet. */
+  readonly guard: 'none'
+  readonly job: string
+  readonly optimizer: 'bo' | 'random'
+  readonly n_trials: number
+  readonly seed: number
+  readonly scope: Scope
+  readonly labels: readonly string[]
+  readonly layers: readonly number[]
+  readonly adapter_digest: string
+  readonly model_digest: string
+  readonly build_digest: string
+  /** Of the search's best trial, before rounding to float16. */
+  readonly best_value: number
+  readonly best_trial: number
+  readonly base_value: number
+  /** Of the adapter as stored and served. */
+  readonly adapter_value: number
+  readonly seconds: number
+  readonly train: EvaluationReport
+  readonly validation: EvaluationReport | null
+}

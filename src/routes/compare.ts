@@ -1,0 +1,114 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { insertUsage } from '../db/usage.ts'
+import { startGeneration } from '../dispatch/generate.ts'
+import { checkArms, collectArms } from '../experiments/compare.ts'
+import { readJsonObject } from '../http/read-json.ts'
+import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
+import { parseWire } from '../protocol/parse.ts'
+import { servicesOf } from '../services.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { applyFrame } from '../tasks/frame.ts'
+import { planArm, planGeneration, readChoiceHeader, splitModel } from '../tasks/plan.ts'
+import { readSelection, resolveSelection } from '../tasks/resolve.ts'
+import { BASE_NAME } from '../tasks/selection.ts'
+
+/** One prompt under several selections: one frame, one seed, one prefill. */
+export const compare = new Hono<AppEnv>().post('/', async (c) => {
+  const startedAtMs = Date.now()
+  const projectId = c.get('projectId')
+  const requestId = c.get('requestId')
+  const { config, runners } = servicesOf(c.env)
+  const request = parseWire(compareSchema, await readJsonObject(c.req.raw))
+  if (request.model !== undefined && splitModel(request.model, config.baseModel) !== null) {
+    throw invalidRequest('A comparison names its tasks in arms, not in model.', 'model')
+  }
+  const selections: (ResolvedSelection | null)[] = []
+  for (const [i, name] of request.arms.entries()) {
+    const param = `arms[${i}]`
+    const isBase = name.trim() === BASE_NAME
+    selections.push(
+      isBase
+        ? null
+        : await resolveSelection(
+            c.env.DB,
+            projectId,
+            config.baseModel,
+            readSelection(name, param),
+            param,
+          ),
+    )
+  }
+  const framing = selections.find((selection) => selection !== null) ?? null
+  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
+  const labels = isChoiceWanted ? (framing?.labels ?? null) : null
+  if (framing !== null) checkArms(selections, framing, labels)
+  const { messages, replaced } =
+    framing === null
+      ? { messages: request.messages, replaced: false }
+      : applyFrame(framing.frame, request.messages)
+  const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
+  const planned = await Promise.all(selections.map((selection) => planArm(selection, labels, seed)))
+  const plan = planGeneration({
+    requestId,
+    model: config.baseModel,
+    messages,
+    arms: planned,
+    labels,
+    sampling: {
+      maxTokens: request.max_tokens,
+      temperature: request.temperature,
+      topP: 1,
+      stop: [],
+    },
+  })
+  const generation = await startGeneration(
+    { pool: runners, blobs: c.env.BLOBS, projectId },
+    plan,
+    c.req.raw.signal,
+  )
+  const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
+  c.executionCtx.waitUntil(
+    insertUsage(c.env.DB, {
+      requestId,
+      projectId,
+      createdAtMs: Date.now(),
+      route: 'compare',
+      model: config.baseModel,
+      selection: request.arms.join(' | '),
+      runnerId: generation.runnerId,
+      // The prompt is computed once for all arms of scope `generated`.
+      promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+      completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
+    }),
+  )
+  const answer: Comparison = {
+    id: `cmp-${requestId.slice('req_'.length)}`,
+    object: 'arcana.comparison',
+    created: Math.floor(startedAtMs / 1000),
+    model: config.baseModel,
+    seed,
+    frame: framing === null ? null : describeFrame(framing, selections.indexOf(framing), replaced),
+    num_prefills: numPrefills,
+    arms,
+    latency_ms: Date.now() - startedAtMs,
+  }
+  return c.json(answer, 200, replaced ? { 'x-arcana-warning': 'frame-replaced' } : {})
+})
+
+function describeFrame(
+  selection: ResolvedSelection,
+  arm: number,
+  replaced: boolean,
+): Comparison['frame'] {
+  const { version } = selection.terms[0]!
+  return {
+    arm,
+    task: version.task,
+    version: version.number,
+    ...selection.frame,
+    labels: selection.labels,
+    replaced,
+  }
+}

@@ -1,0 +1,152 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { findFile } from '../db/files.ts'
+import { findJob, listJobs } from '../db/jobs.ts'
+import type { Bindings } from '../env.ts'
+import { readJsonObject } from '../http/read-json.ts'
+import { buildDatasets } from '../jobs/dataset.ts'
+import type { JobObject } from '../jobs/job-object.ts'
+import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
+import { readExamples } from '../jobs/read-examples.ts'
+import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
+import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
+import { createJobSchema, type CreateJob } from '../protocol/openai/fine-tuning.ts'
+import { parseWire } from '../protocol/parse.ts'
+import type { Dataset } from '../protocol/runner.ts'
+import { servicesOf } from '../services.ts'
+import { datasetKey } from '../storage/blobs.ts'
+import { sha256Hex } from '../storage/digest.ts'
+import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
+
+const DEFAULT_PAGE = 20
+const MAX_JOBS_PAGE = 100
+/** A page holds every trial of an ordinary job. */
+const MAX_EVENTS_PAGE = 1000
+const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
+const eventsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_EVENTS_PAGE)
+
+export const fineTuningJobs = new Hono<AppEnv>()
+  .post('/', async (c) => {
+    const projectId = c.get('projectId')
+    const request = parseWire(createJobSchema, await readJsonObject(c.req.raw))
+    checkNames(request, servicesOf(c.env).config.baseModel)
+    const spec = await makeSpec(c.env, projectId, request)
+    // The object first: a crash between the two leaves a job that copies itself to D1 later, and
+    // never a row without a job.
+    return c.json(await stubOf(c.env, projectId, spec.id).create(spec))
+  })
+  .get('/', async (c) => {
+    const page = parseWire(jobsQuerySchema, c.req.query())
+    const jobs = await listJobs(c.env.DB, c.get('projectId'), page)
+    if (jobs === null) throw invalidRequest('No such job to list after.', 'after')
+    return c.json(toPage(jobs, page.limit))
+  })
+  .get('/:id', async (c) => {
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    const found = await stub.read()
+    if (found === null) throw noJob(c.req.param('id'))
+    const { job, report } = found
+    return c.json({ ...job, arcana: { ...job.arcana, report } })
+  })
+  .get('/:id/events', async (c) => {
+    const page = parseWire(eventsQuerySchema, c.req.query())
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    const events = await stub.listEvents(page.limit, page.after)
+    if (events === null) throw invalidRequest('No such event to list after.', 'after')
+    return c.json(toPage(events, page.limit))
+  })
+  .post('/:id/cancel', async (c) => {
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    const cancelled = await stub.cancel()
+    if (cancelled === null) throw noJob(c.req.param('id'))
+    if (cancelled.outcome === 'too_late') {
+      const { id, status } = cancelled.job
+      const state = status === 'running' ? 'being published' : status
+      throw new ApiError(400, `The job ${id} cannot be cancelled: it is ${state}.`, {
+        code: 'job_finished',
+      })
+    }
+    return c.json(cancelled.job)
+  })
+
+function checkNames(request: CreateJob, baseModel: string): void {
+  if (request.model !== baseModel) {
+    throw new ApiError(404, `The model \`${request.model}\` does not exist or cannot be tuned.`, {
+      param: 'model',
+      code: 'model_not_found',
+    })
+  }
+  if (!TASK_NAME_PATTERN.test(request.task) || request.task === BASE_NAME) {
+    throw invalidRequest(
+      `Invalid 'suffix': it names the task, so it must match ${TASK_NAME_PATTERN.source} ` +
+        `and not be "${BASE_NAME}".`,
+      'suffix',
+    )
+  }
+}
+
+/** Reads the files, checks that a task can be learnt from them, and stores the job's datasets. */
+async function makeSpec(env: Bindings, projectId: string, request: CreateJob): Promise<JobSpec> {
+  const read = async (fileId: string, param: 'training_file' | 'validation_file') => {
+    const row = await findFile(env.DB, projectId, fileId)
+    if (row === null) throw invalidRequest(`No such file: ${fileId}`, param, 'file_not_found')
+    return readExamples(env.BLOBS, row.blobKey, param)
+  }
+  const training = await read(request.trainingFile, 'training_file')
+  const validation =
+    request.validationFile === null ? null : await read(request.validationFile, 'validation_file')
+  const built = buildDatasets(training, validation, request)
+  if (!built.ok) {
+    const { param, message, reason } = built.error
+    throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
+  }
+  const id = `ftjob-${crypto.randomUUID().replaceAll('-', '')}`
+  const store = async (dataset: Dataset, part: 'training' | 'validation') =>
+    storeDataset(env.BLOBS, datasetKey(projectId, id, part), dataset)
+  return {
+    projectId,
+    id,
+    createdAtMs: Date.now(),
+    model: request.model,
+    task: request.task,
+    trainingFile: request.trainingFile,
+    validationFile: request.validationFile,
+    metadata: request.metadata,
+    seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
+    optimiser: request.optimiser,
+    numTrials: request.numTrials,
+    scope: request.scope,
+    frame: built.value.frame,
+    labels: built.value.labels,
+    training: await store(built.value.training, 'training'),
+    validation:
+      built.value.validation === null ? null : await store(built.value.validation, 'validation'),
+  }
+}
+
+async function storeDataset(
+  bucket: R2Bucket,
+  blobKey: string,
+  dataset: Dataset,
+): Promise<StoredDataset> {
+  const bytes = new TextEncoder().encode(JSON.stringify(dataset))
+  await bucket.put(blobKey, bytes)
+  return {
+    blobKey,
+    digest: await sha256Hex(bytes),
+    gold: dataset.examples.map(({ label }) => label),
+  }
+}
+
+function stubOf(env: Bindings, projectId: string, jobId: string): DurableObjectStub<JobObject> {
+  return env.JOBS.get(env.JOBS.idFromName(`${projectId}/${jobId}`))
+}
+
+/** Asked of D1 first: naming a Durable Object brings it into being. */
+async function requireJob(env: Bindings, projectId: string, id: string) {
+  const row = await findJob(env.DB, projectId, id)
+  if (row === null) throw noJob(id)
+  return stubOf(env, projectId, id)
+}
+
+const noJob = (id: string) => notFound(`No such fine-tuning job: ${id}`, 'id', 'job_not_found')

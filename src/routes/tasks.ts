@@ -1,0 +1,117 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { deleteTask, findTask, listTasks, promoteVersion, type TaskRow } from '../db/tasks.ts'
+import { findVersion, listVersions, type Version } from '../db/versions.ts'
+import { readJsonObject } from '../http/read-json.ts'
+import {
+  promoteSchema,
+  type Task,
+  type TaskVersion,
+  type TaskWithVersions,
+} from '../protocol/arcana/tasks.ts'
+import { ApiError, notFound } from '../protocol/openai/error.ts'
+import type { JobReport } from '../protocol/openai/fine-tuning.ts'
+import { parseWire } from '../protocol/parse.ts'
+import { servicesOf } from '../services.ts'
+import { forgetTask } from '../tasks/resolve.ts'
+
+export const tasks = new Hono<AppEnv>()
+  .get('/', async (c) => {
+    const { baseModel } = servicesOf(c.env).config
+    const rows = await listTasks(c.env.DB, c.get('projectId'))
+    return c.json({ object: 'list', data: rows.map((row) => toTask(row, baseModel)) })
+  })
+  .get('/:name', async (c) => {
+    const { baseModel } = servicesOf(c.env).config
+    const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
+    const found = await listVersions(c.env.DB, row.projectId, row.name, row.retiredThrough)
+    const versions: TaskVersion[] = []
+    for (const version of found) {
+      const report = await readReport(c.env.BLOBS, version.reportKey)
+      versions.push(toVersion(version, row, report))
+    }
+    return c.json({ ...toTask(row, baseModel), versions } satisfies TaskWithVersions)
+  })
+  .post('/:name/promote', async (c) => {
+    const { baseModel } = servicesOf(c.env).config
+    const projectId = c.get('projectId')
+    const name = c.req.param('name')
+    const body = parseWire(promoteSchema, await readJsonObject(c.req.raw))
+    const isPromoted = await promoteVersion(c.env.DB, {
+      projectId,
+      name,
+      version: body.version,
+      expectedLive: body.expected_live,
+      nowMs: Date.now(),
+    })
+    forgetTask(projectId, name)
+    const row = await requireTask(c.env.DB, projectId, name)
+    if (isPromoted) return c.json(toTask(row, baseModel))
+    const version = await findVersion(c.env.DB, projectId, name, body.version)
+    if (version === null || version.number <= row.retiredThrough) {
+      throw notFound(
+        `The task "${name}" has no version ${body.version}.`,
+        'version',
+        'version_not_found',
+      )
+    }
+    throw new ApiError(
+      409,
+      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live}.`,
+      { param: 'expected_live', code: 'conflict' },
+    )
+  })
+  .delete('/:name', async (c) => {
+    const projectId = c.get('projectId')
+    const name = c.req.param('name')
+    const isDeleted = await deleteTask(c.env.DB, projectId, name, Date.now())
+    forgetTask(projectId, name)
+    if (!isDeleted) throw noTask(name)
+    return c.json({ id: name, object: 'arcana.task', deleted: true })
+  })
+
+async function requireTask(db: D1Database, projectId: string, name: string): Promise<TaskRow> {
+  const row = await findTask(db, projectId, name)
+  if (row === null) throw noTask(name)
+  return row
+}
+
+const noTask = (name: string) => notFound(`No such task: ${name}`, 'name', 'task_not_found')
+
+async function readReport(bucket: R2Bucket, key: string): Promise<JobReport | null> {
+  const object = await bucket.get(key)
+  return object === null ? null : object.json<JobReport>()
+}
+
+const seconds = (ms: number) => Math.floor(ms / 1000)
+
+const toTask = (row: TaskRow, baseModel: string): Task => ({
+  object: 'arcana.task',
+  id: row.name,
+  name: row.name,
+  live_version: row.liveVersion,
+  fine_tuned_model: `${baseModel}:${row.name}`,
+  created_at: seconds(row.createdAtMs),
+  updated_at: seconds(row.updatedAtMs),
+})
+
+const toVersion = (version: Version, task: TaskRow, report: JobReport | null): TaskVersion => ({
+  object: 'arcana.task.version',
+  id: `${task.name}@${version.number}`,
+  task: task.name,
+  version: version.number,
+  is_live: version.number === task.liveVersion,
+  digest: version.digest,
+  model: version.model,
+  model_digest: version.modelDigest,
+  adapter_digest: version.adapterDigest,
+  scope: version.scope,
+  layers: version.layers,
+  instructions: version.instructions,
+  position: version.position,
+  labels: version.labels,
+  bias: version.bias,
+  job: version.jobId,
+  created_at: seconds(version.createdAtMs),
+  report,
+})

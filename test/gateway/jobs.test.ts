@@ -1,0 +1,473 @@
+import { abortAllDurableObjects } from 'cloudflare:test'
+import { env } from 'cloudflare:workers'
+import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import { decodeAdapter } from '../../adapters/format/decode.ts'
+import { adapterKey } from '../../src/storage/blobs.ts'
+import { clientOf, makeProject, MODEL, type Client } from './harness.ts'
+import { GEOMETRY, refuse, RunnerDouble } from './runner-double.ts'
+
+let runner: RunnerDouble
+let client: Client
+let projectId: string
+
+beforeEach(async () => {
+  runner = new RunnerDouble()
+  runner.install()
+  const project = await makeProject()
+  projectId = project.projectId
+  client = clientOf(project.key)
+})
+afterEach(() => {
+  vi.restoreAllMocks()
+})
+
+type Job = {
+  id: string
+  status: string
+  error: { code: string; message: string } | null
+  fine_tuned_model: string | null
+  trained_tokens: number | null
+  seed: number
+  arcana: {
+    version: number | null
+    progress: { trials_done: number; trials_total: number; best_value: number; base_value: number }
+    report: { train: { num_examples: number } } | null
+  }
+}
+
+const EXAMPLES = [
+  { input: 'goal', label: 'Sports' },
+  { input: 'vote', label: 'World' },
+  { input: 'match', label: 'Sports' },
+  { input: 'treaty', label: 'World' },
+]
+const toLines = (examples: readonly object[]) =>
+  examples.map((example) => JSON.stringify(example)).join('\n')
+
+async function uploadLines(content: string): Promise<string> {
+  const form = new FormData()
+  form.append('file', new File([content], 'train.jsonl'))
+  form.append('purpose', 'fine-tune')
+  const response = await client.call('POST', '/v1/files', form)
+  if (!response.ok) throw new Error(await response.text())
+  return (await response.json<{ id: string }>()).id
+}
+
+/** Trials enough to find something, few enough for a test. */
+const METHOD = {
+  type: 'rotation',
+  rotation: {
+    instructions: 'Say the category.',
+    hyperparameters: { optimizer: 'random', n_trials: 24 },
+  },
+}
+
+async function createJob(overrides: Record<string, unknown> = {}): Promise<Job> {
+  const body = {
+    model: MODEL,
+    training_file: await uploadLines(toLines(EXAMPLES)),
+    suffix: 'news',
+    seed: 7,
+    method: METHOD,
+    ...overrides,
+  }
+  const response = await client.call('POST', '/v1/fine_tuning/jobs', body)
+  if (!response.ok) throw new Error(await response.text())
+  return response.json<Job>()
+}
+
+const readJob = async (id: string) =>
+  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
+
+async function waitFor(id: string, statuses = ['succeeded', 'failed', 'cancelled']): Promise<Job> {
+  return vi.waitFor(
+    async () => {
+      const job = await readJob(id)
+      if (!statuses.includes(job.status)) throw new Error(`job is ${job.status}`)
+      return job
+    },
+    { timeout: 20_000, interval: 20 },
+  )
+}
+
+type Event = { id: string; type: string; message: string; data: { trial: number } | null }
+
+async function readEvents(id: string): Promise<Event[]> {
+  const events: Event[] = []
+  for (let after = ''; ; after = `&after=${events.at(-1)!.id}`) {
+    const page = await (
+      await client.call('GET', `/v1/fine_tuning/jobs/${id}/events?limit=7${after}`)
+    ).json<{ data: Event[]; has_more: boolean }>()
+    events.push(...page.data)
+    if (!page.has_more) return events
+  }
+}
+
+const trialsOf = (events: readonly Event[]) =>
+  events
+    .filter(({ type }) => type === 'metrics')
+    .map(({ data }) => data!.trial)
+    .reverse()
+const upTo = (n: number) => Array.from({ length: n }, (_, i) => i)
+
+describe('a job', () => {
+  it('learns, publishes a live version, and reports', async ({ expect }) => {
+    const created = await createJob({ metadata: { team: 'a' } })
+    expect(created).toMatchObject({
+      object: 'fine_tuning.job',
+      status: expect.stringMatching(/queued|running/) as string,
+      model: MODEL,
+      fine_tuned_model: null,
+      finished_at: null,
+      error: null,
+      seed: 7,
+      user_provided_suffix: 'news',
+      metadata: { team: 'a' },
+      method: {
+        type: 'rotation',
+        rotation: {
+          instructions: 'Say the category.',
+          position: 'before',
+          labels: ['Sports', 'World'],
+          scope: 'generated',
+          hyperparameters: { optimizer: 'random', n_trials: 24 },
+        },
+      },
+    })
+    const job = await waitFor(created.id)
+    expect(job.error).toBeNull()
+    expect(job).toMatchObject({
+      status: 'succeeded',
+      fine_tuned_model: `${MODEL}:news`,
+      trained_tokens: 40 * 24,
+      arcana: {
+        version: 1,
+        progress: { trials_done: 24, trials_total: 24 },
+        report: {
+          guard: 'none',
+          optimizer: 'random',
+          n_trials: 24,
+          seed: 7,
+          labels: ['Sports', 'World'],
+          train: { num_examples: 4 },
+          validation: null,
+        },
+      },
+    })
+    expect(job.arcana.progress.best_value).toBeGreaterThan(job.arcana.progress.base_value)
+
+    const task = await (
+      await client.call('GET', '/v1/tasks/news')
+    ).json<{
+      versions: { adapter_digest: string; layers: number[]; report: object }[]
+    }>()
+    expect(task).toMatchObject({
+      name: 'news',
+      live_version: 1,
+      versions: [{ version: 1, is_live: true, job: job.id, instructions: 'Say the category.' }],
+    })
+    expect(task.versions[0]!.report).toEqual(job.arcana.report)
+    const blob = await env.BLOBS.get(adapterKey(projectId, task.versions[0]!.adapter_digest))
+    const decoded = decodeAdapter(await blob!.bytes(), GEOMETRY)
+    expect(decoded.ok).toBe(true)
+    if (decoded.ok)
+      expect([...decoded.value.rotation.layers.keys()]).toEqual(task.versions[0]!.layers)
+
+    const answer = await client.chat({ model: job.fine_tuned_model! })
+    expect(answer.status).toBe(200)
+    expect(answer.headers.get('x-arcana-version')).toBe('1')
+    expect(runner.generateRequests.at(-1)?.messages[0]).toEqual({
+      role: 'system',
+      content: 'Say the category.',
+    })
+
+    const events = await readEvents(job.id)
+    expect(trialsOf(events)).toEqual(upTo(24))
+    expect(events[0]?.message).toContain('Published news@1')
+    expect(events.at(-1)?.message).toContain('Created')
+    expect(new Set(events.map(({ id }) => id)).size).toBe(events.length)
+  })
+
+  it('with defaults searches by bo with 150 trials and a seed of its own', async ({ expect }) => {
+    const job = await createJob({ method: undefined, seed: undefined })
+    expect(job).toMatchObject({
+      method: { rotation: { hyperparameters: { optimizer: 'bo', n_trials: 150 } } },
+    })
+    expect(Number.isInteger(job.seed)).toBe(true)
+    expect((await waitFor(job.id)).status).toBe('succeeded')
+  })
+
+  it('gives the same adapter for the same seed', async ({ expect }) => {
+    const digests: string[] = []
+    for (const suffix of ['one', 'two', 'three']) {
+      const job = await createJob({ suffix, seed: suffix === 'three' ? 8 : 7 })
+      await waitFor(job.id)
+      const task = await (
+        await client.call('GET', `/v1/tasks/${suffix}`)
+      ).json<{
+        versions: { adapter_digest: string }[]
+      }>()
+      digests.push(task.versions[0]!.adapter_digest)
+    }
+    expect(digests[0]).toBe(digests[1])
+    expect(digests[2]).not.toBe(digests[0])
+  })
+
+  it('takes the file’s own system message as its frame, and a validation file', async ({
+    expect,
+  }) => {
+    const chat = (text: string, answer: string) => ({
+      messages: [
+        { role: 'system', content: 'From the file.' },
+        { role: 'user', content: text },
+        { role: 'assistant', content: ` ${answer}\n` },
+      ],
+    })
+    const job = await createJob({
+      training_file: await uploadLines(toLines([chat('a', 'x'), chat('b', 'y')])),
+      validation_file: await uploadLines(toLines([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')])),
+      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 12 } } },
+    })
+    expect(job).toMatchObject({
+      method: { rotation: { instructions: 'From the file.', labels: ['x', 'y'] } },
+    })
+    expect(await waitFor(job.id)).toMatchObject({
+      status: 'succeeded',
+      arcana: { report: { train: { num_examples: 2 }, validation: { num_examples: 3 } } },
+    })
+    const datasets = [...runner.datasets.values()]
+    expect(datasets[0]?.examples[0]).toEqual({
+      messages: [
+        { role: 'system', content: 'From the file.' },
+        { role: 'user', content: 'a' },
+      ],
+      label: 0,
+    })
+    expect((await env.BLOBS.list({ prefix: `${projectId}/jobs/` })).objects).toHaveLength(0)
+  })
+
+  it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
+    runner.scoreLabels = (angles) => {
+      const loss = -angles.reduce((sum, angle) => sum + Math.abs(angle), 0)
+      return [Math.log(0.5) + loss, Math.log(0.5) + loss]
+    }
+    const job = await waitFor((await createJob()).id)
+    expect(job).toMatchObject({
+      status: 'failed',
+      error: { code: 'no_gain' },
+      fine_tuned_model: null,
+    })
+    expect((await client.call('GET', '/v1/tasks/news')).status).toBe(404)
+  })
+
+  it('is cancelled between rounds, once', async ({ expect }) => {
+    runner.intercept = async (request) => {
+      if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 50))
+      return null
+    }
+    const { id } = await createJob({
+      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 1000 } } },
+    })
+    await waitFor(id, ['running'])
+    const cancelled = await client.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
+    expect(cancelled.status).toBe(200)
+    expect(await cancelled.json()).toMatchObject({ id, status: 'cancelled' })
+    const after = (await readJob(id)).arcana.progress.trials_done
+    await new Promise((done) => setTimeout(done, 300))
+    expect((await readJob(id)).arcana.progress.trials_done).toBe(after)
+    const again = await client.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
+    expect(again.status).toBe(400)
+    expect(await (await client.call('GET', '/v1/fine_tuning/jobs')).json()).toMatchObject({
+      data: [{ id, status: 'cancelled' }],
+    })
+    expect((await client.call('GET', '/v1/tasks/news')).status).toBe(404)
+  })
+
+  it('is listed in pages, newest first, and belongs to its project', async ({ expect }) => {
+    const ids: string[] = []
+    for (let i = 0; i < 3; i++) ids.push((await createJob({ suffix: `t${i}` })).id)
+    for (const id of ids) await waitFor(id)
+    const page = await (
+      await client.call('GET', '/v1/fine_tuning/jobs?limit=2')
+    ).json<{
+      data: Job[]
+      has_more: boolean
+    }>()
+    expect(page.has_more).toBe(true)
+    expect(page.data.map(({ id }) => id)).toEqual([ids[2], ids[1]])
+    await vi.waitFor(async () => {
+      const rest = await client.call('GET', `/v1/fine_tuning/jobs?limit=2&after=${ids[1]!}`)
+      expect(await rest.json()).toMatchObject({
+        data: [{ id: ids[0], status: 'succeeded' }],
+        has_more: false,
+      })
+    })
+    const stranger = clientOf((await makeProject()).key)
+    for (const [method, path] of [
+      ['GET', ids[0]!],
+      ['GET', `${ids[0]!}/events`],
+      ['POST', `${ids[0]!}/cancel`],
+      ['GET', 'ftjob-none'],
+    ] as const) {
+      const response = await stranger.call(method, `/v1/fine_tuning/jobs/${path}`)
+      expect(response.status).toBe(404)
+      expect(await response.json()).toMatchObject({ error: { code: 'job_not_found' } })
+    }
+  })
+})
+
+describe('a job that cannot be made', () => {
+  it('is refused with the field at fault', async ({ expect }) => {
+    const training_file = await uploadLines(toLines(EXAMPLES))
+    const oneLabel = await uploadLines(toLines([EXAMPLES[0]!, EXAMPLES[2]!]))
+    const many = Array.from({ length: 257 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
+    const manyLabels = await uploadLines(toLines(many))
+    const system = (content: string) => ({
+      messages: [
+        { role: 'system', content },
+        { role: 'user', content: 'u' },
+        { role: 'assistant', content: content },
+      ],
+    })
+    const systems = await uploadLines(toLines([system('a'), system('b')]))
+    const rotation = (fields: object) => ({ method: { type: 'rotation', rotation: fields } })
+    const cases: [Record<string, unknown>, string, number][] = [
+      [{ model: 'gpt-4o' }, 'model', 404],
+      [{ suffix: undefined }, 'suffix', 400],
+      [{ suffix: 'News' }, 'suffix', 400],
+      [{ suffix: 'base' }, 'suffix', 400],
+      [{ training_file: undefined }, 'training_file', 400],
+      [{ training_file: 'file-none' }, 'training_file', 400],
+      [{ validation_file: 'file-none' }, 'validation_file', 400],
+      [{ training_file: oneLabel }, 'training_file', 400],
+      [{ training_file: manyLabels }, 'training_file', 400],
+      [{ training_file: systems }, 'training_file', 400],
+      [{ validation_file: manyLabels }, 'validation_file', 400],
+      [rotation({ labels: ['Sports', 'Business'] }), 'training_file', 400],
+      [rotation({ labels: ['Sports'] }), 'method.rotation.labels', 400],
+      [rotation({ labels: ['a', 'a'] }), 'method.rotation.labels', 400],
+      [rotation({ scope: 'some' }), 'method.rotation.scope', 400],
+      [rotation({ rank: 8 }), 'method.rotation.rank', 400],
+      [
+        rotation({ hyperparameters: { optimizer: 'gradient' } }),
+        'method.rotation.hyperparameters.optimizer',
+        400,
+      ],
+      [
+        rotation({ hyperparameters: { n_trials: 0 } }),
+        'method.rotation.hyperparameters.n_trials',
+        400,
+      ],
+      [{ method: { type: 'supervised', supervised: {} } }, 'method.type', 400],
+      [{ hyperparameters: { n_epochs: 3 } }, 'hyperparameters', 400],
+      [{ seed: 'x' }, 'seed', 400],
+    ]
+    for (const [overrides, param, status] of cases) {
+      const response = await client.call('POST', '/v1/fine_tuning/jobs', {
+        model: MODEL,
+        training_file,
+        suffix: 'news',
+        ...overrides,
+      })
+      expect(response.status, param).toBe(status)
+      expect(await response.json()).toMatchObject({ error: { param } })
+    }
+    const named = await client.call('POST', '/v1/fine_tuning/jobs', {
+      model: MODEL,
+      training_file,
+      suffix: 'news',
+      method: { type: 'supervised' },
+    })
+    const { error } = await named.json<{ error: { message: string } }>()
+    expect(error.message).toContain('"supervised"')
+    expect(await (await client.call('GET', '/v1/fine_tuning/jobs')).json()).toMatchObject({
+      data: [],
+    })
+    expect((await env.BLOBS.list({ prefix: `${projectId}/jobs/` })).objects).toHaveLength(0)
+  })
+})
+
+describe('a job whose world fails', () => {
+  it('waits for a runner that is down, and goes on', async ({ expect }) => {
+    runner.isDown = true
+    const { id } = await createJob()
+    await vi.waitFor(
+      async () => {
+        expect((await readEvents(id))[0]?.message).toContain('Waiting')
+      },
+      { timeout: 5_000 },
+    )
+    expect((await readJob(id)).status).toBe('queued')
+    runner.isDown = false
+    expect((await waitFor(id)).status).toBe('succeeded')
+  })
+
+  it('gives a runner that lost its datasets the examples again', async ({ expect }) => {
+    let numScores = 0
+    runner.intercept = (request) => {
+      if (request.url.endsWith('/v1/score') && ++numScores % 3 === 0) runner.datasets.clear()
+      return null
+    }
+    const { id } = await createJob()
+    expect((await waitFor(id)).status).toBe('succeeded')
+    expect(trialsOf(await readEvents(id))).toEqual(upTo(24))
+    expect(runner.callsTo('PUT /v1/datasets')).toBeGreaterThan(1)
+  })
+
+  it('loses and doubles nothing when its object is killed between and within rounds', async ({
+    expect,
+  }) => {
+    runner.intercept = async (request) => {
+      if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 30))
+      return null
+    }
+    const uninterrupted = await createJob({ suffix: 'calm' })
+    await waitFor(uninterrupted.id)
+    const { id } = await createJob({ suffix: 'news' })
+    for (let kill = 0; kill < 6; kill++) {
+      await new Promise((done) => setTimeout(done, 40))
+      await abortAllDurableObjects()
+    }
+    expect((await waitFor(id)).status).toBe('succeeded')
+    expect(trialsOf(await readEvents(id))).toEqual(upTo(24))
+    const [calm, killed] = await Promise.all(
+      ['calm', 'news'].map(async (name) =>
+        (await client.call('GET', `/v1/tasks/${name}`)).json<{
+          versions: { adapter_digest: string }[]
+        }>(),
+      ),
+    )
+    expect(killed!.versions).toHaveLength(1)
+    expect(killed!.versions[0]!.adapter_digest).toBe(calm!.versions[0]!.adapter_digest)
+  })
+
+  it('begins its trials anew where the build of the model changed', async ({ expect }) => {
+    let numScores = 0
+    runner.intercept = (request) => {
+      if (request.url.endsWith('/v1/score') && ++numScores === 3) {
+        runner.buildDigest = 'e'.repeat(64)
+      }
+      return null
+    }
+    const { id } = await createJob()
+    const job = await waitFor(id)
+    expect(job).toMatchObject({
+      status: 'succeeded',
+      arcana: { progress: { trials_done: 24 }, report: { build_digest: 'e'.repeat(64) } },
+    })
+    const events = await readEvents(id)
+    expect(events.some(({ message }) => message.includes('another build'))).toBe(true)
+  })
+
+  it('fails at once where the runner refuses the examples', async ({ expect }) => {
+    runner.intercept = (request) =>
+      request.url.includes('/v1/datasets/')
+        ? refuse(400, 'context_length_exceeded', 'unserviceable')
+        : null
+    const job = await waitFor((await createJob()).id)
+    expect(job).toMatchObject({
+      status: 'failed',
+      error: { code: 'context_length_exceeded', param: 'training_file' },
+    })
+  })
+})
