@@ -12,6 +12,7 @@ export type RunnerConfig = {
   /** Folder of built graphs. */
   readonly buildDir: string
   readonly numThreads: number
+  readonly allowSpinning: boolean
   readonly maxContext: number
   readonly maxNumSeqs: number
   readonly maxWaiting: number
@@ -60,6 +61,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     modelSlug: env.ARCANA_MODEL ?? 'smollm2-135m-instruct',
     buildDir: path.join(modelDir, 'builds'),
     numThreads: integer('ARCANA_THREADS', Math.max(1, availableParallelism()), 1, 256),
+    allowSpinning: env.ARCANA_SPIN === '1',
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
     maxNumSeqs,
     maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),

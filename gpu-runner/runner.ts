@@ -17,6 +17,7 @@ export type RunnerOptions = {
   readonly buildDir: string
   readonly format: BuildOptions['format']
   readonly numThreads: number
+  readonly allowSpinning: boolean
   readonly maxContext: number
   readonly maxNumSeqs: number
   readonly maxWaiting: number
@@ -34,6 +35,7 @@ export type Runner = {
   readonly adapters: AdapterStore
   readonly datasets: DatasetStore
   readonly scorer: Scorer
+  /** Ends every request, then frees the session. */
   release(): Promise<void>
 }
 
@@ -50,7 +52,7 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     maxContext: contextLength,
   })
   const maxContext = Math.min(options.maxContext, contextLength)
-  const session = await backend.createSession(build.modelPath, { numThreads: options.numThreads })
+  const session = await backend.createSession(build.modelPath, options)
   const { config } = build
   const slots = new SlotTable(config, options.numSlots)
   const executor = new Executor(session, config, slots)
@@ -80,6 +82,9 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     adapters,
     datasets: new DatasetStore(context),
     scorer: new Scorer(executor, slots, options.scoreCacheBytes),
-    release: () => executor.release(),
+    async release() {
+      await engine.close()
+      await executor.release()
+    },
   }
 }

@@ -55,7 +55,8 @@ export class Engine {
   #prefills: Prefill[] = []
   /** Rows promised to sequences whose prompt is not computed yet. */
   #numReserved = 0
-  #loop: Promise<void> | null = null
+  #isLooping = false
+  #loop: Promise<void> = Promise.resolve()
 
   constructor(executor: Executor, options: EngineOptions) {
     this.#executor = executor
@@ -78,9 +79,9 @@ export class Engine {
   /** Takes a request in; its events follow, ending with `done` or a request-wide `error`. */
   submit(request: EngineRequest): void {
     this.#waiting.push(request)
-    this.#loop ??= this.#run().finally(() => {
-      this.#loop = null
-    })
+    if (this.#isLooping) return
+    this.#isLooping = true
+    this.#loop = this.#run()
   }
 
   /** Ends a request whose caller has gone; its rows are free before the next step. */
@@ -88,22 +89,29 @@ export class Engine {
     request.aborted = true
   }
 
-  /** Resolves when nothing is admitted. */
-  async idle(): Promise<void> {
-    while (this.#loop) await this.#loop
+  /** Aborts everything and resolves when no step runs. */
+  async close(): Promise<void> {
+    while (this.#isLooping) {
+      for (const request of this.#requests()) request.aborted = true
+      await this.#loop
+    }
   }
 
   async #run(): Promise<void> {
-    for (;;) {
-      this.#dropAborted()
-      this.#admit()
-      if (this.#running.length === 0 && this.#prefills.length === 0) {
-        if (this.#waiting.length === 0) return
-        throw new Error('requests wait though every row is free')
+    while (this.#waiting.length > 0 || this.#running.length > 0 || this.#prefills.length > 0) {
+      try {
+        this.#dropAborted()
+        this.#admit()
+        if (this.#running.length > 0) await this.#decodeStep()
+        if (this.#prefills.length > 0) await this.#prefillStep()
+      } catch (error) {
+        // A bug, not a request's fault; still, every admitted request gets a final message.
+        console.error(error)
+        for (const request of this.#requests()) this.#failRequest(request, error)
       }
-      if (this.#running.length > 0) await this.#decodeStep()
-      if (this.#prefills.length > 0) await this.#prefillStep()
     }
+    // In the same turn as the check above, so that no request slips between them.
+    this.#isLooping = false
   }
 
   /** Reserves rows for waiting requests, in order of arrival. */
@@ -237,16 +245,19 @@ export class Engine {
   }
 
   #dropAborted(): void {
-    const requests = new Set([
-      ...this.#waiting,
-      ...this.#prefills.map((prefill) => prefill.request),
-      ...this.#running.map((sequence) => sequence.request),
-    ])
-    for (const request of requests) {
+    for (const request of this.#requests()) {
       if (!request.aborted) continue
       this.counters.aborted += 1
       this.#drop(request)
     }
+  }
+
+  #requests(): ReadonlySet<EngineRequest> {
+    return new Set([
+      ...this.#waiting,
+      ...this.#prefills.map((prefill) => prefill.request),
+      ...this.#running.map((sequence) => sequence.request),
+    ])
   }
 
   #failRequest(request: EngineRequest, error: unknown): void {

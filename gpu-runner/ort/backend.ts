@@ -10,6 +10,8 @@ export type Tensor = { readonly data: TensorArray; readonly dims: readonly numbe
 
 export type SessionOptions = {
   readonly numThreads: number
+  /** Idle threads poll for work instead of sleeping: faster where nothing else wants the cores. */
+  readonly allowSpinning: boolean
   /** Where given, ONNX Runtime writes a profile with this file prefix. */
   readonly profilePrefix?: string
 }

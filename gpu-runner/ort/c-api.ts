@@ -181,7 +181,7 @@ class CApi implements Backend {
           this.#check(name, status)
           resolve()
         } catch (failure) {
-          reject(failure as Error)
+          reject(failure instanceof Error ? failure : new Error(String(failure)))
         }
       })
     })
@@ -203,6 +203,8 @@ class CApi implements Backend {
     const handle = this.create('createSessionOptions')
     this.call('setGraphOptimizationLevel', handle, OPTIMISATION_ALL)
     this.call('setIntraOpNumThreads', handle, options.numThreads)
+    const spinning = options.allowSpinning ? '1' : '0'
+    this.call('addSessionConfigEntry', handle, 'session.intra_op.allow_spinning', spinning)
     if (options.profilePrefix !== undefined) {
       this.call('enableProfiling', handle, options.profilePrefix)
     }
@@ -225,7 +227,13 @@ class CApi implements Backend {
   }
 }
 
-/** @throws {Error} the shared library is missing or too old: the caller falls back */
+let opened: CApi | null = null
+
+/**
+ * The one instance of this process, since the library and koffi's settings are process-wide.
+ * @throws {Error} the shared library is missing or too old: the caller falls back
+ */
 export function openCApi(): Backend {
-  return new CApi()
+  opened ??= new CApi()
+  return opened
 }

@@ -63,6 +63,7 @@ export function openJsBinding(): Backend {
       const session = await ort.InferenceSession.create(modelPath, {
         intraOpNumThreads: options.numThreads,
         graphOptimizationLevel: 'all',
+        extra: { session: { intra_op: { allow_spinning: options.allowSpinning ? '1' : '0' } } },
         ...(options.profilePrefix === undefined
           ? {}
           : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),

@@ -219,7 +219,9 @@ export const adapterResidentSchema = z.object({
 export const datasetSchema = z.object({
   labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(2).max(MAX_LABELS),
   examples: z
-    .array(z.object({ messages: z.array(promptMessageSchema).min(1), label: z.number().int().min(0) }))
+    .array(
+      z.object({ messages: z.array(promptMessageSchema).min(1), label: z.number().int().min(0) }),
+    )
     .min(1)
     .max(MAX_DATASET_EXAMPLES),
 })
@@ -258,7 +260,10 @@ export const scoreResponseSchema = z.object({
 export type ScoreResponse = z.infer<typeof scoreResponseSchema>
 
 /** Lays a score request out as one body. */
-export function encodeScoreBody(header: ScoreHeader, values: Float32Array): Uint8Array<ArrayBuffer> {
+export function encodeScoreBody(
+  header: ScoreHeader,
+  values: Float32Array,
+): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))
   const body = new Uint8Array(4 + json.length + values.byteLength)
   new DataView(body.buffer).setUint32(0, json.length, true)

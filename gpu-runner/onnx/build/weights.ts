@@ -75,7 +75,7 @@ function concatenate<T extends Float32Array | Uint8Array>(
   const whole = create(parts.reduce((size, part) => size + part.length, 0))
   let at = 0
   for (const part of parts) {
-    whole.set(part as never, at)
+    whole.set(part, at)
     at += part.length
   }
   return whole

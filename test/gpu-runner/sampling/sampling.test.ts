@@ -1,0 +1,80 @@
+import fc from 'fast-check'
+import { describe, test } from 'vitest'
+import { createRng } from '../../../gpu-runner/sampling/rng.ts'
+import { sample } from '../../../gpu-runner/sampling/sampler.ts'
+import { StopMatcher } from '../../../gpu-runner/sampling/stop-matcher.ts'
+
+describe('sampler', () => {
+  test('temperature 0 takes the largest, and the first of equals', ({ expect }) => {
+    const never = () => {
+      throw new Error('greedy draws nothing')
+    }
+    expect(sample([0, 3, 1, 3], { temperature: 0, topP: 1 }, never)).toBe(1)
+  })
+
+  test('draws follow the softmax at its temperature', ({ expect }) => {
+    const logits = [1, 0, -1, 2]
+    const temperature = 0.7
+    const weights = logits.map((logit) => Math.exp(logit / temperature))
+    const total = weights.reduce((a, b) => a + b)
+    const random = createRng(3)
+    const counts = [0, 0, 0, 0]
+    const numDraws = 20_000
+    for (let i = 0; i < numDraws; i++)
+      counts[sample(logits, { temperature, topP: 1 }, random)]! += 1
+    for (const [i, count] of counts.entries()) {
+      const p = weights[i]! / total
+      // Five standard deviations of a binomial share.
+      expect(Math.abs(count / numDraws - p)).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / numDraws))
+    }
+  })
+
+  test('top_p never draws outside the smallest set that reaches it', ({ expect }) => {
+    const logits = [0.5, 0.3, 0.15, 0.05].map(Math.log)
+    const random = createRng(4)
+    const seen = new Set<number>()
+    for (let i = 0; i < 2_000; i++) seen.add(sample(logits, { temperature: 1, topP: 0.79 }, random))
+    expect([...seen].sort()).toEqual([0, 1])
+  })
+
+  test('seeds are streams of their own', ({ expect }) => {
+    const first = (seed: number) => Array.from({ length: 4 }, createRng(seed))
+    expect(first(1)).toEqual(first(1))
+    expect(first(1)).not.toEqual(first(2))
+  })
+})
+
+describe('stop matcher', () => {
+  test('text is cut at the first stop string wherever pieces break', ({ expect }) => {
+    const text = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 30 })
+    const stop = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 })
+    fc.assert(
+      fc.property(
+        text,
+        fc.array(stop, { maxLength: 3 }),
+        fc.infiniteStream(fc.integer({ min: 1, max: 4 })),
+        (whole, stops, sizes) => {
+          const matcher = new StopMatcher(stops)
+          let shown = ''
+          let stopped = false
+          for (let at = 0; at < whole.length && !stopped;) {
+            const size = sizes.next().value as number
+            const piece = matcher.push(whole.slice(at, at + size))
+            at += size
+            shown += piece.text
+            stopped = piece.stopped
+          }
+          if (!stopped) shown += matcher.flush()
+          const ends = stops.map((s) => whole.indexOf(s)).filter((i) => i >= 0)
+          // Pieces are whole tokens, so a later stop inside the same piece may win only if it is first.
+          if (ends.length === 0) expect(shown).toBe(whole)
+          else {
+            expect(stopped).toBe(true)
+            expect(whole.startsWith(shown)).toBe(true)
+            expect(stops.some((s) => shown.includes(s))).toBe(false)
+          }
+        },
+      ),
+    )
+  })
+})
