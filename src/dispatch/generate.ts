@@ -104,13 +104,13 @@ async function attempt(
   const onAbort = () => {
     controller.abort(signal.reason)
   }
-  signal.throwIfAborted()
+  if (signal.aborted) throw new RunnerFault('cancelled', 'given up before it began')
   signal.addEventListener('abort', onAbort, { once: true })
   const raw = await client.generate(plan.request, controller)
   const events = checkEvents(raw, plan.expected, () => {
     signal.removeEventListener('abort', onAbort)
     // Without effect after a whole answer; after half of one it frees the runner's rows.
-    controller.abort(new RunnerFault('died', 'the answer was given up'))
+    controller.abort(new RunnerFault('cancelled', 'the answer was given up'))
   })
   const first = await events.next()
   if (first.done === true) throw new RunnerFault('died', 'runner ended before admission')

@@ -36,7 +36,8 @@ export class RunnerRefusal extends Error {
 
 /** The runner did not answer, died, or said something that is not of the protocol. */
 export class RunnerFault extends Error {
-  readonly kind: 'unreachable' | 'died' | 'protocol' | 'timeout'
+  /** `cancelled` is the gateway's own doing: whoever asked has gone. */
+  readonly kind: 'unreachable' | 'died' | 'protocol' | 'timeout' | 'cancelled'
 
   constructor(kind: RunnerFault['kind'], message: string, cause?: unknown) {
     super(message, { cause })
@@ -153,6 +154,7 @@ function faultOf(error: unknown, signal: AbortSignal, call: string): RunnerFault
   if (reason instanceof DOMException && reason.name === 'TimeoutError') {
     return new RunnerFault('timeout', `runner did not answer ${call} in time`, error)
   }
+  if (signal.aborted) return new RunnerFault('cancelled', `${call} was given up`, error)
   return new RunnerFault('unreachable', `runner did not answer ${call}: ${String(error)}`, error)
 }
 

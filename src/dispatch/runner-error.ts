@@ -22,8 +22,10 @@ export function toApiError(error: unknown): ApiError {
 }
 
 function ofFault(fault: RunnerFault): ApiError {
-  logRunner(fault.kind, fault.message)
+  if (fault.kind !== 'cancelled') logRunner(fault.kind, fault.message)
   switch (fault.kind) {
+    case 'cancelled':
+      return new ApiError(502, 'The request was given up.', { code: 'cancelled' })
     case 'unreachable':
       return noRunner('No runner is reachable at the moment. Try again shortly.')
     case 'died':

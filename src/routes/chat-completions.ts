@@ -3,6 +3,7 @@ import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration, type Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
+import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
   chatRequestSchema,
@@ -58,10 +59,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     labels,
     sampling: request,
   })
-  const caller = new AbortController()
-  c.req.raw.signal.addEventListener('abort', () => {
-    caller.abort()
-  })
+  const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
     { pool: runners, blobs: c.env.BLOBS, projectId },
     plan,
@@ -101,10 +99,15 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       'cache-control': 'no-cache',
     })
   }
-  const answer = await collectAnswer(generation)
-  const completion = toCompletion(head, generation, selection, answer)
-  recordUsage(completion.usage)
-  return c.json(completion, 200, headers)
+  const held = await holdJson(
+    collectAnswer(generation).then((answer) => {
+      const completion = toCompletion(head, generation, selection, answer)
+      recordUsage(completion.usage)
+      return completion
+    }),
+    caller,
+  )
+  return sendHeld(held, headers)
 })
 
 function frameOf(selection: ResolvedSelection | null, request: ChatRequest) {

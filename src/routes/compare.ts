@@ -3,6 +3,7 @@ import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration } from '../dispatch/generate.ts'
 import { checkArms, collectArms } from '../experiments/compare.ts'
+import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
@@ -24,30 +25,12 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   if (request.model !== undefined && splitModel(request.model, config.baseModel) !== null) {
     throw invalidRequest('A comparison names its tasks in arms, not in model.', 'model')
   }
-  const selections: (ResolvedSelection | null)[] = []
-  for (const [i, name] of request.arms.entries()) {
-    const param = `arms[${i}]`
-    const isBase = name.trim() === BASE_NAME
-    selections.push(
-      isBase
-        ? null
-        : await resolveSelection(
-            c.env.DB,
-            projectId,
-            config.baseModel,
-            readSelection(name, param),
-            param,
-          ),
-    )
-  }
+  const selections = await resolveArms(c.env.DB, projectId, config.baseModel, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const labels = isChoiceWanted ? (framing?.labels ?? null) : null
   if (framing !== null) checkArms(selections, framing, labels)
-  const { messages, replaced } =
-    framing === null
-      ? { messages: request.messages, replaced: false }
-      : applyFrame(framing.frame, request.messages)
+  const { messages, replaced } = applyFrame(framing?.frame ?? NO_FRAME, request.messages)
   const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
   const planned = await Promise.all(selections.map((selection) => planArm(selection, labels, seed)))
   const plan = planGeneration({
@@ -63,45 +46,72 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       stop: [],
     },
   })
+  const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
     { pool: runners, blobs: c.env.BLOBS, projectId },
     plan,
-    c.req.raw.signal,
+    caller.signal,
   )
-  const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
-  c.executionCtx.waitUntil(
-    insertUsage(c.env.DB, {
-      requestId,
-      projectId,
-      createdAtMs: Date.now(),
-      route: 'compare',
+  const collect = async (): Promise<Comparison> => {
+    const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
+    c.executionCtx.waitUntil(
+      insertUsage(c.env.DB, {
+        requestId,
+        projectId,
+        createdAtMs: Date.now(),
+        route: 'compare',
+        model: config.baseModel,
+        selection: request.arms.join(' | '),
+        runnerId: generation.runnerId,
+        // The prompt is computed once for all arms of scope `generated`.
+        promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+        completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
+      }),
+    )
+    return {
+      id: `cmp-${requestId.slice('req_'.length)}`,
+      object: 'arcana.comparison',
+      created: Math.floor(startedAtMs / 1000),
       model: config.baseModel,
-      selection: request.arms.join(' | '),
-      runnerId: generation.runnerId,
-      // The prompt is computed once for all arms of scope `generated`.
-      promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
-      completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
-    }),
-  )
-  const answer: Comparison = {
-    id: `cmp-${requestId.slice('req_'.length)}`,
-    object: 'arcana.comparison',
-    created: Math.floor(startedAtMs / 1000),
-    model: config.baseModel,
-    seed,
-    frame: framing === null ? null : describeFrame(framing, selections.indexOf(framing), replaced),
-    num_prefills: numPrefills,
-    arms,
-    latency_ms: Date.now() - startedAtMs,
+      seed,
+      frame: describeFrame(selections, replaced),
+      num_prefills: numPrefills,
+      arms,
+      latency_ms: Date.now() - startedAtMs,
+    }
   }
-  return c.json(answer, 200, replaced ? { 'x-arcana-warning': 'frame-replaced' } : {})
+  const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
+  return sendHeld(await holdJson(collect(), caller), headers)
 })
 
+const NO_FRAME = { instructions: null, position: 'before' } as const
+
+async function resolveArms(
+  db: D1Database,
+  projectId: string,
+  baseModel: string,
+  arms: readonly string[],
+): Promise<readonly (ResolvedSelection | null)[]> {
+  const selections: (ResolvedSelection | null)[] = []
+  for (const [i, name] of arms.entries()) {
+    const param = `arms[${i}]`
+    if (name.trim() === BASE_NAME) selections.push(null)
+    else {
+      const terms = readSelection(name, param)
+      selections.push(await resolveSelection(db, projectId, baseModel, terms, param))
+    }
+  }
+  return selections
+}
+
+/** The frame is the first task's. */
 function describeFrame(
-  selection: ResolvedSelection,
-  arm: number,
+  selections: readonly (ResolvedSelection | null)[],
   replaced: boolean,
 ): Comparison['frame'] {
+  const arm = selections.findIndex((selection) => selection !== null)
+  const selection = selections[arm]
+  if (selection == null) return null
   const { version } = selection.terms[0]!
   return {
     arm,
