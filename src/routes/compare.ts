@@ -7,7 +7,7 @@ import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { parseWire } from '../protocol/parse.ts'
+import { parseWire, withoutNulls } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -21,7 +21,10 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
   const { config, runners } = servicesOf(c.env)
-  const request = parseWire(compareSchema, await readJsonObject(c.req.raw))
+  const request = parseWire(compareSchema, withoutNulls(await readJsonObject(c.req.raw)))
+  if (c.req.header('x-task') !== undefined) {
+    throw invalidRequest('A comparison names its tasks in arms, not in x-task.', 'x-task')
+  }
   if (request.model !== undefined && splitModel(request.model, config.baseModel) !== null) {
     throw invalidRequest('A comparison names its tasks in arms, not in model.', 'model')
   }

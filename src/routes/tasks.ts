@@ -25,11 +25,11 @@ export const tasks = new Hono<AppEnv>()
     const { baseModel } = servicesOf(c.env).config
     const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
     const found = await listVersions(c.env.DB, row.projectId, row.name, row.retiredThrough)
-    const versions: TaskVersion[] = []
-    for (const version of found) {
-      const report = await readReport(c.env.BLOBS, version.reportKey)
-      versions.push(toVersion(version, row, report))
-    }
+    const versions = await Promise.all(
+      found.map(async (version) =>
+        toVersion(version, row, await readReport(c.env.BLOBS, version.reportKey)),
+      ),
+    )
     return c.json({ ...toTask(row, baseModel), versions } satisfies TaskWithVersions)
   })
   .post('/:name/promote', async (c) => {

@@ -89,6 +89,15 @@ describe('the base model', () => {
   })
 })
 
+describe('a stream that waits', () => {
+  it('is kept alive by comments that are no events', async ({ expect }) => {
+    runner.delayMs = (event) => (event !== 'die' && event.event === 'end' ? 2500 : 0)
+    const text = await (await client.chat({ stream: true })).text()
+    expect(text).toContain('\n\n: keepalive\n\n')
+    expect(text.endsWith('data: [DONE]\n\n')).toBe(true)
+  })
+})
+
 describe('a request that cannot be served', () => {
   const cases: readonly [string, Record<string, unknown>, string][] = [
     ['tools', { tools: [{ type: 'function' }] }, 'tools'],
@@ -473,7 +482,7 @@ describe('a runner that fails', () => {
 
 describe('a client that goes away', () => {
   it('during a stream frees the runner’s row', async ({ expect }) => {
-    runner.delayMs = 20
+    runner.delayMs = () => 20
     runner.words = () => Array.from({ length: 500 }, () => 'x ')
     const response = await client.chat({ stream: true })
     const reader = response.body!.getReader()

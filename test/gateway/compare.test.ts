@@ -109,6 +109,8 @@ describe('a comparison', () => {
       expect(response.status, param).toBe(status)
       expect(await response.json()).toMatchObject({ error: { param } })
     }
+    const twice = await post({ arms: ['base'] }, { 'x-task': 'a' })
+    expect(await twice.json()).toMatchObject({ error: { param: 'x-task' } })
     const free = await post({ arms: ['a', 'other'] }, { 'x-arcana-choice': 'off' })
     expect(free.status).toBe(200)
   })

@@ -246,6 +246,27 @@ describe('a job', () => {
     expect((await env.BLOBS.list({ prefix: `${projectId}/jobs/` })).objects).toHaveLength(0)
   })
 
+  it('scores many examples in parts, each once', async ({ expect }) => {
+    const many = Array.from({ length: 1100 }, (_, i) => ({
+      input: `example ${i}`,
+      label: i % 3 === 0 ? 'a' : 'b',
+    }))
+    const job = await createJob({
+      training_file: await uploadLines(toLines(many)),
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'random', n_trials: 6 } },
+      },
+    })
+    const { arcana } = await waitFor(job.id)
+    const confusion = (
+      arcana.report as unknown as { train: { base: { confusion: number[][] } } } | null
+    )?.train.base.confusion
+    expect(confusion?.map((row) => row.reduce((sum, n) => sum + n, 0))).toEqual([367, 733])
+    // 1100 examples of at most 512 a call, for 6 trials and the report's two.
+    expect(runner.callsTo('POST /v1/score')).toBe(3 * 8)
+  })
+
   it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
     runner.scoreLabels = (angles) => {
       const loss = -angles.reduce((sum, angle) => sum + Math.abs(angle), 0)

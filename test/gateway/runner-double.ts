@@ -43,8 +43,8 @@ export class RunnerDouble {
   isDown = false
   /** Looked at before the double's own answer; null lets that answer. */
   intercept: Handler = () => null
-  /** Milliseconds between a generation's events. */
-  delayMs = 0
+  /** Milliseconds before an event of a generation. */
+  delayMs: (event: GenerateEvent | 'die') => number = () => 0
   /** Sends a generation's events one byte a chunk. */
   isCutFine = false
   /** Changes or cuts the events of a generation. */
@@ -220,8 +220,9 @@ export class RunnerDouble {
     let next = 0
     const body = new ReadableStream<Uint8Array>({
       pull: async (controller) => {
-        if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs))
         const event = events[next++]
+        const delayMs = event === undefined ? 0 : this.delayMs(event)
+        if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs))
         if (event === undefined || event === 'die') controller.close()
         else {
           const bytes = new TextEncoder().encode(`${JSON.stringify(event)}\n`)

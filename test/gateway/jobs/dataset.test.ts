@@ -1,0 +1,89 @@
+import { describe, it } from 'vitest'
+import { buildDatasets, type NumberedExample } from '../../../src/jobs/dataset.ts'
+
+const OPTIONS = { instructions: null, position: 'before', labels: null } as const
+
+const example = (text: string, answer: string, line = 1, system: string | null = null) =>
+  ({
+    line,
+    example: { system, messages: [{ role: 'user', content: text }], answer },
+  }) satisfies NumberedExample
+
+describe('a job’s examples', () => {
+  it('become prompts in the task’s frame and indices of labels', ({ expect }) => {
+    const built = buildDatasets(
+      [example('a', 'x'), example('b', ' y\n'), example('c', 'x')],
+      null,
+      {
+        ...OPTIONS,
+        instructions: 'Say x or y.',
+        position: 'after',
+      },
+    )
+    expect(built).toEqual({
+      ok: true,
+      value: {
+        frame: { instructions: 'Say x or y.', position: 'after' },
+        labels: ['x', 'y'],
+        training: {
+          labels: ['x', 'y'],
+          examples: [
+            { messages: [{ role: 'user', content: 'a\n\nSay x or y.' }], label: 0 },
+            { messages: [{ role: 'user', content: 'b\n\nSay x or y.' }], label: 1 },
+            { messages: [{ role: 'user', content: 'c\n\nSay x or y.' }], label: 0 },
+          ],
+        },
+        validation: null,
+      },
+    })
+  })
+
+  it('keep the order of labels that are given', ({ expect }) => {
+    const built = buildDatasets([example('a', 'x'), example('b', 'y')], [example('c', 'z')], {
+      ...OPTIONS,
+      labels: ['z', 'y', 'x'],
+    })
+    expect(built).toMatchObject({
+      ok: true,
+      value: {
+        labels: ['z', 'y', 'x'],
+        training: { examples: [{ label: 2 }, { label: 1 }] },
+        validation: { examples: [{ label: 0 }] },
+      },
+    })
+  })
+
+  it('drop the file’s system messages where the job has instructions', ({ expect }) => {
+    const built = buildDatasets([example('a', 'x', 1, 'one'), example('b', 'y', 2, 'two')], null, {
+      ...OPTIONS,
+      instructions: 'Mine.',
+    })
+    expect(built).toMatchObject({
+      ok: true,
+      value: {
+        training: { examples: [{ messages: [{ role: 'system', content: 'Mine.' }, {}] }, {}] },
+      },
+    })
+  })
+
+  it('that cannot be one task are refused with the line', ({ expect }) => {
+    const x = example('a', 'x')
+    const y = example('b', 'y', 2)
+    const reasonOf = (...args: Parameters<typeof buildDatasets>) => {
+      const built = buildDatasets(...args)
+      return built.ok ? null : [built.error.reason, built.error.param, built.error.message]
+    }
+    const differ = reasonOf([x, example('b', 'y', 7, 'S')], null, OPTIONS)
+    expect(differ?.slice(0, 2)).toEqual(['systems_differ', 'training_file'])
+    expect(differ?.[2]).toContain('line 7')
+    expect(reasonOf([x, y], [example('c', 'x', 1, 'S')], OPTIONS)?.slice(0, 2)).toEqual([
+      'systems_differ',
+      'validation_file',
+    ])
+    const unknown = reasonOf([x, y], [x, example('c', 'z', 4)], OPTIONS)
+    expect(unknown?.slice(0, 2)).toEqual(['unknown_label', 'validation_file'])
+    expect(unknown?.[2]).toContain('line 4')
+    expect(reasonOf([x, x], null, OPTIONS)?.[0]).toBe('too_few_labels')
+    expect(reasonOf([x, example('b', 'y'.repeat(257))], null, OPTIONS)?.[0]).toBe('too_many_labels')
+  })
+})
