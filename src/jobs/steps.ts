@@ -2,7 +2,7 @@ import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import { meanLogProb } from '../../adapters/objective/label-log-probs.ts'
 import { createOptimiser, type Optimiser } from '../../adapters/optimise/optimiser.ts'
-import { identityRotation, touchedLayers } from '../../adapters/rotation/rotation.ts'
+import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
@@ -87,7 +87,7 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
       events: [message('The search is done; measuring what it found.')],
     }
   }
-  const rotations = asked.map((z) => optimiser.toRotation(z))
+  const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
   const scores = await withRunner(context, ({ client }) =>
     scoreRotations(evaluationOf(context, pinned, client, spec.training), rotations),
   )
@@ -132,26 +132,35 @@ export function bestValue(trials: readonly Trial[]): number | null {
 }
 
 /**
- * Rounds the best rotation to what is stored, measures that, and stores it and its report. The
- * blobs are there before the state says so, and their names are their contents', so that a crash
- * between the two repeats the step without a trace.
+ * The adapter file of a rotation, and the rotation as that file holds it. Trials score the latter:
+ * with weights and activations in a few bits, rounding angles to float16 moves a score by as much
+ * as a round of the search does, and what is served must be what was chosen.
+ */
+function toStored(
+  spec: JobSpec,
+  pinned: PinnedModel,
+  rotation: Rotation,
+): { readonly bytes: Uint8Array<ArrayBuffer>; readonly rotation: Rotation } {
+  const { modelDigest, geometry } = pinned
+  const bytes = encodeAdapter({ modelDigest, scope: spec.scope, rotation, dtype: 'F16' })
+  const decoded = decodeAdapter(bytes, geometry)
+  if (!decoded.ok) throw new Error(`own adapter is unreadable: ${decoded.error.message}`)
+  return { bytes, rotation: decoded.value.rotation }
+}
+
+/**
+ * Measures the best adapter and stores it and its report. The blobs are there before the state says
+ * so, and their names are their contents', so that a crash between the two repeats the step without
+ * a trace.
  */
 export async function report(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials, env } = context
-  const best = optimiserOf(spec, pinned).best(trials)
-  const rotation = best === null ? null : optimiserOf(spec, pinned).toRotation(best.z)
-  if (best?.value == null || rotation === null || touchedLayers(rotation).length === 0) {
-    throw noGain('no trial scored better than the base model')
-  }
-  const bytes = encodeAdapter({
-    modelDigest: pinned.modelDigest,
-    scope: spec.scope,
-    rotation,
-    dtype: 'F16',
-  })
-  const decoded = decodeAdapter(bytes, pinned.geometry)
-  if (!decoded.ok) throw new Error(`own adapter is unreadable: ${decoded.error.message}`)
-  const stored = decoded.value.rotation
+  const optimiser = optimiserOf(spec, pinned)
+  const best = optimiser.best(trials)
+  if (best?.value == null) throw noGain('no trial could be scored')
+  const { bytes, rotation: stored } = toStored(spec, pinned, optimiser.toRotation(best.z))
+  const layers = touchedLayers(stored)
+  if (layers.length === 0) throw noGain('no trial scored better than the base model')
 
   const identity = identityRotation(pinned.geometry)
   const scored = async (dataset: StoredDataset) => {
@@ -164,10 +173,9 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const validation = spec.validation === null ? null : await scored(spec.validation)
   const baseValue = meanLogProb(training.base, training.gold)
   const adapterValue = meanLogProb(training.adapter, training.gold)
-  if (adapterValue <= baseValue) throw noGain('the best trial’s gain was lost in rounding it')
+  if (adapterValue <= baseValue) throw noGain('the best trial scores no better than the base model')
 
   const adapterDigest = await sha256Hex(bytes)
-  const layers = touchedLayers(stored)
   const made: JobReport = {
     guard: 'none',
     job: spec.id,

@@ -6,6 +6,7 @@ export const requestId = () =>
   createMiddleware<AppEnv>(async (c, next) => {
     const id = `req_${crypto.randomUUID().replaceAll('-', '')}`
     c.set('requestId', id)
-    c.header('x-request-id', id)
     await next()
+    // Afterwards, so that it is on every answer, however a route made it.
+    c.header('x-request-id', id)
   })

@@ -21,6 +21,7 @@ describe('the base model', () => {
   it('answers in OpenAI’s shape and states that nothing was applied', async ({ expect }) => {
     const response = await client.chat({})
     expect(response.status).toBe(200)
+    expect(response.headers.get('x-request-id')).toMatch(/^req_/)
     expect(response.headers.get('x-arcana-task')).toBeNull()
     expect(await response.json()).toMatchObject({
       object: 'chat.completion',
@@ -36,6 +37,7 @@ describe('the base model', () => {
   it('streams chunks that begin with the role and end with [DONE]', async ({ expect }) => {
     const response = await client.chat({ stream: true, stream_options: { include_usage: true } })
     expect(response.headers.get('content-type')).toContain('text/event-stream')
+    expect(response.headers.get('x-request-id')).toMatch(/^req_/)
     const { events, isDone } = await readSse(response)
     expect(isDone).toBe(true)
     expect(events).toHaveLength(5)

@@ -155,6 +155,8 @@ describe('a job', () => {
       },
     })
     expect(job.arcana.progress.best_value).toBeGreaterThan(job.arcana.progress.base_value)
+    // What is stored is what was scored, to the bit.
+    expect(job.arcana.report).toMatchObject({ adapter_value: job.arcana.progress.best_value })
 
     const task = await (
       await client.call('GET', '/v1/tasks/news')

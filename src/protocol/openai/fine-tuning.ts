@@ -184,11 +184,11 @@ export type JobReport = {
   readonly adapter_digest: string
   readonly model_digest: string
   readonly build_digest: string
-  /** Of the search's best trial, before rounding to float16. */
+  /** Of the search's best trial: mean log probability of the right label. */
   readonly best_value: number
   readonly best_trial: number
   readonly base_value: number
-  /** Of the adapter as stored and served. */
+  /** Of the adapter as stored and served, measured again. */
   readonly adapter_value: number
   readonly seconds: number
   readonly train: EvaluationReport
