@@ -11,6 +11,8 @@ export type RunnerConfig = {
   readonly modelSlug: string
   /** Folder of built graphs. */
   readonly buildDir: string
+  /** Weights of prompts: float32 is exact and fastest, block takes a fifth of the memory. */
+  readonly prefillFormat: 'float32' | 'block'
   readonly numThreads: number
   readonly allowSpinning: boolean
   readonly maxContext: number
@@ -52,6 +54,10 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
   if (backend !== undefined && backend !== 'c-api' && backend !== 'js-binding') {
     throw new Error(`ARCANA_ORT_BACKEND must be c-api or js-binding, not ${backend}`)
   }
+  const prefillFormat = env.ARCANA_PREFILL_WEIGHTS ?? 'float32'
+  if (prefillFormat !== 'float32' && prefillFormat !== 'block') {
+    throw new Error(`ARCANA_PREFILL_WEIGHTS must be float32 or block, not ${prefillFormat}`)
+  }
   const maxNumSeqs = integer('ARCANA_MAX_NUM_SEQS', DEFAULT_MAX_NUM_SEQS, 1, 256)
   return {
     runnerId: env.ARCANA_RUNNER_ID ?? 'runner-1',
@@ -60,6 +66,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     secret,
     modelSlug: env.ARCANA_MODEL ?? 'smollm2-135m-instruct',
     buildDir: path.join(modelDir, 'builds'),
+    prefillFormat,
     numThreads: integer('ARCANA_THREADS', Math.max(1, availableParallelism()), 1, 256),
     allowSpinning: env.ARCANA_SPIN === '1',
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),

@@ -32,7 +32,7 @@ async function main(): Promise<void> {
     ...config,
     ggufPath,
     modelDigest: entry.sha256,
-    format: 'block',
+    decodeFormat: 'block',
   })
   const server = createRunnerServer(runner, {
     runnerId: config.runnerId,

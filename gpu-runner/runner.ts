@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { AdapterStore } from './adapters/adapter-store.ts'
 import { SlotTable } from './adapters/slot-table.ts'
 import type { AdmissionContext } from './engine/admission.ts'
@@ -5,7 +6,7 @@ import { Engine } from './engine/engine.ts'
 import { Executor } from './engine/executor.ts'
 import { LabelTries } from './engine/label-tries.ts'
 import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
-import { openBuild, type BuildOptions } from './onnx/build/index.ts'
+import { openBuild, type WeightFormat } from './onnx/build/index.ts'
 import type { Backend } from './ort/index.ts'
 import { DatasetStore } from './scoring/dataset-store.ts'
 import { Scorer } from './scoring/scorer.ts'
@@ -15,7 +16,9 @@ export type RunnerOptions = {
   readonly ggufPath: string
   readonly modelDigest: string
   readonly buildDir: string
-  readonly format: BuildOptions['format']
+  /** Weights of prompts and of decode steps; equal ones are one graph, held once. */
+  readonly prefillFormat: WeightFormat
+  readonly decodeFormat: WeightFormat
   readonly numThreads: number
   readonly allowSpinning: boolean
   readonly maxContext: number
@@ -45,17 +48,26 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
   const tokenizer = ChatTokenizer.fromGguf(file.metadata)
   const { contextLength } = decodeModelConfig(file.metadata)
   await file.close()
-  const build = await openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
-    format: options.format,
-    rotation: true,
-    // The table covers the whole context, so that one build serves every setting of it.
-    maxContext: contextLength,
-  })
+  const open = async (format: WeightFormat) => {
+    const build = await openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
+      format,
+      rotation: true,
+      // The table covers the whole context, so that one build serves every setting of it.
+      maxContext: contextLength,
+    })
+    return { build, session: await backend.createSession(build.modelPath, options) }
+  }
+  const decode = await open(options.decodeFormat)
+  const prefill =
+    options.prefillFormat === options.decodeFormat ? decode : await open(options.prefillFormat)
+  const buildDigest = createHash('sha256')
+    .update(`${prefill.build.graphDigest} ${decode.build.graphDigest}`)
+    .digest('hex')
   const maxContext = Math.min(options.maxContext, contextLength)
-  const session = await backend.createSession(build.modelPath, options)
-  const { config } = build
+  const { config } = decode.build
   const slots = new SlotTable(config, options.numSlots)
-  const executor = new Executor(session, config, slots)
+  const sessions = { prefill: prefill.session, decode: decode.session }
+  const executor = new Executor(sessions, config, slots)
   const adapters = new AdapterStore(config, options.modelDigest, options.maxResidentAdapters)
   const now = (): number => performance.now()
   const context: AdmissionContext = {
@@ -64,7 +76,7 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     adapters,
     slots,
     modelDigest: options.modelDigest,
-    buildDigest: build.buildDigest,
+    buildDigest,
     maxContext,
     now,
   }

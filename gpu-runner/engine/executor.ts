@@ -27,19 +27,30 @@ type Shape = {
 }
 
 /**
+ * The graphs of prompts and of decode steps; they may be one. Prompts fill the float kernels, while a
+ * decode step of few rows waits for memory, so each has the weights that suit it.
+ */
+export type ExecutorSessions = { readonly prefill: Session; readonly decode: Session }
+
+/**
  * Runs the decoder over KV rows. The shapes of decode steps are kept with their buffers, so a step
  * allocates nothing; calls of all users take turns.
  */
 export class Executor {
   readonly config: ModelConfig
   readonly slots: SlotTable
-  readonly #session: Session
+  readonly #sessions: ExecutorSessions
   readonly #lock = new FifoLock()
   readonly #hasRotation: boolean
   readonly #decodeShapes = new WeakMap<KvTensors, Map<string, Shape>>()
 
-  constructor(session: Session, config: ModelConfig, slots: SlotTable, hasRotation = true) {
-    this.#session = session
+  constructor(
+    sessions: ExecutorSessions,
+    config: ModelConfig,
+    slots: SlotTable,
+    hasRotation = true,
+  ) {
+    this.#sessions = sessions
     this.config = config
     this.slots = slots
     this.#hasRotation = hasRotation
@@ -57,7 +68,8 @@ export class Executor {
     slot: number,
   ): Promise<void> {
     await this.#lock.run(async () => {
-      const shape = this.#createShape(kv, row, 1, ids.length, 0)
+      const { prefill } = this.#sessions
+      const shape = this.#createShape(prefill, kv, row, 1, ids.length, 0)
       try {
         fillIds(shape, ids)
         shape.seqlensK[0] = position + ids.length - 1
@@ -111,7 +123,7 @@ export class Executor {
 
   async release(): Promise<void> {
     await this.#lock.run(() => {
-      this.#session.release()
+      for (const session of new Set(Object.values(this.#sessions))) session.release()
       return Promise.resolve()
     })
   }
@@ -125,13 +137,14 @@ export class Executor {
     const key = `${firstRow}+${numRows}`
     let shape = shapes.get(key)
     if (!shape) {
-      shape = this.#createShape(kv, firstRow, numRows, 1, numRows)
+      shape = this.#createShape(this.#sessions.decode, kv, firstRow, numRows, 1, numRows)
       shapes.set(key, shape)
     }
     return shape
   }
 
   #createShape(
+    session: Session,
     kv: KvTensors,
     firstRow: number,
     numRows: number,
@@ -140,7 +153,7 @@ export class Executor {
   ): Shape {
     const { numHeads, headDim, numKvHeads, numLayers, vocab } = this.config
     const numTokens = numRows * sequenceLen
-    const binding = this.#session.createBinding()
+    const binding = session.createBinding()
     const shape: Shape = {
       binding,
       inputIds: new BigInt64Array(numTokens),

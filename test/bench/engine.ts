@@ -29,7 +29,8 @@ export async function run(): Promise<void> {
       numThreads: 2,
       allowSpinning: process.env['ARCANA_SPIN'] === '1',
     })
-    return new Executor(session, config, new SlotTable(config, NUM_ROWS + 1), rotation)
+    const sessions = { prefill: session, decode: session }
+    return new Executor(sessions, config, new SlotTable(config, NUM_ROWS + 1), rotation)
   }
   const arms = [
     { name: 'with 16 adapters', executor: await open(true), times: [] as number[] },

@@ -1,15 +1,20 @@
 /**
  * GGUF blocks → the block formats of MatMulNBits: unsigned codes with the implied zero point 2^(bits−1)
  * and one float32 scale per block of 32 along K. Q8_0 and Q4_0 convert exactly. Q4_1 has a float
- * minimum that MatMulNBits cannot hold without losing its packed kernels, so it becomes 8 bit: the
- * rounding adds at most max|w|/254 to a weight, a fraction of Q4_1's own step.
+ * minimum that MatMulNBits cannot hold without losing its packed kernels; it becomes 8 bit on a grid
+ * that keeps its steps exact and its minimum nearly so.
  */
 
 import { halfToFloatTable } from '../../model/gguf/dequantise.ts'
 
 export const BLOCK_SIZE = 32
 const Q4_0_BLOCK_BYTES = 18
+const Q4_1_BLOCK_BYTES = 20
 const Q8_0_BLOCK_BYTES = 34
+const MIN_CODE_8 = -128
+const MAX_CODE_8 = 127
+/** Largest code of a 4-bit block. */
+const MAX_CODE_4 = 15
 
 export type QuantisedMatrix = {
   readonly bits: 4 | 8
@@ -54,6 +59,60 @@ export function requantiseQ8_0(bytes: Uint8Array): QuantisedMatrix {
     }
   }
   return { bits: 8, codes, scales }
+}
+
+/**
+ * Q4_1 (w = step·q + minimum) → 8 bit. The step is divided by a whole number k, so every q lands on
+ * the grid; among the k that fit 8 bits the one is taken whose grid passes nearest the minimum. What
+ * is left is one small shift for a whole block: half the error in the model's logits that rounding
+ * each weight by its block's largest magnitude leaves.
+ */
+export function requantiseQ4_1(bytes: Uint8Array): QuantisedMatrix {
+  const numBlocks = bytes.length / Q4_1_BLOCK_BYTES
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const half = halfToFloatTable()
+  const codes = new Uint8Array(numBlocks * BLOCK_SIZE)
+  const scales = new Float32Array(numBlocks)
+  const values = new Float32Array(BLOCK_SIZE)
+  for (let block = 0; block < numBlocks; block++) {
+    const at = block * Q4_1_BLOCK_BYTES
+    const step = half[view.getUint16(at, true)]!
+    const minimum = half[view.getUint16(at + 2, true)]!
+    const code = (i: number): number =>
+      i < 16 ? bytes[at + 4 + i]! & 15 : bytes[at + 4 + i - 16]! >> 4
+    const grid = gridOf(step, minimum)
+    if (grid) {
+      scales[block] = step / grid.divisor
+      for (let i = 0; i < BLOCK_SIZE; i++) {
+        codes[block * BLOCK_SIZE + i] = grid.divisor * code(i) + grid.offset + 128
+      }
+    } else {
+      for (let i = 0; i < BLOCK_SIZE; i++) values[i] = step * code(i) + minimum
+      const rounded = quantise8(values)
+      codes.set(rounded.codes, block * BLOCK_SIZE)
+      scales[block] = rounded.scales[0]!
+    }
+  }
+  return { bits: 8, codes, scales }
+}
+
+/** @returns the divisor k and the code of the minimum, or null where no grid holds the block */
+function gridOf(step: number, minimum: number): { divisor: number; offset: number } | null {
+  if (step === 0) return null
+  let best: { divisor: number; offset: number } | null = null
+  let smallestError = Infinity
+  const maxDivisor = Math.floor((MAX_CODE_8 - MIN_CODE_8) / MAX_CODE_4)
+  for (let divisor = 1; divisor <= maxDivisor; divisor++) {
+    const exact = (minimum / step) * divisor
+    const offset = Math.round(exact)
+    if (offset < MIN_CODE_8 || offset + MAX_CODE_4 * divisor > MAX_CODE_8) continue
+    const error = Math.abs(exact - offset) / divisor
+    if (error < smallestError) {
+      smallestError = error
+      best = { divisor, offset }
+    }
+  }
+  return best
 }
 
 /**

@@ -8,8 +8,10 @@ import { buildDecoder } from './decoder.ts'
 import type { WeightFormat } from './linear.ts'
 import { SourceWeights } from './weights.ts'
 
+export type { WeightFormat } from './linear.ts'
+
 /** Raised whenever the same model file would give another graph or other weights. */
-export const BUILDER_VERSION = 1
+export const BUILDER_VERSION = 2
 
 export type BuildOptions = {
   readonly format: WeightFormat
@@ -19,8 +21,8 @@ export type BuildOptions = {
 
 export type Build = {
   readonly modelPath: string
-  /** SHA-256 over what fixes the numbers: model, builder version, formats, provider. */
-  readonly buildDigest: string
+  /** SHA-256 over what fixes the numbers: model, builder version, format, provider. */
+  readonly graphDigest: string
   readonly config: ModelConfig
 }
 
@@ -38,15 +40,15 @@ export async function openBuild(
   cacheDir: string,
   options: BuildOptions,
 ): Promise<Build> {
-  const buildDigest = createHash('sha256')
+  const graphDigest = createHash('sha256')
     .update(JSON.stringify({ modelDigest, builder: BUILDER_VERSION, provider: 'cpu', ...options }))
     .digest('hex')
   const file = await openGguf(ggufPath)
   try {
     const config = decodeModelConfig(file.metadata)
-    const folder = path.join(cacheDir, `${options.format}-${buildDigest.slice(0, 16)}`)
+    const folder = path.join(cacheDir, `${options.format}-${graphDigest.slice(0, 16)}`)
     const modelPath = path.join(folder, 'model.onnx')
-    if (await exists(modelPath)) return { modelPath, buildDigest, config }
+    if (await exists(modelPath)) return { modelPath, graphDigest, config }
     const temporary = `${folder}.${process.pid}.tmp`
     await mkdir(temporary, { recursive: true })
     const weights = await WeightFile.create(path.join(temporary, DATA_FILE))
@@ -60,7 +62,7 @@ export async function openBuild(
       if (!(await exists(modelPath))) throw error
       await rm(temporary, { recursive: true })
     }
-    return { modelPath, buildDigest, config }
+    return { modelPath, graphDigest, config }
   } finally {
     await file.close()
   }

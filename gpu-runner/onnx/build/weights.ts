@@ -3,6 +3,7 @@ import { dequantise } from '../../model/gguf/index.ts'
 import {
   quantise8,
   requantiseQ4_0,
+  requantiseQ4_1,
   requantiseQ8_0,
   type QuantisedMatrix,
 } from './block-quantise.ts'
@@ -38,6 +39,7 @@ export class SourceWeights {
     for (const [i, name] of names.entries()) {
       const bytes = await this.#file.readTensor(name)
       if (types.every((type) => type === 'Q4_0')) parts.push(requantiseQ4_0(bytes))
+      else if (types[i] === 'Q4_1') parts.push(requantiseQ4_1(bytes))
       else if (types[i] === 'Q8_0') parts.push(requantiseQ8_0(bytes))
       else parts.push(quantise8(await this.float32(name)))
     }

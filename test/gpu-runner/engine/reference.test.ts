@@ -69,11 +69,11 @@ async function run(
 
 describe.skipIf(reference === null)('numbers of ../shared/reference', () => {
   for (const format of ['float32', 'block'] as const) {
-    describe(`${format} build`, () => {
+    describe(format === 'float32' ? 'float32 build' : 'served build', () => {
       let runner: Runner
       let slot: number
       beforeAll(async () => {
-        runner = await openTestRunner({ format })
+        runner = await openTestRunner({ decodeFormat: format })
         slot = runner.context.slots.acquire('reference', () => referenceRotation(runner))
       })
       afterAll(() => runner.release())
@@ -130,7 +130,7 @@ describe.skipIf(newsRows === null)('best label on ag_news test prompts', () => {
       const bytes = new TextEncoder().encode(JSON.stringify(dataset))
       const digest = createHash('sha256').update(bytes).digest('hex')
       const bestOf = async (format: 'float32' | 'block'): Promise<number[]> => {
-        const runner = await openTestRunner({ format })
+        const runner = await openTestRunner({ decodeFormat: format })
         const header: ScoreHeader = {
           dataset: digest,
           scope: 'generated',

@@ -4,6 +4,7 @@ import {
   BLOCK_SIZE,
   quantise8,
   requantiseQ4_0,
+  requantiseQ4_1,
   requantiseQ8_0,
   type QuantisedMatrix,
 } from '../../../gpu-runner/onnx/build/block-quantise.ts'
@@ -34,6 +35,46 @@ describe('block weights', () => {
     expect(valuesOf(requantiseQ4_0(q4))).toEqual([...dequantise('Q4_0', q4, 9 * BLOCK_SIZE)])
     const q8 = randomBlocks(9, 34)
     expect(valuesOf(requantiseQ8_0(q8))).toEqual([...dequantise('Q8_0', q8, 9 * BLOCK_SIZE)])
+  })
+
+  test('Q4_1 keeps its steps, and shifts a block by less than rounding would', ({ expect }) => {
+    const numBlocks = 400
+    const bytes = randomBlocks(numBlocks, 20)
+    const view = new DataView(bytes.buffer)
+    const random = createRng(7)
+    for (let block = 0; block < numBlocks; block++) {
+      // Steps near 0.07, minima from −0.8 to −0.3: the shape of a real matrix's blocks.
+      view.setUint16(block * 20 + 2, 0xb4c0 + Math.floor(random() * 0x5a0), true)
+      view.setUint16(block * 20, 0x2c00 + Math.floor(random() * 0x100), true)
+    }
+    const exact = dequantise('Q4_1', bytes, numBlocks * BLOCK_SIZE)
+    const restored = valuesOf(requantiseQ4_1(bytes))
+    const rounded = valuesOf(quantise8(exact))
+    let squared = 0
+    let squaredByRounding = 0
+    for (const [i, value] of exact.entries()) {
+      const error = restored[i]! - value
+      // All of a block's weights are off by one and the same amount.
+      const first = i - (i % BLOCK_SIZE)
+      expect(Math.abs(error - (restored[first]! - exact[first]!))).toBeLessThan(1e-6)
+      squared += error ** 2
+      squaredByRounding += (rounded[i]! - value) ** 2
+    }
+    expect(Math.sqrt(squared)).toBeLessThan(0.7 * Math.sqrt(squaredByRounding))
+  })
+
+  test('a Q4_1 block that no grid holds is rounded instead', ({ expect }) => {
+    const bytes = new Uint8Array(40).fill(0xff)
+    const view = new DataView(bytes.buffer)
+    // A step of 0, and a minimum far above the step.
+    view.setUint16(0, 0x0000, true)
+    view.setUint16(2, 0x3c00, true)
+    view.setUint16(20, 0x2000, true)
+    view.setUint16(22, 0x4400, true)
+    const exact = dequantise('Q4_1', bytes, 64)
+    for (const [i, value] of valuesOf(requantiseQ4_1(bytes)).entries()) {
+      expect(Math.abs(value - exact[i]!)).toBeLessThan(exact[i]! / 250)
+    }
   })
 
   test('floats become 8 bit to within half a step of their block', ({ expect }) => {
