@@ -13,16 +13,9 @@ import { backoffMs, judgeFault } from './faults.ts'
 import { INITIAL_STATE, type JobSpec, type JobState, type Trial } from './job-spec.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
-import {
-  bestValue,
-  message,
-  prepare,
-  publish,
-  report,
-  search,
-  type StepContext,
-  type Transition,
-} from './steps.ts'
+import { publish, report } from './publish.ts'
+import { message, type StepContext, type Transition } from './step-context.ts'
+import { bestValue, prepare, search } from './steps.ts'
 
 /** Rounds done in one alarm: more would delay a cancel and the projection. */
 const SLICE_MS = 2_000

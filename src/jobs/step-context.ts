@@ -1,0 +1,132 @@
+import { decodeAdapter } from '../../adapters/format/decode.ts'
+import { encodeAdapter } from '../../adapters/format/encode.ts'
+import { createOptimiser, type Optimiser } from '../../adapters/optimise/optimiser.ts'
+import type { Rotation } from '../../adapters/rotation/rotation.ts'
+import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
+import type { RunnerPool } from '../dispatch/runner-pool.ts'
+import type { Bindings } from '../env.ts'
+import type { Evaluation } from './evaluate.ts'
+import { BuildChanged, JobFailure } from './faults.ts'
+import type { JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
+import type { NewEvent } from './job-store.ts'
+
+/** What a step of a job is given. */
+export type StepContext = {
+  readonly env: Bindings
+  readonly runners: RunnerPool
+  readonly spec: JobSpec
+  readonly state: JobState
+  readonly trials: readonly Trial[]
+  /** Aborted when the job is cancelled. */
+  readonly signal: AbortSignal
+}
+
+/** What a step changes; written in one transaction, or not at all. */
+export type Transition = {
+  readonly state: Partial<JobState>
+  readonly events?: readonly NewEvent[]
+  readonly trials?: readonly Trial[]
+  readonly forgetTrials?: boolean
+}
+
+export const message = (text: string, level: NewEvent['level'] = 'info'): NewEvent => ({
+  level,
+  type: 'message',
+  message: text,
+})
+
+/**
+ * The adapter file of a rotation, and the rotation as that file holds it. Trials score the latter:
+ * with weights and activations in a few bits, rounding angles to float16 moves a score by as much
+ * as a round of the search does, and what is served must be what was chosen.
+ */
+export function toStored(
+  spec: JobSpec,
+  pinned: PinnedModel,
+  rotation: Rotation,
+): { readonly bytes: Uint8Array<ArrayBuffer>; readonly rotation: Rotation } {
+  const { modelDigest, geometry } = pinned
+  const bytes = encodeAdapter({ modelDigest, scope: spec.scope, rotation, dtype: 'F16' })
+  const decoded = decodeAdapter(bytes, geometry)
+  if (!decoded.ok) throw new Error(`own adapter is unreadable: ${decoded.error.message}`)
+  return { bytes, rotation: decoded.value.rotation }
+}
+
+export function evaluationOf(
+  context: StepContext,
+  pinned: PinnedModel,
+  client: Evaluation['client'],
+  dataset: StoredDataset,
+): Evaluation {
+  return {
+    client,
+    blobs: context.env.BLOBS,
+    dataset,
+    scope: context.spec.scope,
+    geometry: pinned.geometry,
+    buildDigest: pinned.buildDigest,
+    signal: context.signal,
+  }
+}
+
+type ChosenRunner = Awaited<ReturnType<typeof chooseFor>>
+
+export async function withRunner<T>(
+  context: StepContext,
+  use: (runner: ChosenRunner) => Promise<T>,
+): Promise<T> {
+  const runner = await chooseFor(context)
+  try {
+    const result = await use(runner)
+    context.runners.reportSuccess(runner.client.url)
+    return result
+  } catch (error) {
+    if (error instanceof RunnerFault && !context.signal.aborted) {
+      context.runners.reportFailure(runner.client.url)
+    }
+    if (error instanceof RunnerRefusal) context.runners.forgetStatus(runner.client.url)
+    throw error
+  }
+}
+
+async function chooseFor({ runners, spec, state }: StepContext) {
+  const choice = await runners.choose({
+    model: spec.model,
+    modelDigest: state.pinned?.modelDigest ?? null,
+    buildDigest: state.pinned?.buildDigest ?? null,
+    adapters: [],
+  })
+  if (choice.kind === 'wrong_build') throw new BuildChanged()
+  if (choice.kind === 'wrong_model') {
+    throw new RunnerFault('unreachable', `none serves the ${spec.model} this job began on`)
+  }
+  const first = choice.kind === 'ranked' ? choice.runners[0] : undefined
+  if (first?.status == null) throw new RunnerFault('unreachable', `none serves ${spec.model}`)
+  return { client: runners.clientOf(first.url), status: first.status }
+}
+
+const optimisers = new WeakMap<PinnedModel, Optimiser>()
+
+/** Kept with the pinned model it is for: making one draws its whole subspace. */
+export function optimiserOf(spec: JobSpec, pinned: PinnedModel): Optimiser {
+  const known = optimisers.get(pinned)
+  if (known !== undefined) return known
+  try {
+    const made = createOptimiser({
+      name: spec.optimiser,
+      geometry: pinned.geometry,
+      seed: spec.seed,
+      numTrials: spec.numTrials,
+      scope: spec.scope,
+    })
+    optimisers.set(pinned, made)
+    return made
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    throw new JobFailure(
+      'invalid_hyperparameters',
+      `The search cannot be made for this model: ${error.message}.`,
+      'method',
+    )
+  }
+}
