@@ -1,3 +1,4 @@
+import { pairsPerLayer } from '../../rotation/rotation.ts'
 import { type Region, maximiseAcquisition } from '../acquisition/maximise.ts'
 import { bestOf, inOrder, isSuccess, type Success } from '../history.ts'
 import { fitGaussianProcess } from '../models/fit.ts'
@@ -27,23 +28,26 @@ export const MAX_MODEL_POINTS = 300
 /**
  * Bayesian optimisation in a low-dimensional random subspace of the later layers' angles.
  *
- * z has coordinates in [-1, 1] and a norm of at most 1 / boxShare, in units of boxShare · maxNorm
- * radians along each direction. The first round is the identity (z = 0) and a Latin hypercube; each
- * later round is one candidate, of the highest log expected improvement under a Matérn 5/2 Gaussian
- * process within a trust region around the best trial.
+ * z has coordinates in [-1, 1] and a norm of at most 1 / boxShare; at that norm the angles' root
+ * mean square is `maxRmsAngle`. The first round is the identity (z = 0) and a Latin hypercube, drawn
+ * in by `initialShare`; each later round is one candidate, of the highest log expected improvement
+ * under a Matérn 5/2 Gaussian process within a trust region around the best trial.
  * @throws {RangeError} an option makes no sense for the geometry
  */
 export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Optimiser {
   const settings = { ...DEFAULT_BO_OPTIONS, ...options }
-  const { dimension, numInitial, maxNorm, boxShare } = settings
+  const { numInitial, boxShare, initialShare } = settings
   checkSettings(settings)
   const { geometry, seed, numTrials } = spec
-  const radius = 1 / boxShare
-  const unit = boxShare * maxNorm
   const firstLayer = Math.min(
     Math.round(geometry.numLayers * settings.firstLayerShare),
     geometry.numLayers - 1,
   )
+  const numAngles = (geometry.numLayers - firstLayer) * pairsPerLayer(geometry)
+  const dimension = Math.min(settings.dimension, numAngles)
+  const radius = 1 / boxShare
+  // Directions are of length 1, so a rotation is as long as z times this.
+  const unit = boxShare * settings.maxRmsAngle * Math.sqrt(numAngles)
   // Made when first needed: asking alone does not need the directions.
   let subspace: Subspace | null = null
   const getSubspace = (): Subspace =>
@@ -58,7 +62,7 @@ export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Op
   const initialDesign = (): number[][] => [
     new Array<number>(dimension).fill(0),
     ...latinHypercube(numInitial - 1, dimension, createRng(seed, STREAM_DESIGN)).map((point) =>
-      projectToBall(point, radius),
+      projectToBall(point, radius).map((value) => initialShare * value),
     ),
   ]
 
@@ -68,7 +72,7 @@ export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Op
     if (best === null) {
       // Nothing is known yet: go on as the initial design did.
       const point = Array.from({ length: dimension }, () => 2 * rng.uniform() - 1)
-      return projectToBall(point, radius)
+      return projectToBall(point, radius).map((value) => initialShare * value)
     }
     const nearest = nearestTo(best, history.filter(isSuccess), MAX_MODEL_POINTS)
     const points = packPoints(
@@ -113,13 +117,16 @@ function nearestTo(best: Success, trials: readonly Success[], count: number): re
 }
 
 function checkSettings(settings: BoOptions): void {
-  const { dimension, numInitial, maxNorm, boxShare, firstLayerShare } = settings
+  const { dimension, numInitial, maxRmsAngle, boxShare, initialShare, firstLayerShare } = settings
   if (!Number.isInteger(dimension) || dimension < 1) throw new RangeError(`dimension ${dimension}`)
   if (!Number.isInteger(numInitial) || numInitial < 1) {
     throw new RangeError(`numInitial ${numInitial}`)
   }
-  if (!(maxNorm > 0 && Number.isFinite(maxNorm))) throw new RangeError(`maxNorm ${maxNorm}`)
+  if (!(maxRmsAngle > 0 && Number.isFinite(maxRmsAngle))) {
+    throw new RangeError(`maxRmsAngle ${maxRmsAngle}`)
+  }
   if (!(boxShare > 0 && boxShare <= 1)) throw new RangeError(`boxShare ${boxShare}`)
+  if (!(initialShare > 0 && initialShare <= 1)) throw new RangeError(`initialShare ${initialShare}`)
   if (!(firstLayerShare >= 0 && firstLayerShare < 1)) {
     throw new RangeError(`firstLayerShare ${firstLayerShare}`)
   }

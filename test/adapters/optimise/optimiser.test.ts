@@ -1,5 +1,9 @@
 import { describe, it } from 'vitest'
-import { DEFAULT_BO_OPTIONS, MAX_MODEL_POINTS } from '../../../adapters/optimise/bo/bo.ts'
+import {
+  type BoOptions,
+  DEFAULT_BO_OPTIONS,
+  MAX_MODEL_POINTS,
+} from '../../../adapters/optimise/bo/bo.ts'
 import { trustRegionLength } from '../../../adapters/optimise/bo/trust-region.ts'
 import {
   createOptimiser,
@@ -8,7 +12,7 @@ import {
   type OptimiserName,
 } from '../../../adapters/optimise/optimiser.ts'
 import { createRng } from '../../../adapters/optimise/rng.ts'
-import { touchedLayers } from '../../../adapters/rotation/rotation.ts'
+import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotation.ts'
 
 const NAMES: readonly OptimiserName[] = ['bo', 'random']
 const SCOPE = 'generated'
@@ -30,6 +34,8 @@ function run(optimiser: Optimiser, f: Objective): { history: Observation[]; roun
 
 const create = (name: OptimiserName, seed: number, numTrials: number): Optimiser =>
   createOptimiser({ name, geometry, seed, numTrials, scope: SCOPE })
+const createBo = (seed: number, numTrials: number, options: Partial<BoOptions>): Optimiser =>
+  createOptimiser({ name: 'bo', geometry, seed, numTrials, scope: SCOPE, options })
 
 /** Minus the squared distance of the rotation's angles from one of norm 8, fixed by the seed. */
 function towardHidden(seed: number): Objective {
@@ -59,6 +65,14 @@ function rotatedQuadratic(seed: number, dimension: number): (z: readonly number[
       (sum, row) => sum + row.reduce((dot, a, k) => dot + a * (z[k]! - center[k]!), 0) ** 2,
       0,
     ) / dimension
+}
+
+/** A search small enough to be exact about in a few dozen trials. */
+const TWENTY: Partial<BoOptions> = { dimension: 20, boxShare: 0.5, perturbedCoordinates: 8 }
+
+function rmsAngle(rotation: Rotation): number {
+  const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
+  return angles.length === 0 ? 0 : Math.hypot(...angles) / Math.sqrt(angles.length)
 }
 
 const median = (values: number[]): number =>
@@ -129,14 +143,39 @@ describe.for(NAMES)('%s', (name) => {
 })
 
 describe('bo', () => {
-  it('rotates the later layers, within its norm', ({ expect }) => {
+  it('rotates the later layers, its design within its share of the largest angles', ({
+    expect,
+  }) => {
     const optimiser = create('bo', 5, 30)
+    const { maxRmsAngle, initialShare } = DEFAULT_BO_OPTIONS
     for (const z of optimiser.ask([]).slice(1)) {
       const rotation = optimiser.toRotation(z)
-      expect(touchedLayers(rotation)).toEqual([3, 4, 5, 6, 7, 8])
-      const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
-      expect(Math.hypot(...angles)).toBeLessThanOrEqual(14 * (1 + 1e-6))
+      expect(touchedLayers(rotation)).toEqual([2, 3, 4, 5, 6, 7, 8])
+      expect(rmsAngle(rotation)).toBeLessThanOrEqual(initialShare * maxRmsAngle * (1 + 1e-6))
     }
+  })
+
+  it('stays within the largest angles wherever the best may lie', ({ expect }) => {
+    const { maxRmsAngle } = DEFAULT_BO_OPTIONS
+    const optimiser = create('bo', 5, 40)
+    // The farther the better.
+    const { history } = run(optimiser, (z) => Math.hypot(...z))
+    const largest = rmsAngle(optimiser.toRotation(optimiser.best(history)!.z))
+    expect(largest).toBeGreaterThan(0.99 * maxRmsAngle)
+    for (const { z } of history) {
+      expect(rmsAngle(optimiser.toRotation(z))).toBeLessThanOrEqual(maxRmsAngle * (1 + 1e-6))
+    }
+    // A z that no round held is drawn in too.
+    const far = optimiser.toRotation(new Array<number>(optimiser.dimension).fill(1e3))
+    expect(rmsAngle(far)).toBeCloseTo(maxRmsAngle, 5)
+  })
+
+  it('searches no more directions than there are angles', ({ expect }) => {
+    const angles = (numLayers: number) => 12 * numLayers
+    expect(create('bo', 1, 9).dimension).toBe(angles(7))
+    const smollm2 = { numLayers: 30, numHeads: 9, headDim: 64 }
+    const spec = { name: 'bo', geometry: smollm2, seed: 1, numTrials: 9, scope: SCOPE } as const
+    expect(createOptimiser(spec).dimension).toBe(DEFAULT_BO_OPTIONS.dimension)
   })
 
   it('asks one round for the initial design and then one candidate a round', ({ expect }) => {
@@ -157,7 +196,7 @@ describe('bo', () => {
     const numTrials = 80
     const gains = [0, 1, 2, 3, 4].map((seed) => {
       const f = rotatedQuadratic(seed, 20)
-      const optimiser = create('bo', seed, numTrials)
+      const optimiser = createBo(seed, numTrials, TWENTY)
       const found = optimiser.best(run(optimiser, f).history)!.value!
       const rng = createRng(seed, 3000)
       let random = -Infinity
@@ -172,12 +211,14 @@ describe('bo', () => {
   })
 
   it('nears a rotation hidden in all angles as far as its subspace goes', ({ expect }) => {
-    // Of 108 angles 72 are in its layers and 20 directions of those are searched.
-    const seeds = [0, 1, 2]
-    const [bo, random] = NAMES.map((name) =>
+    // Of 108 angles 84 are in its layers and 20 directions of those are searched.
+    const [bo, random] = [
+      (seed: number) => createBo(seed, 60, TWENTY),
+      (seed: number) => create('random', seed, 60),
+    ].map((make) =>
       median(
-        seeds.map((seed) => {
-          const optimiser = create(name, seed, 60)
+        [0, 1, 2].map((seed) => {
+          const optimiser = make(seed)
           return optimiser.best(run(optimiser, towardHidden(seed)).history)!.value!
         }),
       ),
@@ -207,7 +248,7 @@ describe('bo', () => {
 
   it('goes on from more trials than its model holds', ({ expect }) => {
     const numTrials = MAX_MODEL_POINTS + 50
-    const optimiser = create('bo', 8, numTrials)
+    const optimiser = createBo(8, numTrials, TWENTY)
     const f = rotatedQuadratic(8, 20)
     const rng = createRng(8, 4000)
     const history = Array.from({ length: numTrials - 1 }, (_, index) => {
@@ -223,7 +264,14 @@ describe('bo', () => {
   it('takes settings, and refuses those that make no sense', ({ expect }) => {
     const spec = { name: 'bo', geometry, seed: 1, numTrials: 9, scope: SCOPE } as const
     expect(createOptimiser({ ...spec, options: { dimension: 7 } }).dimension).toBe(7)
-    for (const options of [{ dimension: 0 }, { maxNorm: 0 }, { boxShare: 2 }, { numInitial: 0 }]) {
+    for (const options of [
+      { dimension: 0 },
+      { maxRmsAngle: 0 },
+      { boxShare: 2 },
+      { numInitial: 0 },
+      { initialShare: 0 },
+      { firstLayerShare: 1 },
+    ]) {
       expect(() => createOptimiser({ ...spec, options })).toThrow(RangeError)
     }
     expect(() => createOptimiser({ ...spec, numTrials: 0 })).toThrow(/numTrials/)
