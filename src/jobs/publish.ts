@@ -1,4 +1,5 @@
-import { meanLogProb } from '../../adapters/objective/label-log-probs.ts'
+import { biasedMeanLogProb, fitLabelBias } from '../../adapters/objective/label-bias.ts'
+import { applyBias } from '../../adapters/objective/label-log-probs.ts'
 import { identityRotation, touchedLayers } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { JobReport } from '../protocol/openai/fine-tuning.ts'
@@ -8,7 +9,7 @@ import { forgetTask } from '../tasks/resolve.ts'
 import { scoreRotations } from './evaluate.ts'
 import { JobFailure } from './faults.ts'
 import type { JobSpec, JobState, PinnedModel, StoredDataset } from './job-spec.ts'
-import { reportExamples } from './report.ts'
+import { reportExamples, type ScoredExamples } from './report.ts'
 import {
   evaluationOf,
   message,
@@ -42,8 +43,13 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   }
   const training = await scored(spec.training)
   const validation = spec.validation === null ? null : await scored(spec.validation)
-  const baseValue = meanLogProb(training.base, training.gold)
-  const adapterValue = meanLogProb(training.adapter, training.gold)
+  const bias = fitLabelBias(training.adapter, training.gold)
+  const asServed = (examples: ScoredExamples): ScoredExamples => ({
+    ...examples,
+    adapter: applyBias(examples.adapter, bias),
+  })
+  const baseValue = biasedMeanLogProb(training.base, training.gold)
+  const adapterValue = biasedMeanLogProb(training.adapter, training.gold)
   if (adapterValue <= baseValue) throw noGain('the best trial scores no better than the base model')
 
   const adapterDigest = await sha256Hex(bytes)
@@ -64,10 +70,11 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     base_value: baseValue,
     adapter_value: adapterValue,
     seconds: (Date.now() - (context.state.startedAtMs ?? spec.createdAtMs)) / 1000,
-    train: reportExamples(training, training.base),
-    validation: validation === null ? null : reportExamples(validation, training.base),
+    bias,
+    train: reportExamples(asServed(training), training.base),
+    validation: validation === null ? null : reportExamples(asServed(validation), training.base),
   }
-  const version = await describeVersion(spec, pinned, { adapterDigest, layers })
+  const version = await describeVersion(spec, pinned, { adapterDigest, layers, bias })
   await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
   await env.BLOBS.put(version.reportKey, JSON.stringify(made))
   return { state: { phase: 'publishing', publication: { version, report: made } } }
@@ -82,7 +89,11 @@ const noGain = (why: string) =>
 async function describeVersion(
   spec: JobSpec,
   pinned: PinnedModel,
-  adapter: { readonly adapterDigest: string; readonly layers: readonly number[] },
+  adapter: {
+    readonly adapterDigest: string
+    readonly layers: readonly number[]
+    readonly bias: readonly number[]
+  },
 ): Promise<NewVersion> {
   const content = {
     model: spec.model,
@@ -93,7 +104,7 @@ async function describeVersion(
     instructions: spec.frame.instructions,
     position: spec.frame.position,
     labels: spec.labels,
-    bias: null,
+    bias: adapter.bias,
   }
   return {
     ...content,

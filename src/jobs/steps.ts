@@ -1,4 +1,4 @@
-import { meanLogProb } from '../../adapters/objective/label-log-probs.ts'
+import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
 import type { PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
@@ -70,7 +70,7 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
   )
   const round = (trials.at(-1)?.round ?? -1) + 1
   const told = asked.map((z, i): Trial => {
-    const value = meanLogProb(scores[i]!, spec.training.gold)
+    const value = biasedMeanLogProb(scores[i]!, spec.training.gold)
     return { round, index: trials.length + i, z, value: Number.isFinite(value) ? value : null }
   })
   const events: NewEvent[] = []

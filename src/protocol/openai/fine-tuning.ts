@@ -184,7 +184,12 @@ export type JobReport = {
   readonly adapter_digest: string
   readonly model_digest: string
   readonly build_digest: string
-  /** Of the search's best trial: mean log probability of the right label. */
+  /** Added to the labels' log probabilities wherever the version serves, in the order of `labels`. */
+  readonly bias: readonly number[]
+  /**
+   * Of the search's best trial: mean log probability of the right label under the bias that suits the
+   * trial best, less a small penalty on that bias. The base's value has its own best bias too.
+   */
   readonly best_value: number
   readonly best_trial: number
   readonly base_value: number
