@@ -11,7 +11,9 @@ import type {
   PromptMessage,
 } from '../../src/protocol/runner.ts'
 import { RunnerFault } from '../runner-fault.ts'
+import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
+import type { SamplerOptions } from '../sampling/sampler.ts'
 import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
@@ -121,14 +123,37 @@ function createDecoding(
   promptIds: readonly number[],
 ): Decoding {
   const lastPromptToken = promptIds[promptIds.length - 1]!
-  const options = { temperature: sampling.temperature, topP: sampling.top_p }
+  const sampler: SamplerOptions = {
+    temperature: sampling.temperature,
+    topP: sampling.top_p,
+    ...(sampling.top_k === undefined ? {} : { topK: sampling.top_k }),
+    ...(sampling.min_p === undefined ? {} : { minP: sampling.min_p }),
+  }
+  const processors = createLogitsProcessors(sampling)
   const random = createRng(arm.seed ?? randomInt(UINT32_RANGE))
   const room = maxContext - promptIds.length + 1
   if (!choice) {
     if (arm.bias)
       throw new RunnerFault('invalid_request', 'a bias needs a choice', { param: 'arms' })
     const maxTokens = Math.min(sampling.max_tokens ?? room, room)
-    return new TextDecoding(tokenizer, lastPromptToken, maxTokens, sampling.stop, options, random)
+    checkLogitBias(sampling.logit_bias, tokenizer.vocabSize)
+    return new TextDecoding(tokenizer, {
+      lastPromptToken,
+      maxTokens,
+      stops: sampling.stop,
+      sampler,
+      random,
+      processors,
+      history: new TokenHistory(promptIds),
+      numTopLogprobs: sampling.logprobs ?? null,
+    })
+  }
+  if (processors.length > 0 || sampling.logprobs !== undefined) {
+    throw new RunnerFault(
+      'invalid_request',
+      'a choice has the probabilities of its labels; logprobs, logit_bias and penalties are of tokens',
+      { param: 'choice' },
+    )
   }
   if (arm.bias && arm.bias.length !== choice.labels.length) {
     throw new RunnerFault(
@@ -143,7 +168,19 @@ function createDecoding(
       param: 'messages',
     })
   }
-  return new ChoiceDecoding(trie, choice.labels, lastPromptToken, arm.bias, options, random)
+  return new ChoiceDecoding(trie, choice.labels, lastPromptToken, arm.bias, sampler, random)
+}
+
+function checkLogitBias(
+  entries: readonly (readonly [number, number])[] = [],
+  vocabSize: number,
+): void {
+  const outside = entries.find(([id]) => id >= vocabSize)
+  if (outside) {
+    throw new RunnerFault('invalid_request', `the vocabulary has no token ${outside[0]}`, {
+      param: 'logit_bias',
+    })
+  }
 }
 
 /** Read back from the slot itself, so that it says what is applied, not what was asked. */

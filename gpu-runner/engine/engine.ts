@@ -206,7 +206,13 @@ export class Engine {
     sequence.firstTokenAtMs ??= now
     switch (output.kind) {
       case 'token':
-        request.emit({ event: 'token', arm, text: output.text, ids: [...output.ids] })
+        request.emit({
+          event: 'token',
+          arm,
+          text: output.text,
+          ids: [...output.ids],
+          ...(output.logprobs ? { logprobs: [...output.logprobs] } : {}),
+        })
         return
       case 'labels':
         request.emit({ event: 'labels', arm, labels: [...output.labels] })
@@ -220,6 +226,7 @@ export class Engine {
             prompt_tokens: request.promptIds.length,
             completion_tokens: output.completionTokens,
           },
+          ...(output.stopToken ? { stop_token: output.stopToken } : {}),
           applied: sequence.describeApplied(),
           first_token_ms: sequence.firstTokenAtMs - request.admittedAtMs,
           total_ms: now - request.admittedAtMs,

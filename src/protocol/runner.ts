@@ -6,7 +6,7 @@
 import { z } from 'zod'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 1
+export const RUNNER_PROTOCOL_VERSION = 2
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -18,6 +18,14 @@ export const MAX_ABS_WEIGHT = 64
 export const MAX_LABELS = 256
 export const MAX_LABEL_CHARS = 256
 export const MAX_STOP_STRINGS = 4
+/** Alternatives a token's log probability may be reported with, as OpenAI's. */
+export const MAX_TOP_LOGPROBS = 20
+/** As OpenAI's: beyond it a token is forced or banned anyway. */
+export const MAX_ABS_LOGIT_BIAS = 100
+export const MAX_LOGIT_BIAS_ENTRIES = 1024
+export const MAX_ABS_PENALTY = 2
+/** Far past any use; 1 changes nothing. */
+export const MAX_REPETITION_PENALTY = 10
 export const MAX_DATASET_EXAMPLES = 4096
 export const MAX_SCORE_CANDIDATES = 64
 
@@ -57,6 +65,25 @@ export const samplingSchema = z.object({
   temperature: z.number().min(0).max(2),
   top_p: z.number().gt(0).max(1),
   stop: z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
+  /** Draw among this many likeliest tokens; absent is all. */
+  top_k: z.number().int().min(1).optional(),
+  /** Draw among tokens of at least this share of the likeliest one's probability. */
+  min_p: z.number().min(0).max(1).optional(),
+  presence_penalty: z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY).optional(),
+  frequency_penalty: z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY).optional(),
+  repetition_penalty: z.number().gt(0).max(MAX_REPETITION_PENALTY).optional(),
+  /** [token id, added to its logit]. */
+  logit_bias: z
+    .array(
+      z.tuple([
+        z.number().int().min(0),
+        z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
+      ]),
+    )
+    .max(MAX_LOGIT_BIAS_ENTRIES)
+    .optional(),
+  /** Report each token's log probability, and those of this many likeliest tokens; absent: none. */
+  logprobs: z.number().int().min(0).max(MAX_TOP_LOGPROBS).optional(),
 })
 export type Sampling = z.infer<typeof samplingSchema>
 
@@ -94,6 +121,26 @@ export const labelProbabilitySchema = z.object({
   log_probability: z.number(),
 })
 export type LabelProbability = z.infer<typeof labelProbabilitySchema>
+
+/**
+ * One token and its log probability: natural log of the softmax of the model's own logits, before
+ * bias, penalties, temperature and truncation, computed in float64.
+ */
+export const tokenLogprobSchema = z.object({
+  id: z.number().int(),
+  /** Decoded alone: U+FFFD where it holds part of a character; a control token's name. */
+  token: z.string(),
+  /** The token's own bytes; those of adjacent tokens join to whole characters. */
+  bytes: z.array(z.number().int().min(0).max(255)),
+  logprob: z.number(),
+})
+export type TokenLogprob = z.infer<typeof tokenLogprobSchema>
+
+/** A token of an answer and the likeliest tokens in its place, likeliest first. */
+export const positionLogprobSchema = tokenLogprobSchema.extend({
+  top: z.array(tokenLogprobSchema).max(MAX_TOP_LOGPROBS),
+})
+export type PositionLogprob = z.infer<typeof positionLogprobSchema>
 
 export const runnerErrorSchema = z.object({
   code: z.enum([
@@ -145,6 +192,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     /** Text completed by these tokens; may be empty inside a multi-token character. */
     text: z.string(),
     ids: z.array(z.number().int()),
+    /** One an id, where `sampling.logprobs` asks for them. */
+    logprobs: z.array(positionLogprobSchema).optional(),
   }),
   z.object({
     event: z.literal('labels'),
@@ -156,6 +205,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     arm: z.number().int(),
     finish_reason: z.enum(['stop', 'length']),
     usage: usageSchema,
+    /** The control token that ended the answer, which no `token` event names; with `logprobs`. */
+    stop_token: positionLogprobSchema.optional(),
     /** Repeats `accepted`, so that a late swap would show. */
     applied: appliedSchema,
     /** From admission to the arm's first token and to its last. */

@@ -1,11 +1,13 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
 import { ApiError } from '../protocol/openai/error.ts'
-import type {
-  ArcanaProof,
-  ChatCompletionChunk,
-  FinishReason,
-  Usage,
+import {
+  toChatLogprobs,
+  type ArcanaProof,
+  type ChatCompletionChunk,
+  type ChatLogprobs,
+  type FinishReason,
+  type Usage,
 } from '../protocol/openai/chat-completions.ts'
 import type { LabelProbability } from '../protocol/runner.ts'
 import { encodeSse, SSE_DONE, SSE_KEEPALIVE } from '../protocol/sse.ts'
@@ -28,8 +30,7 @@ type ChatStreamOptions = {
 }
 
 /**
- * The answer as server-sent events. The proof is on the first chunk and on the last one with a
- * choice; a failure is an `error` event, and then there is no `[DONE]`.
+ * The answer as server-sent events. The proof is on each choice's first and last chunk; a failure is an `error` event, and then there is no `[DONE]`.
  */
 export function chatStream(options: ChatStreamOptions): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder()
@@ -61,25 +62,29 @@ async function pump(options: ChatStreamOptions, send: (frame: string) => void): 
     if (!caller.signal.aborted) send(encodeSse(chunk))
   }
   try {
-    let labels: readonly LabelProbability[] | undefined
-    let end: EndEvent | undefined
+    const labels: (readonly LabelProbability[])[] = []
+    const ends: EndEvent[] = []
     for await (const event of generation.events) {
       switch (event.event) {
         case 'accepted':
           write(
-            chunkOf(options, { role: 'assistant', content: '' }, null, {
+            chunkOf(options, event.arm, { role: 'assistant', content: '' }, null, {
               arcana: proofOf(options.selection, event.applied, generation.runnerId),
             }),
           )
           break
         case 'token':
-          if (event.text !== '') write(chunkOf(options, { content: event.text }, null))
+          // Text that may yet become a stop string is held back; its tokens' logprobs are not.
+          if (event.text !== '' || event.logprobs !== undefined) {
+            const logprobs = event.logprobs === undefined ? null : toChatLogprobs(event.logprobs)
+            write(chunkOf(options, event.arm, { content: event.text }, null, { logprobs }))
+          }
           break
         case 'labels':
-          labels = event.labels
+          labels[event.arm] = event.labels
           break
         case 'end':
-          end = event
+          ends[event.arm] = event
           break
         case 'error':
         case 'done':
@@ -87,10 +92,11 @@ async function pump(options: ChatStreamOptions, send: (frame: string) => void): 
       }
     }
     // Only now, with the terminal frame seen, is the answer known to be whole.
-    if (end === undefined) throw new ApiError(502, 'The answer has no end.')
-    const arcana = proofOf(options.selection, end.applied, generation.runnerId, labels)
-    write(chunkOf(options, {}, end.finish_reason, { arcana }))
-    const usage = usageOf(end)
+    for (const [index, end] of ends.entries()) {
+      const arcana = proofOf(options.selection, end.applied, generation.runnerId, labels[index])
+      write(chunkOf(options, index, {}, end.finish_reason, { arcana }))
+    }
+    const usage = usageOf(ends)
     if (includeUsage) {
       write({ ...options.head, object: 'chat.completion.chunk', choices: [], usage })
     }
@@ -112,15 +118,17 @@ function toBody(error: unknown) {
 
 function chunkOf(
   { head, includeUsage }: ChatStreamOptions,
+  index: number,
   delta: { readonly role?: 'assistant'; readonly content?: string },
   finishReason: FinishReason | null,
-  extra: { readonly arcana?: ArcanaProof } = {},
+  extra: { readonly arcana?: ArcanaProof; readonly logprobs?: ChatLogprobs | null } = {},
 ): ChatCompletionChunk {
+  const { arcana, logprobs = null } = extra
   return {
     ...head,
     object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }],
+    choices: [{ index, delta, logprobs, finish_reason: finishReason }],
     ...(includeUsage ? { usage: null } : {}),
-    ...extra,
+    ...(arcana === undefined ? {} : { arcana }),
   }
 }

@@ -2,6 +2,7 @@ import type { GenerationPlan } from '../dispatch/generate.ts'
 import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
+import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
 import type {
   Applied,
   Arm,
@@ -111,12 +112,14 @@ export type Sampling = {
   readonly temperature: number | undefined
   readonly topP: number
   readonly stop: readonly string[]
+  readonly shaping?: TokenShaping
 }
 
 /** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
 const DEFAULT_TEMPERATURE = 1
 const DEFAULT_CHOICE_TEMPERATURE = 0
 
+/** @throws {ApiError} 400 naming a field that has no meaning for a choice of labels */
 export function planGeneration(options: {
   readonly requestId: string
   readonly model: string
@@ -126,6 +129,15 @@ export function planGeneration(options: {
   readonly sampling: Sampling
 }): GenerationPlan {
   const { arms, labels, sampling } = options
+  const misplaced = labels === null ? null : fieldNotOfLabels(sampling.shaping ?? {})
+  if (misplaced !== null) {
+    throw invalidRequest(
+      `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
+        'probabilities are in arcana.labels; send x-arcana-choice: off for a free answer.',
+      misplaced,
+      'unsupported_parameter',
+    )
+  }
   const request: GenerateRequest = {
     request_id: options.requestId,
     messages: [...options.messages],
@@ -137,6 +149,7 @@ export function planGeneration(options: {
         (labels === null ? DEFAULT_TEMPERATURE : DEFAULT_CHOICE_TEMPERATURE),
       top_p: sampling.topP,
       stop: [...sampling.stop],
+      ...sampling.shaping,
     },
     ...(labels === null ? {} : { choice: { labels: [...labels] } }),
   }

@@ -137,6 +137,65 @@ describe('chat completions of the base model', () => {
     expect(stopped.choices[0]?.finish_reason).toBe('stop')
   })
 
+  it('give several answers, each with its log probabilities, streamed or not', async ({
+    expect,
+  }) => {
+    const body = {
+      model: MODEL,
+      messages: ask('Tell me a story.'),
+      max_completion_tokens: 10,
+      n: 3,
+      logprobs: true,
+      top_logprobs: 2,
+      ...seededWith(3),
+    } as const
+    const whole = await openai.chat.completions.create(body)
+    expect(whole.choices.map(({ index }) => index)).toEqual([0, 1, 2])
+    expect(new Set(whole.choices.map(({ message }) => message.content)).size).toBe(3)
+    for (const { message, logprobs } of whole.choices) {
+      const content = logprobs!.content!
+      expect(content.map(({ token }) => token).join('')).toBe(message.content)
+      for (const { logprob, top_logprobs: top } of content) {
+        expect(logprob).toBeLessThanOrEqual(top[0]!.logprob)
+        expect(top).toHaveLength(2)
+      }
+    }
+    const single = await openai.chat.completions.create({ ...body, n: 1 })
+    expect(single.choices[0]!.message.content).toBe(whole.choices[0]!.message.content)
+
+    const final = await openai.chat.completions.stream(body).finalChatCompletion()
+    expect(final.choices.map(({ message }) => message.content)).toEqual(
+      whole.choices.map(({ message }) => message.content),
+    )
+    expect(final.choices.map(({ logprobs }) => logprobs?.content)).toEqual(
+      whole.choices.map(({ logprobs }) => logprobs?.content),
+    )
+  })
+
+  it('are bent by a logit bias and by fields of other servers', async ({ expect }) => {
+    const body = {
+      model: MODEL,
+      messages: ask('Say hello.'),
+      temperature: 0,
+      max_completion_tokens: 4,
+    } as const
+    const greedy = (await openai.chat.completions.create(body)).choices[0]!.message.content
+    const extra = { top_k: 1, min_p: 0.5, repetition_penalty: 1 } as object
+    const bound = await openai.chat.completions.create({ ...body, ...extra, temperature: 1.5 })
+    expect(bound.choices[0]!.message.content).toBe(greedy)
+    // 17 is one token of this vocabulary; nothing else can win against +100.
+    const forced = await openai.chat.completions.create({ ...body, logit_bias: { 17: 100 } })
+    const once = forced.choices[0]!.message.content!.slice(0, 1)
+    expect(forced.choices[0]!.message.content).toBe(once.repeat(4))
+    const penalised = await openai.chat.completions.create({
+      ...body,
+      max_completion_tokens: 24,
+      frequency_penalty: 2,
+      presence_penalty: 2,
+    })
+    expect(penalised.choices[0]!.message.content).not.toBe('')
+  })
+
   it('left by their clients free their rows', async ({ expect }) => {
     const NUM_LONG = 16
     const controller = new AbortController()
@@ -178,7 +237,14 @@ describe('errors', () => {
       [() => create({ model: 'gpt-4o' }), 404, 'model_not_found', 'model'],
       [() => create({ model: `${MODEL}:nobody` }), 404, 'model_not_found', 'model'],
       [() => create({ temperature: 'hot' }), 400, null, 'temperature'],
-      [() => create({ n: 3 }), 400, 'unsupported_parameter', 'n'],
+      [() => create({ n: 17 }), 400, null, 'n'],
+      [
+        () => create({ response_format: { type: 'json_object' } }),
+        400,
+        'unsupported_parameter',
+        'response_format',
+      ],
+      [() => create({ logit_bias: { 60000: 1 } }), 400, 'invalid_request', 'logit_bias'],
       [() => create({ messages: [] }), 400, null, 'messages'],
       [
         () => create({ messages: ask('word '.repeat(5000)) }),

@@ -17,6 +17,7 @@ import {
   type Dataset,
   type GenerateEvent,
   type GenerateRequest,
+  type PositionLogprob,
   type RunnerError,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
@@ -203,7 +204,15 @@ export class RunnerDouble {
               })),
             },
           ]),
-      ...words.map((text, i) => ({ event: 'token' as const, arm, text, ids: [i + text.length] })),
+      ...words.map((text, i) => ({
+        event: 'token' as const,
+        arm,
+        text,
+        ids: [i + text.length],
+        ...(request.sampling.logprobs === undefined
+          ? {}
+          : { logprobs: [logprobOf(text, request.sampling.logprobs)] }),
+      })),
       {
         event: 'end',
         arm,
@@ -248,6 +257,19 @@ export class RunnerDouble {
     return decoded.ok ? [...decoded.value.rotation.layers.keys()] : []
   }
 }
+
+const logprobOf = (text: string, numTop: number): PositionLogprob => ({
+  id: text.length,
+  token: text,
+  bytes: [...new TextEncoder().encode(text)],
+  logprob: -0.25,
+  top: Array.from({ length: numTop }, (_, i) => ({
+    id: i,
+    token: `alt ${i}`,
+    bytes: [i],
+    logprob: -1 - i,
+  })),
+})
 
 /** Likes small positive first angles, so that there is something to learn. */
 function defaultScores(
