@@ -1,6 +1,8 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { AdapterStore } from '../adapters/adapter-store.ts'
 import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
+import { prefixKeys } from '../kv-cache/prefix-keys.ts'
+import { prefillChunks } from '../scheduler/chunks.ts'
 import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
 import type {
   AdapterTerm,
@@ -69,10 +71,11 @@ export function admit(
         decoding: createDecoding(context, wire, arm, promptIds),
         describeApplied: () => describeApplied(context, slot, arm),
         numComputedTokens: 0,
+        numCachedTokens: 0,
         firstTokenAtMs: null,
       }
     })
-    Object.assign(whole, { groups: groupByPrefill(wire.arms, sequences) })
+    Object.assign(whole, { groups: groupByPrefill(context, wire, promptIds, sequences) })
     return whole
   } catch (error) {
     release()
@@ -206,11 +209,23 @@ export function digestOfBias(bias: readonly number[]): string {
 
 /**
  * Arms of scope `generated`, and base arms whatever their scope, share the base model's prefill; arms
- * of scope `all` with one slot share a rotated one.
+ * of scope `all` with one slot share a rotated one. A tenant's equal prefixes share their KV: base
+ * ones under any adapter, rotated ones under the same ordered list of adapters and weights.
  */
-function groupByPrefill(arms: readonly Arm[], sequences: readonly Sequence[]): PrefillGroup[] {
+function groupByPrefill(
+  { slots, buildDigest }: AdmissionContext,
+  { arms, tenant }: GenerateRequest,
+  promptIds: readonly number[],
+  sequences: readonly Sequence[],
+): PrefillGroup[] {
   const bySlot = Map.groupBy(sequences, ({ arm, slot }) =>
     arms[arm]!.scope === 'all' ? slot : IDENTITY_SLOT,
   )
-  return [...bySlot].map(([slot, members]) => ({ slot, sequences: members }))
+  const chunks = prefillChunks(promptIds.length - 1)
+  return [...bySlot].map(([slot, members]) => {
+    const rotation = slot === IDENTITY_SLOT ? '' : slots.keyOf(slot)
+    const keys =
+      tenant === undefined ? [] : prefixKeys({ tenant, buildDigest, rotation }, promptIds, chunks)
+    return { slot, prefixKeys: keys, sequences: members }
+  })
 }

@@ -11,12 +11,16 @@ export type Sequence = {
   readonly describeApplied: () => Applied
   /** Tokens in the row's KV. */
   numComputedTokens: number
+  /** Of those, tokens of the prompt that came from the prefix cache. */
+  numCachedTokens: number
   firstTokenAtMs: number | null
 }
 
 /** Sequences whose prompts are computed alike: all `generated` arms, or one `all` arm. */
 export type PrefillGroup = {
   readonly slot: number
+  /** Names each chunk's KV in the prefix cache; empty where the prompt is not shared. */
+  readonly prefixKeys: readonly string[]
   readonly sequences: readonly Sequence[]
 }
 

@@ -90,6 +90,8 @@ export type Sampling = z.infer<typeof samplingSchema>
 /** `POST /v1/generate`: one prompt, one prefill (per scope), one row an arm. */
 export const generateRequestSchema = z.object({
   request_id: z.string().min(1).max(128),
+  /** Prompts that begin alike share computed KV within a tenant; absent shares nothing. */
+  tenant: z.string().min(1).max(128).optional(),
   messages: z.array(promptMessageSchema).min(1),
   arms: z.array(armSchema).min(1).max(MAX_ARMS),
   sampling: samplingSchema,
@@ -172,6 +174,8 @@ export const runnerErrorBodySchema = z.object({ error: runnerErrorSchema })
 export const usageSchema = z.object({
   prompt_tokens: z.number().int(),
   completion_tokens: z.number().int(),
+  /** Of the prompt's tokens, those whose KV was kept from an earlier request. */
+  cached_tokens: z.number().int(),
 })
 
 /**
@@ -220,7 +224,7 @@ export const generateEventSchema = z.discriminatedUnion('event', [
   }),
   z.object({
     event: z.literal('done'),
-    /** Prompts computed: 1 for any number of `generated` arms, plus 1 for each `all` arm. */
+    /** Prompts computed, cached parts or not: 1 for any number of `generated` arms, plus 1 for each `all` arm. */
     num_prefills: z.number().int(),
   }),
 ])
@@ -250,7 +254,10 @@ export const runnerStatusSchema = z.object({
     max_waiting: z.number().int(),
     max_adapter_bytes: z.number().int(),
     max_resident_adapters: z.number().int(),
+    max_prefix_cache_bytes: z.number().int(),
   }),
+  /** Prompts' KV kept for later requests. */
+  prefix_cache: z.object({ bytes: z.number().int(), blocks: z.number().int() }),
   load: z.object({ running: z.number().int(), waiting: z.number().int() }),
   resident_adapters: z.array(digestSchema),
 })

@@ -3,6 +3,7 @@ import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration, type Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
+import { usageOf, type EndEvent } from '../dispatch/usage.ts'
 import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
@@ -16,7 +17,7 @@ import {
 } from '../protocol/openai/chat-completions.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
-import type { GenerateEvent, LabelProbability, PositionLogprob } from '../protocol/runner.ts'
+import type { LabelProbability, PositionLogprob } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -56,6 +57,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const labels = isChoiceWanted ? (selection?.labels ?? null) : null
   const plan = planGeneration({
     requestId,
+    projectId,
     model: config.baseModel,
     messages,
     arms: await Promise.all(
@@ -121,8 +123,6 @@ function frameOf(selection: ResolvedSelection | null, request: ChatRequest) {
   return applyFrame(selection.frame, request.messages)
 }
 
-export type EndEvent = Extract<GenerateEvent, { event: 'end' }>
-
 /** What one arm has said so far. */
 class Answer {
   text = ''
@@ -148,17 +148,6 @@ async function collectAnswers(generation: Generation): Promise<readonly Answer[]
     throw toApiError(error)
   }
   return answers
-}
-
-/** The prompt was computed once for all answers. */
-export function usageOf(ends: readonly EndEvent[]): Usage {
-  const prompt = ends[0]?.usage.prompt_tokens ?? 0
-  const completion = ends.reduce((sum, { usage }) => sum + usage.completion_tokens, 0)
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-  }
 }
 
 function toCompletion(

@@ -1,5 +1,6 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
+import { usageOf, type EndEvent } from '../dispatch/usage.ts'
 import { ApiError } from '../protocol/openai/error.ts'
 import {
   toChatLogprobs,
@@ -13,7 +14,7 @@ import type { LabelProbability } from '../protocol/runner.ts'
 import { encodeSse, SSE_DONE, SSE_KEEPALIVE } from '../protocol/sse.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofOf } from '../tasks/plan.ts'
-import { usageOf, type AnswerHead, type EndEvent } from './chat-completions.ts'
+import type { AnswerHead } from './chat-completions.ts'
 
 /** A write is also how a client that has gone is noticed while the runner is silent. */
 const KEEPALIVE_MS = 2_000

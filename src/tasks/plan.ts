@@ -122,6 +122,7 @@ const DEFAULT_CHOICE_TEMPERATURE = 0
 /** @throws {ApiError} 400 naming a field that has no meaning for a choice of labels */
 export function planGeneration(options: {
   readonly requestId: string
+  readonly projectId: string
   readonly model: string
   readonly messages: readonly PromptMessage[]
   readonly arms: readonly PlannedArm[]
@@ -140,6 +141,7 @@ export function planGeneration(options: {
   }
   const request: GenerateRequest = {
     request_id: options.requestId,
+    tenant: options.projectId,
     messages: [...options.messages],
     arms: arms.map(({ arm }) => arm),
     sampling: {

@@ -33,7 +33,12 @@ describe('the base model', () => {
       choices: [
         { index: 0, message: { role: 'assistant', content: 'Hello there' }, finish_reason: 'stop' },
       ],
-      usage: { prompt_tokens: 7, completion_tokens: 2, total_tokens: 9 },
+      usage: {
+        prompt_tokens: 7,
+        completion_tokens: 2,
+        total_tokens: 9,
+        prompt_tokens_details: { cached_tokens: 4 },
+      },
       arcana: { task: null, version: null, adapters: [], layers: [], model_digest: MODEL_DIGEST },
     })
   })
@@ -61,6 +66,8 @@ describe('the base model', () => {
 
   it('passes the sampling on with OpenAI’s defaults', async ({ expect }) => {
     await client.chat({})
+    // Computed prompts are shared within the project.
+    expect(runner.generateRequests[0]?.tenant).toBe(projectId)
     await client.chat({
       temperature: 0.2,
       top_p: 0.9,

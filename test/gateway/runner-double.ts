@@ -110,7 +110,9 @@ export class RunnerDouble {
         max_waiting: 64,
         max_adapter_bytes: 1 << 20,
         max_resident_adapters: 64,
+        max_prefix_cache_bytes: 0,
       },
+      prefix_cache: { bytes: 0, blocks: 0 },
       load: { running: 0, waiting: 0 },
       resident_adapters: [...this.adapters.keys()],
     }
@@ -217,7 +219,7 @@ export class RunnerDouble {
         event: 'end',
         arm,
         finish_reason: 'stop',
-        usage: { prompt_tokens: 7, completion_tokens: words.length },
+        usage: { prompt_tokens: 7, completion_tokens: words.length, cached_tokens: 4 },
         applied,
         first_token_ms: 1,
         total_ms: 2,

@@ -189,6 +189,8 @@ export type Usage = {
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
+  /** Of the prompt's tokens, those that an earlier request had computed. */
+  readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
 export type FinishReason = 'stop' | 'length'

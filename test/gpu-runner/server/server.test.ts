@@ -500,6 +500,23 @@ describe('score', () => {
   })
 })
 
+test('the prefix cache shows in the answer, the status and the metrics', async ({ expect }) => {
+  const wire = ask('What is the capital of Italy?', { tenant: 'seen from outside' })
+  const cached = async () =>
+    (await generate(wire)).find((event) => event.event === 'end')!.usage.cached_tokens
+  expect(await cached()).toBe(0)
+  const { prompt_tokens: promptTokens } = (await generate(wire)).find(
+    (event) => event.event === 'accepted',
+  )!
+  expect(await cached()).toBe(promptTokens - 1)
+  const status = runnerStatusSchema.parse(await (await call('/v1/status')).json())
+  expect(status.prefix_cache.bytes).toBeGreaterThan(0)
+  expect(status.prefix_cache.bytes).toBeLessThanOrEqual(status.limits.max_prefix_cache_bytes)
+  const text = await (await call('/metrics')).text()
+  expect(text).toMatch(/^arcana_prefix_cache_hits_total [1-9]/m)
+  expect(text).toMatch(/^arcana_cached_tokens_total [1-9]/m)
+})
+
 test('metrics are Prometheus text', async ({ expect }) => {
   const text = await (await call('/metrics')).text()
   expect(text).toMatch(/^arcana_decode_steps_total [1-9]/m)
