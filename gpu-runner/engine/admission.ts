@@ -19,6 +19,7 @@ import type { SamplerOptions } from '../sampling/sampler.ts'
 import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
+import { PromptEcho } from './prompt-echo.ts'
 
 const UINT32_RANGE = 2 ** 32
 
@@ -43,12 +44,20 @@ export function admit(
   wire: GenerateRequest,
   emit: (event: GenerateEvent) => void,
 ): EngineRequest {
-  const promptIds = encodePrompt(context, wire.messages, context.maxContext - 1)
+  const promptIds = encodeInput(context, wire, context.maxContext - 1)
   const leases: (() => void)[] = []
   const release = (): void => {
     for (const end of leases.splice(0)) end()
   }
   try {
+    const outside = wire.arms.find(({ rotate_from: from }) => from && from >= promptIds.length)
+    if (outside) {
+      throw new RunnerFault(
+        'invalid_request',
+        `the prompt has ${promptIds.length} tokens, none at ${outside.rotate_from ?? 0}`,
+        { param: 'rotate_from' },
+      )
+    }
     const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
     const request: Omit<EngineRequest, 'groups'> = {
       id: wire.request_id,
@@ -83,6 +92,37 @@ export function admit(
   }
 }
 
+/** @throws {RunnerFault} as {@link encodePrompt}; a prompt of no tokens, or of unknown ones */
+function encodeInput(
+  context: Pick<AdmissionContext, 'tokenizer'>,
+  { messages, prompt }: GenerateRequest,
+  maxTokens: number,
+): readonly number[] {
+  if (messages !== undefined) return encodePrompt(context, messages, maxTokens)
+  const { tokenizer } = context
+  const ids = typeof prompt === 'string' ? encodeText(tokenizer, prompt, maxTokens) : (prompt ?? [])
+  const fault = (code: 'invalid_request' | 'context_length_exceeded', message: string) =>
+    new RunnerFault(code, message, { param: 'prompt' })
+  if (ids.length === 0) throw fault('invalid_request', 'the prompt has no tokens')
+  if (ids.length > maxTokens) {
+    throw fault('context_length_exceeded', new PromptTooLongError(maxTokens).message)
+  }
+  const unknown = ids.find((id) => id >= tokenizer.vocabSize)
+  if (unknown !== undefined) {
+    throw fault('invalid_request', `the vocabulary has no token ${unknown}`)
+  }
+  return ids
+}
+
+function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
+  try {
+    return tokenizer.encode(text, { maxTokens })
+  } catch (error) {
+    if (!(error instanceof PromptTooLongError)) throw error
+    throw new RunnerFault('context_length_exceeded', error.message, { param: 'prompt' })
+  }
+}
+
 /** @throws {RunnerFault} context_length_exceeded; invalid_request where the template refuses */
 export function encodePrompt(
   { tokenizer }: Pick<AdmissionContext, 'tokenizer'>,
@@ -109,6 +149,9 @@ export function selectionKey(terms: readonly AdapterTerm[]): string {
 
 function leaseSlot(context: AdmissionContext, arm: Arm, leases: (() => void)[]): number {
   if (arm.adapters.length === 0) return IDENTITY_SLOT
+  if (arm.scope === 'all' && (arm.rotate_from ?? 0) !== 0) {
+    throw new RunnerFault('invalid_request', 'scope all rotates from 0', { param: 'rotate_from' })
+  }
   leases.push(context.adapters.lease(arm.adapters, arm.scope))
   const slot = context.slots.acquire(selectionKey(arm.adapters), () =>
     context.adapters.compose(arm.adapters),
@@ -193,6 +236,7 @@ function describeApplied(context: AdmissionContext, slot: number, arm: Arm): App
   return {
     adapters: terms.map(([digest, weight]) => ({ digest, weight })),
     scope: arm.scope,
+    rotate_from: arm.rotate_from ?? null,
     layers: [...context.slots.layers(slot)],
     model_digest: context.modelDigest,
     build_digest: context.buildDigest,
@@ -209,23 +253,44 @@ export function digestOfBias(bias: readonly number[]): string {
 
 /**
  * Arms of scope `generated`, and base arms whatever their scope, share the base model's prefill; arms
- * of scope `all` with one slot share a rotated one. A tenant's equal prefixes share their KV: base
- * ones under any adapter, rotated ones under the same ordered list of adapters and weights.
+ * that turn the prompt alike share a rotated one. A tenant's equal prefixes share their KV: base
+ * ones under any adapter, those of scope `all` under the same ordered list of adapters and weights.
+ * What a named position turns is not shared.
  */
 function groupByPrefill(
-  { slots, buildDigest }: AdmissionContext,
-  { arms, tenant }: GenerateRequest,
+  context: AdmissionContext,
+  wire: GenerateRequest,
   promptIds: readonly number[],
   sequences: readonly Sequence[],
 ): PrefillGroup[] {
-  const bySlot = Map.groupBy(sequences, ({ arm, slot }) =>
-    arms[arm]!.scope === 'all' ? slot : IDENTITY_SLOT,
-  )
-  const chunks = prefillChunks(promptIds.length - 1)
-  return [...bySlot].map(([slot, members]) => {
-    const rotation = slot === IDENTITY_SLOT ? '' : slots.keyOf(slot)
-    const keys =
-      tenant === undefined ? [] : prefixKeys({ tenant, buildDigest, rotation }, promptIds, chunks)
-    return { slot, prefixKeys: keys, sequences: members }
+  const { tenant } = wire
+  const { slots, buildDigest, tokenizer } = context
+  // The last prompt token is a decode row's, which its slot turns in any case.
+  const promptEnd = promptIds.length - 1
+  const rotateFrom = ({ arm, slot }: Sequence): number => {
+    const { scope, rotate_from: from = promptEnd } = wire.arms[arm]!
+    if (slot === IDENTITY_SLOT) return promptEnd
+    return scope === 'all' ? 0 : Math.min(from, promptEnd)
+  }
+  const groups = Map.groupBy(sequences, (sequence) => {
+    const from = rotateFrom(sequence)
+    return from === promptEnd
+      ? 'base'
+      : `${wire.arms[sequence.arm]!.scope}:${sequence.slot}:${from}`
+  })
+  const chunks = prefillChunks(promptEnd)
+  return [...groups.values()].map((members) => {
+    const first = members[0]!
+    const from = rotateFrom(first)
+    const isAll = from < promptEnd && wire.arms[first.arm]!.scope === 'all'
+    const shared = isAll ? chunks : chunks.filter(([, end]) => end <= from)
+    const rotation = isAll ? slots.keyOf(first.slot) : ''
+    const prefix =
+      tenant === undefined ? [] : prefixKeys({ tenant, buildDigest, rotation }, promptIds, shared)
+    const echo = wire.echo
+      ? new PromptEcho(tokenizer, promptIds, wire.sampling.logprobs ?? null)
+      : null
+    const slot = from === promptEnd ? IDENTITY_SLOT : first.slot
+    return { slot, rotateFrom: from, prefixKeys: prefix, echo, sequences: members }
   })
 }

@@ -1,4 +1,4 @@
-import type { PositionLogprob, TokenLogprob } from '../../src/protocol/runner.ts'
+import type { PositionLogprob, PromptToken, TokenLogprob } from '../../src/protocol/runner.ts'
 import { logNormaliser, topLogprobs, type RankedToken } from '../sampling/log-probs.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
 
@@ -27,6 +27,11 @@ export function describePosition(
     ...describeToken(tokenizer, chosen),
     top: top.map((token) => describeToken(tokenizer, token)),
   }
+}
+
+/** The prompt's first token, which nothing predicts. */
+export function describeFirstToken(tokenizer: ChatTokenizer, id: number): PromptToken {
+  return { ...describeToken(tokenizer, { id, logprob: 0 }), logprob: null, top: [] }
 }
 
 function describeToken(tokenizer: ChatTokenizer, { id, logprob }: RankedToken): TokenLogprob {

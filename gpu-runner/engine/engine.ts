@@ -5,6 +5,7 @@ import { prefillChunks } from '../scheduler/chunks.ts'
 import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
 import type { DecodingOutput } from './decoding.ts'
 import type { Executor } from './executor.ts'
+import type { PromptPiece } from './prompt-echo.ts'
 
 export type EngineOptions = {
   readonly maxNumSeqs: number
@@ -149,13 +150,23 @@ export class Engine {
   async #prefillStep(): Promise<void> {
     const prefill = this.#prefills[0]!
     const { request, group } = prefill
-    prefill.numDone ??= this.#restorePrefix(prefill)
+    const { slot, rotateFrom, echo } = group
+    if (prefill.numDone === null) {
+      prefill.numDone = echo?.needsLogits ? 0 : this.#restorePrefix(prefill)
+      if (echo) this.#emitPrompt(prefill, echo.begin())
+    }
     const chunk = prefill.chunks[prefill.numDone]
     try {
       if (chunk) {
         const [start, end] = chunk
         const ids = request.promptIds.slice(start, end)
-        await this.#executor.prefill(this.#staging, 0, ids, start, group.slot)
+        const { vocab } = this.#executor.config
+        const read = echo?.needsLogits
+          ? (logits: Float32Array): void => {
+              if (!request.aborted) this.#emitPrompt(prefill, echo.read(start, logits, vocab))
+            }
+          : undefined
+        await this.#executor.prefill(this.#staging, 0, ids, start, slot, rotateFrom, read)
         this.counters.prefillTokens += ids.length
         prefill.numDone += 1
         this.#keepChunk(prefill, chunk, prefill.numDone)
@@ -170,10 +181,21 @@ export class Engine {
     const promptLen = request.promptIds.length - 1
     for (const sequence of group.sequences) {
       this.#numReserved -= 1
+      sequence.numCachedTokens = prefill.numCachedTokens
+      if (sequence.decoding.maxOffsets === 0) {
+        this.#emit(sequence, { kind: 'finish', reason: 'length', completionTokens: 0 })
+        continue
+      }
       this.#rows.copyRow(this.#running.length, this.#staging, 0, promptLen)
       sequence.numComputedTokens = promptLen
-      sequence.numCachedTokens = prefill.numCachedTokens
       this.#running.push(sequence)
+    }
+  }
+
+  /** Gives a piece of the prompt back to every arm that it was computed for. */
+  #emitPrompt({ request, group }: Prefill, { text, tokens }: PromptPiece): void {
+    for (const { arm } of group.sequences) {
+      request.emit({ event: 'prompt', arm, text, tokens: [...tokens] })
     }
   }
 

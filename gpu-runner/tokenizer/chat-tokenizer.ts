@@ -65,9 +65,16 @@ export class ChatTokenizer {
     return new ChatTokenizer(vocabulary, template)
   }
 
-  /** Encodes text in which control tokens written out count as control tokens. */
-  encode(text: string): number[] {
-    return this.#encodeSegments([{ text, trusted: true }], Infinity)
+  /**
+   * Encodes text in which control tokens written out count as control tokens.
+   * @throws {PromptTooLongError} over `maxTokens`, in time bounded as {@link encodeChat}'s
+   */
+  encode(text: string, options: { readonly maxTokens?: number } = {}): number[] {
+    const maxTokens = options.maxTokens ?? Infinity
+    if (Buffer.byteLength(text) > maxTokens * this.#maxTokenBytes) {
+      throw new PromptTooLongError(maxTokens)
+    }
+    return this.#encodeSegments([{ text, trusted: true }], maxTokens)
   }
 
   /** Encodes text in the assistant's position; control tokens written out are plain text. */
@@ -101,6 +108,11 @@ export class ChatTokenizer {
   decode(ids: readonly number[]): string {
     const detokenizer = this.createDetokenizer()
     return ids.map((id) => detokenizer.push(id)).join('') + detokenizer.flush()
+  }
+
+  /** As {@link createDetokenizer}, with control tokens as their names. */
+  createVerbatimDetokenizer(): Detokenizer {
+    return new Detokenizer(this.#shownBytesOfId)
   }
 
   /** A token's own bytes, which may be part of a character; a control token's name. */

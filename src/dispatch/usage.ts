@@ -14,3 +14,17 @@ export function usageOf(ends: readonly EndEvent[]): Usage {
     prompt_tokens_details: { cached_tokens: ends[0]?.usage.cached_tokens ?? 0 },
   }
 }
+
+/** @param usages of several prompts, each computed for itself */
+export function sumUsage(usages: readonly Usage[]): Usage {
+  const total = (pick: (usage: Usage) => number) =>
+    usages.reduce((sum, usage) => sum + pick(usage), 0)
+  return {
+    prompt_tokens: total((usage) => usage.prompt_tokens),
+    completion_tokens: total((usage) => usage.completion_tokens),
+    total_tokens: total((usage) => usage.total_tokens),
+    prompt_tokens_details: {
+      cached_tokens: total((usage) => usage.prompt_tokens_details.cached_tokens),
+    },
+  }
+}

@@ -55,12 +55,17 @@ export const armSchema = z.object({
   /** Added to the labels' log probabilities, in the order of `choice.labels`; absent is all zero. */
   bias: z.array(z.number().min(-1e3).max(1e3)).max(MAX_LABELS).optional(),
   seed: z.number().int().min(0).max(0xffffffff).optional(),
+  /**
+   * First prompt position that is rotated, for given text that is to be scored; absent leaves it to
+   * the scope. Under scope `all` only 0 is allowed.
+   */
+  rotate_from: z.number().int().min(0).optional(),
 })
 export type Arm = z.infer<typeof armSchema>
 
 export const samplingSchema = z.object({
-  /** Tokens to generate at most; absent is up to the context's end. */
-  max_tokens: z.number().int().min(1).optional(),
+  /** Tokens to generate at most, 0 for an echo alone; absent is up to the context's end. */
+  max_tokens: z.number().int().min(0).optional(),
   /** 0 is greedy. */
   temperature: z.number().min(0).max(2),
   top_p: z.number().gt(0).max(1),
@@ -88,24 +93,36 @@ export const samplingSchema = z.object({
 export type Sampling = z.infer<typeof samplingSchema>
 
 /** `POST /v1/generate`: one prompt, one prefill (per scope), one row an arm. */
-export const generateRequestSchema = z.object({
-  request_id: z.string().min(1).max(128),
-  /** Prompts that begin alike share computed KV within a tenant; absent shares nothing. */
-  tenant: z.string().min(1).max(128).optional(),
-  messages: z.array(promptMessageSchema).min(1),
-  arms: z.array(armSchema).min(1).max(MAX_ARMS),
-  sampling: samplingSchema,
-  /** Restrict the answer to one of these labels and report the probability of each. */
-  choice: z
-    .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
-    .optional(),
-})
+export const generateRequestSchema = z
+  .object({
+    request_id: z.string().min(1).max(128),
+    /** Prompts that begin alike share computed KV within a tenant; absent shares nothing. */
+    tenant: z.string().min(1).max(128).optional(),
+    /** A chat, through the model's template; either this or `prompt`. */
+    messages: z.array(promptMessageSchema).min(1).optional(),
+    /** Text in which control tokens written out count as such, or token ids, as they stand. */
+    prompt: z.union([z.string(), z.array(z.number().int().min(0))]).optional(),
+    /** Give the prompt back in `prompt` events; with `sampling.logprobs`, token by token. */
+    echo: z.boolean().optional(),
+    arms: z.array(armSchema).min(1).max(MAX_ARMS),
+    sampling: samplingSchema,
+    /** Restrict the answer to one of these labels and report the probability of each. */
+    choice: z
+      .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
+      .optional(),
+  })
+  .refine(({ messages, prompt }) => (messages === undefined) !== (prompt === undefined), {
+    path: ['messages'],
+    message: 'give either messages or a prompt',
+  })
 export type GenerateRequest = z.infer<typeof generateRequestSchema>
 
 /** What a runner says it applied; the gateway holds it against what it resolved. */
 export const appliedSchema = z.object({
   adapters: z.array(adapterTermSchema),
   scope: scopeSchema,
+  /** First rotated prompt position where the request named one. */
+  rotate_from: z.number().int().nullable(),
   /** Layers with a rotation other than the identity, ascending. */
   layers: z.array(z.number().int().min(0)),
   model_digest: digestSchema,
@@ -144,6 +161,10 @@ export const positionLogprobSchema = tokenLogprobSchema.extend({
 })
 export type PositionLogprob = z.infer<typeof positionLogprobSchema>
 
+/** A token of the prompt; the first has nothing before it that could predict it. */
+export const promptTokenSchema = positionLogprobSchema.extend({ logprob: z.number().nullable() })
+export type PromptToken = z.infer<typeof promptTokenSchema>
+
 export const runnerErrorSchema = z.object({
   code: z.enum([
     'invalid_request',
@@ -180,7 +201,7 @@ export const usageSchema = z.object({
 
 /**
  * Events of `POST /v1/generate`, one JSON object a line (`application/x-ndjson`). Per arm, in order:
- * accepted, (token | labels)*, then end or error. The stream closes with `done`; without it, the
+ * accepted, prompt*, (token | labels)*, then end or error. The stream closes with `done`; without it, the
  * runner died. An `error` with arm null ends the whole request.
  */
 export const generateEventSchema = z.discriminatedUnion('event', [
@@ -189,6 +210,14 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     arm: z.number().int(),
     applied: appliedSchema,
     prompt_tokens: z.number().int(),
+  }),
+  z.object({
+    event: z.literal('prompt'),
+    arm: z.number().int(),
+    /** The prompt's text from where the last such event ended, control tokens by their names. */
+    text: z.string(),
+    /** Its tokens in order, where log probabilities are wanted; else none. */
+    tokens: z.array(promptTokenSchema),
   }),
   z.object({
     event: z.literal('token'),

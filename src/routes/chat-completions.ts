@@ -1,9 +1,9 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
+import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation } from '../dispatch/generate.ts'
-import { toApiError } from '../dispatch/runner-error.ts'
-import { usageOf, type EndEvent } from '../dispatch/usage.ts'
+import { usageOf } from '../dispatch/usage.ts'
 import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
@@ -17,7 +17,6 @@ import {
 } from '../protocol/openai/chat-completions.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
-import type { LabelProbability, PositionLogprob } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -59,7 +58,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     requestId,
     projectId,
     model: config.baseModel,
-    messages,
+    input: { messages: [...messages] },
     arms: await Promise.all(
       deriveSeeds(request.seed, request.n).map((seed) => planArm(selection, labels, seed)),
     ),
@@ -123,33 +122,6 @@ function frameOf(selection: ResolvedSelection | null, request: ChatRequest) {
   return applyFrame(selection.frame, request.messages)
 }
 
-/** What one arm has said so far. */
-class Answer {
-  text = ''
-  readonly logprobs: PositionLogprob[] = []
-  labels: readonly LabelProbability[] | undefined
-  end: EndEvent | null = null
-}
-
-/** @returns one answer an arm */
-async function collectAnswers(generation: Generation): Promise<readonly Answer[]> {
-  const answers: Answer[] = []
-  try {
-    for await (const event of generation.events) {
-      if (event.event === 'done' || event.event === 'error') continue
-      const answer = (answers[event.arm] ??= new Answer())
-      if (event.event === 'token') {
-        answer.text += event.text
-        answer.logprobs.push(...(event.logprobs ?? []))
-      } else if (event.event === 'labels') answer.labels = event.labels
-      else if (event.event === 'end') answer.end = event
-    }
-  } catch (error) {
-    throw toApiError(error)
-  }
-  return answers
-}
-
 function toCompletion(
   head: AnswerHead,
   generation: Generation,
@@ -157,8 +129,7 @@ function toCompletion(
   answers: readonly Answer[],
   hasLogprobs: boolean,
 ): ChatCompletion {
-  // The events end well only after each arm's end.
-  const ends = answers.map(({ end }) => end!)
+  const ends = answers.map(({ end }) => end)
   const [first, ...others] = answers.map(({ text, logprobs }, index): ChatChoice => ({
     index,
     message: { role: 'assistant', content: text, refusal: null },

@@ -40,7 +40,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     requestId,
     projectId,
     model: config.baseModel,
-    messages,
+    input: { messages: [...messages] },
     arms: planned,
     labels,
     sampling: {

@@ -3,13 +3,7 @@ import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
 import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
-import type {
-  Applied,
-  Arm,
-  GenerateRequest,
-  LabelProbability,
-  PromptMessage,
-} from '../protocol/runner.ts'
+import type { Applied, Arm, GenerateRequest, LabelProbability } from '../protocol/runner.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
@@ -71,11 +65,13 @@ export type PlannedArm = {
 /**
  * @param labels what the answer is restricted to, or null; the selection's bias is put in their
  * order, and left out where the answer is free
+ * @param rotateFrom first rotated token of a given prompt
  */
 export async function planArm(
   selection: ResolvedSelection | null,
   labels: readonly string[] | null,
   seed: number | undefined,
+  rotateFrom?: number,
 ): Promise<PlannedArm> {
   const { bias: ownBias, ...own } = selection === null ? baseArm() : selection.arm
   const bias = labels === null ? undefined : inOrderOf(labels, selection?.labels ?? null, ownBias)
@@ -83,6 +79,7 @@ export async function planArm(
     ...own,
     ...(bias === undefined ? {} : { bias }),
     ...(seed === undefined ? {} : { seed }),
+    ...(rotateFrom === undefined ? {} : { rotate_from: rotateFrom }),
   }
   const { layers, exact } = expectedLayers(arm, selection?.terms ?? [])
   return {
@@ -124,7 +121,7 @@ export function planGeneration(options: {
   readonly requestId: string
   readonly projectId: string
   readonly model: string
-  readonly messages: readonly PromptMessage[]
+  readonly input: Pick<GenerateRequest, 'messages' | 'prompt' | 'echo'>
   readonly arms: readonly PlannedArm[]
   readonly labels: readonly string[] | null
   readonly sampling: Sampling
@@ -142,7 +139,7 @@ export function planGeneration(options: {
   const request: GenerateRequest = {
     request_id: options.requestId,
     tenant: options.projectId,
-    messages: [...options.messages],
+    ...options.input,
     arms: arms.map(({ arm }) => arm),
     sampling: {
       ...(sampling.maxTokens === undefined ? {} : { max_tokens: sampling.maxTokens }),

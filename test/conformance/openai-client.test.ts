@@ -236,6 +236,65 @@ describe('chat completions of the base model', () => {
   })
 })
 
+describe('text completions', () => {
+  const body = { model: MODEL, temperature: 0, max_tokens: 6 } as const
+  const textOf = (answer: OpenAI.Completion) => answer.choices.map(({ text }) => text)
+
+  it('go on with text, ids or a batch of either, streamed or not', async ({ expect }) => {
+    const prompts = ['The capital of France is', 'One, two, three,']
+    const batch = await openai.completions.create({ ...body, prompt: prompts, n: 2 })
+    expect(batch.choices.map(({ index }) => index)).toEqual([0, 1, 2, 3])
+    const alone = await openai.completions.create({ ...body, prompt: prompts[1]! })
+    expect(textOf(batch).slice(2)).toEqual([textOf(alone)[0], textOf(alone)[0]])
+    expect(textOf(alone)[0]).not.toBe('')
+
+    let text = ''
+    let usage: OpenAI.CompletionUsage | null | undefined
+    for await (const chunk of await openai.completions.create({
+      ...body,
+      prompt: prompts[1]!,
+      stream: true,
+      stream_options: { include_usage: true },
+    })) {
+      text += chunk.choices[0]?.text ?? ''
+      usage = chunk.usage ?? usage
+    }
+    expect(text).toBe(textOf(alone)[0])
+    expect(usage).toMatchObject({ completion_tokens: alone.usage!.completion_tokens })
+  })
+
+  it('echo and score a prompt as lm-evaluation-harness asks', async ({ expect }) => {
+    const prompt = [504, 3575, 282, 4649, 314, 260]
+    const scored = await openai.completions.create({
+      ...body,
+      prompt: [prompt],
+      max_tokens: 1,
+      logprobs: 1,
+      ...seededWith(1234),
+      echo: true,
+    })
+    const { tokens, token_logprobs: logprobs, top_logprobs: tops } = scored.choices[0]!.logprobs!
+    expect(tokens).toHaveLength(prompt.length + 1)
+    expect(logprobs![0]).toBeNull()
+    // What the harness reads: sum over a continuation, and whether it is the greedy one.
+    const continuation = logprobs!.slice(3, -1)
+    expect(continuation).toHaveLength(prompt.length - 3)
+    expect(continuation.every((value) => value < 0)).toBe(true)
+    for (const [i, top] of tops!.entries()) {
+      if (i === 0) expect(top).toBeNull()
+      else expect(Math.max(...Object.values(top))).toBeGreaterThanOrEqual(logprobs![i]!)
+    }
+    const byText = await openai.completions.create({
+      ...body,
+      prompt: tokens!.slice(0, prompt.length).join(''),
+      max_tokens: 0,
+      logprobs: 1,
+      echo: true,
+    })
+    expect(byText.choices[0]!.logprobs!.token_logprobs).toEqual(logprobs!.slice(0, -1))
+  })
+})
+
 describe('errors', () => {
   it('are the client’s own classes with OpenAI’s codes', async ({ expect }) => {
     const create = (body: object) =>
@@ -412,6 +471,13 @@ describe('from a file to an answer', () => {
     expect(adapted?.labels).not.toEqual(base?.labels)
     expect(half?.labels).not.toEqual(adapted?.labels)
     expect(half?.arcana.adapters[0]?.weight).toBe(0.5)
+
+    const given = { model: `${MODEL}:sections`, prompt: 'The derby was', max_tokens: 2 }
+    const unplaced = await failure(openai.completions.create(given))
+    expect([unplaced.status, unplaced.param]).toEqual([400, 'rotate_from'])
+    const placed = { ...given, rotate_from: 1 } as typeof given
+    const continued = await openai.completions.create(placed)
+    expect(arcanaOf(continued)).toMatchObject({ task: 'sections', adapters: proof.adapters })
 
     expect(
       await openai.post('/tasks/sections/promote', { body: { version: 1, expected_live: 1 } }),

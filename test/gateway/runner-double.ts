@@ -178,6 +178,7 @@ export class RunnerDouble {
     const applied: Applied = {
       adapters: spec.adapters,
       scope: spec.scope,
+      rotate_from: spec.rotate_from ?? null,
       layers: [
         ...new Set(
           spec.adapters.flatMap(({ digest, weight }) =>
@@ -193,6 +194,7 @@ export class RunnerDouble {
     const words = labels === undefined ? this.words(spec) : [labels[0]!]
     return [
       { event: 'accepted', arm, applied, prompt_tokens: 7 },
+      ...(request.echo ? [promptOf(request, arm)] : []),
       ...(labels === undefined
         ? []
         : [
@@ -258,6 +260,20 @@ export class RunnerDouble {
     const decoded = decodeAdapter(this.adapters.get(digest)!, GEOMETRY)
     return decoded.ok ? [...decoded.value.rotation.layers.keys()] : []
   }
+}
+
+/** The prompt given back as tokens of one character each. */
+function promptOf({ prompt, sampling }: GenerateRequest, arm: number): GenerateEvent {
+  const text = typeof prompt === 'string' ? prompt : String.fromCharCode(...(prompt ?? []))
+  const { logprobs } = sampling
+  const tokens =
+    logprobs === undefined
+      ? []
+      : Array.from(text, (char, i) => ({
+          ...logprobOf(char, i === 0 ? 0 : logprobs),
+          ...(i === 0 ? { logprob: null } : {}),
+        }))
+  return { event: 'prompt', arm, text, tokens }
 }
 
 const logprobOf = (text: string, numTop: number): PositionLogprob => ({

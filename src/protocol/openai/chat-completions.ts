@@ -8,7 +8,6 @@ import {
   type Scope,
 } from '../runner.ts'
 import { textContentSchema } from './content.ts'
-import { invalidRequest } from './error.ts'
 import {
   checkStreamOptions,
   samplingFields,
@@ -16,18 +15,10 @@ import {
   tokenShapingOf,
   type TokenShaping,
 } from './sampling.ts'
+import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
-const is =
-  (...allowed: readonly unknown[]) =>
-  (value: unknown) =>
-    allowed.includes(value)
-
-/**
- * Fields of OpenAI's API that this gateway does not implement, each with the values that change
- * nothing. Any other value would change the answer, so it is refused rather than ignored.
- */
-const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
+const UNSUPPORTED: Unsupported = {
   audio: () => false,
   function_call: is('none'),
   functions: isEmptyArray,
@@ -45,15 +36,6 @@ const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
   verbosity: () => false,
   web_search_options: () => false,
 }
-
-/** Fields that name the caller or tune a cache; the answer is the same with and without them. */
-const HARMLESS = new Set([
-  'metadata',
-  'prompt_cache_key',
-  'prompt_cache_retention',
-  'safety_identifier',
-  'user',
-])
 
 const messageSchema = z
   .strictObject({
@@ -139,30 +121,9 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
   }
 })
 
-/**
- * Takes out of a request what changes nothing, and refuses what this gateway does not do.
- * @throws {ApiError} 400 naming the field
- */
-export function withoutUnsupported(body: Record<string, unknown>): Record<string, unknown> {
-  const kept: Record<string, unknown> = {}
-  for (const [field, value] of Object.entries(body)) {
-    if (value === null || HARMLESS.has(field)) continue
-    const harmless = Object.hasOwn(UNSUPPORTED, field) ? UNSUPPORTED[field] : undefined
-    if (harmless === undefined) kept[field] = value
-    else if (!harmless(value)) {
-      throw invalidRequest(
-        `${field} = ${shorten(JSON.stringify(value))} is not supported by this gateway.`,
-        field,
-        'unsupported_parameter',
-      )
-    }
-  }
-  return kept
-}
-
-const MAX_QUOTED_CHARS = 80
-const shorten = (text: string) =>
-  text.length <= MAX_QUOTED_CHARS ? text : `${text.slice(0, MAX_QUOTED_CHARS)}…`
+/** @throws {ApiError} 400 naming a field that is not served */
+export const withoutUnsupported = (body: Record<string, unknown>) =>
+  refuseUnsupported(body, UNSUPPORTED)
 
 /** What was applied to make an answer (DESIGN §3, Proof). */
 export type ArcanaProof = {

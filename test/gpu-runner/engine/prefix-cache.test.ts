@@ -103,6 +103,21 @@ describe('a prompt computed before', () => {
   })
 })
 
+test('a rotated stretch of a prompt is never kept, and what stands before it is', async ({
+  expect,
+}) => {
+  const digest = await residentAdapter(runner, randomRotation(runner, 4, 0.4))
+  const from = 200
+  const arm: Arm = { adapters: [{ digest, weight: 1 }], scope: 'generated', rotate_from: from }
+  const first = await run(ask(LONG, { arms: [arm] }))
+  const again = await run(ask(LONG, { arms: [arm] }))
+  expect(cachedOf(again)).toEqual([PREFILL_CHUNK_LEN])
+  expect(again.tokens).toEqual(first.tokens)
+  const base = await run(ask(LONG))
+  expect(cachedOf(base)).toEqual([PREFILL_CHUNK_LEN])
+  expect(base.tokens).toEqual((await run(untenanted(LONG))).tokens)
+})
+
 describe('the budget', () => {
   test('holds whatever is asked for, and answers stay right past it', async ({ expect }) => {
     const small = await openTestRunner({ prefixCacheBytes: 20 << 20 })
