@@ -27,6 +27,7 @@ export type RunnerOptions = {
   readonly maxResidentAdapters: number
   readonly numSlots: number
   readonly scoreCacheBytes: number
+  readonly prefixCacheBytes: number
 }
 
 /** One base model with everything that serves it. */
@@ -84,6 +85,7 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     maxNumSeqs: options.maxNumSeqs,
     maxWaiting: options.maxWaiting,
     maxContext,
+    prefixCacheBytes: options.prefixCacheBytes,
     now,
   })
   return {

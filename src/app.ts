@@ -5,6 +5,7 @@ import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
 import { compare } from './routes/compare.ts'
+import { completions } from './routes/completions.ts'
 import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
@@ -18,6 +19,7 @@ export function createApp(): Hono<AppEnv> {
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
   app.use('/v1/*', bearerAuth())
   app.route('/v1/chat/completions', chatCompletions)
+  app.route('/v1/completions', completions)
   app.route('/v1/models', models)
   app.route('/v1/files', files)
   app.route('/v1/fine_tuning/jobs', fineTuningJobs)

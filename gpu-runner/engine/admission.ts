@@ -1,6 +1,8 @@
 import { createHash, randomInt } from 'node:crypto'
 import type { AdapterStore } from '../adapters/adapter-store.ts'
 import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
+import { prefixKeys } from '../kv-cache/prefix-keys.ts'
+import { prefillChunks } from '../scheduler/chunks.ts'
 import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
 import type {
   AdapterTerm,
@@ -11,10 +13,13 @@ import type {
   PromptMessage,
 } from '../../src/protocol/runner.ts'
 import { RunnerFault } from '../runner-fault.ts'
+import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
+import type { SamplerOptions } from '../sampling/sampler.ts'
 import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
+import { PromptEcho } from './prompt-echo.ts'
 
 const UINT32_RANGE = 2 ** 32
 
@@ -39,12 +44,20 @@ export function admit(
   wire: GenerateRequest,
   emit: (event: GenerateEvent) => void,
 ): EngineRequest {
-  const promptIds = encodePrompt(context, wire.messages, context.maxContext - 1)
+  const promptIds = encodeInput(context, wire, context.maxContext - 1)
   const leases: (() => void)[] = []
   const release = (): void => {
     for (const end of leases.splice(0)) end()
   }
   try {
+    const outside = wire.arms.find(({ rotate_from: from }) => from && from >= promptIds.length)
+    if (outside) {
+      throw new RunnerFault(
+        'invalid_request',
+        `the prompt has ${promptIds.length} tokens, none at ${outside.rotate_from ?? 0}`,
+        { param: 'rotate_from' },
+      )
+    }
     const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
     const request: Omit<EngineRequest, 'groups'> = {
       id: wire.request_id,
@@ -67,14 +80,46 @@ export function admit(
         decoding: createDecoding(context, wire, arm, promptIds),
         describeApplied: () => describeApplied(context, slot, arm),
         numComputedTokens: 0,
+        numCachedTokens: 0,
         firstTokenAtMs: null,
       }
     })
-    Object.assign(whole, { groups: groupByPrefill(wire.arms, sequences) })
+    Object.assign(whole, { groups: groupByPrefill(context, wire, promptIds, sequences) })
     return whole
   } catch (error) {
     release()
     throw error
+  }
+}
+
+/** @throws {RunnerFault} as {@link encodePrompt}; a prompt of no tokens, or of unknown ones */
+function encodeInput(
+  context: Pick<AdmissionContext, 'tokenizer'>,
+  { messages, prompt }: GenerateRequest,
+  maxTokens: number,
+): readonly number[] {
+  if (messages !== undefined) return encodePrompt(context, messages, maxTokens)
+  const { tokenizer } = context
+  const ids = typeof prompt === 'string' ? encodeText(tokenizer, prompt, maxTokens) : (prompt ?? [])
+  const fault = (code: 'invalid_request' | 'context_length_exceeded', message: string) =>
+    new RunnerFault(code, message, { param: 'prompt' })
+  if (ids.length === 0) throw fault('invalid_request', 'the prompt has no tokens')
+  if (ids.length > maxTokens) {
+    throw fault('context_length_exceeded', new PromptTooLongError(maxTokens).message)
+  }
+  const unknown = ids.find((id) => id >= tokenizer.vocabSize)
+  if (unknown !== undefined) {
+    throw fault('invalid_request', `the vocabulary has no token ${unknown}`)
+  }
+  return ids
+}
+
+function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
+  try {
+    return tokenizer.encode(text, { maxTokens })
+  } catch (error) {
+    if (!(error instanceof PromptTooLongError)) throw error
+    throw new RunnerFault('context_length_exceeded', error.message, { param: 'prompt' })
   }
 }
 
@@ -104,6 +149,9 @@ export function selectionKey(terms: readonly AdapterTerm[]): string {
 
 function leaseSlot(context: AdmissionContext, arm: Arm, leases: (() => void)[]): number {
   if (arm.adapters.length === 0) return IDENTITY_SLOT
+  if (arm.scope === 'all' && (arm.rotate_from ?? 0) !== 0) {
+    throw new RunnerFault('invalid_request', 'scope all rotates from 0', { param: 'rotate_from' })
+  }
   leases.push(context.adapters.lease(arm.adapters, arm.scope))
   const slot = context.slots.acquire(selectionKey(arm.adapters), () =>
     context.adapters.compose(arm.adapters),
@@ -121,14 +169,37 @@ function createDecoding(
   promptIds: readonly number[],
 ): Decoding {
   const lastPromptToken = promptIds[promptIds.length - 1]!
-  const options = { temperature: sampling.temperature, topP: sampling.top_p }
+  const sampler: SamplerOptions = {
+    temperature: sampling.temperature,
+    topP: sampling.top_p,
+    ...(sampling.top_k === undefined ? {} : { topK: sampling.top_k }),
+    ...(sampling.min_p === undefined ? {} : { minP: sampling.min_p }),
+  }
+  const processors = createLogitsProcessors(sampling)
   const random = createRng(arm.seed ?? randomInt(UINT32_RANGE))
   const room = maxContext - promptIds.length + 1
   if (!choice) {
     if (arm.bias)
       throw new RunnerFault('invalid_request', 'a bias needs a choice', { param: 'arms' })
     const maxTokens = Math.min(sampling.max_tokens ?? room, room)
-    return new TextDecoding(tokenizer, lastPromptToken, maxTokens, sampling.stop, options, random)
+    checkLogitBias(sampling.logit_bias, tokenizer.vocabSize)
+    return new TextDecoding(tokenizer, {
+      lastPromptToken,
+      maxTokens,
+      stops: sampling.stop,
+      sampler,
+      random,
+      processors,
+      history: new TokenHistory(promptIds),
+      numTopLogprobs: sampling.logprobs ?? null,
+    })
+  }
+  if (processors.length > 0 || sampling.logprobs !== undefined) {
+    throw new RunnerFault(
+      'invalid_request',
+      'a choice has the probabilities of its labels; logprobs, logit_bias and penalties are of tokens',
+      { param: 'choice' },
+    )
   }
   if (arm.bias && arm.bias.length !== choice.labels.length) {
     throw new RunnerFault(
@@ -143,7 +214,19 @@ function createDecoding(
       param: 'messages',
     })
   }
-  return new ChoiceDecoding(trie, choice.labels, lastPromptToken, arm.bias, options, random)
+  return new ChoiceDecoding(trie, choice.labels, lastPromptToken, arm.bias, sampler, random)
+}
+
+function checkLogitBias(
+  entries: readonly (readonly [number, number])[] = [],
+  vocabSize: number,
+): void {
+  const outside = entries.find(([id]) => id >= vocabSize)
+  if (outside) {
+    throw new RunnerFault('invalid_request', `the vocabulary has no token ${outside[0]}`, {
+      param: 'logit_bias',
+    })
+  }
 }
 
 /** Read back from the slot itself, so that it says what is applied, not what was asked. */
@@ -153,6 +236,7 @@ function describeApplied(context: AdmissionContext, slot: number, arm: Arm): App
   return {
     adapters: terms.map(([digest, weight]) => ({ digest, weight })),
     scope: arm.scope,
+    rotate_from: arm.rotate_from ?? null,
     layers: [...context.slots.layers(slot)],
     model_digest: context.modelDigest,
     build_digest: context.buildDigest,
@@ -169,11 +253,44 @@ export function digestOfBias(bias: readonly number[]): string {
 
 /**
  * Arms of scope `generated`, and base arms whatever their scope, share the base model's prefill; arms
- * of scope `all` with one slot share a rotated one.
+ * that turn the prompt alike share a rotated one. A tenant's equal prefixes share their KV: base
+ * ones under any adapter, those of scope `all` under the same ordered list of adapters and weights.
+ * What a named position turns is not shared.
  */
-function groupByPrefill(arms: readonly Arm[], sequences: readonly Sequence[]): PrefillGroup[] {
-  const bySlot = Map.groupBy(sequences, ({ arm, slot }) =>
-    arms[arm]!.scope === 'all' ? slot : IDENTITY_SLOT,
-  )
-  return [...bySlot].map(([slot, members]) => ({ slot, sequences: members }))
+function groupByPrefill(
+  context: AdmissionContext,
+  wire: GenerateRequest,
+  promptIds: readonly number[],
+  sequences: readonly Sequence[],
+): PrefillGroup[] {
+  const { tenant } = wire
+  const { slots, buildDigest, tokenizer } = context
+  // The last prompt token is a decode row's, which its slot turns in any case.
+  const promptEnd = promptIds.length - 1
+  const rotateFrom = ({ arm, slot }: Sequence): number => {
+    const { scope, rotate_from: from = promptEnd } = wire.arms[arm]!
+    if (slot === IDENTITY_SLOT) return promptEnd
+    return scope === 'all' ? 0 : Math.min(from, promptEnd)
+  }
+  const groups = Map.groupBy(sequences, (sequence) => {
+    const from = rotateFrom(sequence)
+    return from === promptEnd
+      ? 'base'
+      : `${wire.arms[sequence.arm]!.scope}:${sequence.slot}:${from}`
+  })
+  const chunks = prefillChunks(promptEnd)
+  return [...groups.values()].map((members) => {
+    const first = members[0]!
+    const from = rotateFrom(first)
+    const isAll = from < promptEnd && wire.arms[first.arm]!.scope === 'all'
+    const shared = isAll ? chunks : chunks.filter(([, end]) => end <= from)
+    const rotation = isAll ? slots.keyOf(first.slot) : ''
+    const prefix =
+      tenant === undefined ? [] : prefixKeys({ tenant, buildDigest, rotation }, promptIds, shared)
+    const echo = wire.echo
+      ? new PromptEcho(tokenizer, promptIds, wire.sampling.logprobs ?? null)
+      : null
+    const slot = from === promptEnd ? IDENTITY_SLOT : first.slot
+    return { slot, rotateFrom: from, prefixKeys: prefix, echo, sequences: members }
+  })
 }

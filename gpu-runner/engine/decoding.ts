@@ -1,17 +1,26 @@
 import { LabelScorer, type LabelTrie } from '../../adapters/objective/label-trie.ts'
-import type { LabelProbability } from '../../src/protocol/runner.ts'
+import type { LabelProbability, PositionLogprob } from '../../src/protocol/runner.ts'
+import type { LogitsProcessor, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { sample, type SamplerOptions } from '../sampling/sampler.ts'
 import { StopMatcher } from '../sampling/stop-matcher.ts'
 import type { ChatTokenizer, Detokenizer } from '../tokenizer/index.ts'
+import { describePosition, rankPosition } from './describe-logprobs.ts'
 
 /** What a row says after reading the logits of a step. */
 export type DecodingOutput =
-  | { readonly kind: 'token'; readonly text: string; readonly ids: readonly number[] }
+  | {
+      readonly kind: 'token'
+      readonly text: string
+      readonly ids: readonly number[]
+      /** One an id, where they are wanted. */
+      readonly logprobs?: readonly PositionLogprob[]
+    }
   | { readonly kind: 'labels'; readonly labels: readonly LabelProbability[] }
   | {
       readonly kind: 'finish'
       readonly reason: 'stop' | 'length'
       readonly completionTokens: number
+      readonly stopToken?: PositionLogprob
     }
 
 /**
@@ -23,62 +32,97 @@ export interface Decoding {
   readonly next: { readonly token: number; readonly offset: number }
   /** Most offsets that will be fed; the prompt must leave room for them. */
   readonly maxOffsets: number
-  /** Takes the logits [vocab] of the token just fed. */
+  /** Takes the logits [vocab] of the token just fed; it may change them. */
   read(logits: Float32Array): DecodingOutput[]
 }
 
-/** Free text: sample, detokenise, watch for stops. */
+export type TextDecodingOptions = {
+  readonly lastPromptToken: number
+  readonly maxTokens: number
+  readonly stops: readonly string[]
+  readonly sampler: SamplerOptions
+  /** Uniform in [0, 1). */
+  readonly random: () => number
+  readonly processors: readonly LogitsProcessor[]
+  /** Holds the prompt; every token drawn is added. */
+  readonly history: TokenHistory
+  /** Likeliest tokens to report at each place; null reports no log probabilities. */
+  readonly numTopLogprobs: number | null
+}
+
+/** Free text: change the logits, sample, detokenise, watch for stops. */
 export class TextDecoding implements Decoding {
   readonly maxOffsets: number
   next: { token: number; offset: number }
   readonly #tokenizer: ChatTokenizer
   readonly #detokenizer: Detokenizer
   readonly #stops: StopMatcher
-  readonly #options: SamplerOptions
-  readonly #random: () => number
+  readonly #options: TextDecodingOptions
+  /** The model's own logits while processors change the row's, where both are needed. */
+  #rawLogits: Float32Array | null = null
   #numTokens = 0
 
-  constructor(
-    tokenizer: ChatTokenizer,
-    lastPromptToken: number,
-    maxTokens: number,
-    stops: readonly string[],
-    options: SamplerOptions,
-    random: () => number,
-  ) {
+  constructor(tokenizer: ChatTokenizer, options: TextDecodingOptions) {
     this.#tokenizer = tokenizer
     this.#detokenizer = tokenizer.createDetokenizer()
-    this.#stops = new StopMatcher(stops)
+    this.#stops = new StopMatcher(options.stops)
     this.#options = options
-    this.#random = random
-    this.maxOffsets = maxTokens
-    this.next = { token: lastPromptToken, offset: 0 }
+    this.maxOffsets = options.maxTokens
+    this.next = { token: options.lastPromptToken, offset: 0 }
   }
 
   read(logits: Float32Array): DecodingOutput[] {
-    const id = sample(logits, this.#options, this.#random)
+    const { id, logprob } = this.#draw(logits)
     this.#numTokens += 1
-    if (this.#tokenizer.stopIds.has(id)) return this.#finish('stop', '', [])
-    const { text, stopped } = this.#stops.push(this.#detokenizer.push(id))
-    if (stopped) {
-      return [{ kind: 'token', text, ids: [id] }, this.#finishEvent('stop')]
+    if (this.#tokenizer.stopIds.has(id)) {
+      return this.#finish('stop', { text: '', ids: [] }, logprob)
     }
-    if (this.#numTokens === this.maxOffsets) return this.#finish('length', text, [id])
+    const { text, stopped } = this.#stops.push(this.#detokenizer.push(id))
+    const said = { text, ids: [id], ...(logprob ? { logprobs: [logprob] } : {}) }
+    if (stopped) return [{ kind: 'token', ...said }, this.#finishEvent('stop')]
+    if (this.#numTokens === this.maxOffsets) return this.#finish('length', said)
     this.next = { token: id, offset: this.next.offset + 1 }
-    return [{ kind: 'token', text, ids: [id] }]
+    return [{ kind: 'token', ...said }]
+  }
+
+  #draw(logits: Float32Array): { id: number; logprob: PositionLogprob | null } {
+    const { processors, history, numTopLogprobs, sampler, random } = this.#options
+    let raw = logits
+    if (processors.length > 0 && numTopLogprobs !== null) {
+      raw = this.#rawLogits ??= new Float32Array(logits.length)
+      raw.set(logits)
+    }
+    for (const processor of processors) processor.process(logits, history)
+    const id = sample(logits, sampler, random)
+    history.push(id)
+    if (numTopLogprobs === null) return { id, logprob: null }
+    const logprob = describePosition(this.#tokenizer, rankPosition(raw, id, numTopLogprobs))
+    return { id, logprob }
   }
 
   /** Shows what the detokeniser and the stop matcher still hold, then ends. */
-  #finish(reason: 'stop' | 'length', text: string, ids: readonly number[]): DecodingOutput[] {
+  #finish(
+    reason: 'stop' | 'length',
+    said: { text: string; ids: readonly number[]; logprobs?: readonly PositionLogprob[] },
+    stopToken: PositionLogprob | null = null,
+  ): DecodingOutput[] {
     const tail = this.#stops.push(this.#detokenizer.flush())
-    const rest = text + tail.text + (tail.stopped ? '' : this.#stops.flush())
+    const text = said.text + tail.text + (tail.stopped ? '' : this.#stops.flush())
     const last: DecodingOutput[] =
-      rest.length > 0 || ids.length > 0 ? [{ kind: 'token', text: rest, ids }] : []
-    return [...last, this.#finishEvent(reason)]
+      text.length > 0 || said.ids.length > 0 ? [{ kind: 'token', ...said, text }] : []
+    return [...last, this.#finishEvent(reason, stopToken)]
   }
 
-  #finishEvent(reason: 'stop' | 'length'): DecodingOutput {
-    return { kind: 'finish', reason, completionTokens: this.#numTokens }
+  #finishEvent(
+    reason: 'stop' | 'length',
+    stopToken: PositionLogprob | null = null,
+  ): DecodingOutput {
+    return {
+      kind: 'finish',
+      reason,
+      completionTokens: this.#numTokens,
+      ...(stopToken ? { stopToken } : {}),
+    }
   }
 }
 

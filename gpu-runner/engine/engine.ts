@@ -1,20 +1,26 @@
 import { RunnerFault } from '../runner-fault.ts'
-import { KvTensors } from '../kv-cache/kv-tensors.ts'
+import { kvBytesPerToken, KvTensors, type KvBlock } from '../kv-cache/kv-tensors.ts'
+import { PrefixCache } from '../kv-cache/prefix-cache.ts'
 import { prefillChunks } from '../scheduler/chunks.ts'
 import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
 import type { DecodingOutput } from './decoding.ts'
 import type { Executor } from './executor.ts'
+import type { PromptPiece } from './prompt-echo.ts'
 
 export type EngineOptions = {
   readonly maxNumSeqs: number
   readonly maxWaiting: number
   readonly maxContext: number
+  /** Memory for prompts' KV kept for later requests; 0 keeps none. */
+  readonly prefixCacheBytes: number
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }
 
 export type EngineCounters = {
   prefillTokens: number
+  /** Prompt tokens whose KV came from the prefix cache. */
+  cachedTokens: number
   decodeTokens: number
   decodeSteps: number
   finished: number
@@ -26,18 +32,23 @@ export type EngineCounters = {
 type Prefill = {
   readonly request: EngineRequest
   readonly group: PrefillGroup
-  readonly chunks: (readonly [number, number])[]
+  readonly chunks: readonly (readonly [number, number])[]
+  /** Chunks in the staging row; null until the prefix cache has been asked. */
+  numDone: number | null
+  numCachedTokens: number
 }
 
 /**
  * The step loop: while anything is admitted, each turn runs one decode step over all running rows
  * and one chunk of the oldest prompt. Running rows are always rows 0..n−1: the last row moves into
  * the place of one that leaves. A prompt is computed in a staging row and copied into a row an arm,
- * so any number of arms cost one prefill.
+ * so any number of arms cost one prefill. Computed chunks are kept in the prefix cache; chunk
+ * boundaries are fixed, so a chunk from there has the very bits that computing it would give.
  */
 export class Engine {
   readonly counters: EngineCounters = {
     prefillTokens: 0,
+    cachedTokens: 0,
     decodeTokens: 0,
     decodeSteps: 0,
     finished: 0,
@@ -45,6 +56,7 @@ export class Engine {
     aborted: 0,
   }
   readonly options: EngineOptions
+  readonly prefixCache: PrefixCache<KvBlock>
   readonly #executor: Executor
   readonly #rows: KvTensors
   readonly #staging: KvTensors
@@ -61,6 +73,7 @@ export class Engine {
   constructor(executor: Executor, options: EngineOptions) {
     this.#executor = executor
     this.options = options
+    this.prefixCache = new PrefixCache(options.prefixCacheBytes)
     this.#rows = new KvTensors(executor.config, options.maxNumSeqs, options.maxContext)
     this.#staging = new KvTensors(executor.config, 1, options.maxContext)
   }
@@ -128,7 +141,8 @@ export class Engine {
       this.#numReserved += request.numUnfinished
       const promptLen = request.promptIds.length - 1
       for (const group of request.groups) {
-        this.#prefills.push({ request, group, chunks: prefillChunks(promptLen) })
+        const chunks = prefillChunks(promptLen)
+        this.#prefills.push({ request, group, chunks, numDone: null, numCachedTokens: 0 })
       }
     }
   }
@@ -136,27 +150,75 @@ export class Engine {
   async #prefillStep(): Promise<void> {
     const prefill = this.#prefills[0]!
     const { request, group } = prefill
-    const chunk = prefill.chunks.shift()
+    const { slot, rotateFrom, echo } = group
+    if (prefill.numDone === null) {
+      prefill.numDone = echo?.needsLogits ? 0 : this.#restorePrefix(prefill)
+      if (echo) this.#emitPrompt(prefill, echo.begin())
+    }
+    const chunk = prefill.chunks[prefill.numDone]
     try {
       if (chunk) {
-        const ids = request.promptIds.slice(chunk[0], chunk[1])
-        await this.#executor.prefill(this.#staging, 0, ids, chunk[0], group.slot)
+        const [start, end] = chunk
+        const ids = request.promptIds.slice(start, end)
+        const { vocab } = this.#executor.config
+        const read = echo?.needsLogits
+          ? (logits: Float32Array): void => {
+              if (!request.aborted) this.#emitPrompt(prefill, echo.read(start, logits, vocab))
+            }
+          : undefined
+        await this.#executor.prefill(this.#staging, 0, ids, start, slot, rotateFrom, read)
         this.counters.prefillTokens += ids.length
+        prefill.numDone += 1
+        this.#keepChunk(prefill, chunk, prefill.numDone)
       }
     } catch (error) {
       this.#failRequest(request, error)
       return
     }
-    if (prefill.chunks.length > 0 || request.aborted) return
+    if (prefill.numDone < prefill.chunks.length || request.aborted) return
     this.#prefills.shift()
     request.numPrefills += 1
     const promptLen = request.promptIds.length - 1
     for (const sequence of group.sequences) {
       this.#numReserved -= 1
+      sequence.numCachedTokens = prefill.numCachedTokens
+      if (sequence.decoding.maxOffsets === 0) {
+        this.#emit(sequence, { kind: 'finish', reason: 'length', completionTokens: 0 })
+        continue
+      }
       this.#rows.copyRow(this.#running.length, this.#staging, 0, promptLen)
       sequence.numComputedTokens = promptLen
       this.#running.push(sequence)
     }
+  }
+
+  /** Gives a piece of the prompt back to every arm that it was computed for. */
+  #emitPrompt({ request, group }: Prefill, { text, tokens }: PromptPiece): void {
+    for (const { arm } of group.sequences) {
+      request.emit({ event: 'prompt', arm, text, tokens: [...tokens] })
+    }
+  }
+
+  /** Puts the longest kept prefix into the staging row. @returns its chunks */
+  #restorePrefix(prefill: Prefill): number {
+    const blocks = this.prefixCache.lookup(prefill.group.prefixKeys)
+    for (const block of blocks) {
+      this.#staging.writeBlock(0, prefill.numCachedTokens, block)
+      prefill.numCachedTokens += block.numTokens
+    }
+    this.counters.cachedTokens += prefill.numCachedTokens
+    return blocks.length
+  }
+
+  /** Keeps the chunk just computed, the `numDone`th. */
+  #keepChunk({ group }: Prefill, [start, end]: readonly [number, number], numDone: number): void {
+    if (group.prefixKeys.length < numDone) return
+    const numTokens = end - start
+    this.prefixCache.insert(
+      group.prefixKeys.slice(0, numDone),
+      numTokens * kvBytesPerToken(this.#executor.config),
+      () => this.#staging.readBlock(0, start, numTokens),
+    )
   }
 
   async #decodeStep(): Promise<void> {
@@ -206,7 +268,13 @@ export class Engine {
     sequence.firstTokenAtMs ??= now
     switch (output.kind) {
       case 'token':
-        request.emit({ event: 'token', arm, text: output.text, ids: [...output.ids] })
+        request.emit({
+          event: 'token',
+          arm,
+          text: output.text,
+          ids: [...output.ids],
+          ...(output.logprobs ? { logprobs: [...output.logprobs] } : {}),
+        })
         return
       case 'labels':
         request.emit({ event: 'labels', arm, labels: [...output.labels] })
@@ -219,7 +287,9 @@ export class Engine {
           usage: {
             prompt_tokens: request.promptIds.length,
             completion_tokens: output.completionTokens,
+            cached_tokens: sequence.numCachedTokens,
           },
+          ...(output.stopToken ? { stop_token: output.stopToken } : {}),
           applied: sequence.describeApplied(),
           first_token_ms: sequence.firstTokenAtMs - request.admittedAtMs,
           total_ms: now - request.admittedAtMs,

@@ -1,5 +1,5 @@
 import type { ModelConfig } from '../model/gguf/index.ts'
-import type { SlotTable } from '../adapters/slot-table.ts'
+import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
 import type { KvTensors } from '../kv-cache/kv-tensors.ts'
 import {
   INPUT_IDS,
@@ -14,6 +14,7 @@ import {
 } from '../onnx/build/decoder.ts'
 import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/build/rotation.ts'
 import type { Binding, Session } from '../ort/index.ts'
+import { PREFILL_CHUNK_LEN } from '../scheduler/chunks.ts'
 import { FifoLock } from './fifo-lock.ts'
 
 /** Buffers of one (rows, sequence length) shape over one set of KV rows. */
@@ -42,6 +43,7 @@ export class Executor {
   readonly #sessions: ExecutorSessions
   readonly #lock = new FifoLock()
   readonly #hasRotation: boolean
+  #promptLogits = new Float32Array(0)
   readonly #decodeShapes = new WeakMap<KvTensors, Map<string, Shape>>()
 
   constructor(
@@ -57,8 +59,11 @@ export class Executor {
   }
 
   /**
-   * Computes a chunk of one row's prompt; gives no logits.
+   * Computes a chunk of one row's prompt.
    * @param position tokens already in the row
+   * @param slot rotation slot of the tokens from position `rotateFrom` on; others are the base's
+   * @param read takes the logits [ids.length, vocab]; without it none are computed. They are
+   *   overwritten by the next chunk
    */
   async prefill(
     kv: KvTensors,
@@ -66,20 +71,36 @@ export class Executor {
     ids: readonly number[],
     position: number,
     slot: number,
+    rotateFrom = 0,
+    read?: (logits: Float32Array) => void,
   ): Promise<void> {
     await this.#lock.run(async () => {
       const { prefill } = this.#sessions
-      const shape = this.#createShape(prefill, kv, row, 1, ids.length, 0)
+      const logits = read ? this.#promptLogitsOf(ids.length) : new Float32Array(0)
+      const shape = this.#createShape(prefill, kv, row, 1, ids.length, logits)
       try {
         fillIds(shape, ids)
         shape.seqlensK[0] = position + ids.length - 1
         shape.totalSequenceLength[0] = position + ids.length
-        for (let i = 0; i < ids.length; i++) this.#fillSlot(shape, i, slot)
+        for (let i = 0; i < ids.length; i++) {
+          this.#fillSlot(shape, i, position + i < rotateFrom ? IDENTITY_SLOT : slot)
+        }
         await shape.binding.run()
+        read?.(logits)
       } finally {
         shape.binding.release()
       }
     })
+  }
+
+  /** A buffer for the logits of a chunk, kept for the next: 25 MB for SmolLM2-135M. */
+  #promptLogitsOf(numTokens: number): Float32Array {
+    const { vocab } = this.config
+    const length = numTokens * vocab
+    if (this.#promptLogits.length < length) {
+      this.#promptLogits = new Float32Array(Math.max(numTokens, PREFILL_CHUNK_LEN) * vocab)
+    }
+    return this.#promptLogits.subarray(0, length)
   }
 
   /**
@@ -137,7 +158,8 @@ export class Executor {
     const key = `${firstRow}+${numRows}`
     let shape = shapes.get(key)
     if (!shape) {
-      shape = this.#createShape(this.#sessions.decode, kv, firstRow, numRows, 1, numRows)
+      const logits = new Float32Array(numRows * this.config.vocab)
+      shape = this.#createShape(this.#sessions.decode, kv, firstRow, numRows, 1, logits)
       shapes.set(key, shape)
     }
     return shape
@@ -149,10 +171,11 @@ export class Executor {
     firstRow: number,
     numRows: number,
     sequenceLen: number,
-    numLogitRows: number,
+    logits: Float32Array,
   ): Shape {
     const { numHeads, headDim, numKvHeads, numLayers, vocab } = this.config
     const numTokens = numRows * sequenceLen
+    const numLogitRows = logits.length / vocab
     const binding = session.createBinding()
     const shape: Shape = {
       binding,
@@ -160,7 +183,7 @@ export class Executor {
       seqlensK: new Int32Array(numRows),
       totalSequenceLength: new Int32Array(1),
       rotationPositions: new BigInt64Array(numTokens * numHeads),
-      logits: new Float32Array(numLogitRows * vocab),
+      logits,
     }
     binding.bindInput(INPUT_IDS, { data: shape.inputIds, dims: [numRows, sequenceLen] })
     binding.bindInput(SEQLENS_K, { data: shape.seqlensK, dims: [numRows] })

@@ -8,6 +8,17 @@ export type KvShape = {
 
 export type RunnerGeometry = Geometry & KvShape
 
+/** KV of some adjacent tokens of one sequence, apart from any row. */
+export type KvBlock = {
+  readonly numTokens: number
+  readonly sizeBytes: number
+  /** [2·numLayers, numKvHeads, numTokens, headDim], keys and values alternating by layer. */
+  readonly data: Float32Array
+}
+
+export const kvBytesPerToken = ({ numLayers, numKvHeads, headDim }: KvShape): number =>
+  2 * numLayers * numKvHeads * headDim * Float32Array.BYTES_PER_ELEMENT
+
 /**
  * Keys and values of `numRows` sequences of up to `capacity` tokens, one buffer for each layer's keys
  * and one for its values, [numRows, numKvHeads, capacity, headDim]. Memory is only taken up as
@@ -52,6 +63,36 @@ export class KvTensors {
           source.subarray(start, start + length),
           (toRow * numKvHeads + head) * this.capacity * headDim,
         )
+      }
+    }
+  }
+
+  /** Copies tokens [start, start + numTokens) of a row into a block of their own. */
+  readBlock(row: number, start: number, numTokens: number): KvBlock {
+    const { numKvHeads, headDim } = this.shape
+    const length = numTokens * headDim
+    const data = new Float32Array(this.#buffers.length * numKvHeads * length)
+    let at = 0
+    for (const buffer of this.#buffers) {
+      for (let head = 0; head < numKvHeads; head++) {
+        const from = ((row * numKvHeads + head) * this.capacity + start) * headDim
+        data.set(buffer.subarray(from, from + length), at)
+        at += length
+      }
+    }
+    return { numTokens, sizeBytes: data.byteLength, data }
+  }
+
+  /** Writes a block's tokens into a row from token `start` on. */
+  writeBlock(row: number, start: number, { numTokens, data }: KvBlock): void {
+    const { numKvHeads, headDim } = this.shape
+    const length = numTokens * headDim
+    let at = 0
+    for (const buffer of this.#buffers) {
+      for (let head = 0; head < numKvHeads; head++) {
+        const to = ((row * numKvHeads + head) * this.capacity + start) * headDim
+        buffer.set(data.subarray(at, at + length), to)
+        at += length
       }
     }
   }

@@ -1,5 +1,6 @@
 import type { Applied, GenerateEvent } from '../../src/protocol/runner.ts'
 import type { Decoding } from '../engine/decoding.ts'
+import type { PromptEcho } from '../engine/prompt-echo.ts'
 
 /** One arm of a request: a row of the decode batch once its prompt is computed. */
 export type Sequence = {
@@ -11,12 +12,20 @@ export type Sequence = {
   readonly describeApplied: () => Applied
   /** Tokens in the row's KV. */
   numComputedTokens: number
+  /** Of those, tokens of the prompt that came from the prefix cache. */
+  numCachedTokens: number
   firstTokenAtMs: number | null
 }
 
 /** Sequences whose prompts are computed alike: all `generated` arms, or one `all` arm. */
 export type PrefillGroup = {
   readonly slot: number
+  /** First prompt position that `slot` turns; those before it are the base model's. */
+  readonly rotateFrom: number
+  /** Names chunks' KV in the prefix cache, from the first to the last that is shared. */
+  readonly prefixKeys: readonly string[]
+  /** Null where the prompt is not given back. */
+  readonly echo: PromptEcho | null
   readonly sequences: readonly Sequence[]
 }
 

@@ -181,7 +181,9 @@ function describeStatus(
       max_waiting: engine.options.maxWaiting,
       max_adapter_bytes: MAX_ADAPTER_BYTES,
       max_resident_adapters: adapters.maxResident,
+      max_prefix_cache_bytes: engine.prefixCache.maxBytes,
     },
+    prefix_cache: { bytes: engine.prefixCache.sizeBytes, blocks: engine.prefixCache.numBlocks },
     load: engine.load,
     resident_adapters: adapters.digests,
   }

@@ -28,6 +28,8 @@ export class ChatTokenizer {
   readonly #template: ChatTemplate
   /** Bytes of the longest token that text can become. */
   readonly #maxTokenBytes: number
+  /** Each token's bytes, a control token's being its name's. */
+  readonly #shownBytesOfId: readonly Uint8Array[]
   /** Splits template text at control tokens, keeping them as the odd parts; longest first. */
   readonly #specialPattern: RegExp
 
@@ -40,6 +42,10 @@ export class ChatTokenizer {
     this.#maxTokenBytes = vocabulary.bytesOfId.reduce(
       (max, bytes) => Math.max(max, bytes?.length ?? 0),
       1,
+    )
+    const utf8 = new TextEncoder()
+    this.#shownBytesOfId = vocabulary.tokens.map(
+      (token, id) => vocabulary.bytesOfId[id] ?? utf8.encode(token),
     )
     const specials = [...vocabulary.specialIds.keys()].sort((a, b) => b.length - a.length)
     this.#specialPattern = new RegExp(`(${specials.map(escapeRegExp).join('|')})`, 'u')
@@ -59,9 +65,16 @@ export class ChatTokenizer {
     return new ChatTokenizer(vocabulary, template)
   }
 
-  /** Encodes text in which control tokens written out count as control tokens. */
-  encode(text: string): number[] {
-    return this.#encodeSegments([{ text, trusted: true }], Infinity)
+  /**
+   * Encodes text in which control tokens written out count as control tokens.
+   * @throws {PromptTooLongError} over `maxTokens`, in time bounded as {@link encodeChat}'s
+   */
+  encode(text: string, options: { readonly maxTokens?: number } = {}): number[] {
+    const maxTokens = options.maxTokens ?? Infinity
+    if (Buffer.byteLength(text) > maxTokens * this.#maxTokenBytes) {
+      throw new PromptTooLongError(maxTokens)
+    }
+    return this.#encodeSegments([{ text, trusted: true }], maxTokens)
   }
 
   /** Encodes text in the assistant's position; control tokens written out are plain text. */
@@ -95,6 +108,18 @@ export class ChatTokenizer {
   decode(ids: readonly number[]): string {
     const detokenizer = this.createDetokenizer()
     return ids.map((id) => detokenizer.push(id)).join('') + detokenizer.flush()
+  }
+
+  /** As {@link createDetokenizer}, with control tokens as their names. */
+  createVerbatimDetokenizer(): Detokenizer {
+    return new Detokenizer(this.#shownBytesOfId)
+  }
+
+  /** A token's own bytes, which may be part of a character; a control token's name. */
+  bytesOf(id: number): Uint8Array {
+    const bytes = this.#shownBytesOfId[id]
+    if (!bytes) throw new RangeError(`no token ${id}`)
+    return bytes
   }
 
   createDetokenizer(): Detokenizer {

@@ -25,6 +25,7 @@ export function findProofMismatch(expected: ExpectedProof, applied: Applied): st
     )
   if (!sameAdapters) return 'adapters'
   if (applied.scope !== arm.scope) return 'scope'
+  if (applied.rotate_from !== (arm.rotate_from ?? null)) return 'rotate_from'
   if (expected.modelDigest !== null && applied.model_digest !== expected.modelDigest) {
     return 'model_digest'
   }
@@ -42,6 +43,7 @@ export const isSameApplied = (a: Applied, b: Applied): boolean =>
 const inOrder = (applied: Applied) => [
   applied.adapters.map(({ digest, weight }) => [digest, weight]),
   applied.scope,
+  applied.rotate_from,
   applied.layers,
   applied.model_digest,
   applied.build_digest,

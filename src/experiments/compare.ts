@@ -1,5 +1,6 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
+import { usageOf, type EndEvent } from '../dispatch/usage.ts'
 import type { ComparedArm } from '../protocol/arcana/compare.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
@@ -38,8 +39,6 @@ export function checkArms(
   })
 }
 
-type EndEvent = Extract<GenerateEvent, { event: 'end' }>
-
 /** What one arm has said so far. */
 class ArmRecord {
   text = ''
@@ -77,14 +76,13 @@ export async function collectArms(
   const arms = records.map((armRecord, index): ComparedArm => {
     const { text, ids, labels, end } = armRecord
     if (end === null) throw new ApiError(502, `Arm ${index} has no end.`)
-    const { prompt_tokens, completion_tokens } = end.usage
     return {
       index,
       arm: names[index]!,
       message: { role: 'assistant', content: text },
       labels: labels ?? null,
       finish_reason: end.finish_reason,
-      usage: { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens },
+      usage: usageOf([end]),
       first_diverging_token: index === 0 ? null : firstDivergence(first, ids),
       first_token_ms: end.first_token_ms,
       total_ms: end.total_ms,

@@ -6,7 +6,7 @@
 import { z } from 'zod'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 1
+export const RUNNER_PROTOCOL_VERSION = 2
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -18,6 +18,14 @@ export const MAX_ABS_WEIGHT = 64
 export const MAX_LABELS = 256
 export const MAX_LABEL_CHARS = 256
 export const MAX_STOP_STRINGS = 4
+/** Alternatives a token's log probability may be reported with, as OpenAI's. */
+export const MAX_TOP_LOGPROBS = 20
+/** As OpenAI's: beyond it a token is forced or banned anyway. */
+export const MAX_ABS_LOGIT_BIAS = 100
+export const MAX_LOGIT_BIAS_ENTRIES = 1024
+export const MAX_ABS_PENALTY = 2
+/** Far past any use; 1 changes nothing. */
+export const MAX_REPETITION_PENALTY = 10
 export const MAX_DATASET_EXAMPLES = 4096
 export const MAX_SCORE_CANDIDATES = 64
 
@@ -47,36 +55,74 @@ export const armSchema = z.object({
   /** Added to the labels' log probabilities, in the order of `choice.labels`; absent is all zero. */
   bias: z.array(z.number().min(-1e3).max(1e3)).max(MAX_LABELS).optional(),
   seed: z.number().int().min(0).max(0xffffffff).optional(),
+  /**
+   * First prompt position that is rotated, for given text that is to be scored; absent leaves it to
+   * the scope. Under scope `all` only 0 is allowed.
+   */
+  rotate_from: z.number().int().min(0).optional(),
 })
 export type Arm = z.infer<typeof armSchema>
 
 export const samplingSchema = z.object({
-  /** Tokens to generate at most; absent is up to the context's end. */
-  max_tokens: z.number().int().min(1).optional(),
+  /** Tokens to generate at most, 0 for an echo alone; absent is up to the context's end. */
+  max_tokens: z.number().int().min(0).optional(),
   /** 0 is greedy. */
   temperature: z.number().min(0).max(2),
   top_p: z.number().gt(0).max(1),
   stop: z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
+  /** Draw among this many likeliest tokens; absent is all. */
+  top_k: z.number().int().min(1).optional(),
+  /** Draw among tokens of at least this share of the likeliest one's probability. */
+  min_p: z.number().min(0).max(1).optional(),
+  presence_penalty: z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY).optional(),
+  frequency_penalty: z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY).optional(),
+  repetition_penalty: z.number().gt(0).max(MAX_REPETITION_PENALTY).optional(),
+  /** [token id, added to its logit]. */
+  logit_bias: z
+    .array(
+      z.tuple([
+        z.number().int().min(0),
+        z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
+      ]),
+    )
+    .max(MAX_LOGIT_BIAS_ENTRIES)
+    .optional(),
+  /** Report each token's log probability, and those of this many likeliest tokens; absent: none. */
+  logprobs: z.number().int().min(0).max(MAX_TOP_LOGPROBS).optional(),
 })
 export type Sampling = z.infer<typeof samplingSchema>
 
 /** `POST /v1/generate`: one prompt, one prefill (per scope), one row an arm. */
-export const generateRequestSchema = z.object({
-  request_id: z.string().min(1).max(128),
-  messages: z.array(promptMessageSchema).min(1),
-  arms: z.array(armSchema).min(1).max(MAX_ARMS),
-  sampling: samplingSchema,
-  /** Restrict the answer to one of these labels and report the probability of each. */
-  choice: z
-    .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
-    .optional(),
-})
+export const generateRequestSchema = z
+  .object({
+    request_id: z.string().min(1).max(128),
+    /** Prompts that begin alike share computed KV within a tenant; absent shares nothing. */
+    tenant: z.string().min(1).max(128).optional(),
+    /** A chat, through the model's template; either this or `prompt`. */
+    messages: z.array(promptMessageSchema).min(1).optional(),
+    /** Text in which control tokens written out count as such, or token ids, as they stand. */
+    prompt: z.union([z.string(), z.array(z.number().int().min(0))]).optional(),
+    /** Give the prompt back in `prompt` events; with `sampling.logprobs`, token by token. */
+    echo: z.boolean().optional(),
+    arms: z.array(armSchema).min(1).max(MAX_ARMS),
+    sampling: samplingSchema,
+    /** Restrict the answer to one of these labels and report the probability of each. */
+    choice: z
+      .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
+      .optional(),
+  })
+  .refine(({ messages, prompt }) => (messages === undefined) !== (prompt === undefined), {
+    path: ['messages'],
+    message: 'give either messages or a prompt',
+  })
 export type GenerateRequest = z.infer<typeof generateRequestSchema>
 
 /** What a runner says it applied; the gateway holds it against what it resolved. */
 export const appliedSchema = z.object({
   adapters: z.array(adapterTermSchema),
   scope: scopeSchema,
+  /** First rotated prompt position where the request named one. */
+  rotate_from: z.number().int().nullable(),
   /** Layers with a rotation other than the identity, ascending. */
   layers: z.array(z.number().int().min(0)),
   model_digest: digestSchema,
@@ -94,6 +140,30 @@ export const labelProbabilitySchema = z.object({
   log_probability: z.number(),
 })
 export type LabelProbability = z.infer<typeof labelProbabilitySchema>
+
+/**
+ * One token and its log probability: natural log of the softmax of the model's own logits, before
+ * bias, penalties, temperature and truncation, computed in float64.
+ */
+export const tokenLogprobSchema = z.object({
+  id: z.number().int(),
+  /** Decoded alone: U+FFFD where it holds part of a character; a control token's name. */
+  token: z.string(),
+  /** The token's own bytes; those of adjacent tokens join to whole characters. */
+  bytes: z.array(z.number().int().min(0).max(255)),
+  logprob: z.number(),
+})
+export type TokenLogprob = z.infer<typeof tokenLogprobSchema>
+
+/** A token of an answer and the likeliest tokens in its place, likeliest first. */
+export const positionLogprobSchema = tokenLogprobSchema.extend({
+  top: z.array(tokenLogprobSchema).max(MAX_TOP_LOGPROBS),
+})
+export type PositionLogprob = z.infer<typeof positionLogprobSchema>
+
+/** A token of the prompt; the first has nothing before it that could predict it. */
+export const promptTokenSchema = positionLogprobSchema.extend({ logprob: z.number().nullable() })
+export type PromptToken = z.infer<typeof promptTokenSchema>
 
 export const runnerErrorSchema = z.object({
   code: z.enum([
@@ -125,11 +195,13 @@ export const runnerErrorBodySchema = z.object({ error: runnerErrorSchema })
 export const usageSchema = z.object({
   prompt_tokens: z.number().int(),
   completion_tokens: z.number().int(),
+  /** Of the prompt's tokens, those whose KV was kept from an earlier request. */
+  cached_tokens: z.number().int(),
 })
 
 /**
  * Events of `POST /v1/generate`, one JSON object a line (`application/x-ndjson`). Per arm, in order:
- * accepted, (token | labels)*, then end or error. The stream closes with `done`; without it, the
+ * accepted, prompt*, (token | labels)*, then end or error. The stream closes with `done`; without it, the
  * runner died. An `error` with arm null ends the whole request.
  */
 export const generateEventSchema = z.discriminatedUnion('event', [
@@ -140,11 +212,21 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     prompt_tokens: z.number().int(),
   }),
   z.object({
+    event: z.literal('prompt'),
+    arm: z.number().int(),
+    /** The prompt's text from where the last such event ended, control tokens by their names. */
+    text: z.string(),
+    /** Its tokens in order, where log probabilities are wanted; else none. */
+    tokens: z.array(promptTokenSchema),
+  }),
+  z.object({
     event: z.literal('token'),
     arm: z.number().int(),
     /** Text completed by these tokens; may be empty inside a multi-token character. */
     text: z.string(),
     ids: z.array(z.number().int()),
+    /** One an id, where `sampling.logprobs` asks for them. */
+    logprobs: z.array(positionLogprobSchema).optional(),
   }),
   z.object({
     event: z.literal('labels'),
@@ -156,6 +238,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     arm: z.number().int(),
     finish_reason: z.enum(['stop', 'length']),
     usage: usageSchema,
+    /** The control token that ended the answer, which no `token` event names; with `logprobs`. */
+    stop_token: positionLogprobSchema.optional(),
     /** Repeats `accepted`, so that a late swap would show. */
     applied: appliedSchema,
     /** From admission to the arm's first token and to its last. */
@@ -169,7 +253,7 @@ export const generateEventSchema = z.discriminatedUnion('event', [
   }),
   z.object({
     event: z.literal('done'),
-    /** Prompts computed: 1 for any number of `generated` arms, plus 1 for each `all` arm. */
+    /** Prompts computed, cached parts or not: 1 for any number of `generated` arms, plus 1 for each `all` arm. */
     num_prefills: z.number().int(),
   }),
 ])
@@ -199,7 +283,10 @@ export const runnerStatusSchema = z.object({
     max_waiting: z.number().int(),
     max_adapter_bytes: z.number().int(),
     max_resident_adapters: z.number().int(),
+    max_prefix_cache_bytes: z.number().int(),
   }),
+  /** Prompts' KV kept for later requests. */
+  prefix_cache: z.object({ bytes: z.number().int(), blocks: z.number().int() }),
   load: z.object({ running: z.number().int(), waiting: z.number().int() }),
   resident_adapters: z.array(digestSchema),
 })

@@ -1,19 +1,22 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
+import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation } from '../dispatch/generate.ts'
-import { toApiError } from '../dispatch/runner-error.ts'
+import { usageOf } from '../dispatch/usage.ts'
 import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
   chatRequestSchema,
+  toChatLogprobs,
   withoutUnsupported,
+  type ChatChoice,
   type ChatCompletion,
   type ChatRequest,
   type Usage,
 } from '../protocol/openai/chat-completions.ts'
+import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
-import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -53,9 +56,12 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const labels = isChoiceWanted ? (selection?.labels ?? null) : null
   const plan = planGeneration({
     requestId,
+    projectId,
     model: config.baseModel,
-    messages,
-    arms: [await planArm(selection, labels, request.seed)],
+    input: { messages: [...messages] },
+    arms: await Promise.all(
+      deriveSeeds(request.seed, request.n).map((seed) => planArm(selection, labels, seed)),
+    ),
     labels,
     sampling: request,
   })
@@ -90,6 +96,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     ...proofHeaders(selection),
     ...(replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}),
   }
+  const hasLogprobs = request.shaping.logprobs !== undefined
   if (request.stream) {
     const { includeUsage } = request
     const stream = chatStream({ head, generation, selection, includeUsage, caller, recordUsage })
@@ -100,8 +107,8 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     })
   }
   const held = await holdJson(
-    collectAnswer(generation).then((answer) => {
-      const completion = toCompletion(head, generation, selection, answer)
+    collectAnswers(generation).then((answers) => {
+      const completion = toCompletion(head, generation, selection, answers, hasLogprobs)
       recordUsage(completion.usage)
       return completion
     }),
@@ -115,54 +122,26 @@ function frameOf(selection: ResolvedSelection | null, request: ChatRequest) {
   return applyFrame(selection.frame, request.messages)
 }
 
-export type EndEvent = Extract<GenerateEvent, { event: 'end' }>
-
-type Answer = {
-  readonly text: string
-  readonly labels: readonly LabelProbability[] | undefined
-  readonly end: EndEvent
-}
-
-async function collectAnswer(generation: Generation): Promise<Answer> {
-  let text = ''
-  let labels: readonly LabelProbability[] | undefined
-  let end: EndEvent | undefined
-  try {
-    for await (const event of generation.events) {
-      if (event.event === 'token') text += event.text
-      else if (event.event === 'labels') labels = event.labels
-      else if (event.event === 'end') end = event
-    }
-  } catch (error) {
-    throw toApiError(error)
-  }
-  // The events end well only after each arm's end.
-  return { text, labels, end: end! }
-}
-
-export function usageOf(end: EndEvent): Usage {
-  const { prompt_tokens, completion_tokens } = end.usage
-  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
-}
-
 function toCompletion(
   head: AnswerHead,
   generation: Generation,
   selection: ResolvedSelection | null,
-  { text, labels, end }: Answer,
+  answers: readonly Answer[],
+  hasLogprobs: boolean,
 ): ChatCompletion {
+  const ends = answers.map(({ end }) => end)
+  const [first, ...others] = answers.map(({ text, logprobs }, index): ChatChoice => ({
+    index,
+    message: { role: 'assistant', content: text, refusal: null },
+    logprobs: hasLogprobs ? toChatLogprobs(logprobs) : null,
+    finish_reason: ends[index]!.finish_reason,
+  }))
   return {
     ...head,
     object: 'chat.completion',
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: text, refusal: null },
-        logprobs: null,
-        finish_reason: end.finish_reason,
-      },
-    ],
-    usage: usageOf(end),
-    arcana: proofOf(selection, end.applied, generation.runnerId, labels),
+    choices: [first!, ...others],
+    usage: usageOf(ends),
+    // All answers are of one selection; their labels' probabilities are the same.
+    arcana: proofOf(selection, ends[0]!.applied, generation.runnerId, answers[0]!.labels),
   }
 }

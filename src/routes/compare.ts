@@ -38,8 +38,9 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const planned = await Promise.all(selections.map((selection) => planArm(selection, labels, seed)))
   const plan = planGeneration({
     requestId,
+    projectId,
     model: config.baseModel,
-    messages,
+    input: { messages: [...messages] },
     arms: planned,
     labels,
     sampling: {

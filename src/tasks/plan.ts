@@ -2,13 +2,8 @@ import type { GenerationPlan } from '../dispatch/generate.ts'
 import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
-import type {
-  Applied,
-  Arm,
-  GenerateRequest,
-  LabelProbability,
-  PromptMessage,
-} from '../protocol/runner.ts'
+import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
+import type { Applied, Arm, GenerateRequest, LabelProbability } from '../protocol/runner.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
@@ -70,11 +65,13 @@ export type PlannedArm = {
 /**
  * @param labels what the answer is restricted to, or null; the selection's bias is put in their
  * order, and left out where the answer is free
+ * @param rotateFrom first rotated token of a given prompt
  */
 export async function planArm(
   selection: ResolvedSelection | null,
   labels: readonly string[] | null,
   seed: number | undefined,
+  rotateFrom?: number,
 ): Promise<PlannedArm> {
   const { bias: ownBias, ...own } = selection === null ? baseArm() : selection.arm
   const bias = labels === null ? undefined : inOrderOf(labels, selection?.labels ?? null, ownBias)
@@ -82,6 +79,7 @@ export async function planArm(
     ...own,
     ...(bias === undefined ? {} : { bias }),
     ...(seed === undefined ? {} : { seed }),
+    ...(rotateFrom === undefined ? {} : { rotate_from: rotateFrom }),
   }
   const { layers, exact } = expectedLayers(arm, selection?.terms ?? [])
   return {
@@ -111,24 +109,37 @@ export type Sampling = {
   readonly temperature: number | undefined
   readonly topP: number
   readonly stop: readonly string[]
+  readonly shaping?: TokenShaping
 }
 
 /** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
 const DEFAULT_TEMPERATURE = 1
 const DEFAULT_CHOICE_TEMPERATURE = 0
 
+/** @throws {ApiError} 400 naming a field that has no meaning for a choice of labels */
 export function planGeneration(options: {
   readonly requestId: string
+  readonly projectId: string
   readonly model: string
-  readonly messages: readonly PromptMessage[]
+  readonly input: Pick<GenerateRequest, 'messages' | 'prompt' | 'echo'>
   readonly arms: readonly PlannedArm[]
   readonly labels: readonly string[] | null
   readonly sampling: Sampling
 }): GenerationPlan {
   const { arms, labels, sampling } = options
+  const misplaced = labels === null ? null : fieldNotOfLabels(sampling.shaping ?? {})
+  if (misplaced !== null) {
+    throw invalidRequest(
+      `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
+        'probabilities are in arcana.labels; send x-arcana-choice: off for a free answer.',
+      misplaced,
+      'unsupported_parameter',
+    )
+  }
   const request: GenerateRequest = {
     request_id: options.requestId,
-    messages: [...options.messages],
+    tenant: options.projectId,
+    ...options.input,
     arms: arms.map(({ arm }) => arm),
     sampling: {
       ...(sampling.maxTokens === undefined ? {} : { max_tokens: sampling.maxTokens }),
@@ -137,6 +148,7 @@ export function planGeneration(options: {
         (labels === null ? DEFAULT_TEMPERATURE : DEFAULT_CHOICE_TEMPERATURE),
       top_p: sampling.topP,
       stop: [...sampling.stop],
+      ...sampling.shaping,
     },
     ...(labels === null ? {} : { choice: { labels: [...labels] } }),
   }

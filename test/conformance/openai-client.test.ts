@@ -101,7 +101,14 @@ describe('chat completions of the base model', () => {
     }
     expect(text).toBe(whole.choices[0]?.message.content)
     expect(finish).toBe(whole.choices[0]?.finish_reason)
-    expect(usage).toEqual(whole.usage)
+    // The second time the prompt was there already.
+    const { prompt_tokens_details: details, ...counts } = usage!
+    const { prompt_tokens_details: wholeDetails, ...wholeCounts } = whole.usage!
+    expect(counts).toEqual(wholeCounts)
+    expect([wholeDetails?.cached_tokens, details?.cached_tokens]).toEqual([
+      0,
+      counts.prompt_tokens - 1,
+    ])
   })
 
   it('work through the client’s own stream helper', async ({ expect }) => {
@@ -137,6 +144,65 @@ describe('chat completions of the base model', () => {
     expect(stopped.choices[0]?.finish_reason).toBe('stop')
   })
 
+  it('give several answers, each with its log probabilities, streamed or not', async ({
+    expect,
+  }) => {
+    const body = {
+      model: MODEL,
+      messages: ask('Tell me a story.'),
+      max_completion_tokens: 10,
+      n: 3,
+      logprobs: true,
+      top_logprobs: 2,
+      ...seededWith(3),
+    } as const
+    const whole = await openai.chat.completions.create(body)
+    expect(whole.choices.map(({ index }) => index)).toEqual([0, 1, 2])
+    expect(new Set(whole.choices.map(({ message }) => message.content)).size).toBe(3)
+    for (const { message, logprobs } of whole.choices) {
+      const content = logprobs!.content!
+      expect(content.map(({ token }) => token).join('')).toBe(message.content)
+      for (const { logprob, top_logprobs: top } of content) {
+        expect(logprob).toBeLessThanOrEqual(top[0]!.logprob)
+        expect(top).toHaveLength(2)
+      }
+    }
+    const single = await openai.chat.completions.create({ ...body, n: 1 })
+    expect(single.choices[0]!.message.content).toBe(whole.choices[0]!.message.content)
+
+    const final = await openai.chat.completions.stream(body).finalChatCompletion()
+    expect(final.choices.map(({ message }) => message.content)).toEqual(
+      whole.choices.map(({ message }) => message.content),
+    )
+    expect(final.choices.map(({ logprobs }) => logprobs?.content)).toEqual(
+      whole.choices.map(({ logprobs }) => logprobs?.content),
+    )
+  })
+
+  it('are bent by a logit bias and by fields of other servers', async ({ expect }) => {
+    const body = {
+      model: MODEL,
+      messages: ask('Say hello.'),
+      temperature: 0,
+      max_completion_tokens: 4,
+    } as const
+    const greedy = (await openai.chat.completions.create(body)).choices[0]!.message.content
+    const extra = { top_k: 1, min_p: 0.5, repetition_penalty: 1 } as object
+    const bound = await openai.chat.completions.create({ ...body, ...extra, temperature: 1.5 })
+    expect(bound.choices[0]!.message.content).toBe(greedy)
+    // 17 is one token of this vocabulary; nothing else can win against +100.
+    const forced = await openai.chat.completions.create({ ...body, logit_bias: { 17: 100 } })
+    const once = forced.choices[0]!.message.content!.slice(0, 1)
+    expect(forced.choices[0]!.message.content).toBe(once.repeat(4))
+    const penalised = await openai.chat.completions.create({
+      ...body,
+      max_completion_tokens: 24,
+      frequency_penalty: 2,
+      presence_penalty: 2,
+    })
+    expect(penalised.choices[0]!.message.content).not.toBe('')
+  })
+
   it('left by their clients free their rows', async ({ expect }) => {
     const NUM_LONG = 16
     const controller = new AbortController()
@@ -170,6 +236,65 @@ describe('chat completions of the base model', () => {
   })
 })
 
+describe('text completions', () => {
+  const body = { model: MODEL, temperature: 0, max_tokens: 6 } as const
+  const textOf = (answer: OpenAI.Completion) => answer.choices.map(({ text }) => text)
+
+  it('go on with text, ids or a batch of either, streamed or not', async ({ expect }) => {
+    const prompts = ['The capital of France is', 'One, two, three,']
+    const batch = await openai.completions.create({ ...body, prompt: prompts, n: 2 })
+    expect(batch.choices.map(({ index }) => index)).toEqual([0, 1, 2, 3])
+    const alone = await openai.completions.create({ ...body, prompt: prompts[1]! })
+    expect(textOf(batch).slice(2)).toEqual([textOf(alone)[0], textOf(alone)[0]])
+    expect(textOf(alone)[0]).not.toBe('')
+
+    let text = ''
+    let usage: OpenAI.CompletionUsage | null | undefined
+    for await (const chunk of await openai.completions.create({
+      ...body,
+      prompt: prompts[1]!,
+      stream: true,
+      stream_options: { include_usage: true },
+    })) {
+      text += chunk.choices[0]?.text ?? ''
+      usage = chunk.usage ?? usage
+    }
+    expect(text).toBe(textOf(alone)[0])
+    expect(usage).toMatchObject({ completion_tokens: alone.usage!.completion_tokens })
+  })
+
+  it('echo and score a prompt as lm-evaluation-harness asks', async ({ expect }) => {
+    const prompt = [504, 3575, 282, 4649, 314, 260]
+    const scored = await openai.completions.create({
+      ...body,
+      prompt: [prompt],
+      max_tokens: 1,
+      logprobs: 1,
+      ...seededWith(1234),
+      echo: true,
+    })
+    const { tokens, token_logprobs: logprobs, top_logprobs: tops } = scored.choices[0]!.logprobs!
+    expect(tokens).toHaveLength(prompt.length + 1)
+    expect(logprobs![0]).toBeNull()
+    // What the harness reads: sum over a continuation, and whether it is the greedy one.
+    const continuation = logprobs!.slice(3, -1)
+    expect(continuation).toHaveLength(prompt.length - 3)
+    expect(continuation.every((value) => value < 0)).toBe(true)
+    for (const [i, top] of tops!.entries()) {
+      if (i === 0) expect(top).toBeNull()
+      else expect(Math.max(...Object.values(top))).toBeGreaterThanOrEqual(logprobs![i]!)
+    }
+    const byText = await openai.completions.create({
+      ...body,
+      prompt: tokens!.slice(0, prompt.length).join(''),
+      max_tokens: 0,
+      logprobs: 1,
+      echo: true,
+    })
+    expect(byText.choices[0]!.logprobs!.token_logprobs).toEqual(logprobs!.slice(0, -1))
+  })
+})
+
 describe('errors', () => {
   it('are the client’s own classes with OpenAI’s codes', async ({ expect }) => {
     const create = (body: object) =>
@@ -178,7 +303,14 @@ describe('errors', () => {
       [() => create({ model: 'gpt-4o' }), 404, 'model_not_found', 'model'],
       [() => create({ model: `${MODEL}:nobody` }), 404, 'model_not_found', 'model'],
       [() => create({ temperature: 'hot' }), 400, null, 'temperature'],
-      [() => create({ n: 3 }), 400, 'unsupported_parameter', 'n'],
+      [() => create({ n: 17 }), 400, null, 'n'],
+      [
+        () => create({ response_format: { type: 'json_object' } }),
+        400,
+        'unsupported_parameter',
+        'response_format',
+      ],
+      [() => create({ logit_bias: { 60000: 1 } }), 400, 'invalid_request', 'logit_bias'],
       [() => create({ messages: [] }), 400, null, 'messages'],
       [
         () => create({ messages: ask('word '.repeat(5000)) }),
@@ -339,6 +471,13 @@ describe('from a file to an answer', () => {
     expect(adapted?.labels).not.toEqual(base?.labels)
     expect(half?.labels).not.toEqual(adapted?.labels)
     expect(half?.arcana.adapters[0]?.weight).toBe(0.5)
+
+    const given = { model: `${MODEL}:sections`, prompt: 'The derby was', max_tokens: 2 }
+    const unplaced = await failure(openai.completions.create(given))
+    expect([unplaced.status, unplaced.param]).toEqual([400, 'rotate_from'])
+    const placed = { ...given, rotate_from: 1 } as typeof given
+    const continued = await openai.completions.create(placed)
+    expect(arcanaOf(continued)).toMatchObject({ task: 'sections', adapters: proof.adapters })
 
     expect(
       await openai.post('/tasks/sections/promote', { body: { version: 1, expected_live: 1 } }),

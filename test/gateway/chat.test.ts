@@ -1,4 +1,8 @@
 import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+} from '../../src/protocol/openai/chat-completions.ts'
 import { clientOf, makeProject, MODEL, publishTask, readSse, type Client } from './harness.ts'
 import { MODEL_DIGEST, refuse, RunnerDouble } from './runner-double.ts'
 
@@ -29,7 +33,12 @@ describe('the base model', () => {
       choices: [
         { index: 0, message: { role: 'assistant', content: 'Hello there' }, finish_reason: 'stop' },
       ],
-      usage: { prompt_tokens: 7, completion_tokens: 2, total_tokens: 9 },
+      usage: {
+        prompt_tokens: 7,
+        completion_tokens: 2,
+        total_tokens: 9,
+        prompt_tokens_details: { cached_tokens: 4 },
+      },
       arcana: { task: null, version: null, adapters: [], layers: [], model_digest: MODEL_DIGEST },
     })
   })
@@ -57,6 +66,8 @@ describe('the base model', () => {
 
   it('passes the sampling on with OpenAI’s defaults', async ({ expect }) => {
     await client.chat({})
+    // Computed prompts are shared within the project.
+    expect(runner.generateRequests[0]?.tenant).toBe(projectId)
     await client.chat({
       temperature: 0.2,
       top_p: 0.9,
@@ -91,6 +102,101 @@ describe('the base model', () => {
   })
 })
 
+describe('how tokens are drawn', () => {
+  it('is passed on as asked, and left out where it changes nothing', async ({ expect }) => {
+    const shaping = {
+      top_k: 40,
+      min_p: 0.05,
+      presence_penalty: 0.5,
+      frequency_penalty: -0.5,
+      repetition_penalty: 1.1,
+    }
+    await client.chat({ ...shaping, logit_bias: { 7: -100, 9: 2.5 } })
+    const neutral = { top_k: -1, min_p: 0, repetition_penalty: 1, logit_bias: {}, logprobs: false }
+    await client.chat({ ...neutral, top_logprobs: 0 })
+    expect(runner.generateRequests[0]?.sampling).toEqual({
+      temperature: 1,
+      top_p: 1,
+      stop: [],
+      ...shaping,
+      logit_bias: [
+        [7, -100],
+        [9, 2.5],
+      ],
+    })
+    expect(runner.generateRequests[1]?.sampling).toEqual({ temperature: 1, top_p: 1, stop: [] })
+  })
+
+  it('may be asked for several answers, each an arm with a seed of its own', async ({ expect }) => {
+    runner.words = (arm) => [`seed ${arm.seed ?? 'none'}`]
+    const body = await (await client.chat({ n: 3, seed: 5 })).json<ChatCompletion>()
+    const seeds = runner.generateRequests[0]!.arms.map(({ seed }) => seed)
+    expect(seeds[0]).toBe(5)
+    expect(new Set(seeds).size).toBe(3)
+    expect(body.choices.map(({ index, message }) => [index, message.content])).toEqual(
+      seeds.map((seed, index) => [index, `seed ${seed ?? 'none'}`]),
+    )
+    // One prompt, three answers.
+    expect(body.usage).toMatchObject({ prompt_tokens: 7, completion_tokens: 3, total_tokens: 10 })
+
+    const { events, isDone } = await readSse(await client.chat({ n: 3, seed: 5, stream: true }))
+    expect(isDone).toBe(true)
+    const texts = ['', '', '']
+    const finished: number[] = []
+    for (const chunk of events as unknown as ChatCompletionChunk[]) {
+      const choice = chunk.choices[0]!
+      texts[choice.index]! += choice.delta.content ?? ''
+      if (choice.finish_reason !== null) finished.push(choice.index)
+    }
+    expect(texts).toEqual(body.choices.map(({ message }) => message.content))
+    expect(finished).toEqual([0, 1, 2])
+  })
+
+  it('may be asked for log probabilities, streamed or not', async ({ expect }) => {
+    const asked = { logprobs: true, top_logprobs: 2 }
+    const body = await (await client.chat(asked)).json<ChatCompletion>()
+    expect(runner.generateRequests[0]?.sampling.logprobs).toBe(2)
+    const content = body.choices[0].logprobs?.content
+    expect(content).toEqual([
+      {
+        token: 'Hello',
+        logprob: -0.25,
+        bytes: [...new TextEncoder().encode('Hello')],
+        top_logprobs: [
+          { token: 'alt 0', logprob: -1, bytes: [0] },
+          { token: 'alt 1', logprob: -2, bytes: [1] },
+        ],
+      },
+      expect.objectContaining({ token: ' there' }),
+    ])
+    const { events } = await readSse(await client.chat({ ...asked, stream: true }))
+    const streamed = (events as unknown as ChatCompletionChunk[]).flatMap(
+      ({ choices }) => choices[0]?.logprobs?.content ?? [],
+    )
+    expect(streamed).toEqual(content)
+  })
+
+  it('is refused by name where the answer is one of a task’s labels', async ({ expect }) => {
+    await publishTask(projectId, 'ag-news')
+    for (const [field, value] of Object.entries({
+      logprobs: true,
+      logit_bias: { 1: 1 },
+      presence_penalty: 1,
+      frequency_penalty: 1,
+      repetition_penalty: 2,
+    })) {
+      const headers = { 'x-task': 'ag-news' }
+      const refused = await client.chat({ [field]: value }, headers)
+      expect(refused.status).toBe(400)
+      expect(await refused.json()).toMatchObject({
+        error: { param: field, code: 'unsupported_parameter' },
+      })
+      const free = await client.chat({ [field]: value }, { ...headers, 'x-arcana-choice': 'off' })
+      expect(free.status).toBe(200)
+    }
+  })
+})
+
 describe('a stream that waits', () => {
   it('is kept alive by comments that are no events', async ({ expect }) => {
     runner.delayMs = (event) => (event !== 'die' && event.event === 'end' ? 2500 : 0)
@@ -103,11 +209,17 @@ describe('a stream that waits', () => {
 describe('a request that cannot be served', () => {
   const cases: readonly [string, Record<string, unknown>, string][] = [
     ['tools', { tools: [{ type: 'function' }] }, 'tools'],
-    ['several answers', { n: 2 }, 'n'],
-    ['log probabilities', { logprobs: true }, 'logprobs'],
+    ['seventeen answers', { n: 17 }, 'n'],
+    ['alternatives of no log probabilities', { top_logprobs: 2 }, 'top_logprobs'],
+    ['21 alternatives', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
     ['JSON mode', { response_format: { type: 'json_object' } }, 'response_format'],
-    ['a penalty', { frequency_penalty: 0.5 }, 'frequency_penalty'],
-    ['a logit bias', { logit_bias: { 50256: -100 } }, 'logit_bias'],
+    ['a JSON schema', { response_format: { type: 'json_schema' } }, 'response_format'],
+    ['a penalty past 2', { frequency_penalty: 2.5 }, 'frequency_penalty'],
+    ['a repetition penalty of nought', { repetition_penalty: 0 }, 'repetition_penalty'],
+    ['a min_p over 1', { min_p: 1.5 }, 'min_p'],
+    ['a top_k below -1', { top_k: -2 }, 'top_k'],
+    ['a logit bias past 100', { logit_bias: { 5: -101 } }, 'logit_bias.5'],
+    ['a logit bias of no token', { logit_bias: { the: 1 } }, 'logit_bias.the'],
     ['a field nobody knows', { temprature: 1 }, 'temprature'],
     ['a temperature of the wrong type', { temperature: 'hot' }, 'temperature'],
     [

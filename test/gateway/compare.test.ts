@@ -53,7 +53,7 @@ describe('a comparison', () => {
       ],
     })
     const sent = runner.generateRequests.at(-1)!
-    expect(sent.messages[0]).toEqual({ role: 'system', content: 'Answer with the category only.' })
+    expect(sent.messages![0]).toEqual({ role: 'system', content: 'Answer with the category only.' })
     expect(sent.arms).toMatchObject([{ seed: 5 }, { seed: 5, bias: [1, 0] }, { bias: [0.5, 0] }])
     expect(sent.arms[0]).not.toHaveProperty('bias')
     expect(runner.generateRequests).toHaveLength(2) // once before the adapter was pushed

@@ -178,7 +178,7 @@ describe('a job', () => {
     const answer = await client.chat({ model: job.fine_tuned_model! })
     expect(answer.status).toBe(200)
     expect(answer.headers.get('x-arcana-version')).toBe('1')
-    expect(runner.generateRequests.at(-1)?.messages[0]).toEqual({
+    expect(runner.generateRequests.at(-1)?.messages?.[0]).toEqual({
       role: 'system',
       content: 'Say the category.',
     })

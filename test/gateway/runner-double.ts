@@ -17,6 +17,7 @@ import {
   type Dataset,
   type GenerateEvent,
   type GenerateRequest,
+  type PositionLogprob,
   type RunnerError,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
@@ -109,7 +110,9 @@ export class RunnerDouble {
         max_waiting: 64,
         max_adapter_bytes: 1 << 20,
         max_resident_adapters: 64,
+        max_prefix_cache_bytes: 0,
       },
+      prefix_cache: { bytes: 0, blocks: 0 },
       load: { running: 0, waiting: 0 },
       resident_adapters: [...this.adapters.keys()],
     }
@@ -175,6 +178,7 @@ export class RunnerDouble {
     const applied: Applied = {
       adapters: spec.adapters,
       scope: spec.scope,
+      rotate_from: spec.rotate_from ?? null,
       layers: [
         ...new Set(
           spec.adapters.flatMap(({ digest, weight }) =>
@@ -190,6 +194,7 @@ export class RunnerDouble {
     const words = labels === undefined ? this.words(spec) : [labels[0]!]
     return [
       { event: 'accepted', arm, applied, prompt_tokens: 7 },
+      ...(request.echo ? [promptOf(request, arm)] : []),
       ...(labels === undefined
         ? []
         : [
@@ -203,12 +208,20 @@ export class RunnerDouble {
               })),
             },
           ]),
-      ...words.map((text, i) => ({ event: 'token' as const, arm, text, ids: [i + text.length] })),
+      ...words.map((text, i) => ({
+        event: 'token' as const,
+        arm,
+        text,
+        ids: [i + text.length],
+        ...(request.sampling.logprobs === undefined
+          ? {}
+          : { logprobs: [logprobOf(text, request.sampling.logprobs)] }),
+      })),
       {
         event: 'end',
         arm,
         finish_reason: 'stop',
-        usage: { prompt_tokens: 7, completion_tokens: words.length },
+        usage: { prompt_tokens: 7, completion_tokens: words.length, cached_tokens: 4 },
         applied,
         first_token_ms: 1,
         total_ms: 2,
@@ -248,6 +261,33 @@ export class RunnerDouble {
     return decoded.ok ? [...decoded.value.rotation.layers.keys()] : []
   }
 }
+
+/** The prompt given back as tokens of one character each. */
+function promptOf({ prompt, sampling }: GenerateRequest, arm: number): GenerateEvent {
+  const text = typeof prompt === 'string' ? prompt : String.fromCharCode(...(prompt ?? []))
+  const { logprobs } = sampling
+  const tokens =
+    logprobs === undefined
+      ? []
+      : Array.from(text, (char, i) => ({
+          ...logprobOf(char, i === 0 ? 0 : logprobs),
+          ...(i === 0 ? { logprob: null } : {}),
+        }))
+  return { event: 'prompt', arm, text, tokens }
+}
+
+const logprobOf = (text: string, numTop: number): PositionLogprob => ({
+  id: text.length,
+  token: text,
+  bytes: [...new TextEncoder().encode(text)],
+  logprob: -0.25,
+  top: Array.from({ length: numTop }, (_, i) => ({
+    id: i,
+    token: `alt ${i}`,
+    bytes: [i],
+    logprob: -1 - i,
+  })),
+})
 
 /** Likes small positive first angles, so that there is something to learn. */
 function defaultScores(

@@ -2,12 +2,11 @@ import { z } from 'zod'
 import {
   maxTokensSchema,
   messagesSchema,
-  seedSchema,
-  temperatureSchema,
   type ArcanaProof,
   type FinishReason,
   type Usage,
 } from '../openai/chat-completions.ts'
+import { seedSchema, temperatureSchema } from '../openai/sampling.ts'
 import { MAX_ARMS, type LabelProbability } from '../runner.ts'
 
 export const compareSchema = z.strictObject({

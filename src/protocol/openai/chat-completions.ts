@@ -1,39 +1,31 @@
 /** `POST /v1/chat/completions`: what is read, what is refused by name, what is answered. */
 import { z } from 'zod'
 import {
-  MAX_STOP_STRINGS,
+  MAX_TOP_LOGPROBS,
   type LabelProbability,
+  type PositionLogprob,
   type PromptMessage,
   type Scope,
 } from '../runner.ts'
 import { textContentSchema } from './content.ts'
-import { invalidRequest } from './error.ts'
+import {
+  checkStreamOptions,
+  samplingFields,
+  streamFields,
+  tokenShapingOf,
+  type TokenShaping,
+} from './sampling.ts'
+import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
-const isEmptyObject = (value: unknown) =>
-  typeof value === 'object' && value !== null && Object.keys(value).length === 0
-const is =
-  (...allowed: readonly unknown[]) =>
-  (value: unknown) =>
-    allowed.includes(value)
-
-/**
- * Fields of OpenAI's API that this gateway does not implement, each with the values that change
- * nothing. Any other value would change the answer, so it is refused rather than ignored.
- */
-const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
+const UNSUPPORTED: Unsupported = {
   audio: () => false,
-  frequency_penalty: is(0),
   function_call: is('none'),
   functions: isEmptyArray,
-  logit_bias: isEmptyObject,
-  logprobs: is(false),
   modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
   moderation: () => false,
-  n: is(1),
   parallel_tool_calls: is(true, false),
   prediction: () => false,
-  presence_penalty: is(0),
   reasoning_effort: () => false,
   response_format: (value) =>
     typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
@@ -41,19 +33,9 @@ const UNSUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
   store: is(false),
   tool_choice: is('none', 'auto'),
   tools: isEmptyArray,
-  top_logprobs: is(0),
   verbosity: () => false,
   web_search_options: () => false,
 }
-
-/** Fields that name the caller or tune a cache; the answer is the same with and without them. */
-const HARMLESS = new Set([
-  'metadata',
-  'prompt_cache_key',
-  'prompt_cache_retention',
-  'safety_identifier',
-  'user',
-])
 
 const messageSchema = z
   .strictObject({
@@ -74,39 +56,17 @@ const messageSchema = z
   }))
 
 export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
-export const temperatureSchema = z.number().min(0).max(2)
-/** Any integer, as OpenAI's; the runner's generator takes its lowest 32 bits. */
-export const seedSchema = z.int().transform((seed) => seed >>> 0)
 export const maxTokensSchema = z.int().min(1)
-
-const stopSchema = z.union(
-  [
-    z
-      .string()
-      .min(1)
-      .transform((stop) => [stop]),
-    z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
-  ],
-  { error: `must be a string or an array of at most ${MAX_STOP_STRINGS} strings, none empty` },
-)
 
 const bodySchema = z.strictObject({
   model: z.string().min(1),
   messages: messagesSchema,
   max_tokens: maxTokensSchema.optional(),
   max_completion_tokens: maxTokensSchema.optional(),
-  temperature: temperatureSchema.optional(),
-  top_p: z.number().gt(0).max(1).default(1),
-  seed: seedSchema.optional(),
-  stop: stopSchema.default([]),
-  stream: z.boolean().default(false),
-  stream_options: z
-    .strictObject({
-      include_usage: z.boolean().default(false),
-      // Padding against traffic analysis; this gateway adds none either way.
-      include_obfuscation: z.boolean().optional(),
-    })
-    .optional(),
+  logprobs: z.boolean().default(false),
+  top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  ...samplingFields,
+  ...streamFields,
 })
 
 export type ChatRequest = {
@@ -118,18 +78,15 @@ export type ChatRequest = {
   readonly topP: number
   readonly seed: number | undefined
   readonly stop: readonly string[]
+  /** Answers wanted. */
+  readonly n: number
+  readonly shaping: TokenShaping
   readonly stream: boolean
   readonly includeUsage: boolean
 }
 
 export const chatRequestSchema = bodySchema.transform((body, context): ChatRequest => {
-  if (body.stream_options !== undefined && !body.stream) {
-    context.addIssue({
-      code: 'custom',
-      path: ['stream_options'],
-      message: 'is only allowed when stream is true',
-    })
-  }
+  checkStreamOptions(body, context)
   if (
     body.max_tokens !== undefined &&
     body.max_completion_tokens !== undefined &&
@@ -141,6 +98,14 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
       message: 'differs from max_completion_tokens; give one of them',
     })
   }
+  // Zero changes nothing, as the other fields' harmless values.
+  if ((body.top_logprobs ?? 0) > 0 && !body.logprobs) {
+    context.addIssue({
+      code: 'custom',
+      path: ['top_logprobs'],
+      message: 'is only allowed when logprobs is true',
+    })
+  }
   return {
     model: body.model,
     messages: body.messages,
@@ -149,35 +114,16 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     topP: body.top_p,
     seed: body.seed,
     stop: body.stop,
+    n: body.n,
+    shaping: tokenShapingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   }
 })
 
-/**
- * Takes out of a request what changes nothing, and refuses what this gateway does not do.
- * @throws {ApiError} 400 naming the field
- */
-export function withoutUnsupported(body: Record<string, unknown>): Record<string, unknown> {
-  const kept: Record<string, unknown> = {}
-  for (const [field, value] of Object.entries(body)) {
-    if (value === null || HARMLESS.has(field)) continue
-    const harmless = Object.hasOwn(UNSUPPORTED, field) ? UNSUPPORTED[field] : undefined
-    if (harmless === undefined) kept[field] = value
-    else if (!harmless(value)) {
-      throw invalidRequest(
-        `${field} = ${shorten(JSON.stringify(value))} is not supported by this gateway.`,
-        field,
-        'unsupported_parameter',
-      )
-    }
-  }
-  return kept
-}
-
-const MAX_QUOTED_CHARS = 80
-const shorten = (text: string) =>
-  text.length <= MAX_QUOTED_CHARS ? text : `${text.slice(0, MAX_QUOTED_CHARS)}…`
+/** @throws {ApiError} 400 naming a field that is not served */
+export const withoutUnsupported = (body: Record<string, unknown>) =>
+  refuseUnsupported(body, UNSUPPORTED)
 
 /** What was applied to make an answer (DESIGN §3, Proof). */
 export type ArcanaProof = {
@@ -204,27 +150,54 @@ export type Usage = {
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
+  /** Of the prompt's tokens, those that an earlier request had computed. */
+  readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
 export type FinishReason = 'stop' | 'length'
+
+/** One token of an answer: `logprob` is of the model's own distribution, before any shaping. */
+export type ChatTokenLogprob = {
+  readonly token: string
+  readonly logprob: number
+  readonly bytes: readonly number[]
+}
+
+export type ChatLogprobs = {
+  readonly content: readonly (ChatTokenLogprob & {
+    readonly top_logprobs: readonly ChatTokenLogprob[]
+  })[]
+  readonly refusal: null
+}
+
+export function toChatLogprobs(positions: readonly PositionLogprob[]): ChatLogprobs {
+  const shown = ({ token, logprob, bytes }: ChatTokenLogprob) => ({ token, logprob, bytes })
+  return {
+    content: positions.map((position) => ({
+      ...shown(position),
+      top_logprobs: position.top.map(shown),
+    })),
+    refusal: null,
+  }
+}
+
+export type ChatChoice = {
+  readonly index: number
+  readonly message: {
+    readonly role: 'assistant'
+    readonly content: string
+    readonly refusal: null
+  }
+  readonly logprobs: ChatLogprobs | null
+  readonly finish_reason: FinishReason
+}
 
 export type ChatCompletion = {
   readonly id: string
   readonly object: 'chat.completion'
   readonly created: number
   readonly model: string
-  readonly choices: readonly [
-    {
-      readonly index: 0
-      readonly message: {
-        readonly role: 'assistant'
-        readonly content: string
-        readonly refusal: null
-      }
-      readonly logprobs: null
-      readonly finish_reason: FinishReason
-    },
-  ]
+  readonly choices: readonly [ChatChoice, ...ChatChoice[]]
   readonly usage: Usage
   readonly arcana: ArcanaProof
 }
@@ -235,9 +208,9 @@ export type ChatCompletionChunk = {
   readonly created: number
   readonly model: string
   readonly choices: readonly {
-    readonly index: 0
+    readonly index: number
     readonly delta: { readonly role?: 'assistant'; readonly content?: string }
-    readonly logprobs: null
+    readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null
   }[]
   readonly usage?: Usage | null

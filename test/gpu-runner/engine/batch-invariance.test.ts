@@ -43,6 +43,8 @@ function randomRequest(random: () => number, id: string): GenerateRequest {
   const { digest, scope } = pick(adapters)
   return {
     request_id: id,
+    // Some come upon prompts that were computed before them, and some do not.
+    ...(random() < 0.5 ? { tenant: 'crowd' } : {}),
     messages: [{ role: 'user', content }],
     arms: [
       {

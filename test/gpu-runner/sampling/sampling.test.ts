@@ -37,12 +37,69 @@ describe('sampler', () => {
     expect([...seen].sort()).toEqual([0, 1])
   })
 
+  test('min_p, top_k and top_p never draw what they exclude, whatever the others do', ({
+    expect,
+  }) => {
+    const options = fc.record({
+      temperature: fc.double({ min: 0.1, max: 2, noNaN: true }),
+      topP: fc.double({ min: 0.01, max: 1, noNaN: true }),
+      topK: fc.integer({ min: 1, max: 12 }),
+      minP: fc.double({ min: 0, max: 1, noNaN: true }),
+    })
+    const logits = fc.array(fc.integer({ min: -40, max: 40 }), { minLength: 1, maxLength: 10 })
+    fc.assert(
+      fc.property(logits, options, fc.integer(), (values, given, seed) => {
+        const allowed = allowedByDefinition(values, given)
+        const random = createRng(seed)
+        for (let i = 0; i < 20; i++) expect(allowed).toContain(sample(values, given, random))
+      }),
+    )
+  })
+
+  test('what all of them allow is drawn by its renormalised share', ({ expect }) => {
+    const logits = [0.4, 0.3, 0.2, 0.06, 0.04].map(Math.log)
+    const random = createRng(5)
+    const counts = [0, 0, 0, 0, 0]
+    // top_k leaves three, of which 0.4/0.9 + 0.3/0.9 reach 0.7.
+    const options = { temperature: 1, topP: 0.7, topK: 3, minP: 0.12 }
+    const numDraws = 10_000
+    for (let i = 0; i < numDraws; i++) counts[sample(logits, options, random)]! += 1
+    expect(counts.slice(2)).toEqual([0, 0, 0])
+    expect(counts[0]! / numDraws).toBeCloseTo(4 / 7, 1)
+  })
+
   test('seeds are streams of their own', ({ expect }) => {
     const first = (seed: number) => Array.from({ length: 4 }, createRng(seed))
     expect(first(1)).toEqual(first(1))
     expect(first(1)).not.toEqual(first(2))
   })
 })
+
+/** The tokens that may be drawn, by the words of the documentation and no cleverness. */
+function allowedByDefinition(
+  logits: readonly number[],
+  options: { temperature: number; topP: number; topK: number; minP: number },
+): number[] {
+  const top = Math.max(...logits)
+  const all = logits.map((logit, index) => ({
+    index,
+    p: Math.exp((logit - top) / options.temperature),
+  }))
+  const likely = all
+    .filter(({ p }) => p >= options.minP)
+    .sort((a, b) => b.p - a.p || a.index - b.index)
+    .slice(0, options.topK)
+  const total = likely.reduce((sum, { p }) => sum + p, 0)
+  let before = 0
+  return likely
+    .filter(({ p }) => {
+      // Rounding may part the sums at the very bound.
+      const isNeeded = before / total < options.topP + 1e-12
+      before += p
+      return isNeeded
+    })
+    .map(({ index }) => index)
+}
 
 describe('stop matcher', () => {
   test('text is cut at the first stop string wherever pieces break', ({ expect }) => {

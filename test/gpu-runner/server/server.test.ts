@@ -3,6 +3,8 @@ import { request as httpRequest, type Server } from 'node:http'
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, test, vi } from 'vitest'
 import { digestOf, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
+import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
+import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRunnerServer } from '../../../gpu-runner/server/server.ts'
 import {
@@ -186,6 +188,63 @@ describe('generate', () => {
     expect(await sampled(7)).not.toBe(await sampled(8))
   })
 
+  test('log probabilities are the model’s own, whatever bends the choice', async ({ expect }) => {
+    const content = 'Name three colours.'
+    const sampling = { max_tokens: 6, temperature: 0, top_p: 1, stop: [], logprobs: 4 }
+    const plain = await generate(ask(content, { sampling }))
+    const banned = tokensOf(plain)[0]!
+    const bent = await generate(
+      ask(content, {
+        sampling: {
+          ...sampling,
+          logit_bias: [[banned, -100]],
+          repetition_penalty: 1.5,
+          presence_penalty: 1,
+          frequency_penalty: 1,
+        },
+      }),
+    )
+    expect(tokensOf(bent)).not.toContain(banned)
+    for (const all of [plain, bent]) {
+      const ids = tokensOf(all)
+      const stated = all.flatMap((event) => (event.event === 'token' ? (event.logprobs ?? []) : []))
+      expect(stated.map(({ id }) => id)).toEqual(ids)
+      const logits = await logitsAlong(content, ids)
+      for (const [i, { id, logprob, top, bytes }] of stated.entries()) {
+        const own = logSoftmax(logits[i]!)
+        expect(logprob).toBeCloseTo(own[id]!, 9)
+        const order = own.map((_, token) => token).sort((a, b) => own[b]! - own[a]! || a - b)
+        expect(top.map((token) => token.id)).toEqual(order.slice(0, 4))
+        for (const token of top) expect(token.logprob).toBeCloseTo(own[token.id]!, 9)
+        expect(new TextDecoder().decode(Uint8Array.from(bytes))).toBe(
+          runner.context.tokenizer.decode([id]),
+        )
+      }
+    }
+  })
+
+  test('the token that ends an answer is named with its log probability', async ({ expect }) => {
+    const sampling = { max_tokens: 64, temperature: 0, top_p: 1, stop: [], logprobs: 0 }
+    const all = await generate(ask('What is the capital of France?', { sampling }))
+    const end = all.find((event) => event.event === 'end')!
+    expect(end.finish_reason).toBe('stop')
+    expect(end.stop_token).toMatchObject({ id: runner.context.tokenizer.endOfTurnId, top: [] })
+    expect(end.stop_token!.token).toBe('<|im_end|>')
+    expect(end.stop_token!.logprob).toBeLessThan(0)
+  })
+
+  test('top_k of 1 and min_p of 1 are greedy at any temperature', async ({ expect }) => {
+    const content = 'Tell me a story.'
+    const sampling = { max_tokens: 12, temperature: 0, top_p: 1, stop: [] }
+    const greedy = tokensOf(await generate(ask(content, { sampling })))
+    for (const extra of [{ top_k: 1 }, { min_p: 1 }]) {
+      const bound = { ...sampling, temperature: 2, ...extra }
+      expect(tokensOf(await generate(ask(content, { sampling: bound })))).toEqual(greedy)
+    }
+    const free = { ...sampling, temperature: 2 }
+    expect(tokensOf(await generate(ask(content, { sampling: free })))).not.toEqual(greedy)
+  })
+
   test('a caller that leaves frees its row at once', async ({ expect }) => {
     const before = runner.engine.counters.aborted
     const sampling = { max_tokens: 400, temperature: 1, top_p: 1, stop: [] }
@@ -211,7 +270,44 @@ describe('generate', () => {
   })
 })
 
+/** The logits [tokens][vocab] that each token of an answer was drawn from, one row, by hand. */
+async function logitsAlong(content: string, ids: readonly number[]): Promise<Float32Array[]> {
+  const { executor, config, context } = runner
+  const prompt = context.tokenizer.encodeChat([{ role: 'user', content }])
+  const kv = new KvTensors(config, 1, prompt.length + ids.length)
+  await executor.prefill(kv, 0, prompt.slice(0, -1), 0, IDENTITY_SLOT)
+  const logits: Float32Array[] = []
+  for (const [i, id] of [prompt.at(-1)!, ...ids.slice(0, -1)].entries()) {
+    const position = prompt.length - 1 + i
+    logits.push(
+      await executor.decode(kv, 0, [id], [position], [IDENTITY_SLOT], (row) => row.slice()),
+    )
+  }
+  await executor.forget(kv)
+  return logits
+}
+
+/** Log softmax by its definition, in float64. */
+function logSoftmax(logits: Float32Array): number[] {
+  const values = Array.from(logits)
+  const top = values.reduce((a, b) => Math.max(a, b))
+  const total = values.reduce((sum, value) => sum + Math.exp(value - top), 0)
+  return values.map((value) => value - top - Math.log(total))
+}
+
 describe('what is refused', () => {
+  test('token shaping where it has no meaning, or names no token', async ({ expect }) => {
+    const sampling = { max_tokens: 2, temperature: 0, top_p: 1, stop: [] }
+    const outside = ask('hi', { sampling: { ...sampling, logit_bias: [[49_152, 1]] } })
+    expect(await errorOf(await post('/v1/generate', outside))).toMatchObject({
+      status: 400,
+      param: 'logit_bias',
+    })
+    const choice = { labels: ['a', 'b'] }
+    const ofLabels = ask('hi', { sampling: { ...sampling, logprobs: 1 }, choice })
+    expect(await errorOf(await post('/v1/generate', ofLabels))).toMatchObject({ status: 400 })
+  })
+
   test('a wrong secret', async ({ expect }) => {
     const response = await call('/v1/status', {}, 'wrong')
     expect(await errorOf(response)).toMatchObject({ status: 401, code: 'unauthorized' })
@@ -402,6 +498,23 @@ describe('score', () => {
     const first = await (await score(1, new Float32Array(0))).text()
     expect(await (await score(1, new Float32Array(0))).text()).toBe(first)
   })
+})
+
+test('the prefix cache shows in the answer, the status and the metrics', async ({ expect }) => {
+  const wire = ask('What is the capital of Italy?', { tenant: 'seen from outside' })
+  const cached = async () =>
+    (await generate(wire)).find((event) => event.event === 'end')!.usage.cached_tokens
+  expect(await cached()).toBe(0)
+  const { prompt_tokens: promptTokens } = (await generate(wire)).find(
+    (event) => event.event === 'accepted',
+  )!
+  expect(await cached()).toBe(promptTokens - 1)
+  const status = runnerStatusSchema.parse(await (await call('/v1/status')).json())
+  expect(status.prefix_cache.bytes).toBeGreaterThan(0)
+  expect(status.prefix_cache.bytes).toBeLessThanOrEqual(status.limits.max_prefix_cache_bytes)
+  const text = await (await call('/metrics')).text()
+  expect(text).toMatch(/^arcana_prefix_cache_hits_total [1-9]/m)
+  expect(text).toMatch(/^arcana_cached_tokens_total [1-9]/m)
 })
 
 test('metrics are Prometheus text', async ({ expect }) => {

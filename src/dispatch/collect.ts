@@ -1,0 +1,62 @@
+import type { LabelProbability, PositionLogprob, PromptToken } from '../protocol/runner.ts'
+import type { Generation } from './generate.ts'
+import { toApiError } from './runner-error.ts'
+import type { EndEvent } from './usage.ts'
+
+/** All that one arm has said. */
+export type Answer = {
+  /** The prompt, where it was asked back. */
+  readonly promptText: string
+  readonly promptTokens: readonly PromptToken[]
+  readonly text: string
+  /** One a token, where they were asked for. */
+  readonly logprobs: readonly PositionLogprob[]
+  readonly labels: readonly LabelProbability[] | undefined
+  readonly end: EndEvent
+}
+
+class AnswerRecord {
+  promptText = ''
+  readonly promptTokens: PromptToken[] = []
+  text = ''
+  readonly logprobs: PositionLogprob[] = []
+  labels: readonly LabelProbability[] | undefined
+  end: EndEvent | null = null
+}
+
+/**
+ * Reads a generation to its end.
+ * @returns one answer an arm
+ * @throws {ApiError}
+ */
+export async function collectAnswers(generation: Generation): Promise<readonly Answer[]> {
+  const records: AnswerRecord[] = []
+  try {
+    for await (const event of generation.events) {
+      if (event.event === 'done' || event.event === 'error') continue
+      const record = (records[event.arm] ??= new AnswerRecord())
+      switch (event.event) {
+        case 'prompt':
+          record.promptText += event.text
+          record.promptTokens.push(...event.tokens)
+          break
+        case 'token':
+          record.text += event.text
+          record.logprobs.push(...(event.logprobs ?? []))
+          break
+        case 'labels':
+          record.labels = event.labels
+          break
+        case 'end':
+          record.end = event
+          break
+        case 'accepted':
+          break
+      }
+    }
+  } catch (error) {
+    throw toApiError(error)
+  }
+  // The events end well only after each arm's end.
+  return records.map(({ end, ...rest }) => ({ ...rest, end: end! }))
+}

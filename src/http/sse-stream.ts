@@ -1,0 +1,58 @@
+import { toApiError } from '../dispatch/runner-error.ts'
+import { ApiError } from '../protocol/openai/error.ts'
+import { encodeSse, SSE_DONE, SSE_KEEPALIVE } from '../protocol/sse.ts'
+
+/** A write is also how a client that has gone is noticed while the runner is silent. */
+const KEEPALIVE_MS = 2_000
+
+/**
+ * An answer as server-sent events. It ends with `[DONE]` only where all of it was written; a
+ * failure is an `error` event, and then there is no `[DONE]`.
+ * @param caller aborted when the client goes away
+ * @param pump writes the answer; what it throws ends the stream
+ */
+export function sseStream(
+  caller: AbortController,
+  pump: (write: (value: object) => void) => Promise<void>,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder()
+  let keepalive: ReturnType<typeof setInterval> | null = null
+  return new ReadableStream<Uint8Array>({
+    start(controller) {
+      const send = (frame: string) => {
+        if (!caller.signal.aborted) controller.enqueue(encoder.encode(frame))
+      }
+      keepalive = setInterval(() => {
+        send(SSE_KEEPALIVE)
+      }, KEEPALIVE_MS)
+      const run = async () => {
+        try {
+          await pump((value) => {
+            send(encodeSse(value))
+          })
+          send(SSE_DONE)
+        } catch (error) {
+          send(encodeSse(toBody(error)))
+        }
+      }
+      // Not awaited: the stream is read while it is being filled.
+      void run().finally(() => {
+        if (keepalive !== null) clearInterval(keepalive)
+        if (!caller.signal.aborted) controller.close()
+      })
+    },
+    cancel() {
+      if (keepalive !== null) clearInterval(keepalive)
+      caller.abort()
+    },
+  })
+}
+
+function toBody(error: unknown) {
+  try {
+    return toApiError(error).toBody()
+  } catch (unexpected) {
+    console.error(JSON.stringify({ event: 'stream_failed', error: String(unexpected) }))
+    return new ApiError(500, 'The server had an error while answering.').toBody()
+  }
+}

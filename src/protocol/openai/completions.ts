@@ -1,0 +1,182 @@
+/** `POST /v1/completions`: given text or tokens, gone on with or scored. */
+import { z } from 'zod'
+import { MAX_TOP_LOGPROBS, type PromptToken } from '../runner.ts'
+import type { ArcanaProof, FinishReason, Usage } from './chat-completions.ts'
+import {
+  checkStreamOptions,
+  samplingFields,
+  streamFields,
+  tokenShapingOf,
+  type TokenShaping,
+} from './sampling.ts'
+import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
+
+/** Prompts of one request; each is a request to a runner. */
+export const MAX_PROMPTS = 128
+/** OpenAI's. */
+const DEFAULT_MAX_TOKENS = 16
+
+const UNSUPPORTED: Unsupported = {
+  response_format: (value) =>
+    typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
+  suffix: is(''),
+}
+
+export type Prompt = string | readonly number[]
+
+const idsSchema = z.array(z.int().min(0)).min(1)
+const promptSchema = z.union(
+  [
+    z
+      .string()
+      .min(1)
+      .transform((text): readonly Prompt[] => [text]),
+    idsSchema.transform((ids): readonly Prompt[] => [ids]),
+    z.array(z.string().min(1)).min(1).max(MAX_PROMPTS),
+    z.array(idsSchema).min(1).max(MAX_PROMPTS),
+  ],
+  {
+    error:
+      'must be a string, an array of token ids, or an array of at most ' +
+      `${MAX_PROMPTS} of either kind, none empty`,
+  },
+)
+
+const bodySchema = z.strictObject({
+  model: z.string().min(1),
+  prompt: promptSchema,
+  max_tokens: z.int().min(0).default(DEFAULT_MAX_TOKENS),
+  logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  echo: z.boolean().default(false),
+  best_of: z.int().optional(),
+  // Not OpenAI's: the first prompt token that a task's adapter rotates, one for all or one a prompt.
+  rotate_from: z
+    .union([z.int().min(0), z.array(z.int().min(0))], {
+      error: 'must be a token index, or one for each prompt',
+    })
+    .optional(),
+  ...samplingFields,
+  ...streamFields,
+})
+
+export type CompletionRequest = {
+  readonly model: string
+  readonly prompts: readonly Prompt[]
+  /** One a prompt, where it was given. */
+  readonly rotateFrom: readonly number[] | undefined
+  readonly echo: boolean
+  readonly maxTokens: number
+  readonly temperature: number | undefined
+  readonly topP: number
+  readonly seed: number | undefined
+  readonly stop: readonly string[]
+  /** Answers wanted of each prompt. */
+  readonly n: number
+  readonly shaping: TokenShaping
+  readonly stream: boolean
+  readonly includeUsage: boolean
+}
+
+export const completionRequestSchema = bodySchema.transform((body, context): CompletionRequest => {
+  const reject = (path: string, message: string) => {
+    context.addIssue({ code: 'custom', path: [path], message })
+  }
+  checkStreamOptions(body, context)
+  if (body.best_of !== undefined && body.best_of !== body.n) {
+    reject('best_of', 'is only supported where it equals n: every answer is given')
+  }
+  const { prompt: prompts, rotate_from: from } = body
+  if (Array.isArray(from) && from.length !== prompts.length) {
+    reject('rotate_from', `has ${from.length} indices for ${prompts.length} prompts`)
+  }
+  const perPrompt = typeof from === 'number' ? prompts.map(() => from) : from
+  return {
+    model: body.model,
+    prompts,
+    rotateFrom: perPrompt,
+    echo: body.echo,
+    maxTokens: body.max_tokens,
+    temperature: body.temperature,
+    topP: body.top_p,
+    seed: body.seed,
+    stop: body.stop,
+    n: body.n,
+    shaping: tokenShapingOf(body, body.logprobs ?? null),
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+  }
+})
+
+/** @throws {ApiError} 400 naming a field that is not served */
+export const withoutUnsupportedOfCompletions = (body: Record<string, unknown>) =>
+  refuseUnsupported(body, UNSUPPORTED)
+
+/** One entry a token, prompt and answer alike; the arrays are of one length. */
+export type CompletionLogprobs = {
+  readonly tokens: readonly string[]
+  /** Null for a prompt's first token. */
+  readonly token_logprobs: readonly (number | null)[]
+  /** The likeliest tokens and the one that stands there; null for a prompt's first token. */
+  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[]
+  /** Where each token's text begins in the choice's, in UTF-16 units. */
+  readonly text_offset: readonly number[]
+}
+
+export type CompletionChoice = {
+  readonly text: string
+  readonly index: number
+  readonly logprobs: CompletionLogprobs | null
+  readonly finish_reason: FinishReason | null
+}
+
+export type Completion = {
+  readonly id: string
+  readonly object: 'text_completion'
+  readonly created: number
+  readonly model: string
+  readonly choices: readonly CompletionChoice[]
+  readonly usage?: Usage | null
+  readonly arcana?: ArcanaProof
+}
+
+/** Writes one choice's log probabilities in order, keeping count of its text. */
+export class LogprobsWriter {
+  readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: false })
+  #offset = 0
+
+  /** @param isShown false for the control token that ends an answer and is not in its text */
+  write(positions: readonly PromptToken[], isShown = true): CompletionLogprobs {
+    return {
+      tokens: positions.map(nameOf),
+      token_logprobs: positions.map(({ logprob }) => logprob),
+      top_logprobs: positions.map(topOf),
+      text_offset: positions.map(({ bytes }) => {
+        const offset = this.#offset
+        if (isShown) {
+          this.#offset += this.#decoder.decode(Uint8Array.from(bytes), { stream: true }).length
+        }
+        return offset
+      }),
+    }
+  }
+}
+
+export const joinLogprobs = (parts: readonly CompletionLogprobs[]): CompletionLogprobs => ({
+  tokens: parts.flatMap(({ tokens }) => tokens),
+  token_logprobs: parts.flatMap((part) => part.token_logprobs),
+  top_logprobs: parts.flatMap((part) => part.top_logprobs),
+  text_offset: parts.flatMap((part) => part.text_offset),
+})
+
+function topOf({ top, logprob, ...token }: PromptToken): Record<string, number> | null {
+  if (logprob === null) return null
+  return Object.fromEntries(
+    [...top, { ...token, logprob }].map((entry) => [nameOf(entry), entry.logprob]),
+  )
+}
+
+const hex = (byte: number) => `\\x${byte.toString(16).padStart(2, '0')}`
+
+/** A token as OpenAI names it here: part of a character by its bytes, which no two tokens share. */
+const nameOf = ({ token, bytes }: Pick<PromptToken, 'token' | 'bytes'>): string =>
+  token.includes('\uFFFD') ? `bytes:${bytes.map(hex).join('')}` : token

@@ -1,0 +1,141 @@
+/** How tokens are drawn: the fields that chat and text completions share. */
+import { z } from 'zod'
+import {
+  MAX_ABS_LOGIT_BIAS,
+  MAX_ABS_PENALTY,
+  MAX_ARMS,
+  MAX_LOGIT_BIAS_ENTRIES,
+  MAX_REPETITION_PENALTY,
+  MAX_STOP_STRINGS,
+  type Sampling,
+} from '../runner.ts'
+
+export const temperatureSchema = z.number().min(0).max(2)
+/** Any integer, as OpenAI's; the runner's generator takes its lowest 32 bits. */
+export const seedSchema = z.int().transform((seed) => seed >>> 0)
+
+const stopSchema = z.union(
+  [
+    z
+      .string()
+      .min(1)
+      .transform((stop) => [stop]),
+    z.array(z.string().min(1)).max(MAX_STOP_STRINGS),
+  ],
+  { error: `must be a string or an array of at most ${MAX_STOP_STRINGS} strings, none empty` },
+)
+
+const penaltySchema = z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY)
+
+/** Token ids as the keys of a JSON object; whether the vocabulary has them is the runner's to say. */
+const logitBiasSchema = z
+  .record(
+    z.string().regex(/^\d{1,9}$/, 'must have token ids for keys'),
+    z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
+  )
+  .refine(
+    (bias) => Object.keys(bias).length <= MAX_LOGIT_BIAS_ENTRIES,
+    `must have at most ${MAX_LOGIT_BIAS_ENTRIES} entries`,
+  )
+
+export const samplingFields = {
+  temperature: temperatureSchema.optional(),
+  top_p: z.number().gt(0).max(1).default(1),
+  seed: seedSchema.optional(),
+  stop: stopSchema.default([]),
+  n: z.int().min(1).max(MAX_ARMS).default(1),
+  presence_penalty: penaltySchema.default(0),
+  frequency_penalty: penaltySchema.default(0),
+  logit_bias: logitBiasSchema.default({}),
+  // Not OpenAI's; named as vLLM and its kin name them. 0 and −1 turn top_k off.
+  top_k: z.int().min(-1).default(0),
+  min_p: z.number().min(0).max(1).default(0),
+  repetition_penalty: z.number().gt(0).max(MAX_REPETITION_PENALTY).default(1),
+}
+type SamplingBody = z.output<z.ZodObject<typeof samplingFields>>
+
+/** The part of a runner's sampling that few requests use: only what changes something is there. */
+export type TokenShaping = Pick<
+  Sampling,
+  | 'top_k'
+  | 'min_p'
+  | 'presence_penalty'
+  | 'frequency_penalty'
+  | 'repetition_penalty'
+  | 'logit_bias'
+  | 'logprobs'
+>
+
+/** @param logprobs likeliest tokens to report beside each token; null for none at all */
+export function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
+  const bias = Object.entries(body.logit_bias).map(([id, value]): [number, number] => [
+    Number(id),
+    value,
+  ])
+  return {
+    ...(body.top_k > 0 ? { top_k: body.top_k } : {}),
+    ...(body.min_p > 0 ? { min_p: body.min_p } : {}),
+    ...(body.presence_penalty !== 0 ? { presence_penalty: body.presence_penalty } : {}),
+    ...(body.frequency_penalty !== 0 ? { frequency_penalty: body.frequency_penalty } : {}),
+    ...(body.repetition_penalty !== 1 ? { repetition_penalty: body.repetition_penalty } : {}),
+    ...(bias.length > 0 ? { logit_bias: bias } : {}),
+    ...(logprobs === null ? {} : { logprobs }),
+  }
+}
+
+/** What has no meaning where the answer is one of a task's labels, whose probabilities are given. */
+const NOT_OF_LABELS = [
+  'logprobs',
+  'logit_bias',
+  'presence_penalty',
+  'frequency_penalty',
+  'repetition_penalty',
+] as const
+
+/** @returns the first field that a choice of labels cannot honour, or null */
+export const fieldNotOfLabels = (shaping: TokenShaping): string | null =>
+  NOT_OF_LABELS.find((field) => shaping[field] !== undefined) ?? null
+
+/** `stream` and its options, and the rule that binds them. */
+export const streamFields = {
+  stream: z.boolean().default(false),
+  stream_options: z
+    .strictObject({
+      include_usage: z.boolean().default(false),
+      // Padding against traffic analysis; this gateway adds none either way.
+      include_obfuscation: z.boolean().optional(),
+    })
+    .optional(),
+}
+
+export function checkStreamOptions(
+  body: { readonly stream: boolean; readonly stream_options?: object | undefined },
+  context: z.RefinementCtx,
+): void {
+  if (body.stream_options === undefined || body.stream) return
+  context.addIssue({
+    code: 'custom',
+    path: ['stream_options'],
+    message: 'is only allowed when stream is true',
+  })
+}
+
+const SEED_STEP = 0x9e3779b9
+
+/**
+ * Seeds of the answers to one request: the first is the request's own, so that it is the answer
+ * which the same request gives with n = 1. Without a seed each is drawn by the runner.
+ */
+export function deriveSeeds(seed: number | undefined, count: number): (number | undefined)[] {
+  return Array.from({ length: count }, (_, i) =>
+    seed === undefined || i === 0 ? seed : mix((seed + i * SEED_STEP) >>> 0),
+  )
+}
+
+/** Source: MurmurHash3's 32-bit finaliser (Austin Appleby, public domain); a bijection */
+function mix(value: number): number {
+  let h = value
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
+  return (h ^ (h >>> 16)) >>> 0
+}

@@ -1,0 +1,84 @@
+import type { Generation } from '../dispatch/generate.ts'
+import { sumUsage, usageOf, type EndEvent } from '../dispatch/usage.ts'
+import { sseStream } from '../http/sse-stream.ts'
+import type { FinishReason, Usage } from '../protocol/openai/chat-completions.ts'
+import {
+  LogprobsWriter,
+  type Completion,
+  type CompletionLogprobs,
+} from '../protocol/openai/completions.ts'
+import type { PromptToken } from '../protocol/runner.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { proofOf } from '../tasks/plan.ts'
+import type { AnswerHead } from './chat-completions.ts'
+
+type CompletionStreamOptions = {
+  readonly head: AnswerHead
+  readonly selection: ResolvedSelection | null
+  /** Answers of each prompt. */
+  readonly n: number
+  readonly includeUsage: boolean
+  readonly hasLogprobs: boolean
+  readonly caller: AbortController
+  /** Starts every prompt's generation; the first is admitted already. */
+  readonly eachPrompt: <T>(
+    use: (generation: Generation, index: number) => Promise<T>,
+  ) => Promise<T[]>
+  readonly recordUsage: (usage: Usage) => void
+}
+
+/**
+ * Answers of all prompts as they come, told apart by `index`; an echoed prompt comes first. The
+ * proof is on each choice's last chunk, which is sent once its prompt's answers are all whole.
+ */
+export function completionStream(options: CompletionStreamOptions): ReadableStream<Uint8Array> {
+  const { head, includeUsage, caller, eachPrompt, recordUsage } = options
+  return sseStream(caller, async (write) => {
+    const usages = await eachPrompt((generation, prompt) =>
+      pumpPrompt(options, generation, prompt, write),
+    )
+    const usage = sumUsage(usages)
+    if (includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
+    recordUsage(usage)
+  })
+}
+
+async function pumpPrompt(
+  { head, selection, n, includeUsage, hasLogprobs }: CompletionStreamOptions,
+  generation: Generation,
+  prompt: number,
+  write: (chunk: Completion) => void,
+): Promise<Usage> {
+  const writers = Array.from({ length: n }, () => new LogprobsWriter())
+  const ends: EndEvent[] = []
+  const send = (
+    arm: number,
+    text: string,
+    logprobs: CompletionLogprobs | null,
+    end: { readonly reason: FinishReason; readonly event: EndEvent } | null = null,
+  ) => {
+    write({
+      ...head,
+      object: 'text_completion',
+      choices: [{ text, index: prompt * n + arm, logprobs, finish_reason: end?.reason ?? null }],
+      ...(includeUsage ? { usage: null } : {}),
+      ...(end === null
+        ? {}
+        : { arcana: proofOf(selection, end.event.applied, generation.runnerId) }),
+    })
+  }
+  const logprobsOf = (arm: number, positions: readonly PromptToken[] = [], isShown = true) =>
+    hasLogprobs && positions.length > 0 ? writers[arm]!.write(positions, isShown) : null
+  for await (const event of generation.events) {
+    if (event.event === 'prompt' || event.event === 'token') {
+      const { arm, text } = event
+      const logprobs = logprobsOf(arm, event.event === 'prompt' ? event.tokens : event.logprobs)
+      if (text !== '' || logprobs !== null) send(arm, text, logprobs)
+    } else if (event.event === 'end') ends[event.arm] = event
+  }
+  for (const [arm, event] of ends.entries()) {
+    const logprobs = logprobsOf(arm, event.stop_token && [event.stop_token], false)
+    send(arm, '', logprobs, { reason: event.finish_reason, event })
+  }
+  return usageOf(ends)
+}

@@ -1,0 +1,198 @@
+import { Hono } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { insertUsage } from '../db/usage.ts'
+import { collectAnswers, type Answer } from '../dispatch/collect.ts'
+import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
+import { sumUsage, usageOf } from '../dispatch/usage.ts'
+import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
+import { readJsonObject } from '../http/read-json.ts'
+import type { Usage } from '../protocol/openai/chat-completions.ts'
+import {
+  completionRequestSchema,
+  joinLogprobs,
+  LogprobsWriter,
+  withoutUnsupportedOfCompletions,
+  type Completion,
+  type CompletionChoice,
+  type CompletionRequest,
+  type Prompt,
+} from '../protocol/openai/completions.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
+import { deriveSeeds } from '../protocol/openai/sampling.ts'
+import { parseWire } from '../protocol/parse.ts'
+import { servicesOf } from '../services.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { planArm, planGeneration, proofHeaders, proofOf, selectionOf } from '../tasks/plan.ts'
+import { resolveSelection } from '../tasks/resolve.ts'
+import type { AnswerHead } from './chat-completions.ts'
+import { completionStream } from './completion-stream.ts'
+
+/** Prompts of one request at a runner at once: Workers hold six connections open, one is the pool's. */
+const MAX_IN_FLIGHT = 5
+
+/** Given text or tokens, without template, frame or labels: gone on with, or echoed and scored. */
+export const completions = new Hono<AppEnv>().post('/', async (c) => {
+  const projectId = c.get('projectId')
+  const requestId = c.get('requestId')
+  const { config, runners } = servicesOf(c.env)
+  const { baseModel } = config
+  const body = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
+  const request = parseWire(completionRequestSchema, body)
+  const selected = selectionOf(request.model, baseModel, c.req.header('x-task'))
+  const selection =
+    selected === null
+      ? null
+      : await resolveSelection(c.env.DB, projectId, baseModel, selected.terms, selected.param)
+  checkRotateFrom(selection, request)
+  const plans = await Promise.all(
+    request.prompts.map((prompt, index) =>
+      planPrompt({ requestId, projectId, model: baseModel }, selection, request, prompt, index),
+    ),
+  )
+  const caller = abortWith(c.req.raw.signal)
+  // Of this request's own calls: also ended where one prompt's failure is the answer.
+  const calls = abortWith(caller.signal)
+  const start = (plan: GenerationPlan) =>
+    startGeneration({ pool: runners, blobs: c.env.BLOBS, projectId }, plan, calls.signal)
+  // The first prompt's proof is checked before any header goes out.
+  const first = await start(plans[0]!)
+  const head: AnswerHead = {
+    id: `cmpl-${requestId.slice('req_'.length)}`,
+    created: Math.floor(Date.now() / 1000),
+    model: selection === null ? baseModel : `${baseModel}:${selection.expression}`,
+  }
+  const recordUsage = (used: Usage) => {
+    c.executionCtx.waitUntil(
+      insertUsage(c.env.DB, {
+        requestId,
+        projectId,
+        createdAtMs: Date.now(),
+        route: 'completions',
+        model: baseModel,
+        selection: selection?.expression ?? null,
+        runnerId: first.runnerId,
+        promptTokens: used.prompt_tokens,
+        completionTokens: used.completion_tokens,
+      }),
+    )
+  }
+  /** Hands each prompt's generation over, a few at once; the first fault ends them all. */
+  const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
+    try {
+      return await mapBounded(plans, MAX_IN_FLIGHT, async (plan, index) =>
+        use(index === 0 ? first : await start(plan), index),
+      )
+    } catch (error) {
+      calls.abort()
+      throw error
+    }
+  }
+  const headers = proofHeaders(selection)
+  if (request.stream) {
+    const { n, includeUsage } = request
+    const hasLogprobs = request.shaping.logprobs !== undefined
+    const options = { head, selection, n, includeUsage, hasLogprobs, caller }
+    const stream = completionStream({ ...options, eachPrompt, recordUsage })
+    return c.body(stream, 200, {
+      ...headers,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+    })
+  }
+  const answer = eachPrompt((generation) => collectAnswers(generation)).then((answers) => {
+    const completion = toCompletion(head, first.runnerId, selection, request, answers)
+    recordUsage(completion.usage)
+    return completion
+  })
+  return sendHeld(await holdJson(answer, caller), headers)
+})
+
+/** Given text counts as prompt, which scope `generated` would leave unrotated (DESIGN §2). */
+function checkRotateFrom(selection: ResolvedSelection | null, request: CompletionRequest): void {
+  if (selection === null) return
+  const { rotateFrom } = request
+  if (rotateFrom === undefined) {
+    throw invalidRequest(
+      'A task needs rotate_from here: the index of the first prompt token that its adapter rotates.',
+      'rotate_from',
+      'rotate_from_required',
+    )
+  }
+  if (selection.arm.scope === 'all' && rotateFrom.some((from) => from !== 0)) {
+    throw invalidRequest('An adapter of scope all rotates from token 0.', 'rotate_from')
+  }
+}
+
+async function planPrompt(
+  names: { readonly requestId: string; readonly projectId: string; readonly model: string },
+  selection: ResolvedSelection | null,
+  request: CompletionRequest,
+  prompt: Prompt,
+  index: number,
+): Promise<GenerationPlan> {
+  const from = selection === null ? undefined : request.rotateFrom?.[index]
+  // The same seeds for every prompt: one in a batch is answered as it would be alone.
+  const seeds = deriveSeeds(request.seed, request.n)
+  return planGeneration({
+    ...names,
+    requestId: `${names.requestId}.${index}`,
+    input: {
+      prompt: typeof prompt === 'string' ? prompt : [...prompt],
+      ...(request.echo ? { echo: true } : {}),
+    },
+    arms: await Promise.all(seeds.map((seed) => planArm(selection, null, seed, from))),
+    labels: null,
+    sampling: request,
+  })
+}
+
+function toCompletion(
+  head: AnswerHead,
+  runnerId: string,
+  selection: ResolvedSelection | null,
+  { n, shaping }: CompletionRequest,
+  answers: readonly (readonly Answer[])[],
+): Completion & { readonly usage: Usage } {
+  const hasLogprobs = shaping.logprobs !== undefined
+  return {
+    ...head,
+    object: 'text_completion',
+    choices: answers.flatMap((ofPrompt, prompt) =>
+      ofPrompt.map((answer, i) => toChoice(prompt * n + i, answer, hasLogprobs)),
+    ),
+    usage: sumUsage(answers.map((ofPrompt) => usageOf(ofPrompt.map(({ end }) => end)))),
+    arcana: proofOf(selection, answers[0]![0]!.end.applied, runnerId),
+  }
+}
+
+function toChoice(index: number, answer: Answer, hasLogprobs: boolean): CompletionChoice {
+  const { promptText, promptTokens, text, logprobs, end } = answer
+  const writer = new LogprobsWriter()
+  return {
+    text: promptText + text,
+    index,
+    logprobs: hasLogprobs
+      ? joinLogprobs([
+          writer.write(promptTokens),
+          writer.write(logprobs),
+          writer.write(end.stop_token === undefined ? [] : [end.stop_token], false),
+        ])
+      : null,
+    finish_reason: end.finish_reason,
+  }
+}
+
+/** Runs at most `limit` at once, in order of the items. @throws the first failure */
+async function mapBounded<T, R>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T, index: number) => Promise<R>,
+): Promise<R[]> {
+  const results: R[] = []
+  const queue = items.entries()
+  const worker = async () => {
+    for (const [index, item] of queue) results[index] = await work(item, index)
+  }
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
+  return results
+}
