@@ -22,6 +22,8 @@ export type RunnerConfig = {
   readonly numSlots: number
   /** Memory for the prompts' KV of jobs. */
   readonly scoreCacheBytes: number
+  /** How long the training graph of gradient jobs stays loaded unused. */
+  readonly gradientIdleMs: number
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
   /** End when standard input closes: the supervisor holds the other end. */
   readonly exitWithStdin: boolean
@@ -36,6 +38,8 @@ const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
 /** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */
 const DEFAULT_NUM_SLOTS = 128
 const DEFAULT_SCORE_CACHE_MIB = 2048
+/** Longer than a job's pauses between rounds, short enough to have the memory back. */
+const DEFAULT_GRADIENT_IDLE_SECONDS = 60
 
 /** @throws {Error} a variable that is missing or out of range, by name */
 export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConfig {
@@ -81,6 +85,8 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     numSlots: Math.max(integer('ARCANA_SLOTS', DEFAULT_NUM_SLOTS, 2, 65_536), maxNumSeqs + 2),
     scoreCacheBytes:
       integer('ARCANA_SCORE_CACHE_MIB', DEFAULT_SCORE_CACHE_MIB, 1, 1 << 20) * 2 ** 20,
+    gradientIdleMs:
+      integer('ARCANA_GRADIENT_IDLE_SECONDS', DEFAULT_GRADIENT_IDLE_SECONDS, 1, 86_400) * 1000,
     ortBackend: backend,
     exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',
   }

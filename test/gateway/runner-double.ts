@@ -8,7 +8,7 @@ import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { biasBytes } from '../../src/dispatch/proof.ts'
 import {
   datasetSchema,
-  decodeScoreBody,
+  decodeBinaryBody,
   generateRequestSchema,
   RUNNER_PROTOCOL_VERSION,
   scoreHeaderSchema,
@@ -136,7 +136,7 @@ export class RunnerDouble {
   }
 
   #score(body: Uint8Array): Response {
-    const split = decodeScoreBody(body)!
+    const split = decodeBinaryBody(body)!
     const header = scoreHeaderSchema.parse(JSON.parse(split.headerJson))
     if (header.build_digest !== undefined && header.build_digest !== this.buildDigest) {
       return refuse(409, 'build_mismatch', 'unserviceable')
