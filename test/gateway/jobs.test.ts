@@ -546,19 +546,17 @@ describe('a job by gradient', () => {
   it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
     let numCalls = 0
-    let hold: (() => void) | null = null
     runner.intercept = async (request) => {
       if (!request.url.endsWith('/v1/gradient')) return null
       numCalls += 1
-      if (numCalls === 6) await new Promise<void>((resolve) => (hold = resolve))
+      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
       return null
     }
     const created = await createJob({ method: GRADIENT, suffix: 'cut' })
     await vi.waitFor(() => {
-      if (hold === null) throw new Error('not there yet')
+      if (numCalls < 6) throw new Error('not there yet')
     })
     await abortAllDurableObjects()
-    hold!()
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
     // The step under way is done again, and no other.
@@ -566,6 +564,23 @@ describe('a job by gradient', () => {
     const digestOf = (job: Job) =>
       (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
     expect(digestOf(cut)).toBe(digestOf(whole))
+  })
+
+  it('begins anew, moments and all, where the build of the model changed', async ({ expect }) => {
+    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
+    let numCalls = 0
+    runner.intercept = (request) => {
+      if (request.url.endsWith('/v1/gradient') && ++numCalls === 5) {
+        runner.buildDigest = 'e'.repeat(64)
+      }
+      return null
+    }
+    const moved = await waitFor((await createJob({ method: GRADIENT, suffix: 'moved' })).id)
+    expect(moved).toMatchObject({
+      status: 'succeeded',
+      arcana: { progress: { trials_done: 13 }, report: { build_digest: 'e'.repeat(64) } },
+    })
+    expect(moved.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
   })
 
   it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
