@@ -24,6 +24,8 @@ export type RunnerConfig = {
   readonly scoreCacheBytes: number
   /** Memory for live prompts' KV, kept for requests that begin alike; 0 keeps none. */
   readonly prefixCacheBytes: number
+  /** How long the training graph of gradient jobs stays loaded unused. */
+  readonly gradientIdleMs: number
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
   /** End when standard input closes: the supervisor holds the other end. */
   readonly exitWithStdin: boolean
@@ -40,6 +42,8 @@ const DEFAULT_NUM_SLOTS = 128
 const DEFAULT_SCORE_CACHE_MIB = 2048
 /** 11,650 tokens of SmolLM2-135M: a few hundred instructions and shots, or as many documents. */
 const DEFAULT_PREFIX_CACHE_MIB = 512
+/** Longer than a job's pauses between rounds, short enough to have the memory back. */
+const DEFAULT_GRADIENT_IDLE_SECONDS = 60
 
 /** @throws {Error} a variable that is missing or out of range, by name */
 export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConfig {
@@ -87,6 +91,8 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
       integer('ARCANA_SCORE_CACHE_MIB', DEFAULT_SCORE_CACHE_MIB, 1, 1 << 20) * 2 ** 20,
     prefixCacheBytes:
       integer('ARCANA_PREFIX_CACHE_MIB', DEFAULT_PREFIX_CACHE_MIB, 0, 1 << 20) * 2 ** 20,
+    gradientIdleMs:
+      integer('ARCANA_GRADIENT_IDLE_SECONDS', DEFAULT_GRADIENT_IDLE_SECONDS, 1, 86_400) * 1000,
     ortBackend: backend,
     exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',
   }

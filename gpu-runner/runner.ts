@@ -6,9 +6,13 @@ import { Engine } from './engine/engine.ts'
 import { Executor } from './engine/executor.ts'
 import { LabelTries } from './engine/label-tries.ts'
 import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
+import { openTrainingGraph } from './onnx/backward/index.ts'
 import { openBuild, type WeightFormat } from './onnx/build/index.ts'
 import type { Backend } from './ort/index.ts'
 import { DatasetStore } from './scoring/dataset-store.ts'
+import { GradientScorer } from './scoring/gradients.ts'
+import { LazySession } from './scoring/lazy-session.ts'
+import { PromptCache } from './scoring/prompt-cache.ts'
 import { Scorer } from './scoring/scorer.ts'
 import { ChatTokenizer } from './tokenizer/index.ts'
 
@@ -28,6 +32,8 @@ export type RunnerOptions = {
   readonly numSlots: number
   readonly scoreCacheBytes: number
   readonly prefixCacheBytes: number
+  /** How long the training graph stays loaded unused. */
+  readonly gradientIdleMs: number
 }
 
 /** One base model with everything that serves it. */
@@ -39,6 +45,7 @@ export type Runner = {
   readonly adapters: AdapterStore
   readonly datasets: DatasetStore
   readonly scorer: Scorer
+  readonly gradients: GradientScorer
   /** Ends every request, then frees the session. */
   release(): Promise<void>
 }
@@ -49,13 +56,15 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
   const tokenizer = ChatTokenizer.fromGguf(file.metadata)
   const { contextLength } = decodeModelConfig(file.metadata)
   await file.close()
-  const open = async (format: WeightFormat) => {
-    const build = await openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
+  const buildOf = (format: WeightFormat) =>
+    openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
       format,
       rotation: true,
       // The table covers the whole context, so that one build serves every setting of it.
       maxContext: contextLength,
     })
+  const open = async (format: WeightFormat) => {
+    const build = await buildOf(format)
     return { build, session: await backend.createSession(build.modelPath, options) }
   }
   const decode = await open(options.decodeFormat)
@@ -81,6 +90,11 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     maxContext,
     now,
   }
+  const prompts = new PromptCache(executor, options.scoreCacheBytes)
+  const openTraining = async () =>
+    backend.createSession(await openTrainingGraph(await buildOf('float32'), 'choices'), options)
+  const training = new LazySession(openTraining, options.gradientIdleMs)
+  const gradients = new GradientScorer(executor, prompts, training)
   const engine = new Engine(executor, {
     maxNumSeqs: options.maxNumSeqs,
     maxWaiting: options.maxWaiting,
@@ -95,9 +109,11 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     engine,
     adapters,
     datasets: new DatasetStore(context),
-    scorer: new Scorer(executor, slots, options.scoreCacheBytes),
+    scorer: new Scorer(executor, slots, prompts),
+    gradients,
     async release() {
       await engine.close()
+      await gradients.release()
       await executor.release()
     },
   }

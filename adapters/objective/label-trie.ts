@@ -91,6 +91,44 @@ function collectFeeds(nodes: readonly TrieNode[], index: number, feeds: TrieFeed
   return needed
 }
 
+/** One step of a label's path: the node whose logits decide it. */
+export type LabelStep = {
+  /** Token that leads to the node; null at the root. */
+  readonly token: number | null
+  /** The child on the path. */
+  readonly gold: number
+  /** All children, `gold` among them. */
+  readonly children: readonly number[]
+}
+
+/**
+ * A label's path from the root to its last branching node. Log P(label) is the sum over the steps of
+ * log softmax over the children, at the gold one; a step with one child adds 0.
+ * @throws {RangeError} the trie has no such label
+ */
+export function labelPath({ nodes }: LabelTrie, label: number): LabelStep[] {
+  const find = (index: number): number[] | null => {
+    if (nodes[index]!.label === label) return [index]
+    for (const child of nodes[index]!.children) {
+      const below = find(child)
+      if (below) return [index, ...below]
+    }
+    return null
+  }
+  const path = find(0)
+  if (path === null) throw new RangeError(`no label ${label}`)
+  const steps = path.slice(0, -1).map((index, i): LabelStep => {
+    const { token, children } = nodes[index]!
+    return {
+      token: i === 0 ? null : token,
+      gold: nodes[path[i + 1]!]!.token,
+      children: children.map((child) => nodes[child]!.token),
+    }
+  })
+  while (steps.length > 1 && steps.at(-1)!.children.length === 1) steps.pop()
+  return steps
+}
+
 /** Adds up log probabilities along the trie, from the logits of its branching nodes. */
 export class LabelScorer {
   readonly #trie: LabelTrie

@@ -133,6 +133,11 @@ export class Executor {
     })
   }
 
+  /** Runs work of another graph in turn with the decoder's steps: they share the cores. */
+  takeTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#lock.run(work)
+  }
+
   /** Frees the shapes made for KV rows that are no longer used. */
   async forget(kv: KvTensors): Promise<void> {
     await this.#lock.run(() => {

@@ -1,5 +1,11 @@
 import onnxProto from 'onnx-proto'
-import { MICROSOFT_DOMAIN, type Attribute, type ElementType, type Graph } from './model.ts'
+import {
+  MICROSOFT_DOMAIN,
+  type Attribute,
+  type ElementType,
+  type Graph,
+  type Initializer,
+} from './model.ts'
 
 const { onnx } = onnxProto
 /** The IR version and opset that every kernel used here is registered for. */
@@ -83,4 +89,29 @@ export function encodeModel(graph: Graph, dataFile: string): Uint8Array {
     },
   })
   return onnx.ModelProto.encode(model).finish()
+}
+
+/**
+ * The tensors that a model written by `encodeModel` keeps in its external data file, by name.
+ * @throws {Error} bytes that are no ModelProto, or a tensor of a type this code does not write
+ */
+export function decodeExternalInitializers(bytes: Uint8Array): ReadonlyMap<string, Initializer> {
+  const { graph } = onnx.ModelProto.decode(bytes)
+  const found = new Map<string, Initializer>()
+  for (const tensor of graph?.initializer ?? []) {
+    if (tensor.dataLocation !== onnx.TensorProto.DataLocation.EXTERNAL) continue
+    const name = tensor.name ?? ''
+    const entries = new Map((tensor.externalData ?? []).map(({ key, value }) => [key, value]))
+    const type = (Object.keys(ELEMENT_TYPES) as ElementType[]).find(
+      (candidate) => ELEMENT_TYPES[candidate] === tensor.dataType,
+    )
+    if (type === undefined) throw new Error(`weight ${name} is of an unknown type`)
+    found.set(name, {
+      name,
+      type,
+      dims: (tensor.dims ?? []).map(Number),
+      bytes: { offset: Number(entries.get('offset')), length: Number(entries.get('length')) },
+    })
+  }
+  return found
 }

@@ -8,6 +8,8 @@ import { RunnerFault } from '../runner-fault.ts'
 export type TokenisedDataset = {
   readonly digest: string
   readonly prompts: readonly (readonly number[])[]
+  /** The right label of each prompt, by index. */
+  readonly gold: readonly number[]
   readonly trie: LabelTrie
 }
 
@@ -52,7 +54,8 @@ export class DatasetStore {
         })
       }
     })
-    const tokenised = { digest, prompts, trie }
+    const gold = dataset.examples.map(({ label }) => label)
+    const tokenised = { digest, prompts, gold, trie }
     this.#datasets.set(digest, tokenised)
     this.#dropOldest()
     return tokenised

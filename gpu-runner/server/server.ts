@@ -2,12 +2,15 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { MAX_ADAPTER_BYTES } from '../../adapters/format/adapter-file.ts'
 import {
-  decodeScoreBody,
+  decodeBinaryBody,
   DIGEST_PATTERN,
+  encodeBinaryBody,
   generateRequestSchema,
+  gradientHeaderSchema,
   RUNNER_PROTOCOL_VERSION,
   scoreHeaderSchema,
   type GenerateEvent,
+  type GradientResponse,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
 import type { z } from 'zod'
@@ -73,13 +76,10 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
       })
     },
     'POST /v1/score': async (request, response) => {
-      const body = decodeScoreBody(await readBody(request, MAX_SCORE_BYTES))
+      const body = decodeBinaryBody(await readBody(request, MAX_SCORE_BYTES))
       if (!body) throw new RunnerFault('invalid_request', 'the score body is cut short')
       const header = parse(scoreHeaderSchema, parseJson(body.headerJson))
-      const { buildDigest } = runner.context
-      if (header.build_digest !== undefined && header.build_digest !== buildDigest) {
-        throw new RunnerFault('build_mismatch', `this runner serves build ${buildDigest}`)
-      }
+      checkBuild(runner, header.build_digest)
       const dataset = datasets.get(header.dataset)
       const logProbs = await runner.scorer.score(
         dataset,
@@ -87,7 +87,37 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
         body.values,
         () => response.destroyed,
       )
-      sendJson(response, 200, { build_digest: buildDigest, log_probs: logProbs })
+      sendJson(response, 200, {
+        build_digest: runner.context.buildDigest,
+        log_probs: logProbs,
+      })
+    },
+    'POST /v1/gradient': async (request, response) => {
+      const body = decodeBinaryBody(await readBody(request, MAX_SCORE_BYTES))
+      if (!body) throw new RunnerFault('invalid_request', 'the gradient body is cut short')
+      const header = parse(gradientHeaderSchema, parseJson(body.headerJson))
+      checkBuild(runner, header.build_digest)
+      const { loss, logProbs, gradient } = await runner.gradients.gradient(
+        datasets.get(header.dataset),
+        header,
+        body.values,
+        () => response.destroyed,
+      )
+      const values = new Float32Array(loss.length + logProbs.length + gradient.length)
+      values.set(loss)
+      values.set(logProbs, loss.length)
+      values.set(gradient, loss.length + logProbs.length)
+      const answer: GradientResponse = {
+        build_digest: runner.context.buildDigest,
+        num_candidates: loss.length,
+        num_examples: logProbs.length / loss.length,
+      }
+      const bytes = encodeBinaryBody(answer, values)
+      response.writeHead(200, {
+        'content-type': 'application/octet-stream',
+        'content-length': bytes.length,
+      })
+      response.end(bytes)
     },
     'POST /v1/generate': async (request, response) => {
       const text = new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES))
@@ -154,6 +184,12 @@ function generate(
     }
   }
   engine.submit(request)
+}
+
+/** @throws {RunnerFault} the caller wants numbers of another build */
+function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undefined): void {
+  if (wanted === undefined || wanted === buildDigest) return
+  throw new RunnerFault('build_mismatch', `this runner serves build ${buildDigest}`)
 }
 
 function describeStatus(

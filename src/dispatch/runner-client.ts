@@ -1,13 +1,18 @@
 import { z } from 'zod'
 import {
   datasetResidentSchema,
+  decodeBinaryBody,
+  encodeBinaryBody,
   encodeScoreBody,
   generateEventSchema,
+  gradientResponseSchema,
   runnerErrorBodySchema,
   runnerStatusSchema,
   scoreResponseSchema,
   type GenerateEvent,
   type GenerateRequest,
+  type GradientHeader,
+  type GradientResponse,
   type RunnerError,
   type RunnerStatus,
   type ScoreHeader,
@@ -92,6 +97,22 @@ export class RunnerClient {
   }
 
   /**
+   * @param values candidates, then example weights
+   * @returns the answer's header and its values, of the number the header and request ask for
+   */
+  async gradient(
+    header: GradientHeader,
+    values: Float32Array,
+    signal?: AbortSignal,
+  ): Promise<GradientAnswer> {
+    const response = await this.#call('POST', '/v1/gradient', encodeBinaryBody(header, values), {
+      type: 'application/octet-stream',
+      signal: withTimeout(SCORE_TIMEOUT_MS, signal),
+    })
+    return readGradient(response, header, values.length)
+  }
+
+  /**
    * Starts a generation.
    * @param controller its abort ends the call and frees the runner's rows
    * @returns the events, once the runner has taken the request
@@ -139,6 +160,50 @@ export class RunnerClient {
     }
     if (response.ok) return response
     throw new RunnerRefusal(await readRefusal(response, `${method} ${path}`))
+  }
+}
+
+/** The float32 values of an answer to `POST /v1/gradient`; gradients are laid out as candidates. */
+export type GradientAnswer = {
+  readonly header: GradientResponse
+  readonly logProbs: Float32Array
+  readonly gradient: Float32Array
+}
+
+async function readGradient(
+  response: Response,
+  { num_candidates: numCandidates }: GradientHeader,
+  numSent: number,
+): Promise<GradientAnswer> {
+  let bytes: Uint8Array
+  try {
+    bytes = new Uint8Array(await response.arrayBuffer())
+  } catch (error) {
+    throw new RunnerFault('died', `runner's answer ended early: ${String(error)}`, error)
+  }
+  const body = decodeBinaryBody(bytes)
+  const header = gradientResponseSchema.safeParse(body === null ? null : parseJson(body.headerJson))
+  if (body === null || !header.success) {
+    throw new RunnerFault('protocol', 'runner’s gradient is malformed')
+  }
+  const { num_candidates: answered, num_examples: numExamples } = header.data
+  const numLogProbs = numCandidates * numExamples
+  // What was sent is the candidates and a weight for each log probability.
+  const isShaped = answered === numCandidates && body.values.length === numCandidates + numSent
+  if (!isShaped) throw new RunnerFault('protocol', 'runner’s gradient is of another shape')
+  const gradientAt = numCandidates + numLogProbs
+  return {
+    header: header.data,
+    logProbs: body.values.subarray(numCandidates, gradientAt),
+    gradient: body.values.subarray(gradientAt),
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
   }
 }
 

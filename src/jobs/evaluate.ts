@@ -13,7 +13,7 @@ import type { StoredDataset } from './job-spec.ts'
  * Candidates times examples of one call: enough to fill a runner's batches, few enough that a call
  * ends within seconds and a cancelled job is noticed.
  */
-const MAX_ROWS_PER_CALL = 512
+export const MAX_ROWS_PER_CALL = 512
 
 export type Evaluation = {
   readonly client: RunnerClient
@@ -67,13 +67,7 @@ async function scoreOnce(
     scope: evaluation.scope,
     ...(isWhole ? {} : { examples: Array.from({ length: to - from }, (_, i) => from + i) }),
   })
-  const score = () => client.score(header, values, signal)
-  const response = await score().catch(async (error: unknown) => {
-    if (!(error instanceof RunnerRefusal) || error.error.code !== 'dataset_not_resident')
-      throw error
-    await pushDataset(evaluation)
-    return score()
-  })
+  const response = await withDataset(evaluation, () => client.score(header, values, signal))
   if (response.build_digest !== buildDigest) {
     throw new RunnerFault('protocol', 'scores are of another build than was asked for')
   }
@@ -82,6 +76,18 @@ async function scoreOnce(
     response.log_probs.every((rows) => rows.length === to - from)
   if (!isShaped) throw new RunnerFault('protocol', 'scores are not of the shape asked for')
   return response.log_probs
+}
+
+/** Makes a call that needs the dataset, pushing it where the runner has lost it. */
+export async function withDataset<T>(evaluation: Evaluation, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    const isMissing = error instanceof RunnerRefusal && error.error.code === 'dataset_not_resident'
+    if (!isMissing) throw error
+  }
+  await pushDataset(evaluation)
+  return call()
 }
 
 /** Gives a runner the job's examples. @returns what it made of them */

@@ -37,6 +37,7 @@ export class JobObject extends DurableObject<Bindings> {
   #spec: JobSpec | null = null
   #state: JobState = INITIAL_STATE
   #trials: Trial[] = []
+  #search: Uint8Array | null = null
   /** Ends the step under way when the job is cancelled. */
   #controller = new AbortController()
 
@@ -48,6 +49,7 @@ export class JobObject extends DurableObject<Bindings> {
     this.#spec = loaded.spec
     this.#state = loaded.state
     this.#trials = this.#store.trials()
+    this.#search = this.#store.search()
   }
 
   /** Starts a job; its id and dataset blobs are the caller's doing. Again for the same: nothing. */
@@ -130,6 +132,7 @@ export class JobObject extends DurableObject<Bindings> {
         spec,
         state: this.#state,
         trials: this.#trials,
+        searchState: this.#search,
         signal: this.#controller.signal,
       })
       // Cancelled while the step ran: its result is dropped.
@@ -221,7 +224,11 @@ export class JobObject extends DurableObject<Bindings> {
     const state = { ...this.#state, ...transition.state, revision: this.#state.revision + 1 }
     this.#store.save(state, transition)
     this.#state = state
-    if (transition.forgetTrials === true) this.#trials = []
+    if (transition.forgetTrials === true) {
+      this.#trials = []
+      this.#search = null
+    }
+    if (transition.search !== undefined) this.#search = transition.search
     this.#trials.push(...(transition.trials ?? []))
   }
 

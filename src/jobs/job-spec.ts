@@ -1,6 +1,11 @@
 import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import type { NewVersion } from '../db/versions.ts'
-import type { JobError, JobReport, JobStatus } from '../protocol/openai/fine-tuning.ts'
+import type {
+  JobError,
+  JobReport,
+  JobStatus,
+  OptimiserName,
+} from '../protocol/openai/fine-tuning.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Frame } from '../tasks/frame.ts'
 
@@ -24,8 +29,11 @@ export type JobSpec = {
   readonly validationFile: string | null
   readonly metadata: Readonly<Record<string, string>> | null
   readonly seed: number
-  readonly optimiser: 'bo' | 'random'
+  readonly optimiser: OptimiserName
+  /** Evaluations in all; under `gradient` one a step and one before the first. */
   readonly numTrials: number
+  /** Of the optimiser `gradient` alone; jobs of older releases have none. */
+  readonly gradient: { readonly numSteps: number; readonly learningRate: number } | null
   readonly scope: Scope
   readonly frame: Frame
   readonly labels: readonly string[]
@@ -83,6 +91,7 @@ export const INITIAL_STATE: JobState = {
   isCleaned: false,
 }
 
+/** One evaluation; under `gradient` the candidate of all examples after `index` steps, without z. */
 export type Trial = {
   readonly round: number
   readonly index: number

@@ -15,6 +15,7 @@ const SCHEMA = `
     value REAL,
     PRIMARY KEY (round, position)
   );
+  CREATE TABLE IF NOT EXISTS search (piece INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -25,6 +26,9 @@ const SCHEMA = `
     data TEXT
   );
 `
+
+/** Bytes of a search's state in one row; a row may hold 2 MB. */
+const MAX_PIECE_BYTES = 1 << 20
 
 /** A job in its Durable Object's own database. Every write of a step is one transaction. */
 export class JobStore {
@@ -51,6 +55,8 @@ export class JobStore {
       .exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'job'")
       .toArray()
     if (tables.length === 0) return null
+    // A job made by an older release lacks the newer tables.
+    this.#sql.exec(SCHEMA)
     const spec = this.#get('spec')
     const state = this.#get('state')
     if (spec === null || state === null) return null
@@ -62,11 +68,13 @@ export class JobStore {
     also: {
       readonly events?: readonly NewEvent[]
       readonly trials?: readonly Trial[]
+      readonly search?: Uint8Array
       readonly forgetTrials?: boolean
     } = {},
   ): void {
     this.#storage.transactionSync(() => {
-      if (also.forgetTrials === true) this.#sql.exec('DELETE FROM trials')
+      if (also.forgetTrials === true) this.#sql.exec('DELETE FROM trials; DELETE FROM search')
+      if (also.search !== undefined) this.#putSearch(also.search)
       also.trials?.forEach((trial, position) => {
         this.#sql.exec(
           'INSERT INTO trials (round, position, trial, z, value) VALUES (?, ?, ?, ?, ?)',
@@ -94,6 +102,21 @@ export class JobStore {
         z: JSON.parse(z) as number[],
         value,
       }))
+  }
+
+  /** The state of a search that cannot be had from its trials; null where none was written. */
+  search(): Uint8Array | null {
+    const pieces = this.#sql
+      .exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search ORDER BY piece')
+      .toArray()
+    if (pieces.length === 0) return null
+    const whole = new Uint8Array(pieces.reduce((sum, { bytes }) => sum + bytes.byteLength, 0))
+    let at = 0
+    for (const { bytes } of pieces) {
+      whole.set(new Uint8Array(bytes), at)
+      at += bytes.byteLength
+    }
+    return whole
   }
 
   /** Newest first; one more than `limit` where there are more. Null where `after` is unknown. */
@@ -125,6 +148,17 @@ export class JobStore {
         message: row.message,
         data: row.data === null ? null : (JSON.parse(row.data) as JobEvent['data']),
       }))
+  }
+
+  #putSearch(bytes: Uint8Array): void {
+    this.#sql.exec('DELETE FROM search')
+    for (let at = 0; at < bytes.length; at += MAX_PIECE_BYTES) {
+      this.#sql.exec(
+        'INSERT INTO search (piece, bytes) VALUES (?, ?)',
+        at / MAX_PIECE_BYTES,
+        bytes.slice(at, at + MAX_PIECE_BYTES).buffer,
+      )
+    }
   }
 
   #put(key: 'spec' | 'state', value: JobSpec | JobState): void {

@@ -42,10 +42,24 @@ export function viewJob(
         position: spec.frame.position,
         labels: spec.labels,
         scope: spec.scope,
-        hyperparameters: { optimizer: spec.optimiser, n_trials: spec.numTrials },
+        hyperparameters: viewHyperparameters(spec),
       },
     },
     arcana: { task: spec.task, version: state.versionNumber, progress },
+  }
+}
+
+function viewHyperparameters({
+  optimiser,
+  numTrials,
+  gradient,
+}: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
+  if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
+  if (gradient === null) throw new Error('a gradient job without its hyperparameters')
+  return {
+    optimizer: optimiser,
+    n_steps: gradient.numSteps,
+    learning_rate: gradient.learningRate,
   }
 }
 

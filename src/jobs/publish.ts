@@ -2,12 +2,13 @@ import { biasedMeanLogProb, fitLabelBias } from '../../adapters/objective/label-
 import { applyBias } from '../../adapters/objective/label-log-probs.ts'
 import { identityRotation, touchedLayers } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
-import type { JobReport } from '../protocol/openai/fine-tuning.ts'
+import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { scoreRotations } from './evaluate.ts'
 import { JobFailure } from './faults.ts'
+import { descended, type Found } from './gradient-steps.ts'
 import type { JobSpec, JobState, PinnedModel, StoredDataset } from './job-spec.ts'
 import { reportExamples, type ScoredExamples } from './report.ts'
 import {
@@ -27,10 +28,9 @@ import {
  */
 export async function report(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials, env } = context
-  const optimiser = optimiserOf(spec, pinned)
-  const best = optimiser.best(trials)
-  if (best?.value == null) throw noGain('no trial could be scored')
-  const { bytes, rotation: stored } = toStored(spec, pinned, optimiser.toRotation(best.z))
+  const best = found(context, pinned)
+  if (best === null) throw noGain('no trial could be scored')
+  const { bytes, rotation: stored } = toStored(spec, pinned, best.rotation)
   const layers = touchedLayers(stored)
   if (layers.length === 0) throw noGain('no trial scored better than the base model')
 
@@ -58,6 +58,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     job: spec.id,
     optimizer: spec.optimiser,
     n_trials: trials.length,
+    ...(best.gradient === undefined ? {} : { gradient: best.gradient }),
     seed: spec.seed,
     scope: spec.scope,
     labels: spec.labels,
@@ -78,6 +79,18 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
   await env.BLOBS.put(version.reportKey, JSON.stringify(made))
   return { state: { phase: 'publishing', publication: { version, report: made } } }
+}
+
+/** What the search ends with; null where it has nothing. */
+function found(
+  context: StepContext,
+  pinned: PinnedModel,
+): (Found & { readonly gradient?: GradientReport }) | null {
+  if (context.spec.optimiser === 'gradient') return descended(context, pinned)
+  const optimiser = optimiserOf(context.spec, pinned)
+  const best = optimiser.best(context.trials)
+  if (best?.value == null) return null
+  return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
 }
 
 const noGain = (why: string) =>

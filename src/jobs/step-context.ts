@@ -17,6 +17,8 @@ export type StepContext = {
   readonly spec: JobSpec
   readonly state: JobState
   readonly trials: readonly Trial[]
+  /** What a search keeps beside its trials; null at its start, or where it keeps nothing. */
+  readonly searchState: Uint8Array | null
   /** Aborted when the job is cancelled. */
   readonly signal: AbortSignal
 }
@@ -26,6 +28,8 @@ export type Transition = {
   readonly state: Partial<JobState>
   readonly events?: readonly NewEvent[]
   readonly trials?: readonly Trial[]
+  /** Replaces the search's state. */
+  readonly search?: Uint8Array
   readonly forgetTrials?: boolean
 }
 
@@ -111,6 +115,7 @@ const optimisers = new WeakMap<PinnedModel, Optimiser>()
 export function optimiserOf(spec: JobSpec, pinned: PinnedModel): Optimiser {
   const known = optimisers.get(pinned)
   if (known !== undefined) return known
+  if (spec.optimiser === 'gradient') throw new Error('gradient is not searched by values')
   try {
     const made = createOptimiser({
       name: spec.optimiser,
@@ -122,11 +127,16 @@ export function optimiserOf(spec: JobSpec, pinned: PinnedModel): Optimiser {
     optimisers.set(pinned, made)
     return made
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error
-    throw new JobFailure(
-      'invalid_hyperparameters',
-      `The search cannot be made for this model: ${error.message}.`,
-      'method',
-    )
+    throw asJobFailure(error)
   }
+}
+
+/** A search that cannot be made is the request's fault; anything else is passed on. */
+export function asJobFailure(error: unknown): unknown {
+  if (!(error instanceof RangeError)) return error
+  return new JobFailure(
+    'invalid_hyperparameters',
+    `The search cannot be made for this model: ${error.message}.`,
+    'method',
+  )
 }

@@ -1,6 +1,7 @@
 import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
-import type { PinnedModel, StoredDataset, Trial } from './job-spec.ts'
+import { descend } from './gradient-steps.ts'
+import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import {
   evaluationOf,
@@ -46,16 +47,20 @@ export async function prepare(context: StepContext): Promise<Transition> {
       events: [
         message(
           `Learning ${spec.labels.length} labels from ${spec.training.gold.length} examples ` +
-            `with ${spec.optimiser}, ${spec.numTrials} trials.`,
+            `with ${spec.optimiser}, ${describeBudget(spec)}.`,
         ),
       ],
     }
   })
 }
 
+const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
+  optimiser === 'gradient' ? `at most ${numTrials - 1} steps` : `${numTrials} trials`
+
 /** One round: ask, evaluate, tell. */
 export async function search(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
+  if (spec.optimiser === 'gradient') return descend(context, pinned)
   const optimiser = optimiserOf(spec, pinned)
   const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
   if (asked.length === 0) {

@@ -28,6 +28,8 @@ export const MAX_ABS_PENALTY = 2
 export const MAX_REPETITION_PENALTY = 10
 export const MAX_DATASET_EXAMPLES = 4096
 export const MAX_SCORE_CANDIDATES = 64
+/** A gradient's candidates share one training step; each holds its activations until the way back. */
+export const MAX_GRADIENT_CANDIDATES = 32
 
 export const DIGEST_PATTERN = /^[0-9a-f]{64}$/
 export const digestSchema = z.string().regex(DIGEST_PATTERN)
@@ -346,9 +348,49 @@ export const scoreResponseSchema = z.object({
 })
 export type ScoreResponse = z.infer<typeof scoreResponseSchema>
 
+/**
+ * Header of `POST /v1/gradient`. The body is laid out as a score request's, with the example weights
+ * [num_candidates, examples] after the candidates, as float32. Scope is `generated`.
+ * The loss of a candidate is −Σ weight·log P(right label), so that weights of 1/n give the mean and
+ * weights of 0 leave an example out of the gradient but not out of `log_probs`.
+ * Computed in float32 throughout, unlike `/v1/score` on a served build.
+ * A pure function of (dataset, build, candidates, weights).
+ */
+export const gradientHeaderSchema = z.object({
+  dataset: digestSchema,
+  /** Where given, another build answers 409 `build_mismatch`. */
+  build_digest: digestSchema.optional(),
+  num_candidates: z.number().int().min(1).max(MAX_GRADIENT_CANDIDATES),
+  /** Layers of the candidates, and of the gradient. */
+  layers: z.array(z.number().int().min(0)).min(1),
+  has_log_scale: z.boolean(),
+  /** Examples by index; absent is all. */
+  examples: z.array(z.number().int().min(0)).min(1).optional(),
+})
+export type GradientHeader = z.infer<typeof gradientHeaderSchema>
+
+/**
+ * Header of the answer, laid out likewise. Its float32 values are the loss [num_candidates], log
+ * P(right label) [num_candidates, num_examples], then d loss / d angle
+ * [num_candidates, num_layers, num_heads, head_dim/2] and, where the request has log scales,
+ * d loss / d log scale of the same shape.
+ */
+export const gradientResponseSchema = z.object({
+  build_digest: digestSchema,
+  num_candidates: z.number().int(),
+  num_examples: z.number().int(),
+})
+export type GradientResponse = z.infer<typeof gradientResponseSchema>
+
 /** Lays a score request out as one body. */
-export function encodeScoreBody(
+export const encodeScoreBody = (
   header: ScoreHeader,
+  values: Float32Array,
+): Uint8Array<ArrayBuffer> => encodeBinaryBody(header, values)
+
+/** A uint32 length, a header of that many bytes as JSON, then float32 values. */
+export function encodeBinaryBody(
+  header: ScoreHeader | GradientHeader | GradientResponse,
   values: Float32Array,
 ): Uint8Array<ArrayBuffer> {
   const json = new TextEncoder().encode(JSON.stringify(header))
@@ -360,10 +402,10 @@ export function encodeScoreBody(
 }
 
 /**
- * Splits a score body into its header text and its values.
+ * Splits such a body into its header text and its values.
  * @returns null where the body is too short for its own header or not a whole number of float32s
  */
-export function decodeScoreBody(
+export function decodeBinaryBody(
   body: Uint8Array,
 ): { readonly headerJson: string; readonly values: Float32Array } | null {
   if (body.length < 4) return null

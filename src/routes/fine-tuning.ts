@@ -115,6 +115,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
     optimiser: request.optimiser,
     numTrials: request.numTrials,
+    gradient: request.gradient,
     scope: request.scope,
     frame: built.value.frame,
     labels: built.value.labels,

@@ -2,6 +2,7 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { afterEach, beforeEach, describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
+import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { clientOf, makeProject, MODEL, type Client } from './harness.ts'
 import { GEOMETRY, refuse, RunnerDouble } from './runner-double.ts'
@@ -372,7 +373,7 @@ describe('a job that cannot be made', () => {
       [rotation({ scope: 'some' }), 'method.rotation.scope', 400],
       [rotation({ rank: 8 }), 'method.rotation.rank', 400],
       [
-        rotation({ hyperparameters: { optimizer: 'gradient' } }),
+        rotation({ hyperparameters: { optimizer: 'tarot' } }),
         'method.rotation.hyperparameters.optimizer',
         400,
       ],
@@ -492,5 +493,138 @@ describe('a job whose world fails', () => {
       status: 'failed',
       error: { code: 'context_length_exceeded', param: 'training_file' },
     })
+  })
+})
+
+describe('a job by gradient', () => {
+  const GRADIENT = {
+    type: 'rotation',
+    rotation: {
+      instructions: 'Say the category.',
+      hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
+    },
+  }
+
+  it('descends, keeps the step that its folds chose, and publishes', async ({ expect }) => {
+    const created = await createJob({ method: GRADIENT })
+    expect(created).toMatchObject({
+      method: {
+        rotation: {
+          hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
+        },
+      },
+    })
+    const job = await waitFor(created.id)
+    expect(job.error).toBeNull()
+    expect(job).toMatchObject({
+      status: 'succeeded',
+      arcana: {
+        progress: { trials_done: 13, trials_total: 13 },
+        report: {
+          guard: 'none',
+          optimizer: 'gradient',
+          best_trial: 12,
+          gradient: { n_steps: 12, chosen_step: 12, learning_rate: 0.1, n_folds: 4 },
+        },
+      },
+    })
+    const { gradient } = job.arcana.report as unknown as {
+      gradient: { held_out_loss: number; base_loss: number }
+    }
+    expect(gradient.held_out_loss).toBeLessThan(gradient.base_loss)
+    const steps = (await readEvents(job.id)).filter(({ type }) => type === 'metrics').reverse()
+    expect(steps.map(({ data }) => data!.trial)).toEqual(upTo(13))
+    const losses = steps.map(({ data }) => data as unknown as Record<string, number>)
+    for (const [i, { train_loss, held_out_loss, value }] of losses.entries()) {
+      expect(value).toBe(-train_loss!)
+      if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!['held_out_loss']!)
+    }
+    // One call a step, for all folds together.
+    expect(runner.callsTo('POST /v1/gradient')).toBe(13)
+  })
+
+  it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
+    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
+    let numCalls = 0
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/gradient')) return null
+      numCalls += 1
+      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
+      return null
+    }
+    const created = await createJob({ method: GRADIENT, suffix: 'cut' })
+    await vi.waitFor(() => {
+      if (numCalls < 6) throw new Error('not there yet')
+    })
+    await abortAllDurableObjects()
+    const cut = await waitFor(created.id)
+    expect(cut.status).toBe('succeeded')
+    // The step under way is done again, and no other.
+    expect(numCalls).toBe(14)
+    const digestOf = (job: Job) =>
+      (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
+    expect(digestOf(cut)).toBe(digestOf(whole))
+  })
+
+  it('begins anew, moments and all, where the build of the model changed', async ({ expect }) => {
+    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
+    let numCalls = 0
+    runner.intercept = (request) => {
+      if (request.url.endsWith('/v1/gradient') && ++numCalls === 5) {
+        runner.buildDigest = 'e'.repeat(64)
+      }
+      return null
+    }
+    const moved = await waitFor((await createJob({ method: GRADIENT, suffix: 'moved' })).id)
+    expect(moved).toMatchObject({
+      status: 'succeeded',
+      arcana: { progress: { trials_done: 13 }, report: { build_digest: 'e'.repeat(64) } },
+    })
+    expect(moved.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
+  })
+
+  it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
+    runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
+    const job = await waitFor((await createJob({ method: GRADIENT })).id)
+    expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
+    // Held-out loss only rises: patience ends the search before its last step.
+    expect(job.arcana.progress.trials_done).toBe(9)
+  })
+
+  it('sends many examples in parts whose sum is the whole', async ({ expect }) => {
+    const many = Array.from({ length: 200 }, (_, i) => ({
+      input: `example ${i}`,
+      label: i % 2 === 0 ? 'a' : 'b',
+    }))
+    const method = structuredClone(GRADIENT)
+    method.rotation.hyperparameters.n_steps = 2
+    const seen: number[] = []
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/gradient')) return null
+      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+      seen.push(...gradientHeaderSchema.parse(JSON.parse(split.headerJson)).examples!)
+      return null
+    }
+    const job = await createJob({ training_file: await uploadLines(toLines(many)), method })
+    expect((await waitFor(job.id)).status).toBe('succeeded')
+    expect(seen).toEqual([...upTo(200), ...upTo(200), ...upTo(200)])
+  })
+
+  it.for([
+    ['n_trials', { optimizer: 'gradient', n_trials: 10 }, {}],
+    ['n_steps', { optimizer: 'bo', n_steps: 10 }, {}],
+    ['learning_rate', { optimizer: 'gradient', learning_rate: 7 }, {}],
+    ['n_steps', { optimizer: 'gradient', n_steps: 100_000 }, {}],
+    ['scope', { optimizer: 'gradient' }, { scope: 'all' }],
+  ] as const)('refuses %s of %j', async ([field, hyperparameters, rest], { expect }) => {
+    const response = await client.call('POST', '/v1/fine_tuning/jobs', {
+      model: MODEL,
+      training_file: await uploadLines(toLines(EXAMPLES)),
+      suffix: 'news',
+      method: { type: 'rotation', rotation: { hyperparameters, ...rest } },
+    })
+    expect(response.status).toBe(400)
+    const { error } = await response.json<{ error: { param: string } }>()
+    expect(error.param).toContain(field)
   })
 })

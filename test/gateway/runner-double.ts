@@ -8,8 +8,10 @@ import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { biasBytes } from '../../src/dispatch/proof.ts'
 import {
   datasetSchema,
-  decodeScoreBody,
+  decodeBinaryBody,
+  encodeBinaryBody,
   generateRequestSchema,
+  gradientHeaderSchema,
   RUNNER_PROTOCOL_VERSION,
   scoreHeaderSchema,
   type Applied,
@@ -59,6 +61,9 @@ export class RunnerDouble {
     labels: readonly string[],
   ) => number[] = defaultScores
 
+  /** d loss / d angle of each pair of one candidate, given its weights: downhill is better. */
+  slopes: (angles: Float32Array, weights: Float32Array) => Float32Array = defaultSlopes
+
   install(): void {
     vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
       const request = new Request(input, init)
@@ -84,6 +89,7 @@ export class RunnerDouble {
     if (path.startsWith('/v1/adapters/')) return this.#putAdapter(path.split('/')[3]!, body)
     if (path.startsWith('/v1/datasets/')) return this.#putDataset(path.split('/')[3]!, body)
     if (path === '/v1/score') return this.#score(body)
+    if (path === '/v1/gradient') return this.#gradient(body)
     if (path === '/v1/generate') return this.#generate(body, signal)
     return refuse(404, 'not_found', 'fatal')
   }
@@ -139,7 +145,7 @@ export class RunnerDouble {
   }
 
   #score(body: Uint8Array): Response {
-    const split = decodeScoreBody(body)!
+    const split = decodeBinaryBody(body)!
     const header = scoreHeaderSchema.parse(JSON.parse(split.headerJson))
     if (header.build_digest !== undefined && header.build_digest !== this.buildDigest) {
       return refuse(409, 'build_mismatch', 'unserviceable')
@@ -155,6 +161,41 @@ export class RunnerDouble {
       return examples.map((example) => this.scoreLabels(angles, example, dataset.labels))
     })
     return Response.json({ build_digest: this.buildDigest, log_probs })
+  }
+
+  #gradient(body: Uint8Array): Response {
+    const split = decodeBinaryBody(body)!
+    const header = gradientHeaderSchema.parse(JSON.parse(split.headerJson))
+    if (header.build_digest !== undefined && header.build_digest !== this.buildDigest) {
+      return refuse(409, 'build_mismatch', 'unserviceable')
+    }
+    const dataset = this.datasets.get(header.dataset)
+    if (dataset === undefined) return refuse(404, 'dataset_not_resident', 'retryable')
+    const examples = (header.examples ?? dataset.examples.map((_, i) => i)).map(
+      (i) => dataset.examples[i]!,
+    )
+    const perCandidate = header.layers.length * GEOMETRY.numHeads * (GEOMETRY.headDim / 2)
+    const weights = split.values.subarray(header.num_candidates * perCandidate)
+    const losses: number[] = []
+    const logProbs: number[] = []
+    const gradient: number[] = []
+    for (let candidate = 0; candidate < header.num_candidates; candidate++) {
+      const angles = split.values.subarray(candidate * perCandidate, (candidate + 1) * perCandidate)
+      const own = weights.subarray(candidate * examples.length, (candidate + 1) * examples.length)
+      const rows = examples.map(
+        (example) => this.scoreLabels(angles, example, dataset.labels)[example.label]!,
+      )
+      losses.push(rows.reduce((sum, logProb, i) => sum - own[i]! * logProb, 0))
+      logProbs.push(...rows)
+      gradient.push(...this.slopes(angles, own))
+    }
+    const answer = {
+      build_digest: this.buildDigest,
+      num_candidates: header.num_candidates,
+      num_examples: examples.length,
+    }
+    const values = Float32Array.of(...losses, ...logProbs, ...gradient)
+    return new Response(encodeBinaryBody(answer, values))
   }
 
   async #generate(body: Uint8Array, signal: AbortSignal | null): Promise<Response> {
@@ -299,6 +340,13 @@ function defaultScores(
   const logits = labels.map((_, i) => (i === example.label ? gain : 0.1 * i))
   const norm = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0))
   return logits.map((logit) => logit - norm)
+}
+
+/** Downhill of the default scores is a larger first angle. */
+function defaultSlopes(angles: Float32Array, weights: Float32Array): Float32Array {
+  const slopes = new Float32Array(angles.length)
+  slopes[0] = -weights.reduce((sum, weight) => sum + weight, 0) / Math.cosh(angles[0]!) ** 2
+  return slopes
 }
 
 export function refuse(

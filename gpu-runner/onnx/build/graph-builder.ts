@@ -11,14 +11,19 @@ import type { WeightFile } from '../weight-file.ts'
 
 /** Collects nodes and weights of one graph; values are named after the node that makes them. */
 export class GraphBuilder {
-  readonly weights: WeightFile
+  readonly #weights: WeightFile | null
   readonly #nodes: Node[] = []
   readonly #inputs: ValueInfo[] = []
   readonly #outputs: ValueInfo[] = []
   readonly #initializers = new Map<string, Initializer>()
 
-  constructor(weights: WeightFile) {
-    this.weights = weights
+  /** @param weights null for a graph whose weights another build has written */
+  constructor(weights: WeightFile | null) {
+    this.#weights = weights
+  }
+
+  get nodes(): readonly Node[] {
+    return this.#nodes
   }
 
   input(name: string, type: ElementType, dims: readonly (number | string)[]): string {
@@ -37,8 +42,15 @@ export class GraphBuilder {
     dims: readonly number[],
     values: ArrayBufferView,
   ): Promise<string> {
-    this.#initializers.set(name, await this.weights.write(name, type, dims, values))
+    if (this.#weights === null) throw new Error(`no weights file to write ${name} to`)
+    this.#initializers.set(name, await this.#weights.write(name, type, dims, values))
     return name
+  }
+
+  /** A tensor that another graph's build has written to the data file beside this graph. */
+  external(initializer: Initializer): string {
+    this.#initializers.set(initializer.name, initializer)
+    return initializer.name
   }
 
   /** The bytes of a tensor already written, under another name and shape. */
@@ -58,6 +70,13 @@ export class GraphBuilder {
       dims: [values.length],
       bytes: new Uint8Array(data.buffer),
     })
+    return name
+  }
+
+  /** A small constant matrix, kept in the model file; equal names are one. */
+  float32(name: string, dims: readonly number[], values: Float32Array): string {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+    this.#initializers.set(name, { name, type: 'float32', dims, bytes })
     return name
   }
 

@@ -26,7 +26,8 @@ export type Build = {
   readonly config: ModelConfig
 }
 
-const DATA_FILE = 'weights.bin'
+/** The external data file beside a build's graph. */
+export const DATA_FILE = 'weights.bin'
 
 /**
  * The graph of a model file, from the cache or built now. A build appears under its final name only

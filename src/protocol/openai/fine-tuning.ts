@@ -7,6 +7,13 @@ export const METHOD_TYPE = 'rotation'
 const DEFAULT_NUM_TRIALS = 150
 /** The search's own cost grows with the cube of the trials; at this many it is a second a round. */
 const MAX_NUM_TRIALS = 1000
+const DEFAULT_NUM_STEPS = 30
+/** Twenty examples are learnt by heart in thirty steps; a thousand examples may want more. */
+const MAX_NUM_STEPS = 300
+const DEFAULT_LEARNING_RATE = 0.03
+/** Radians a step and pair: past this, steps jump over what they are looking for. */
+const MAX_LEARNING_RATE = 0.5
+const MIN_LEARNING_RATE = 1e-5
 const MAX_INSTRUCTIONS_CHARS = 16_384
 const MAX_METADATA_KEYS = 16
 
@@ -14,7 +21,36 @@ const MAX_METADATA_KEYS = 16
 const orAuto = <T>(schema: z.ZodType<T>, value: T) =>
   z.preprocess((given) => (given === 'auto' ? value : given), schema).default(value as never)
 
-const rotationSchema = z.strictObject({
+/** What is left out, or left to the service, is absent. */
+const givenOrAuto = <T>(schema: z.ZodType<T>) =>
+  z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
+
+const OPTIMISERS = ['bo', 'random', 'gradient'] as const
+export type OptimiserName = (typeof OPTIMISERS)[number]
+
+const hyperparametersSchema = z
+  .strictObject({
+    optimizer: orAuto(z.enum(OPTIMISERS), 'bo'),
+    /** Of `bo` and `random`. */
+    n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
+    /** Of `gradient`, as `learning_rate`. */
+    n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
+    learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
+  })
+  .superRefine(({ optimizer, ...given }, context) => {
+    const foreign =
+      optimizer === 'gradient' ? (['n_trials'] as const) : (['n_steps', 'learning_rate'] as const)
+    for (const name of foreign) {
+      if (given[name] === undefined) continue
+      context.addIssue({
+        code: 'custom',
+        path: [name],
+        message: `is not a hyperparameter of the optimizer "${optimizer}"`,
+      })
+    }
+  })
+
+const rotationFields = z.strictObject({
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
   labels: z
@@ -24,12 +60,15 @@ const rotationSchema = z.strictObject({
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
     .nullish(),
   scope: scopeSchema.default('generated'),
-  hyperparameters: z
-    .strictObject({
-      optimizer: orAuto(z.enum(['bo', 'random']), 'bo'),
-      n_trials: orAuto(z.int().min(2).max(MAX_NUM_TRIALS), DEFAULT_NUM_TRIALS),
-    })
-    .prefault({}),
+  hyperparameters: hyperparametersSchema.prefault({}),
+})
+const rotationSchema = rotationFields.superRefine(({ scope, hyperparameters }, context) => {
+  if (hyperparameters.optimizer !== 'gradient' || scope === 'generated') return
+  context.addIssue({
+    code: 'custom',
+    path: ['scope'],
+    message: 'must be "generated" for the optimizer "gradient"',
+  })
 })
 
 export const createJobSchema = z
@@ -58,6 +97,9 @@ export const createJobSchema = z
   })
   .transform((body) => {
     const rotation = body.method?.rotation ?? rotationSchema.parse({})
+    const { hyperparameters } = rotation
+    const numSteps = hyperparameters.n_steps ?? DEFAULT_NUM_STEPS
+    const isGradient = hyperparameters.optimizer === 'gradient'
     return {
       model: body.model,
       trainingFile: body.training_file,
@@ -69,8 +111,12 @@ export const createJobSchema = z
       position: rotation.position,
       labels: rotation.labels ?? null,
       scope: rotation.scope,
-      optimiser: rotation.hyperparameters.optimizer,
-      numTrials: rotation.hyperparameters.n_trials,
+      optimiser: hyperparameters.optimizer,
+      // The first measures the base model, before any step.
+      numTrials: isGradient ? numSteps + 1 : (hyperparameters.n_trials ?? DEFAULT_NUM_TRIALS),
+      gradient: isGradient
+        ? { numSteps, learningRate: hyperparameters.learning_rate ?? DEFAULT_LEARNING_RATE }
+        : null,
     }
   })
 
@@ -115,10 +161,13 @@ export type FineTuningJob = {
       readonly position: 'before' | 'after'
       readonly labels: readonly string[]
       readonly scope: Scope
-      readonly hyperparameters: {
-        readonly optimizer: 'bo' | 'random'
-        readonly n_trials: number
-      }
+      readonly hyperparameters:
+        | { readonly optimizer: Exclude<OptimiserName, 'gradient'>; readonly n_trials: number }
+        | {
+            readonly optimizer: 'gradient'
+            readonly n_steps: number
+            readonly learning_rate: number
+          }
     }
   }
   readonly arcana: {
@@ -147,7 +196,10 @@ export type JobEvent = {
   readonly level: 'info' | 'warn' | 'error'
   readonly type: 'message' | 'metrics'
   readonly message: string
-  /** For `metrics`: step, trial, round, value, best_value, total. */
+  /**
+   * For `metrics`: step, trial, round, value, best_value, total; under `gradient` also train_loss
+   * and held_out_loss after `trial` steps.
+   */
   readonly data: Readonly<Record<string, number | null>> | null
 }
 
@@ -171,12 +223,25 @@ export type EvaluationReport = {
   readonly adapter: ClassificationMetrics
 }
 
+/** How the number of steps was chosen: by examples that the folds' fits had not seen. */
+export type GradientReport = {
+  readonly n_steps: number
+  readonly chosen_step: number
+  readonly learning_rate: number
+  readonly n_folds: number
+  /** Mean −log P(right label), nats, in float32: after the chosen step, and of the base model. */
+  readonly held_out_loss: number
+  readonly base_loss: number
+}
+
 export type JobReport = {
   /** No test stands between a gain on the training examples and publication yet. */
   readonly guard: 'none'
   readonly job: string
-  readonly optimizer: 'bo' | 'random'
+  readonly optimizer: OptimiserName
   readonly n_trials: number
+  /** Of the optimizer `gradient`. */
+  readonly gradient?: GradientReport
   readonly seed: number
   readonly scope: Scope
   readonly labels: readonly string[]

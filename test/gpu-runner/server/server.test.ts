@@ -8,14 +8,18 @@ import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRunnerServer } from '../../../gpu-runner/server/server.ts'
 import {
+  decodeBinaryBody,
+  encodeBinaryBody,
   encodeScoreBody,
   generateEventSchema,
+  gradientResponseSchema,
   runnerErrorBodySchema,
   runnerStatusSchema,
   scoreResponseSchema,
   type Arm,
   type GenerateEvent,
   type GenerateRequest,
+  type GradientHeader,
 } from '../../../src/protocol/runner.ts'
 import {
   MODEL_DIGEST,
@@ -26,6 +30,8 @@ import {
 } from '../../fixtures/runner.ts'
 
 const SECRET = 'a-runner-secret-for-tests'
+/** The training graph may be loading. */
+const MODEL_WAIT_MS = 60_000
 const BASE: Arm = { adapters: [], scope: 'generated' }
 const ask = (content: string, extra: Partial<GenerateRequest> = {}): GenerateRequest => ({
   request_id: 'test',
@@ -520,4 +526,115 @@ test('the prefix cache shows in the answer, the status and the metrics', async (
 test('metrics are Prometheus text', async ({ expect }) => {
   const text = await (await call('/metrics')).text()
   expect(text).toMatch(/^arcana_decode_steps_total [1-9]/m)
+})
+
+describe('gradient', () => {
+  const dataset = {
+    labels: ['Paris', 'London'],
+    examples: ['France', 'England', 'Spain'].map((country, i) => ({
+      messages: [{ role: 'user', content: `Name the capital of ${country} in one word.` }],
+      label: i % 2,
+    })),
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify(dataset))
+  const digest = createHash('sha256').update(bytes).digest('hex')
+  const layers = [10, 29]
+  const pairs = 9 * 32
+
+  const gradient = (
+    values: Float32Array,
+    header: Partial<GradientHeader> = {},
+    signal: AbortSignal | null = null,
+  ) =>
+    call('/v1/gradient', {
+      method: 'POST',
+      signal,
+      body: encodeBinaryBody(
+        { dataset: digest, num_candidates: 1, layers, has_log_scale: false, ...header },
+        values,
+      ),
+    })
+  const identity = (weights: readonly number[], numCandidates = 1) =>
+    Float32Array.of(...new Float32Array(numCandidates * layers.length * pairs), ...weights)
+  const push = () => call(`/v1/datasets/${digest}`, { method: 'PUT', body: bytes })
+
+  test('a dataset that is not there is asked for', async ({ expect }) => {
+    expect(await errorOf(await gradient(identity([1, 1, 1])))).toMatchObject({
+      code: 'dataset_not_resident',
+    })
+  })
+
+  test('answers with losses, log probabilities and slopes, downhill of which is better', async ({
+    expect,
+  }) => {
+    await push()
+    const read = async (values: Float32Array) => {
+      const response = await gradient(values)
+      expect(response.status).toBe(200)
+      const body = decodeBinaryBody(new Uint8Array(await response.arrayBuffer()))!
+      const header = gradientResponseSchema.parse(JSON.parse(body.headerJson))
+      expect(header).toEqual({
+        build_digest: runner.context.buildDigest,
+        num_candidates: 1,
+        num_examples: 3,
+      })
+      expect(body.values).toHaveLength(1 + 3 + layers.length * pairs)
+      return {
+        loss: body.values[0]!,
+        logProbs: body.values.subarray(1, 4),
+        slopes: body.values.subarray(4),
+      }
+    }
+    const weights = [0.5, 0.25, 0.25]
+    const start = await read(identity(weights))
+    const loss = weights.reduce((sum, weight, i) => sum - weight * start.logProbs[i]!, 0)
+    expect(start.loss).toBeCloseTo(loss, 5)
+    const length = Math.hypot(...start.slopes)
+    const moved = start.slopes.map((slope) => (-0.3 * slope) / length)
+    const end = await read(Float32Array.of(...moved, ...weights))
+    expect(end.loss).toBeLessThan(start.loss)
+  })
+
+  test('is refused where values, layers, examples or the build do not fit', async ({ expect }) => {
+    await push()
+    const whole = identity([1, 1, 1])
+    for (const [values, header] of [
+      [whole.subarray(1), {}],
+      [whole, { has_log_scale: true }],
+      [whole, { layers: [10, 99] }],
+      [whole, { layers: [] }],
+      [whole, { examples: [0, 3, 1] }],
+      [whole, { num_candidates: 33 }],
+      [whole.map((value, i) => (i === 0 ? NaN : value)), {}],
+      [whole.map((value, i) => (i === whole.length - 1 ? Infinity : value)), {}],
+    ] as const) {
+      const response = await gradient(values, header as Partial<GradientHeader>)
+      expect(await errorOf(response)).toMatchObject({ status: 400, code: 'invalid_request' })
+    }
+    const other = await gradient(whole, { build_digest: 'e'.repeat(64) })
+    expect(await errorOf(other)).toMatchObject({ status: 409, code: 'build_mismatch' })
+    const cut = await call('/v1/gradient', { method: 'POST', body: new Uint8Array(7) })
+    expect(await errorOf(cut)).toMatchObject({ status: 400, code: 'invalid_request' })
+  })
+
+  test('is given up between steps when its caller leaves', async ({ expect }) => {
+    await push()
+    const numSteps = vi.spyOn(runner.executor, 'takeTurn')
+    const controller = new AbortController()
+    const numCandidates = 32
+    const call = gradient(
+      identity(new Array<number>(3 * numCandidates).fill(1), numCandidates),
+      { num_candidates: numCandidates },
+      controller.signal,
+    )
+    await vi.waitFor(() => {
+      expect(numSteps).toHaveBeenCalled()
+    }, MODEL_WAIT_MS)
+    controller.abort()
+    await expect(call).rejects.toThrow()
+    // Another call gets its turn once the first has stopped: after fewer than its three steps.
+    await gradient(identity([1, 1, 1]))
+    expect(numSteps.mock.calls.length).toBeLessThan(3 + 1)
+    numSteps.mockRestore()
+  })
 })

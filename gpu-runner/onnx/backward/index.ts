@@ -1,0 +1,31 @@
+import { readFile, rename, stat, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { DATA_FILE, type Build } from '../build/index.ts'
+import { decodeExternalInitializers, encodeModel } from '../serde.ts'
+import { buildTrainingGraph, type LossKind } from './training-graph.ts'
+
+export type { LossKind } from './training-graph.ts'
+
+/** Raised whenever the same float32 build would give another training graph. */
+export const TRAINING_GRAPH_VERSION = 1
+
+/**
+ * The training graph of a float32 build, in the build's own folder: it refers to the weights that
+ * are there, so it takes a megabyte and no second copy of them.
+ * @returns path of the model
+ */
+export async function openTrainingGraph(build: Build, loss: LossKind): Promise<string> {
+  const folder = path.dirname(build.modelPath)
+  const modelPath = path.join(folder, `gradient-${loss}-${TRAINING_GRAPH_VERSION}.onnx`)
+  const isThere = await stat(modelPath).then(
+    () => true,
+    () => false,
+  )
+  if (isThere) return modelPath
+  const weights = decodeExternalInitializers(await readFile(build.modelPath))
+  const bytes = encodeModel(buildTrainingGraph(build.config, weights, loss), DATA_FILE)
+  const temporary = `${modelPath}.${process.pid}.tmp`
+  await writeFile(temporary, bytes)
+  await rename(temporary, modelPath)
+  return modelPath
+}

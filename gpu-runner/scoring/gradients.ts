@@ -1,0 +1,211 @@
+import { labelPath } from '../../adapters/objective/label-trie.ts'
+import {
+  MAX_APPLIED_LOG_SCALE,
+  pairsPerLayer,
+  writeRotationTable,
+  type Rotation,
+} from '../../adapters/rotation/rotation.ts'
+import type { GradientHeader } from '../../src/protocol/runner.ts'
+import type { Executor } from '../engine/executor.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import { countCandidateValues, decodeCandidates, selectExamples } from './candidates.ts'
+import type { TokenisedDataset } from './dataset-store.ts'
+import type { LazySession } from './lazy-session.ts'
+import { throwIfAborted, type PromptCache } from './prompt-cache.ts'
+import {
+  runTrainingStep,
+  type RotationTables,
+  type TrainingExample,
+  type TrainingPosition,
+} from './training-step.ts'
+
+/**
+ * Candidates times examples times positions of one run. A row costs about as much whatever their
+ * number, so a run is as short as a chunk of a prompt: a live row waits for one at most.
+ */
+const MAX_STEP_ROWS = 32
+const MAX_ABS_WEIGHT = 1e3
+
+export type Gradients = {
+  /** −Σ weight·log P(right label), [candidates] */
+  readonly loss: Float32Array
+  /** log P(right label), [candidates, examples] */
+  readonly logProbs: Float32Array
+  /** In angles [candidates, layers, heads, pairs], then in log scales where the header has them. */
+  readonly gradient: Float32Array
+}
+
+/** Differentiates the label loss of candidates over the examples of a dataset. */
+export class GradientScorer {
+  readonly #executor: Executor
+  readonly #prompts: PromptCache
+  readonly #session: LazySession
+
+  constructor(executor: Executor, prompts: PromptCache, session: LazySession) {
+    this.#executor = executor
+    this.#prompts = prompts
+    this.#session = session
+  }
+
+  /**
+   * @param values candidates as `decodeCandidates` reads them, then weights [candidates, examples]
+   * @throws {RunnerFault} values or examples that do not fit; aborted
+   */
+  gradient(
+    dataset: TokenisedDataset,
+    header: GradientHeader,
+    values: Float32Array,
+    isAborted: () => boolean,
+  ): Promise<Gradients> {
+    const examples = selectExamples(dataset, header.examples)
+    const numWeights = header.num_candidates * examples.length
+    const numValues = countCandidateValues(this.#executor.config, header)
+    if (values.length !== numValues + numWeights) {
+      throw new RunnerFault(
+        'invalid_request',
+        `${values.length} values; ${numValues} and ${numWeights} weights are needed`,
+      )
+    }
+    const rotations = decodeCandidates(this.#executor.config, header, values.subarray(0, numValues))
+    const flatWeights = values.subarray(numValues)
+    if (!flatWeights.every((weight) => Math.abs(weight) <= MAX_ABS_WEIGHT)) {
+      throw new RunnerFault('invalid_request', 'a weight is out of bounds')
+    }
+    const weights = rotations.map((_, candidate) =>
+      Array.from(
+        flatWeights.subarray(candidate * examples.length, (candidate + 1) * examples.length),
+      ),
+    )
+    return this.#session.use((session) =>
+      this.#prompts.takeTurn(async () => {
+        const tables = this.#tablesOf(rotations)
+        const sums = zerosLike(tables)
+        const logProbs = rotations.map((): number[] => [])
+        let done = 0
+        for (const members of this.#prompts.membersOf(examples)) {
+          const { kv } = await this.#prompts.open(dataset, members, isAborted)
+          const all = members.map((example) => toTrainingExample(dataset, example))
+          for (const [start, end] of slices(all, rotations.length)) {
+            throwIfAborted(isAborted)
+            const part = all.slice(start, end)
+            const partWeights = weights.map((row) => row.slice(done + start, done + end))
+            const result = await this.#executor.takeTurn(() =>
+              runTrainingStep(
+                session,
+                this.#executor.config,
+                kv,
+                start,
+                part,
+                tables,
+                partWeights,
+                sums,
+              ),
+            )
+            for (const [candidate, row] of result.logProbs.entries()) {
+              logProbs[candidate]!.push(...row)
+            }
+          }
+          done += members.length
+        }
+        return {
+          loss: Float32Array.from(logProbs, (row, candidate) =>
+            row.reduce((sum, logProb, i) => sum - weights[candidate]![i]! * logProb, 0),
+          ),
+          logProbs: Float32Array.from(logProbs.flat()),
+          gradient: this.#toAngles(header, rotations, tables, sums),
+        }
+      }),
+    )
+  }
+
+  release(): Promise<void> {
+    return this.#session.release()
+  }
+
+  #tablesOf(rotations: readonly Rotation[]): RotationTables {
+    const { config } = this.#executor
+    const pairs = pairsPerLayer(config)
+    const cos: Float32Array[] = []
+    const sin: Float32Array[] = []
+    for (let layer = 0; layer < config.numLayers; layer++) {
+      const [c, s] = [
+        new Float32Array(rotations.length * pairs),
+        new Float32Array(rotations.length * pairs),
+      ]
+      for (const [candidate, { layers }] of rotations.entries()) {
+        writeRotationTable(layers.get(layer), c, s, candidate * pairs, pairs)
+      }
+      cos.push(c)
+      sin.push(s)
+    }
+    return { numCandidates: rotations.length, cos, sin }
+  }
+
+  /**
+   * From the tables c = r·cos θ, s = r·sin θ to θ and ln r: ∂/∂θ = c·∂/∂s − s·∂/∂c and
+   * ∂/∂ln r = c·∂/∂c + s·∂/∂s, the latter 0 where r was clamped.
+   */
+  #toAngles(
+    { layers, has_log_scale: hasLogScale }: GradientHeader,
+    rotations: readonly Rotation[],
+    tables: RotationTables,
+    sums: RotationTables,
+  ): Float32Array {
+    const pairs = pairsPerLayer(this.#executor.config)
+    const half = rotations.length * layers.length * pairs
+    const gradient = new Float32Array(hasLogScale ? 2 * half : half)
+    for (const [candidate, rotation] of rotations.entries()) {
+      for (const [i, layer] of layers.entries()) {
+        const logScale = rotation.layers.get(layer)?.logScale
+        for (let pair = 0; pair < pairs; pair++) {
+          const from = candidate * pairs + pair
+          const [c, s] = [tables.cos[layer]![from]!, tables.sin[layer]![from]!]
+          const [dc, ds] = [sums.cos[layer]![from]!, sums.sin[layer]![from]!]
+          const to = (candidate * layers.length + i) * pairs + pair
+          gradient[to] = c * ds - s * dc
+          if (logScale !== undefined && Math.abs(logScale[pair]!) <= MAX_APPLIED_LOG_SCALE) {
+            gradient[half + to] = c * dc + s * ds
+          }
+        }
+      }
+    }
+    return gradient
+  }
+}
+
+/** The positions along the right label's path, the last prompt token first. */
+function toTrainingExample(dataset: TokenisedDataset, example: number): TrainingExample {
+  const prompt = dataset.prompts[example]!
+  const positions = labelPath(dataset.trie, dataset.gold[example]!).map(
+    ({ token, gold, children }): TrainingPosition => ({
+      token: token ?? prompt.at(-1)!,
+      gold,
+      choices: children,
+    }),
+  )
+  return { promptLen: prompt.length, positions }
+}
+
+/** [start, end) of the examples of each run: as many as its rows allow, at least one. */
+function* slices(
+  examples: readonly TrainingExample[],
+  numCandidates: number,
+): Generator<readonly [number, number]> {
+  let start = 0
+  let longest = 0
+  for (const [index, { positions }] of examples.entries()) {
+    longest = Math.max(longest, positions.length)
+    if (index > start && (index + 1 - start) * longest * numCandidates > MAX_STEP_ROWS) {
+      yield [start, index]
+      start = index
+      longest = positions.length
+    }
+  }
+  yield [start, examples.length]
+}
+
+const zerosLike = ({ numCandidates, cos, sin }: RotationTables): RotationTables => ({
+  numCandidates,
+  cos: cos.map((table) => new Float32Array(table.length)),
+  sin: sin.map((table) => new Float32Array(table.length)),
+})

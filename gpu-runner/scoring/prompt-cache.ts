@@ -1,0 +1,98 @@
+import { FifoLock } from '../engine/fifo-lock.ts'
+import type { Executor } from '../engine/executor.ts'
+import { IDENTITY_SLOT } from '../adapters/slot-table.ts'
+import { KvTensors } from '../kv-cache/kv-tensors.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import { prefillChunks } from '../scheduler/chunks.ts'
+import type { TokenisedDataset } from './dataset-store.ts'
+
+/** Rows of one group: enough to fill the kernels, few enough not to hold up live rows long. */
+export const MAX_GROUP_ROWS = 32
+
+/** Examples computed together, each in a row of its own. */
+export type Group = { readonly examples: readonly number[]; readonly kv: KvTensors }
+
+/**
+ * Prompts' keys and values as the base model computes them, for the calls of jobs. Under scope
+ * `generated` every candidate reads the same ones, whether it is scored or differentiated.
+ */
+export class PromptCache {
+  readonly #executor: Executor
+  readonly #maxBytes: number
+  /** Computed prompts by dataset and examples, in order of last use. */
+  readonly #groups = new Map<string, Group>()
+  readonly #lock = new FifoLock()
+
+  constructor(executor: Executor, maxBytes: number) {
+    this.#executor = executor
+    this.#maxBytes = maxBytes
+  }
+
+  /** One call of a job at a time: they share the cached rows. */
+  takeTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.#lock.run(work)
+  }
+
+  /** The examples in groups, in order. */
+  *membersOf(examples: readonly number[]): Generator<readonly number[]> {
+    for (let start = 0; start < examples.length; start += MAX_GROUP_ROWS) {
+      yield examples.slice(start, start + MAX_GROUP_ROWS)
+    }
+  }
+
+  /** The group with its prompts computed by the base model, from the cache or now. */
+  async open(
+    dataset: TokenisedDataset,
+    examples: readonly number[],
+    isAborted: () => boolean,
+  ): Promise<Group> {
+    const key = `${dataset.digest}:${examples.join(',')}`
+    let group = this.#groups.get(key)
+    if (group) {
+      this.#groups.delete(key)
+    } else {
+      group = this.create(dataset, examples)
+      await this.#makeRoom(group.kv.sizeBytes)
+      await this.prefill(dataset, group, IDENTITY_SLOT, isAborted)
+    }
+    this.#groups.set(key, group)
+    return group
+  }
+
+  /** A group that is not kept, with nothing computed yet. */
+  create(dataset: TokenisedDataset, examples: readonly number[]): Group {
+    const longest = Math.max(...examples.map((index) => dataset.prompts[index]!.length))
+    const capacity = longest + dataset.trie.maxFeedDepth
+    return { examples, kv: new KvTensors(this.#executor.config, examples.length, capacity) }
+  }
+
+  /** Computes each prompt but for its last token. */
+  async prefill(
+    dataset: TokenisedDataset,
+    { examples, kv }: Group,
+    slot: number,
+    isAborted: () => boolean,
+  ): Promise<void> {
+    for (const [row, example] of examples.entries()) {
+      const prompt = dataset.prompts[example]!
+      for (const [start, end] of prefillChunks(prompt.length - 1)) {
+        throwIfAborted(isAborted)
+        await this.#executor.prefill(kv, row, prompt.slice(start, end), start, slot)
+      }
+    }
+  }
+
+  async #makeRoom(sizeBytes: number): Promise<void> {
+    let total = [...this.#groups.values()].reduce((sum, { kv }) => sum + kv.sizeBytes, sizeBytes)
+    for (const [key, { kv }] of this.#groups) {
+      if (total <= this.#maxBytes) return
+      this.#groups.delete(key)
+      await this.#executor.forget(kv)
+      total -= kv.sizeBytes
+    }
+  }
+}
+
+export function throwIfAborted(isAborted: () => boolean): void {
+  if (isAborted()) throw new RunnerFault('aborted', 'the caller has gone')
+}

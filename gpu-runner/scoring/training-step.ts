@@ -1,0 +1,199 @@
+import type { ModelConfig } from '../model/gguf/index.ts'
+import { pastKey, pastValue } from '../onnx/build/decoder.ts'
+import { rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+import {
+  CHOICE_IDS,
+  CHOICE_MASK,
+  GOLD_IDS,
+  GOLD_LOG_PROB,
+  GOLD_SEED,
+  gradientOf,
+  PAST_MASK,
+  ROPE_COS,
+  ROPE_SIN,
+  SELF_MASK,
+  TOKEN_IDS,
+} from '../onnx/backward/training-graph.ts'
+import type { KvTensors } from '../kv-cache/kv-tensors.ts'
+import type { Binding, Session } from '../ort/index.ts'
+
+/** Added to an attention score or logit that must not count; far below any, and finite in float32. */
+const MASKED = -1e30
+
+/** One rotated position: the token it reads and the one that should follow. */
+export type TrainingPosition = {
+  readonly token: number
+  readonly gold: number
+  /** Tokens that log P(gold) is taken over, `gold` among them; null is the whole vocabulary. */
+  readonly choices: readonly number[] | null
+}
+
+/** An example from its last prompt token on. */
+export type TrainingExample = {
+  /** Tokens of the prompt; all but the last are in the KV row. */
+  readonly promptLen: number
+  /** At least one; the first reads the prompt's last token. */
+  readonly positions: readonly TrainingPosition[]
+}
+
+/** Tables r·cos θ and r·sin θ of all candidates by layer, each [candidates, pairs]. */
+export type RotationTables = {
+  readonly numCandidates: number
+  readonly cos: readonly Float32Array[]
+  readonly sin: readonly Float32Array[]
+}
+
+export type StepResult = {
+  /** Sum over an example's positions of log P(gold), [candidates][examples]. */
+  readonly logProbs: readonly (readonly number[])[]
+}
+
+/**
+ * Runs the training graph on some examples and adds the gradient of
+ * −Σ weight·log P(gold) in the tables to `gradient`.
+ * @param kv holds the prompts; rows [firstRow, firstRow + examples.length) are the examples'
+ * @param weights [candidates][examples]
+ * @param gradient tables of zeros or of earlier steps, added to in place
+ */
+export async function runTrainingStep(
+  session: Session,
+  config: ModelConfig,
+  kv: KvTensors,
+  firstRow: number,
+  examples: readonly TrainingExample[],
+  tables: RotationTables,
+  weights: readonly (readonly number[])[],
+  gradient: RotationTables,
+): Promise<StepResult> {
+  const { numHeads, numKvHeads, headDim, numLayers } = config
+  const { numCandidates } = tables
+  const numExamples = examples.length
+  const numPositions = Math.max(...examples.map(({ positions }) => positions.length))
+  const binding = session.createBinding()
+  try {
+    bindPositions(binding, config, examples, numPositions, kv.capacity)
+    const seed = new Float32Array(numExamples * numCandidates * numPositions)
+    const logProb = new Float32Array(seed.length)
+    const at = (example: number, candidate: number, position: number): number =>
+      (example * numCandidates + candidate) * numPositions + position
+    for (const [example, { positions }] of examples.entries()) {
+      for (let candidate = 0; candidate < numCandidates; candidate++) {
+        for (const position of positions.keys()) {
+          seed[at(example, candidate, position)] = -weights[candidate]![example]!
+        }
+      }
+    }
+    const dims = [numExamples, numCandidates, numPositions, 1]
+    binding.bindInput(GOLD_SEED, { data: seed, dims })
+    binding.bindOutput(GOLD_LOG_PROB, { data: logProb, dims })
+
+    const views = kv.views(firstRow, numExamples)
+    const kvDims = [numExamples, numKvHeads, kv.capacity, headDim]
+    const tableDims = [numCandidates, 1, numHeads, headDim]
+    const outputs: Record<'cos' | 'sin', Float32Array[]> = { cos: [], sin: [] }
+    for (let layer = 0; layer < numLayers; layer++) {
+      binding.bindInput(pastKey(layer), { data: views[2 * layer]!, dims: kvDims })
+      binding.bindInput(pastValue(layer), { data: views[2 * layer + 1]!, dims: kvDims })
+      for (const [part, nameOf] of [
+        ['cos', rotationCos],
+        ['sin', rotationSin],
+      ] as const) {
+        const doubled = doublePairs(tables[part][layer]!)
+        const output = new Float32Array(doubled.length)
+        outputs[part].push(output)
+        binding.bindInput(nameOf(layer), { data: doubled, dims: tableDims })
+        binding.bindOutput(gradientOf(nameOf(layer)), { data: output, dims: tableDims })
+      }
+    }
+    await binding.run()
+    for (const part of ['cos', 'sin'] as const) {
+      for (const [layer, output] of outputs[part].entries()) {
+        const sum = gradient[part][layer]!
+        for (let i = 0; i < sum.length; i++) sum[i]! += output[2 * i]! + output[2 * i + 1]!
+      }
+    }
+    return {
+      logProbs: Array.from({ length: numCandidates }, (_, candidate) =>
+        examples.map(({ positions }, example) =>
+          positions.reduce(
+            (sum, _, position) => sum + logProb[at(example, candidate, position)]!,
+            0,
+          ),
+        ),
+      ),
+    }
+  } finally {
+    binding.release()
+  }
+}
+
+/** Binds what depends on the examples and not on the candidates. Places past an example's own
+ * positions read token 0 and count for nothing; nothing before them sees them. */
+function bindPositions(
+  binding: Binding,
+  { headDim, ropeBase }: ModelConfig,
+  examples: readonly TrainingExample[],
+  numPositions: number,
+  capacity: number,
+): void {
+  const numExamples = examples.length
+  const numPlaces = numExamples * numPositions
+  const tokenIds = new BigInt64Array(numPlaces)
+  const goldIds = new BigInt64Array(numPlaces)
+  const ropeCos = new Float32Array(numPlaces * headDim)
+  const ropeSin = new Float32Array(numPlaces * headDim)
+  const pastMask = new Float32Array(numExamples * capacity)
+  for (const [example, { promptLen, positions }] of examples.entries()) {
+    pastMask.fill(MASKED, example * capacity + promptLen - 1, (example + 1) * capacity)
+    for (let position = 0; position < numPositions; position++) {
+      const place = example * numPositions + position
+      tokenIds[place] = BigInt(positions[position]?.token ?? 0)
+      goldIds[place] = BigInt(positions[position]?.gold ?? 0)
+      for (let i = 0; i < headDim; i++) {
+        const pair = Math.floor(i / 2)
+        const angle = (promptLen - 1 + position) * ropeBase ** ((-2 * pair) / headDim)
+        ropeCos[place * headDim + i] = Math.cos(angle)
+        ropeSin[place * headDim + i] = Math.sin(angle)
+      }
+    }
+  }
+  const selfMask = new Float32Array(numPositions * numPositions)
+  for (let position = 0; position < numPositions; position++) {
+    selfMask.fill(MASKED, position * numPositions + position + 1, (position + 1) * numPositions)
+  }
+  const places = [numExamples, numPositions]
+  const ropeDims = [numExamples, 1, numPositions, 1, headDim]
+  binding.bindInput(TOKEN_IDS, { data: tokenIds, dims: places })
+  binding.bindInput(GOLD_IDS, { data: goldIds, dims: places })
+  binding.bindInput(ROPE_COS, { data: ropeCos, dims: ropeDims })
+  binding.bindInput(ROPE_SIN, { data: ropeSin, dims: ropeDims })
+  binding.bindInput(PAST_MASK, { data: pastMask, dims: [numExamples, 1, 1, 1, 1, capacity] })
+  binding.bindInput(SELF_MASK, { data: selfMask, dims: [numPositions, 1, numPositions] })
+
+  const numChoices = examples
+    .flatMap(({ positions }) => positions)
+    .reduce((most, { choices }) => Math.max(most, choices?.length ?? 0), 0)
+  if (numChoices === 0) return
+  const choiceIds = new BigInt64Array(numPlaces * numChoices)
+  const choiceMask = new Float32Array(choiceIds.length)
+  for (const [example, { positions }] of examples.entries()) {
+    for (let position = 0; position < numPositions; position++) {
+      const choices = positions[position]?.choices ?? [0]
+      const start = (example * numPositions + position) * numChoices
+      for (const [i, choice] of choices.entries()) choiceIds[start + i] = BigInt(choice)
+      choiceMask.fill(MASKED, start + choices.length, start + numChoices)
+    }
+  }
+  binding.bindInput(CHOICE_IDS, { data: choiceIds, dims: [...places, numChoices] })
+  binding.bindInput(CHOICE_MASK, { data: choiceMask, dims: [...places, 1, numChoices] })
+}
+
+/** Each value twice in a row: one for either member of its pair. */
+function doublePairs(values: Float32Array): Float32Array {
+  const doubled = new Float32Array(2 * values.length)
+  for (let i = 0; i < values.length; i++) {
+    doubled[2 * i] = values[i]!
+    doubled[2 * i + 1] = values[i]!
+  }
+  return doubled
+}

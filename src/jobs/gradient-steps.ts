@@ -1,0 +1,118 @@
+import { GradientSearch, type GradientState } from '../../adapters/optimise/gradient/gradient.ts'
+import { decodeGradientState, encodeGradientState } from '../../adapters/optimise/gradient/state.ts'
+import type { Rotation } from '../../adapters/rotation/rotation.ts'
+import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
+import { differentiate } from './differentiate.ts'
+import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
+import type { NewEvent } from './job-store.ts'
+import {
+  asJobFailure,
+  evaluationOf,
+  message,
+  withRunner,
+  type StepContext,
+  type Transition,
+} from './step-context.ts'
+
+/** The result of a search, and the trial that gave it. */
+export type Found = {
+  readonly rotation: Rotation
+  readonly index: number
+  readonly value: number
+}
+
+/** One step of gradient descent: ask, differentiate, tell. A crash repeats this step at most. */
+export async function descend(context: StepContext, pinned: PinnedModel): Promise<Transition> {
+  const { spec } = context
+  const search = searchOf(spec, pinned)
+  const state = readState(search, context.searchState)
+  const query = search.ask(state)
+  if (query === null) {
+    return {
+      state: { phase: 'reporting' },
+      events: [
+        message(
+          `The search is done; its folds choose ${state.bestStep} steps. ` +
+            'Measuring what it found.',
+        ),
+      ],
+    }
+  }
+  const answer = await withRunner(context, ({ client }) =>
+    differentiate(evaluationOf(context, pinned, client, spec.training), query),
+  )
+  const next = search.tell(state, answer)
+  const index = state.history.length
+  const { trainLoss } = next.history[index]!
+  const trial: Trial = { round: index, index, z: [], value: -trainLoss }
+  return {
+    state: {},
+    trials: [trial],
+    search: encodeGradientState(next),
+    events: [stepEvent(spec, next)],
+  }
+}
+
+/** The rotation after as many steps as the folds chose; null where no step was taken. */
+export function descended(
+  context: StepContext,
+  pinned: PinnedModel,
+): (Found & { readonly gradient: GradientReport }) | null {
+  const { spec } = context
+  const search = searchOf(spec, pinned)
+  const state = readState(search, context.searchState)
+  const chosen = state.history[state.bestStep]
+  if (chosen === undefined) return null
+  return {
+    rotation: search.best(state),
+    index: state.bestStep,
+    value: -chosen.trainLoss,
+    gradient: {
+      n_steps: state.history.length - 1,
+      chosen_step: state.bestStep,
+      learning_rate: search.options.learningRate,
+      n_folds: search.numCandidates - 1,
+      held_out_loss: chosen.heldOutLoss,
+      base_loss: state.history[0]!.trainLoss,
+    },
+  }
+}
+
+function searchOf({ gradient, training, seed }: JobSpec, pinned: PinnedModel): GradientSearch {
+  if (gradient === null) throw new Error('a gradient job without its hyperparameters')
+  try {
+    const { geometry } = pinned
+    return new GradientSearch({ geometry, gold: training.gold, seed, options: gradient })
+  } catch (error) {
+    throw asJobFailure(error)
+  }
+}
+
+function readState(search: GradientSearch, bytes: Uint8Array | null): GradientState {
+  if (bytes === null) return search.start()
+  const state = decodeGradientState(bytes)
+  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
+  return state.value
+}
+
+function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEvent {
+  const index = history.length - 1
+  const { trainLoss, heldOutLoss } = history[index]!
+  return {
+    level: 'info',
+    type: 'metrics',
+    message:
+      `After ${index} of ${spec.numTrials - 1} steps: train loss ${trainLoss.toFixed(4)}, ` +
+      `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`,
+    data: {
+      step: index + 1,
+      trial: index,
+      round: index,
+      value: -trainLoss,
+      best_value: -history[bestStep]!.trainLoss,
+      total: spec.numTrials,
+      train_loss: trainLoss,
+      held_out_loss: heldOutLoss,
+    },
+  }
+}

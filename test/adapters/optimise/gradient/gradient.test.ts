@@ -1,0 +1,222 @@
+import { describe, test } from 'vitest'
+import { startAdam, stepAdam } from '../../../../adapters/optimise/gradient/adam.ts'
+import { stratifiedFolds } from '../../../../adapters/optimise/gradient/folds.ts'
+import {
+  GradientSearch,
+  type GradientAnswer,
+  type GradientQuery,
+  type GradientState,
+} from '../../../../adapters/optimise/gradient/gradient.ts'
+import {
+  decodeGradientState,
+  encodeGradientState,
+} from '../../../../adapters/optimise/gradient/state.ts'
+
+const GEOMETRY = { numLayers: 4, numHeads: 1, headDim: 4 }
+const GOLD = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+
+describe('Adam', () => {
+  test('walks the learning rate against the sign first, whatever the gradient’s size', ({
+    expect,
+  }) => {
+    const options = { learningRate: 0.1, decay: 0 }
+    const { values } = stepAdam(startAdam(3), Float32Array.of(5, -1e-3, 0), 0, options)
+    expect(values[0]).toBeCloseTo(-0.1, 5)
+    expect(values[1]).toBeCloseTo(0.1, 5)
+    expect(values[2]).toBe(0)
+  })
+
+  test('takes the second step that the paper’s formulas give', ({ expect }) => {
+    const options = { learningRate: 0.1, decay: 0 }
+    const first = stepAdam(startAdam(1), Float32Array.of(1), 0, options)
+    const { values } = stepAdam(first, Float32Array.of(3), 1, options)
+    const mean = (0.9 * 0.1 + 0.1 * 3) / (1 - 0.9 ** 2)
+    const square = (0.999 * 0.001 + 0.001 * 9) / (1 - 0.999 ** 2)
+    expect(values[0]).toBeCloseTo(-0.1 - (0.1 * mean) / Math.sqrt(square), 5)
+  })
+
+  test('decays toward zero beside the gradient, not through its moments', ({ expect }) => {
+    const state = { ...startAdam(1), values: Float32Array.of(2) }
+    const next = stepAdam(state, new Float32Array(1), 0, { learningRate: 0.1, decay: 0.5 })
+    expect(next.values[0]).toBeCloseTo(2 * (1 - 0.05), 6)
+    expect(next.mean[0]).toBe(0)
+  })
+})
+
+describe('folds', () => {
+  test('hold each label about equally often and are of about one size', ({ expect }) => {
+    const gold = Array.from({ length: 23 }, (_, i) => (i < 11 ? 0 : i < 18 ? 1 : 2))
+    const folds = stratifiedFolds(gold, 5, 1)
+    const countOf = (fold: number, label: number | null): number =>
+      folds.filter((own, i) => own === fold && (label === null || gold[i] === label)).length
+    for (const label of [null, 0, 1, 2]) {
+      const counts = [0, 1, 2, 3, 4].map((fold) => countOf(fold, label))
+      expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(1)
+    }
+  })
+
+  test('differ by seed and by nothing else', ({ expect }) => {
+    expect(stratifiedFolds(GOLD, 5, 3)).toEqual(stratifiedFolds(GOLD, 5, 3))
+    expect(stratifiedFolds(GOLD, 5, 3)).not.toEqual(stratifiedFolds(GOLD, 5, 4))
+  })
+
+  test('cannot be more than the examples', ({ expect }) => {
+    expect(() => stratifiedFolds([0, 1], 3, 0)).toThrow(RangeError)
+  })
+})
+
+/**
+ * Examples that each pull the first angle to a place of their own: log P = −(angle − target)².
+ */
+const pull =
+  (targets: readonly number[]) =>
+  ({ numCandidates, values, weights }: GradientQuery): GradientAnswer => {
+    const size = values.length / numCandidates
+    const logProbs = new Float32Array(numCandidates * targets.length)
+    const gradient = new Float32Array(values.length)
+    for (let candidate = 0; candidate < numCandidates; candidate++) {
+      for (const [example, target] of targets.entries()) {
+        const at = candidate * targets.length + example
+        const gap = values[candidate * size]! - target
+        logProbs[at] = -(gap ** 2)
+        gradient[candidate * size]! += weights[at]! * 2 * gap
+      }
+    }
+    return { logProbs, gradient }
+  }
+
+function run(
+  search: GradientSearch,
+  answer: (query: GradientQuery) => GradientAnswer,
+  keep: (state: GradientState) => GradientState = (state) => state,
+): GradientState {
+  let state = search.start()
+  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+    state = keep(search.tell(state, answer(query)))
+  }
+  return state
+}
+
+describe('the search', () => {
+  const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
+  const options = { learningRate: 0.05, numSteps: 40 }
+
+  test('first measures the identity, with all folds in one query', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const query = search.ask(search.start())!
+    expect(query.numCandidates).toBe(6)
+    expect(query.layers).toEqual([0, 1, 2, 3])
+    expect(query.values.every((value) => value === 0)).toBe(true)
+    const numExamples = GOLD.length
+    for (let candidate = 0; candidate < 6; candidate++) {
+      const weights = query.weights.subarray(candidate * numExamples, (candidate + 1) * numExamples)
+      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
+      expect(weights.filter((weight) => weight === 0)).toHaveLength(candidate === 5 ? 0 : 2)
+    }
+    // Each example is held out once.
+    for (let example = 0; example < numExamples; example++) {
+      const held = [0, 1, 2, 3, 4].filter(
+        (fold) => query.weights[fold * numExamples + example] === 0,
+      )
+      expect(held).toHaveLength(1)
+    }
+  })
+
+  test('finds what all examples agree on', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const state = run(search, pull(GOLD.map(() => 0.5)))
+    const { layers } = search.best(state)
+    expect(layers.get(0)!.angles[0]).toBeCloseTo(0.5, 1)
+    expect([...layers.get(3)!.angles]).toEqual([0, 0])
+  })
+
+  test('keeps the step of the lowest held-out loss and stops when it is past', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, patience: 4 } })
+    const held = [1, 0.8, 0.6, 0.5, 0.55, 0.6, 0.7, 0.9, 1.2]
+    let numAsked = 0
+    const seen: number[] = []
+    const state = run(search, (query) => {
+      const loss = held[numAsked++]!
+      seen.push(query.values[5 * 8]!)
+      return {
+        logProbs: new Float32Array(query.weights.length).fill(-loss),
+        gradient: new Float32Array(query.values.length).fill(1),
+      }
+    })
+    expect(state.history.map(({ heldOutLoss }) => heldOutLoss)).toHaveLength(8)
+    expect(state.bestStep).toBe(3)
+    expect(search.best(state).layers.get(0)!.angles[0]).toBe(seen[3])
+  })
+
+  test('keeps the identity where no step helps held-out examples', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    let loss = 1
+    const state = run(search, (query) => ({
+      logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
+      gradient: new Float32Array(query.values.length).fill(1),
+    }))
+    expect(state.bestStep).toBe(0)
+    const { layers } = search.best(state)
+    expect([...layers.values()].every(({ angles }) => angles.every((v) => v === 0))).toBe(true)
+  })
+
+  test('rotates the layers of its window only, with scales where asked', ({ expect }) => {
+    const search = new GradientSearch({
+      ...spec,
+      options: { ...options, numSteps: 3, layers: [1, 2], hasLogScale: true },
+    })
+    const state = run(search, (query) => ({
+      logProbs: new Float32Array(query.weights.length).fill(-1 / (1 + query.values[0]! ** 2)),
+      gradient: Float32Array.from(query.values, (_, i) => (i < query.values.length / 2 ? 1 : -1)),
+    }))
+    const { layers } = search.best(state)
+    expect([...layers.keys()]).toEqual([1, 2])
+    expect(layers.get(2)!.angles.every((angle) => angle < 0)).toBe(true)
+    expect(layers.get(2)!.logScale!.every((scale) => scale > 0)).toBe(true)
+  })
+
+  test('takes the same steps from its bytes as without a break', ({ expect }) => {
+    const targets = GOLD.map((label, i) => 0.3 + 0.1 * label + 0.02 * i)
+    const search = new GradientSearch({ ...spec, options })
+    const whole = run(search, pull(targets))
+    const broken = run(search, pull(targets), (state) => {
+      // At an odd offset, as storage may hand it out.
+      const bytes = encodeGradientState(state)
+      const shifted = new Uint8Array(bytes.length + 1)
+      shifted.set(bytes, 1)
+      const decoded = decodeGradientState(shifted.subarray(1))
+      if (!decoded.ok) throw new Error(decoded.error.reason)
+      return decoded.value
+    })
+    expect(broken).toEqual(whole)
+  })
+
+  test('refuses bytes of another version or length', ({ expect }) => {
+    const bytes = encodeGradientState(new GradientSearch(spec).start())
+    expect(decodeGradientState(bytes.subarray(0, -4))).toMatchObject({ ok: false })
+    expect(decodeGradientState(new Uint8Array(3))).toMatchObject({ ok: false })
+    const other = bytes.slice()
+    other[0] = 99
+    expect(decodeGradientState(other)).toEqual({ ok: false, error: { reason: 'version' } })
+  })
+
+  test('refuses answers that are not numbers, and options that make no sense', ({ expect }) => {
+    const search = new GradientSearch(spec)
+    const query = search.ask(search.start())!
+    const answer = {
+      logProbs: new Float32Array(query.weights.length),
+      gradient: new Float32Array(query.values.length).fill(NaN),
+    }
+    expect(() => search.tell(search.start(), answer)).toThrow(RangeError)
+    for (const bad of [
+      { learningRate: 0 },
+      { numSteps: 0 },
+      { layers: [2, 9] as const },
+      { layers: [3, 1] as const },
+      { decay: -1 },
+    ]) {
+      expect(() => new GradientSearch({ ...spec, options: bad })).toThrow(RangeError)
+    }
+    expect(() => new GradientSearch({ ...spec, gold: [0] })).toThrow(RangeError)
+  })
+})

@@ -1,0 +1,71 @@
+import { afterEach, beforeEach, describe, test, vi } from 'vitest'
+import type { Session } from '../../../gpu-runner/ort/index.ts'
+import { LazySession } from '../../../gpu-runner/scoring/lazy-session.ts'
+
+const IDLE_MS = 1000
+
+function countingSession() {
+  const counts = { opened: 0, released: 0, failNext: false }
+  const open = (): Promise<Session> => {
+    counts.opened += 1
+    if (counts.failNext) return Promise.reject(new Error('no memory'))
+    return Promise.resolve({
+      createBinding: () => {
+        throw new Error('not of this test')
+      },
+      release: () => void (counts.released += 1),
+    })
+  }
+  return { counts, lazy: new LazySession(open, IDLE_MS) }
+}
+const nothing = () => Promise.resolve()
+
+describe('a session loaded when needed', () => {
+  beforeEach(() => {
+    vi.useFakeTimers()
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  test('is opened once for users at once and one after another', async ({ expect }) => {
+    const { counts, lazy } = countingSession()
+    await Promise.all([lazy.use(nothing), lazy.use(nothing)])
+    await vi.advanceTimersByTimeAsync(IDLE_MS - 1)
+    await lazy.use(nothing)
+    expect(counts).toMatchObject({ opened: 1, released: 0 })
+  })
+
+  test('is let go after its idle time, and opened again', async ({ expect }) => {
+    const { counts, lazy } = countingSession()
+    await lazy.use(nothing)
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(counts).toMatchObject({ opened: 1, released: 1 })
+    expect(lazy.isLoaded).toBe(false)
+    await lazy.use(nothing)
+    expect(counts).toMatchObject({ opened: 2, released: 1 })
+  })
+
+  test('is not let go while it is in use', async ({ expect }) => {
+    const { counts, lazy } = countingSession()
+    let finish = (): void => undefined
+    const long = lazy.use(() => new Promise<void>((resolve) => (finish = resolve)))
+    await lazy.use(nothing)
+    await vi.advanceTimersByTimeAsync(10 * IDLE_MS)
+    await lazy.release()
+    expect(counts.released).toBe(0)
+    finish()
+    await long
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(counts.released).toBe(1)
+  })
+
+  test('is tried again after a load that failed', async ({ expect }) => {
+    const { counts, lazy } = countingSession()
+    counts.failNext = true
+    await expect(lazy.use(nothing)).rejects.toThrow('no memory')
+    counts.failNext = false
+    await lazy.use(nothing)
+    expect(counts.opened).toBe(2)
+  })
+})
