@@ -30,7 +30,7 @@ export const DEFAULT_BO_OPTIONS: BoOptions = {
   boxShare: 0.2,
   // Identity and 15 points: enough to see the scale of the objective; 40 did no better.
   numInitial: 16,
-  // A direction's effect is about linear up to here and not beyond.
+  // Chosen, not compared: large enough to be seen, and away from the bound's curvature.
   initialShare: 0.5,
   // TuRBO's, with a shorter patience: its failures grow with the dimension past the whole budget.
   startLength: 0.8,
