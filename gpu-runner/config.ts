@@ -1,31 +1,15 @@
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
+import type { RunnerOptions } from './runner.ts'
 
 /** A runner's settings, from the environment. */
-export type RunnerConfig = {
+export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'decodeFormat'> & {
   readonly runnerId: string
   readonly host: string
   readonly port: number
   /** Bearer secret that every call but /healthz must carry. */
   readonly secret: string
   readonly modelSlug: string
-  /** Folder of built graphs. */
-  readonly buildDir: string
-  /** Weights of prompts: float32 is exact and fastest, block takes a fifth of the memory. */
-  readonly prefillFormat: 'float32' | 'block'
-  readonly numThreads: number
-  readonly allowSpinning: boolean
-  readonly maxContext: number
-  readonly maxNumSeqs: number
-  readonly maxWaiting: number
-  readonly maxResidentAdapters: number
-  readonly numSlots: number
-  /** Memory for the prompts' KV of jobs. */
-  readonly scoreCacheBytes: number
-  /** Memory for live prompts' KV, kept for requests that begin alike; 0 keeps none. */
-  readonly prefixCacheBytes: number
-  /** How long the training graph of gradient jobs stays loaded unused. */
-  readonly gradientIdleMs: number
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
   /** End when standard input closes: the supervisor holds the other end. */
   readonly exitWithStdin: boolean

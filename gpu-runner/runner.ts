@@ -19,8 +19,12 @@ import { ChatTokenizer } from './tokenizer/index.ts'
 export type RunnerOptions = {
   readonly ggufPath: string
   readonly modelDigest: string
+  /** Folder of built graphs. */
   readonly buildDir: string
-  /** Weights of prompts and of decode steps; equal ones are one graph, held once. */
+  /**
+   * Weights of prompts and of decode steps; equal ones are one graph, held once. For prompts float32
+   * is exact and fastest; block takes a fifth of the memory.
+   */
   readonly prefillFormat: WeightFormat
   readonly decodeFormat: WeightFormat
   readonly numThreads: number
@@ -30,9 +34,11 @@ export type RunnerOptions = {
   readonly maxWaiting: number
   readonly maxResidentAdapters: number
   readonly numSlots: number
+  /** Memory for the prompts' KV of jobs. */
   readonly scoreCacheBytes: number
+  /** Memory for live prompts' KV, kept for requests that begin alike; 0 keeps none. */
   readonly prefixCacheBytes: number
-  /** How long the training graph stays loaded unused. */
+  /** How long the training graph of gradient jobs stays loaded unused. */
   readonly gradientIdleMs: number
 }
 

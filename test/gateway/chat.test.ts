@@ -1,25 +1,13 @@
-import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import { describe, it, vi } from 'vitest'
 import type {
   ChatCompletion,
   ChatCompletionChunk,
 } from '../../src/protocol/openai/chat-completions.ts'
-import { clientOf, makeProject, MODEL, publishTask, readSse, type Client } from './harness.ts'
-import { MODEL_DIGEST, refuse, RunnerDouble } from './runner-double.ts'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { makeProject, MODEL, publishTask, readSse } from './harness.ts'
+import { MODEL_DIGEST, refuse } from './runner-double.ts'
 
-let runner: RunnerDouble
-let client: Client
-let projectId: string
-
-beforeEach(async () => {
-  runner = new RunnerDouble()
-  runner.install()
-  const project = await makeProject()
-  projectId = project.projectId
-  client = clientOf(project.key)
-})
-afterEach(() => {
-  vi.restoreAllMocks()
-})
+useFreshProject()
 
 describe('the base model', () => {
   it('answers in OpenAI’s shape and states that nothing was applied', async ({ expect }) => {

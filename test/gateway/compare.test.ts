@@ -1,21 +1,8 @@
-import { afterEach, beforeEach, describe, it, vi } from 'vitest'
-import { clientOf, makeProject, MODEL, publishTask, type Client } from './harness.ts'
-import { RunnerDouble } from './runner-double.ts'
+import { describe, it } from 'vitest'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { MODEL, publishTask } from './harness.ts'
 
-let runner: RunnerDouble
-let client: Client
-let projectId: string
-
-beforeEach(async () => {
-  runner = new RunnerDouble()
-  runner.install()
-  const project = await makeProject()
-  projectId = project.projectId
-  client = clientOf(project.key)
-})
-afterEach(() => {
-  vi.restoreAllMocks()
-})
+useFreshProject()
 
 const MESSAGES = [{ role: 'user', content: 'Who won?' }]
 const post = (body: object, headers: Record<string, string> = {}) =>

@@ -1,22 +1,10 @@
-import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import { describe, it } from 'vitest'
 import type { Completion } from '../../src/protocol/openai/completions.ts'
-import { clientOf, makeProject, MODEL, publishTask, readSse, type Client } from './harness.ts'
-import { refuse, RunnerDouble } from './runner-double.ts'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { MODEL, publishTask, readSse } from './harness.ts'
+import { refuse } from './runner-double.ts'
 
-let runner: RunnerDouble
-let client: Client
-let projectId: string
-
-beforeEach(async () => {
-  runner = new RunnerDouble()
-  runner.install()
-  const project = await makeProject()
-  projectId = project.projectId
-  client = clientOf(project.key)
-})
-afterEach(() => {
-  vi.restoreAllMocks()
-})
+useFreshProject()
 
 const complete = (body: Record<string, unknown>, headers: Record<string, string> = {}) =>
   client.call('POST', '/v1/completions', { model: MODEL, prompt: 'Once', ...body }, headers)

@@ -1,26 +1,14 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
-import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
-import { clientOf, makeProject, MODEL, type Client } from './harness.ts'
-import { GEOMETRY, refuse, RunnerDouble } from './runner-double.ts'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { clientOf, makeProject, MODEL } from './harness.ts'
+import { GEOMETRY, refuse } from './runner-double.ts'
 
-let runner: RunnerDouble
-let client: Client
-let projectId: string
-
-beforeEach(async () => {
-  runner = new RunnerDouble()
-  runner.install()
-  const project = await makeProject()
-  projectId = project.projectId
-  client = clientOf(project.key)
-})
-afterEach(() => {
-  vi.restoreAllMocks()
-})
+useFreshProject()
 
 type Job = {
   id: string
