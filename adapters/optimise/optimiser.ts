@@ -46,13 +46,19 @@ export type SearchSpec = {
   readonly scope: 'generated' | 'all'
 }
 
+export type BoSpec = SearchSpec & {
+  /**
+   * What spans the subspace, each over the angles of `firstSearchedLayer` and all layers after it;
+   * null or absent is a random subspace.
+   */
+  readonly directions?: readonly Float32Array[] | null
+}
+
 export type OptimiserName = 'bo' | 'random'
 
-export type OptimiserSpec = SearchSpec &
-  (
-    | { readonly name: 'bo'; readonly options?: Partial<BoOptions> }
-    | { readonly name: 'random'; readonly options?: Partial<RandomOptions> }
-  )
+export type OptimiserSpec =
+  | (BoSpec & { readonly name: 'bo'; readonly options?: Partial<BoOptions> })
+  | (SearchSpec & { readonly name: 'random'; readonly options?: Partial<RandomOptions> })
 
 /** @throws {RangeError} an option or the number of trials makes no sense for the geometry */
 export function createOptimiser(spec: OptimiserSpec): Optimiser {

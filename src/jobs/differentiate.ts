@@ -6,23 +6,27 @@ import { MAX_ROWS_PER_CALL, withDataset, type Evaluation } from './evaluate.ts'
 /**
  * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over
  * examples, so the parts add up.
+ * @param examples those to differentiate, by index; the others' log probabilities are given as NaN
+ * and add nothing to the gradient
  * @throws {RunnerRefusal | RunnerFault}
  */
 export async function differentiate(
   evaluation: Evaluation,
   query: GradientQuery,
+  examples: readonly number[] = evaluation.dataset.gold.map((_, example) => example),
 ): Promise<GradientAnswer> {
   const numExamples = evaluation.dataset.gold.length
   const { numCandidates } = query
   const perCall = Math.max(1, Math.floor(MAX_ROWS_PER_CALL / numCandidates))
-  const logProbs = new Float32Array(numCandidates * numExamples)
+  const logProbs = new Float32Array(numCandidates * numExamples).fill(NaN)
   const gradient = new Float32Array(query.values.length)
-  for (let from = 0; from < numExamples; from += perCall) {
-    const to = Math.min(from + perCall, numExamples)
-    const part = await differentiateOnce(evaluation, query, from, to)
+  for (let from = 0; from < examples.length; from += perCall) {
+    const called = examples.slice(from, from + perCall)
+    const part = await differentiateOnce(evaluation, query, called)
     for (let candidate = 0; candidate < numCandidates; candidate++) {
-      const row = part.logProbs.subarray(candidate * (to - from), (candidate + 1) * (to - from))
-      logProbs.set(row, candidate * numExamples + from)
+      for (const [i, example] of called.entries()) {
+        logProbs[candidate * numExamples + example] = part.logProbs[candidate * called.length + i]!
+      }
     }
     for (let i = 0; i < gradient.length; i++) gradient[i]! += part.gradient[i]!
   }
@@ -32,8 +36,7 @@ export async function differentiate(
 async function differentiateOnce(
   evaluation: Evaluation,
   { numCandidates, layers, hasLogScale, values, weights }: GradientQuery,
-  from: number,
-  to: number,
+  examples: readonly number[],
 ): Promise<GradientAnswer> {
   const { client, dataset, buildDigest, signal } = evaluation
   const numExamples = dataset.gold.length
@@ -43,21 +46,21 @@ async function differentiateOnce(
     num_candidates: numCandidates,
     layers: [...layers],
     has_log_scale: hasLogScale,
-    ...(to - from === numExamples
-      ? {}
-      : { examples: Array.from({ length: to - from }, (_, i) => from + i) }),
+    ...(examples.length === numExamples ? {} : { examples: [...examples] }),
   }
-  const body = new Float32Array(values.length + numCandidates * (to - from))
+  const body = new Float32Array(values.length + numCandidates * examples.length)
   body.set(values)
   for (let candidate = 0; candidate < numCandidates; candidate++) {
-    const row = weights.subarray(candidate * numExamples + from, candidate * numExamples + to)
-    body.set(row, values.length + candidate * (to - from))
+    for (const [i, example] of examples.entries()) {
+      body[values.length + candidate * examples.length + i] =
+        weights[candidate * numExamples + example]!
+    }
   }
   const answer = await withDataset(evaluation, () => client.gradient(header, body, signal))
   if (answer.header.build_digest !== buildDigest) {
     throw new RunnerFault('protocol', 'the gradient is of another build than was asked for')
   }
-  if (answer.header.num_examples !== to - from) {
+  if (answer.header.num_examples !== examples.length) {
     throw new RunnerFault('protocol', 'the gradient is of other examples than were asked for')
   }
   return answer

@@ -5,6 +5,7 @@ import type {
   JobReport,
   JobStatus,
   OptimiserName,
+  SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Frame } from '../tasks/frame.ts'
@@ -34,6 +35,8 @@ export type JobSpec = {
   readonly numTrials: number
   /** Of the optimiser `gradient` alone; jobs of older releases have none. */
   readonly gradient: { readonly numSteps: number; readonly learningRate: number } | null
+  /** Of the optimiser `bo` alone; jobs of older releases have none and search a random one. */
+  readonly subspace?: SubspaceName | null
   readonly scope: Scope
   readonly frame: Frame
   readonly labels: readonly string[]

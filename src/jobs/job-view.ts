@@ -53,8 +53,12 @@ function viewHyperparameters({
   optimiser,
   numTrials,
   gradient,
+  subspace,
 }: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
-  if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
+  if (optimiser === 'random') return { optimizer: optimiser, n_trials: numTrials }
+  if (optimiser === 'bo') {
+    return { optimizer: optimiser, n_trials: numTrials, subspace: subspace ?? 'random' }
+  }
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   return {
     optimizer: optimiser,

@@ -10,11 +10,11 @@ import { scoreRotations } from './evaluate.ts'
 import { JobFailure } from './faults.ts'
 import { descended, type Found } from './gradient-steps.ts'
 import type { JobSpec, JobState, PinnedModel, StoredDataset } from './job-spec.ts'
+import { optimiserOf } from './optimiser-of.ts'
 import { reportExamples, type ScoredExamples } from './report.ts'
 import {
   evaluationOf,
   message,
-  optimiserOf,
   toStored,
   withRunner,
   type StepContext,
@@ -87,7 +87,7 @@ function found(
   pinned: PinnedModel,
 ): (Found & { readonly gradient?: GradientReport }) | null {
   if (context.spec.optimiser === 'gradient') return descended(context, pinned)
-  const optimiser = optimiserOf(context.spec, pinned)
+  const optimiser = optimiserOf(context, pinned)
   const best = optimiser.best(context.trials)
   if (best?.value == null) return null
   return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }

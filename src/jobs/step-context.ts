@@ -1,6 +1,5 @@
 import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
-import { createOptimiser, type Optimiser } from '../../adapters/optimise/optimiser.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
@@ -107,28 +106,6 @@ async function chooseFor({ runners, spec, state }: StepContext) {
   const first = choice.kind === 'ranked' ? choice.runners[0] : undefined
   if (first?.status == null) throw new RunnerFault('unreachable', `none serves ${spec.model}`)
   return { client: runners.clientOf(first.url), status: first.status }
-}
-
-const optimisers = new WeakMap<PinnedModel, Optimiser>()
-
-/** Kept with the pinned model it is for: making one draws its whole subspace. */
-export function optimiserOf(spec: JobSpec, pinned: PinnedModel): Optimiser {
-  const known = optimisers.get(pinned)
-  if (known !== undefined) return known
-  if (spec.optimiser === 'gradient') throw new Error('gradient is not searched by values')
-  try {
-    const made = createOptimiser({
-      name: spec.optimiser,
-      geometry: pinned.geometry,
-      seed: spec.seed,
-      numTrials: spec.numTrials,
-      scope: spec.scope,
-    })
-    optimisers.set(pinned, made)
-    return made
-  } catch (error) {
-    throw asJobFailure(error)
-  }
 }
 
 /** A search that cannot be made is the request's fault; anything else is passed on. */

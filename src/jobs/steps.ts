@@ -1,12 +1,13 @@
 import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
+import { findDirections } from './directions.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
+import { optimiserOf } from './optimiser-of.ts'
 import {
   evaluationOf,
   message,
-  optimiserOf,
   toStored,
   withRunner,
   type StepContext,
@@ -61,7 +62,10 @@ const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
 export async function search(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
   if (spec.optimiser === 'gradient') return descend(context, pinned)
-  const optimiser = optimiserOf(spec, pinned)
+  if (spec.subspace === 'gradient' && context.searchState === null) {
+    return findDirections(context, pinned)
+  }
+  const optimiser = optimiserOf(context, pinned)
   const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
   if (asked.length === 0) {
     return {

@@ -116,6 +116,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     optimiser: request.optimiser,
     numTrials: request.numTrials,
     gradient: request.gradient,
+    subspace: request.subspace,
     scope: request.scope,
     frame: built.value.frame,
     labels: built.value.labels,

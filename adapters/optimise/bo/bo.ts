@@ -1,18 +1,19 @@
-import { pairsPerLayer } from '../../rotation/rotation.ts'
+import { type Geometry, pairsPerLayer } from '../../rotation/rotation.ts'
 import { type Region, maximiseAcquisition } from '../acquisition/maximise.ts'
 import { bestOf, inOrder, isSuccess, type Success } from '../history.ts'
 import { fitGaussianProcess } from '../models/fit.ts'
 import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
-import type { Observation, Optimiser, SearchSpec } from '../optimiser.ts'
+import type { BoSpec, Observation, Optimiser } from '../optimiser.ts'
 import { createRng } from '../rng.ts'
 import { projectToBall } from '../subspace/ball.ts'
-import { createRandomSubspace, type Subspace } from '../subspace/random-subspace.ts'
+import { createRandomSubspace } from '../subspace/random-subspace.ts'
+import { spanOf, type Subspace } from '../subspace/subspace.ts'
 import { latinHypercube } from './design.ts'
-import { type BoOptions, DEFAULT_BO_OPTIONS } from './options.ts'
+import { type BoOptions, DIRECTED_BO_OPTIONS, RANDOM_BO_OPTIONS } from './options.ts'
 import { trustRegionLength } from './trust-region.ts'
 
-export { type BoOptions, DEFAULT_BO_OPTIONS } from './options.ts'
+export { type BoOptions, DIRECTED_BO_OPTIONS, RANDOM_BO_OPTIONS } from './options.ts'
 
 /** Streams of the seed's generator, so that no two uses draw the same numbers. */
 const STREAM_SUBSPACE = 1
@@ -26,30 +27,30 @@ const STREAM_ACQUISITION = 3
 export const MAX_MODEL_POINTS = 300
 
 /**
- * Bayesian optimisation in a low-dimensional random subspace of the later layers' angles.
+ * Bayesian optimisation in a low-dimensional subspace of the later layers' angles: the span of given
+ * directions, or a random one.
  *
  * z has coordinates in [-1, 1] and a norm of at most 1 / boxShare; at that norm the angles' root
  * mean square is `maxRmsAngle`. The first round is the identity (z = 0) and a Latin hypercube, drawn
  * in by `initialShare`; each later round is one candidate, of the highest log expected improvement
  * under a Matérn 5/2 Gaussian process within a trust region around the best trial.
- * @throws {RangeError} an option makes no sense for the geometry
+ * @throws {RangeError} an option or a direction makes no sense for the geometry
  */
-export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Optimiser {
-  const settings = { ...DEFAULT_BO_OPTIONS, ...options }
+export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimiser {
+  const { geometry, seed, numTrials, directions = null } = spec
+  const defaults = directions === null ? RANDOM_BO_OPTIONS : DIRECTED_BO_OPTIONS
+  const settings = { ...defaults, ...options }
   const { numInitial, boxShare, initialShare } = settings
   checkSettings(settings)
-  const { geometry, seed, numTrials } = spec
-  const firstLayer = Math.min(
-    Math.round(geometry.numLayers * settings.firstLayerShare),
-    geometry.numLayers - 1,
-  )
+  const firstLayer = firstSearchedLayer(geometry, settings)
   const numAngles = (geometry.numLayers - firstLayer) * pairsPerLayer(geometry)
-  const dimension = Math.min(settings.dimension, numAngles)
   const radius = 1 / boxShare
   // Directions are of length 1, so a rotation is as long as z times this.
   const unit = boxShare * settings.maxRmsAngle * Math.sqrt(numAngles)
-  // Made when first needed: asking alone does not need the directions.
-  let subspace: Subspace | null = null
+  // A random one is made when first needed: asking alone does not need its directions.
+  let subspace: Subspace | null =
+    directions === null ? null : spanOf(geometry, firstLayer, geometry.numLayers, directions)
+  const dimension = subspace?.dimension ?? Math.min(settings.dimension, numAngles)
   const getSubspace = (): Subspace =>
     (subspace ??= createRandomSubspace(
       geometry,
@@ -107,6 +108,12 @@ export function createBo(spec: SearchSpec, options: Partial<BoOptions> = {}): Op
     best: bestOf,
   }
 }
+
+/** Directions are over the angles of this layer and all after it. */
+export const firstSearchedLayer = (
+  { numLayers }: Geometry,
+  { firstLayerShare }: Pick<BoOptions, 'firstLayerShare'> = DIRECTED_BO_OPTIONS,
+): number => Math.min(Math.round(numLayers * firstLayerShare), numLayers - 1)
 
 /** The `count` trials nearest to one of them, itself among them. */
 function nearestTo(best: Success, trials: readonly Success[], count: number): readonly Success[] {

@@ -27,21 +27,31 @@ const givenOrAuto = <T>(schema: z.ZodType<T>) =>
 
 const OPTIMISERS = ['bo', 'random', 'gradient'] as const
 export type OptimiserName = (typeof OPTIMISERS)[number]
+const SUBSPACES = ['gradient', 'random'] as const
+/** What `bo` looks along: the gradients of the examples, or random directions. */
+export type SubspaceName = (typeof SUBSPACES)[number]
+
+const OWN_HYPERPARAMETERS = {
+  bo: ['n_trials', 'subspace'],
+  random: ['n_trials'],
+  gradient: ['n_steps', 'learning_rate'],
+} as const satisfies Record<OptimiserName, readonly string[]>
 
 const hyperparametersSchema = z
   .strictObject({
     optimizer: orAuto(z.enum(OPTIMISERS), 'bo'),
     /** Of `bo` and `random`. */
     n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
+    /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
+    subspace: givenOrAuto(z.enum(SUBSPACES)),
     /** Of `gradient`, as `learning_rate`. */
     n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
     learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
   })
   .superRefine(({ optimizer, ...given }, context) => {
-    const foreign =
-      optimizer === 'gradient' ? (['n_trials'] as const) : (['n_steps', 'learning_rate'] as const)
-    for (const name of foreign) {
-      if (given[name] === undefined) continue
+    const own: readonly string[] = OWN_HYPERPARAMETERS[optimizer]
+    for (const [name, value] of Object.entries(given)) {
+      if (value === undefined || own.includes(name)) continue
       context.addIssue({
         code: 'custom',
         path: [name],
@@ -63,11 +73,14 @@ const rotationFields = z.strictObject({
   hyperparameters: hyperparametersSchema.prefault({}),
 })
 const rotationSchema = rotationFields.superRefine(({ scope, hyperparameters }, context) => {
-  if (hyperparameters.optimizer !== 'gradient' || scope === 'generated') return
+  if (scope === 'generated') return
+  const { optimizer, subspace } = hyperparameters
+  const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
+  if (value !== 'gradient') return
   context.addIssue({
     code: 'custom',
     path: ['scope'],
-    message: 'must be "generated" for the optimizer "gradient"',
+    message: `must be "generated" for the ${name} "gradient"`,
   })
 })
 
@@ -117,8 +130,12 @@ export const createJobSchema = z
       gradient: isGradient
         ? { numSteps, learningRate: hyperparameters.learning_rate ?? DEFAULT_LEARNING_RATE }
         : null,
+      subspace: hyperparameters.optimizer === 'bo' ? subspaceOf(rotation) : null,
     }
   })
+
+const subspaceOf = ({ scope, hyperparameters }: z.output<typeof rotationSchema>): SubspaceName =>
+  hyperparameters.subspace ?? (scope === 'generated' ? 'gradient' : 'random')
 
 export type CreateJob = z.output<typeof createJobSchema>
 
@@ -162,7 +179,12 @@ export type FineTuningJob = {
       readonly labels: readonly string[]
       readonly scope: Scope
       readonly hyperparameters:
-        | { readonly optimizer: Exclude<OptimiserName, 'gradient'>; readonly n_trials: number }
+        | {
+            readonly optimizer: 'bo'
+            readonly n_trials: number
+            readonly subspace: SubspaceName
+          }
+        | { readonly optimizer: 'random'; readonly n_trials: number }
         | {
             readonly optimizer: 'gradient'
             readonly n_steps: number

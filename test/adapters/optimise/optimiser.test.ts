@@ -1,8 +1,10 @@
 import { describe, it } from 'vitest'
 import {
   type BoOptions,
-  DEFAULT_BO_OPTIONS,
+  DIRECTED_BO_OPTIONS,
+  firstSearchedLayer,
   MAX_MODEL_POINTS,
+  RANDOM_BO_OPTIONS,
 } from '../../../adapters/optimise/bo/bo.ts'
 import { trustRegionLength } from '../../../adapters/optimise/bo/trust-region.ts'
 import {
@@ -14,7 +16,9 @@ import {
 import { createRng } from '../../../adapters/optimise/rng.ts'
 import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotation.ts'
 
-const NAMES: readonly OptimiserName[] = ['bo', 'random']
+/** `bo` searches a random subspace, or that of directions it is given. */
+const DIRECTED = 'bo along directions'
+const NAMES: readonly (OptimiserName | typeof DIRECTED)[] = ['bo', DIRECTED, 'random']
 const SCOPE = 'generated'
 const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
 
@@ -32,8 +36,18 @@ function run(optimiser: Optimiser, f: Objective): { history: Observation[]; roun
   }
 }
 
-const create = (name: OptimiserName, seed: number, numTrials: number): Optimiser =>
-  createOptimiser({ name, geometry, seed, numTrials, scope: SCOPE })
+/** Directions over all layers that `bo` searches, as a job would have found them. */
+function someDirections(count: number, seed: number): Float32Array[] {
+  const rng = createRng(seed, 5000)
+  const numAngles = (geometry.numLayers - firstSearchedLayer(geometry)) * 12
+  return Array.from({ length: count }, () => Float32Array.from({ length: numAngles }, rng.normal))
+}
+
+function create(name: (typeof NAMES)[number], seed: number, numTrials: number): Optimiser {
+  const common = { geometry, seed, numTrials, scope: SCOPE } as const
+  if (name !== DIRECTED) return createOptimiser({ ...common, name })
+  return createOptimiser({ ...common, name: 'bo', directions: someDirections(10, 1) })
+}
 const createBo = (seed: number, numTrials: number, options: Partial<BoOptions>): Optimiser =>
   createOptimiser({ name: 'bo', geometry, seed, numTrials, scope: SCOPE, options })
 
@@ -69,6 +83,19 @@ function rotatedQuadratic(seed: number, dimension: number): (z: readonly number[
 
 /** A search small enough to be exact about in a few dozen trials. */
 const TWENTY: Partial<BoOptions> = { dimension: 20, boxShare: 0.5, perturbedCoordinates: 8 }
+
+/** Length of what no combination of the vectors gives, by steps along one after another. */
+function residual(of: readonly number[], vectors: readonly Float32Array[]): number {
+  const rest = [...of]
+  for (let pass = 0; pass < 100; pass++) {
+    for (const vector of vectors) {
+      const square = vector.reduce((sum, value) => sum + value * value, 0)
+      const share = rest.reduce((sum, value, i) => sum + value * vector[i]!, 0) / square
+      for (let i = 0; i < rest.length; i++) rest[i]! -= share * vector[i]!
+    }
+  }
+  return Math.hypot(...rest)
+}
 
 function rmsAngle(rotation: Rotation): number {
   const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
@@ -147,7 +174,7 @@ describe('bo', () => {
     expect,
   }) => {
     const optimiser = create('bo', 5, 30)
-    const { maxRmsAngle, initialShare } = DEFAULT_BO_OPTIONS
+    const { maxRmsAngle, initialShare } = RANDOM_BO_OPTIONS
     for (const z of optimiser.ask([]).slice(1)) {
       const rotation = optimiser.toRotation(z)
       expect(touchedLayers(rotation)).toEqual([2, 3, 4, 5, 6, 7, 8])
@@ -156,7 +183,7 @@ describe('bo', () => {
   })
 
   it('stays within the largest angles wherever the best may lie', ({ expect }) => {
-    const { maxRmsAngle } = DEFAULT_BO_OPTIONS
+    const { maxRmsAngle } = RANDOM_BO_OPTIONS
     const optimiser = create('bo', 5, 40)
     // The farther the better.
     const { history } = run(optimiser, (z) => Math.hypot(...z))
@@ -175,7 +202,7 @@ describe('bo', () => {
     expect(create('bo', 1, 9).dimension).toBe(angles(7))
     const smollm2 = { numLayers: 30, numHeads: 9, headDim: 64 }
     const spec = { name: 'bo', geometry: smollm2, seed: 1, numTrials: 9, scope: SCOPE } as const
-    expect(createOptimiser(spec).dimension).toBe(DEFAULT_BO_OPTIONS.dimension)
+    expect(createOptimiser(spec).dimension).toBe(RANDOM_BO_OPTIONS.dimension)
   })
 
   it('asks one round for the initial design and then one candidate a round', ({ expect }) => {
@@ -237,7 +264,7 @@ describe('bo', () => {
     let narrowest = Infinity
     for (let told = 16; told < 60; told++) {
       const before = history.slice(0, told)
-      const length = trustRegionLength(before, 16, DEFAULT_BO_OPTIONS)
+      const length = trustRegionLength(before, 16, RANDOM_BO_OPTIONS)
       const center = optimiser.best(before)!.z
       const steps = history[told]!.z.map((value, k) => Math.abs(value - center[k]!))
       expect(Math.max(...steps)).toBeLessThanOrEqual(length + 1e-12)
@@ -259,6 +286,43 @@ describe('bo', () => {
     expect(z!.every(Number.isFinite)).toBe(true)
     // Far better than the median of what it was shown.
     expect(f(z!)).toBeGreaterThan(median(history.map(({ value }) => value)) / 2)
+  })
+
+  it('searches the span of its directions, however they are scaled or repeated', ({ expect }) => {
+    const directions = someDirections(3, 2)
+    const twice = [...directions, directions[1]!.map((value) => 2 * value)]
+    const optimiser = createOptimiser({
+      name: 'bo',
+      geometry,
+      seed: 1,
+      numTrials: 40,
+      scope: SCOPE,
+      directions: twice,
+    })
+    expect(optimiser.dimension).toBe(3)
+    const { maxRmsAngle } = DIRECTED_BO_OPTIONS
+    // The farther the better.
+    const { history } = run(optimiser, (z) => Math.hypot(...z))
+    const rotation = optimiser.toRotation(optimiser.best(history)!.z)
+    expect(touchedLayers(rotation)).toEqual([2, 3, 4, 5, 6, 7, 8])
+    // Three directions' box ends at √3 of the ball's radius, 3.
+    expect(rmsAngle(rotation)).toBeGreaterThan(0.5 * maxRmsAngle)
+    expect(rmsAngle(rotation)).toBeLessThanOrEqual(maxRmsAngle * (1 + 1e-6))
+    const angles = [...rotation.layers.values()].flatMap((layer) => [...layer.angles])
+    expect(residual(angles, directions)).toBeLessThan(1e-5 * Math.hypot(...angles))
+  })
+
+  it('refuses directions that are none', ({ expect }) => {
+    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9, scope: SCOPE } as const
+    const [direction] = someDirections(1, 1)
+    for (const directions of [
+      [],
+      [new Float32Array(direction!.length)],
+      [direction!.slice(1)],
+      [direction!.map(() => NaN)],
+    ]) {
+      expect(() => createOptimiser({ ...spec, directions })).toThrow(RangeError)
+    }
   })
 
   it('takes settings, and refuses those that make no sense', ({ expect }) => {

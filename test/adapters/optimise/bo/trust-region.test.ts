@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { latinHypercube } from '../../../../adapters/optimise/bo/design.ts'
-import { DEFAULT_BO_OPTIONS } from '../../../../adapters/optimise/bo/options.ts'
+import { RANDOM_BO_OPTIONS } from '../../../../adapters/optimise/bo/options.ts'
 import { trustRegionLength } from '../../../../adapters/optimise/bo/trust-region.ts'
 import { createRng } from '../../../../adapters/optimise/rng.ts'
 
@@ -8,7 +8,7 @@ const lengthAfter = (...values: (number | null)[]): number =>
   trustRegionLength(
     values.map((value, index) => ({ index, z: [], value })),
     2,
-    DEFAULT_BO_OPTIONS,
+    RANDOM_BO_OPTIONS,
   )
 const times = <T>(count: number, value: T): T[] => new Array<T>(count).fill(value)
 
