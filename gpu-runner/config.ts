@@ -19,6 +19,12 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
 const DEFAULT_MAX_NUM_SEQS = 16
 const DEFAULT_MAX_WAITING = 256
 /** 16 rows of this take 1.5 GB for SmolLM2-135M, and only as they fill. */
+/** A chunk is 128 tokens, 80 ms or so: what a long prompt may hold up running answers by, a step. */
+const DEFAULT_PREFILL_CHUNKS = 1
+const DEFAULT_REQUEST_TIMEOUT_SECONDS = 600
+/** A job still gets on, and an answer takes at most half as long again. */
+const DEFAULT_JOB_SHARE = 0.3
+const MIN_JOB_SHARE = 0.01
 const DEFAULT_MAX_CONTEXT = 2048
 const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
 /** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */
@@ -37,6 +43,15 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     const value = Number(text)
     if (!Number.isInteger(value) || value < min || value > max) {
       throw new Error(`${name} must be an integer in ${min}..${max}, not ${text}`)
+    }
+    return value
+  }
+  const fraction = (name: string, fallback: number, min: number): number => {
+    const text = env[name]
+    if (text === undefined || text === '') return fallback
+    const value = Number(text)
+    if (!(value >= min && value <= 1)) {
+      throw new Error(`${name} must be a number in ${min}..1, not ${text}`)
     }
     return value
   }
@@ -64,6 +79,10 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
     maxNumSeqs,
     maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),
+    prefillChunksPerStep: integer('ARCANA_PREFILL_CHUNKS', DEFAULT_PREFILL_CHUNKS, 1, 64),
+    requestTimeoutMs:
+      integer('ARCANA_REQUEST_TIMEOUT_SECONDS', DEFAULT_REQUEST_TIMEOUT_SECONDS, 1, 86_400) * 1000,
+    jobShare: fraction('ARCANA_JOB_SHARE', DEFAULT_JOB_SHARE, MIN_JOB_SHARE),
     maxResidentAdapters: integer(
       'ARCANA_MAX_RESIDENT_ADAPTERS',
       DEFAULT_MAX_RESIDENT_ADAPTERS,

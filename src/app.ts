@@ -49,6 +49,7 @@ export function createApp(): Hono<AppEnv> {
     const answer =
       known ?? new ApiError(500, 'The server had an error while processing your request.')
     if (answer.retryAfterSeconds !== null) c.header('retry-after', String(answer.retryAfterSeconds))
+    if (answer.isFinal) c.header('x-should-retry', 'false')
     return c.json(answer.toBody(), answer.status)
   })
   return app

@@ -31,6 +31,8 @@ export type AdmissionContext = {
   readonly modelDigest: string
   readonly buildDigest: string
   readonly maxContext: number
+  /** Deadline of a request that names none, from its admission. */
+  readonly requestTimeoutMs: number
   readonly now: () => number
 }
 
@@ -59,12 +61,15 @@ export function admit(
       )
     }
     const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
+    const admittedAtMs = context.now()
     const request: Omit<EngineRequest, 'groups'> = {
       id: wire.request_id,
+      tier: wire.service_tier ?? 'default',
       promptIds,
       emit,
       release,
-      admittedAtMs: context.now(),
+      admittedAtMs,
+      deadlineAtMs: admittedAtMs + (wire.timeout_ms ?? context.requestTimeoutMs),
       aborted: false,
       numUnfinished: wire.arms.length,
       numPrefills: 0,
@@ -82,6 +87,7 @@ export function admit(
         numComputedTokens: 0,
         numCachedTokens: 0,
         firstTokenAtMs: null,
+        lastTokenAtMs: null,
       }
     })
     Object.assign(whole, { groups: groupByPrefill(context, wire, promptIds, sequences) })

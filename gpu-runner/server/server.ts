@@ -10,11 +10,13 @@ import {
   RUNNER_PROTOCOL_VERSION,
   scoreHeaderSchema,
   type GenerateEvent,
+  type GenerateRequest,
   type GradientResponse,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
 import type { z } from 'zod'
 import { admit } from '../engine/admission.ts'
+import type { EngineRequest } from '../scheduler/request.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
@@ -156,13 +158,9 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
 }
 
 /** Streams a request's events; a caller that leaves ends the request. */
-function generate(
-  runner: Runner,
-  wire: z.infer<typeof generateRequestSchema>,
-  response: ServerResponse,
-): void {
+function generate(runner: Runner, wire: GenerateRequest, response: ServerResponse): void {
   const { engine } = runner
-  engine.checkCapacity()
+  engine.checkCapacity(wire.service_tier)
   if (wire.arms.length > engine.options.maxNumSeqs) {
     throw new RunnerFault('invalid_request', `at most ${engine.options.maxNumSeqs} arms`, {
       param: 'arms',
@@ -172,7 +170,7 @@ function generate(
     response.write(`${JSON.stringify(event)}\n`)
     if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
   }
-  const request = admit(runner.context, wire, emit)
+  const request = admitOrSayWhen(runner, wire, emit)
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.on('close', () => {
     if (!response.writableEnded) engine.abort(request)
@@ -186,6 +184,23 @@ function generate(
   engine.submit(request)
 }
 
+/** As `admit`; where a table is full, the fault says when there should be room. */
+function admitOrSayWhen(
+  { context, engine }: Runner,
+  wire: GenerateRequest,
+  emit: (event: GenerateEvent) => void,
+): EngineRequest {
+  try {
+    return admit(context, wire, emit)
+  } catch (error) {
+    if (!(error instanceof RunnerFault) || error.code !== 'over_capacity') throw error
+    throw new RunnerFault(error.code, error.message, {
+      ...error.details,
+      retry_after_seconds: engine.retryAfterSeconds(),
+    })
+  }
+}
+
 /** @throws {RunnerFault} the caller wants numbers of another build */
 function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undefined): void {
   if (wanted === undefined || wanted === buildDigest) return
@@ -193,7 +208,7 @@ function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undef
 }
 
 function describeStatus(
-  { config, context, engine, adapters }: Runner,
+  { config, context, engine, executor, adapters }: Runner,
   identity: ServerIdentity,
 ): RunnerStatus {
   return {
@@ -221,6 +236,7 @@ function describeStatus(
     },
     prefix_cache: { bytes: engine.prefixCache.sizeBytes, blocks: engine.prefixCache.numBlocks },
     load: engine.load,
+    job_share: { limit: executor.turns.jobShare, measured: executor.turns.measuredShare },
     resident_adapters: adapters.digests,
   }
 }

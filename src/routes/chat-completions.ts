@@ -17,6 +17,7 @@ import {
 } from '../protocol/openai/chat-completions.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
+import type { ServiceTier } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -29,10 +30,16 @@ import {
   selectionOf,
 } from '../tasks/plan.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
+import { holdMsOf, readService } from '../tasks/service.ts'
 import { chatStream } from './chat-stream.ts'
 
 /** What the objects of one answer have in common. */
-export type AnswerHead = { readonly id: string; readonly created: number; readonly model: string }
+export type AnswerHead = {
+  readonly id: string
+  readonly created: number
+  readonly model: string
+  readonly service_tier?: ServiceTier
+}
 
 export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
@@ -40,6 +47,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const { config, runners } = servicesOf(c.env)
   const body = withoutUnsupported(await readJsonObject(c.req.raw))
   const request = parseWire(chatRequestSchema, body)
+  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const selected = selectionOf(request.model, config.baseModel, c.req.header('x-task'))
   const selection =
@@ -64,6 +72,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     ),
     labels,
     sampling: request,
+    service,
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
@@ -76,6 +85,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     id: `chatcmpl-${requestId.slice('req_'.length)}`,
     created: Math.floor(Date.now() / 1000),
     model: selection === null ? config.baseModel : `${config.baseModel}:${selection.expression}`,
+    ...(request.tier === undefined ? {} : { service_tier: request.tier }),
   }
   const recordUsage = (used: Usage) => {
     c.executionCtx.waitUntil(
@@ -113,6 +123,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       return completion
     }),
     caller,
+    holdMsOf(service, Date.now()),
   )
   return sendHeld(held, headers)
 })

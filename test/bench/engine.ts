@@ -30,7 +30,9 @@ export async function run(): Promise<void> {
       allowSpinning: process.env['ARCANA_SPIN'] === '1',
     })
     const sessions = { prefill: session, decode: session }
-    return new Executor(sessions, config, new SlotTable(config, NUM_ROWS + 1), rotation)
+    return new Executor(sessions, config, new SlotTable(config, NUM_ROWS + 1), {
+      hasRotation: rotation,
+    })
   }
   const arms = [
     { name: 'with 16 adapters', executor: await open(true), times: [] as number[] },

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, test, vi } from 'vitest'
 import { digestOf, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
 import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
+import { Executor } from '../../../gpu-runner/engine/executor.ts'
 import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRunnerServer } from '../../../gpu-runner/server/server.ts'
@@ -619,7 +620,7 @@ describe('gradient', () => {
 
   test('is given up between steps when its caller leaves', async ({ expect }) => {
     await push()
-    const numSteps = vi.spyOn(runner.executor, 'takeTurn')
+    const numSteps = vi.spyOn(Executor.prototype, 'takeTurn')
     const controller = new AbortController()
     const numCandidates = 32
     const call = gradient(
