@@ -50,7 +50,8 @@ const hyperparametersSchema = z
     }
   })
 
-const rotationFields = z.strictObject({
+/** What frames a task's prompts, and the answers it may give. */
+export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
   labels: z
@@ -59,6 +60,10 @@ const rotationFields = z.strictObject({
     .max(MAX_LABELS)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
     .nullish(),
+}
+
+const rotationFields = z.strictObject({
+  ...frameFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
 })
