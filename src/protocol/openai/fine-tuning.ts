@@ -25,13 +25,13 @@ const orAuto = <T>(schema: z.ZodType<T>, value: T) =>
 const givenOrAuto = <T>(schema: z.ZodType<T>) =>
   z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
 
-const OPTIMISERS = ['bo', 'random', 'gradient'] as const
+const OPTIMISERS = ['bo', 'random', 'tarot', 'tarot-published', 'gradient'] as const
 export type OptimiserName = (typeof OPTIMISERS)[number]
 
 const hyperparametersSchema = z
   .strictObject({
     optimizer: orAuto(z.enum(OPTIMISERS), 'bo'),
-    /** Of `bo` and `random`. */
+    /** Of all but `gradient`. */
     n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
     /** Of `gradient`, as `learning_rate`. */
     n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),

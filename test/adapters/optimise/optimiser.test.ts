@@ -14,7 +14,7 @@ import {
 import { createRng } from '../../../adapters/optimise/rng.ts'
 import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotation.ts'
 
-const NAMES: readonly OptimiserName[] = ['bo', 'random']
+const NAMES: readonly OptimiserName[] = ['bo', 'random', 'tarot', 'tarot-published']
 const SCOPE = 'generated'
 const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
 
