@@ -10,6 +10,7 @@ import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
 import { tasks } from './routes/tasks.ts'
+import { versions } from './routes/versions.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -24,6 +25,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/files', files)
   app.route('/v1/fine_tuning/jobs', fineTuningJobs)
   app.route('/v1/tasks', tasks)
+  app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
 
   app.notFound((c) => {

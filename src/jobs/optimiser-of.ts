@@ -30,8 +30,7 @@ function optimiserSpec(
   const { seed, numTrials, scope, optimiser: name } = spec
   const common = { geometry: pinned.geometry, seed, numTrials, scope }
   if (name === 'gradient') throw new Error('gradient is not searched by values')
-  if (name === 'random') return { ...common, name }
-  if (spec.subspace !== 'gradient') return { ...common, name }
+  if (name !== 'bo' || spec.subspace !== 'gradient') return { ...common, name }
   if (searchState === null) throw new Error('a search without its directions')
   return { ...common, name, directions: readDirections(searchState, pinned) }
 }
