@@ -71,8 +71,8 @@ describe('openGguf', () => {
   })
 
   it('refuses a tensor type by name', async ({ expect }) => {
-    const path = await save(writeGguf(LLAMA, [{ ...NORM, type: 12, dims: [256] }]))
-    await expect(openGguf(path)).rejects.toThrow(/tensor norm is of type Q4_K/)
+    const path = await save(writeGguf(LLAMA, [{ ...NORM, type: 10, dims: [256] }]))
+    await expect(openGguf(path)).rejects.toThrow(/tensor norm is of type Q2_K/)
     const unknown = await save(writeGguf(LLAMA, [{ ...NORM, type: 999 }]))
     await expect(openGguf(unknown)).rejects.toThrow(GgufError)
   })
