@@ -4,5 +4,11 @@ export { GgufError } from './errors.ts'
 export { openGguf, type GgufFile, type GgufTensor } from './gguf-file.ts'
 export { halfToFloatTable } from './half.ts'
 export type { GgufMetadata } from './metadata.ts'
-export { decodeModelConfig, type ModelConfig } from './model-config.ts'
+export {
+  checkTensorNames,
+  decodeModelConfig,
+  isWindowed,
+  ropeAngle,
+  type ModelConfig,
+} from './model-config.ts'
 export type { TensorType } from './tensor-types.ts'
