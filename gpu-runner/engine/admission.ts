@@ -16,7 +16,7 @@ import { RunnerFault } from '../runner-fault.ts'
 import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
 import type { SamplerOptions } from '../sampling/sampler.ts'
-import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
+import { NoChatTemplateError, PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
 import { PromptEcho } from './prompt-echo.ts'
@@ -140,6 +140,9 @@ export function encodePrompt(
   } catch (error) {
     if (error instanceof PromptTooLongError) {
       throw new RunnerFault('context_length_exceeded', error.message, { param: 'messages' })
+    }
+    if (error instanceof NoChatTemplateError) {
+      throw new RunnerFault('invalid_request', error.message, { param: 'messages' })
     }
     const reason = error instanceof Error ? error.message : String(error)
     throw new RunnerFault('invalid_request', `the chat template refuses: ${reason}`, {
