@@ -17,7 +17,13 @@ export async function run(names: readonly string[]): Promise<void> {
   try {
     for (const [name, measure] of Object.entries(FIGURES)) {
       if (names.length > 0 && !names.includes(name)) continue
-      summaries.push(...(await measure(lab)))
+      try {
+        summaries.push(...(await measure(lab)))
+      } catch (error) {
+        // The others are still worth having.
+        console.log(JSON.stringify({ figure: name, failed: String(error) }))
+        process.exitCode = 1
+      }
     }
   } finally {
     await lab.close()

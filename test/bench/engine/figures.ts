@@ -30,7 +30,7 @@ async function decodeOne(lab: Lab): Promise<Summary[]> {
   const prompt = lab.tokenizer.encode(`${STORY} 0`)
   const arms = (await everyTarget(lab)).map((target) => ({
     name: target.name,
-    measure: async () => concurrentRate([await target.generate(prompt, { numTokens })]),
+    measure: async () => concurrentRate(target, [await target.generate(prompt, { numTokens })]),
   }))
   return [await compare('decode-1', 'tokens/s', arms, 7, { atLeast: 0.95, aim: 1.1 })]
 }
@@ -41,7 +41,7 @@ async function decodeSixteen(lab: Lab): Promise<Summary[]> {
   const digests = await lab.putAdapters(await lab.arcana(), NUM_SEQUENCES)
   const arms = (await everyTarget(lab)).map((target) => ({
     name: target.name,
-    measure: async () => concurrentRate(await wave(lab, target, numTokens, digests)),
+    measure: async () => concurrentRate(target, await wave(lab, target, numTokens, digests)),
   }))
   return [await compare('decode-16', 'tokens/s', arms, 5, { atLeast: 1.8, aim: 2.5 })]
 }
@@ -212,11 +212,16 @@ async function prefillRate(lab: Lab, target: Target): Promise<number> {
 }
 
 /** Tokens that arrived while every sequence ran: after the last's first token, until one ended. */
-function concurrentRate(generations: readonly Generation[]): number {
+function concurrentRate({ name }: Target, generations: readonly Generation[]): number {
   const rows = generations.flatMap(({ tokenMs }) => tokenMs)
   const from = Math.max(...rows.map((times) => times[0]!))
   const until = Math.min(...rows.map((times) => times[times.length - 1]!))
-  if (until <= from) throw new Error('the sequences never ran all at once')
+  if (until <= from) {
+    const [first, last] = [Math.min(...rows.map((times) => times[0]!)), from].map(Math.round)
+    throw new Error(
+      `${name} began its sequences from ${first!} to ${last!} ms and ended one at ${Math.round(until)}`,
+    )
+  }
   const count = rows.reduce(
     (sum, times) => sum + times.filter((ms) => ms > from && ms <= until).length,
     0,

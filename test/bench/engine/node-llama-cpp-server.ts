@@ -25,7 +25,12 @@ const entry = path.join(folder!, 'dist', 'index.js')
 const { getLlama } = (await import(pathToFileURL(entry).href)) as Package
 
 // No build, no download: the binaries that npm brought, or an error.
-const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error' })
+const llama = await getLlama({
+  gpu: false,
+  build: 'never',
+  logLevel: 'error',
+  maxThreads: settings.threads,
+})
 const model = await llama.loadModel({ modelPath: settings.model, gpuLayers: 0 })
 const context = await model.createContext({
   sequences: settings.slots,
@@ -48,7 +53,6 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   const sequence = free.pop()
   if (!sequence) throw new Error('every sequence is in use')
   try {
-    await sequence.clearHistory()
     response.writeHead(200)
     let numLeft = body.num_tokens
     for await (const id of sequence.evaluate(body.prompt, {
@@ -61,6 +65,7 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
     }
     response.end()
   } finally {
+    await sequence.clearHistory()
     free.push(sequence)
   }
 }
