@@ -102,3 +102,29 @@ function total(matrix: ConfusionMatrix): number {
   if (numExamples === 0) throw new RangeError('no examples')
   return numExamples
 }
+
+/** How one class is found. */
+export type ClassFigures = {
+  readonly numExamples: number
+  /** Share of the answers of this class that are right; null where none was given. */
+  readonly precision: number | null
+  /** Share of the class's examples that are found; null where there are none. */
+  readonly recall: number | null
+  /** 0 where neither is above 0. */
+  readonly f1: number
+}
+
+/** @returns [classes] */
+export function perClass(matrix: ConfusionMatrix): ClassFigures[] {
+  return matrix.map((row, k) => {
+    const numExamples = sum(row)
+    const numAnswers = sum(matrix.map((other) => other[k]!))
+    const right = row[k]!
+    return {
+      numExamples,
+      precision: numAnswers === 0 ? null : right / numAnswers,
+      recall: numExamples === 0 ? null : right / numExamples,
+      f1: numExamples + numAnswers === 0 ? 0 : (2 * right) / (numExamples + numAnswers),
+    }
+  })
+}

@@ -1,5 +1,13 @@
 /** D1 tables. Every row belongs to a project; what a job does is in its Durable Object, not here. */
-import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import {
+  index,
+  integer,
+  primaryKey,
+  real,
+  sqliteTable,
+  text,
+  uniqueIndex,
+} from 'drizzle-orm/sqlite-core'
 import type { Scope } from '../protocol/runner.ts'
 
 export type FramePosition = 'before' | 'after'
@@ -50,7 +58,8 @@ export const versions = sqliteTable(
     digest: text('digest').notNull(),
     model: text('model').notNull(),
     modelDigest: text('model_digest').notNull(),
-    adapterDigest: text('adapter_digest').notNull(),
+    /** Null where the version is a label bias alone. */
+    adapterDigest: text('adapter_digest'),
     scope: text('scope').$type<Scope>().notNull(),
     layers: text('layers', { mode: 'json' }).$type<readonly number[]>().notNull(),
     instructions: text('instructions'),
@@ -58,6 +67,12 @@ export const versions = sqliteTable(
     labels: text('labels', { mode: 'json' }).$type<readonly string[]>(),
     /** Added to the labels' log probabilities, in their order. */
     bias: text('bias', { mode: 'json' }).$type<readonly number[]>(),
+    /** What biased log probabilities are divided by; null is 1. */
+    temperature: real('temperature'),
+    /** Least probability of an answer; null answers always. */
+    minConfidence: real('min_confidence'),
+    /** The answer below it; null is none. */
+    fallbackLabel: text('fallback_label'),
     /** R2 key of the report. */
     reportKey: text('report_key').notNull(),
     /** Publication is unique by job: a replay after a crash finds its own row. */

@@ -66,9 +66,10 @@ export async function publishVersion(db: D1Database, version: NewVersion): Promi
     db
       .prepare(
         `INSERT INTO versions (project_id, task, number, digest, model, model_digest,
-           adapter_digest, scope, layers, instructions, position, labels, bias, report_key,
-           job_id, created_at_ms)
-         SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+           adapter_digest, scope, layers, instructions, position, labels, bias, temperature,
+           min_confidence, fallback_label, report_key, job_id, created_at_ms)
+         SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+           ?16, ?17, ?18
          WHERE true
          ON CONFLICT (job_id) DO NOTHING`,
       )
@@ -85,6 +86,9 @@ export async function publishVersion(db: D1Database, version: NewVersion): Promi
         v.position,
         v.labels === null ? null : JSON.stringify(v.labels),
         v.bias === null ? null : JSON.stringify(v.bias),
+        v.temperature,
+        v.minConfidence,
+        v.fallbackLabel,
         v.reportKey,
         v.jobId,
         v.createdAtMs,

@@ -5,6 +5,7 @@ import type { ComparedArm } from '../protocol/arcana/compare.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
+import { calibrateLabels } from '../tasks/confidence.ts'
 import { proofOf, type PlannedArm } from '../tasks/plan.ts'
 
 /**
@@ -74,7 +75,8 @@ export async function collectArms(
   }
   const first = records[0]!.ids
   const arms = records.map((armRecord, index): ComparedArm => {
-    const { text, ids, labels, end } = armRecord
+    const { text, ids, labels: own, end } = armRecord
+    const labels = own === undefined ? undefined : calibrateLabels(own, planned[index]!.selection)
     if (end === null) throw new ApiError(502, `Arm ${index} has no end.`)
     return {
       index,
@@ -86,7 +88,7 @@ export async function collectArms(
       first_diverging_token: index === 0 ? null : firstDivergence(first, ids),
       first_token_ms: end.first_token_ms,
       total_ms: end.total_ms,
-      arcana: proofOf(planned[index]!.selection, end.applied, generation.runnerId, labels),
+      arcana: proofOf(planned[index]!.selection, end.applied, generation.runnerId, own),
     }
   })
   return { arms, numPrefills }

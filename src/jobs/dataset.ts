@@ -1,13 +1,16 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { TrainingExample } from '../files/training-line.ts'
+import type { JobWarning } from '../protocol/openai/fine-tuning.ts'
 import { MAX_LABEL_CHARS, MAX_LABELS, type Dataset } from '../protocol/runner.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
+import { findWarnings, groupInputs } from './warnings.ts'
 
 /** An example and the line of its file that holds it. */
 export type NumberedExample = { readonly example: TrainingExample; readonly line: number }
 
 export type DatasetError = {
-  readonly reason: 'too_few_labels' | 'too_many_labels' | 'unknown_label' | 'systems_differ'
+  readonly reason:
+    'too_few_inputs' | 'too_few_labels' | 'too_many_labels' | 'unknown_label' | 'systems_differ'
   readonly message: string
   readonly param: 'training_file' | 'validation_file'
 }
@@ -17,6 +20,9 @@ export type JobDatasets = {
   readonly labels: readonly string[]
   readonly training: Dataset
   readonly validation: Dataset | null
+  /** Equal for training examples of one input. */
+  readonly groups: readonly number[]
+  readonly warnings: readonly JobWarning[]
 }
 
 /**
@@ -55,14 +61,30 @@ export function buildDatasets(
   const labels = options.labels ?? distinctAnswers(training)
   const fault = checkLabels(labels)
   if (fault !== null) return fail(fault)
+  const groups = groupInputs(training)
+  if (new Set(groups).size < 2) {
+    return fail({
+      reason: 'too_few_inputs',
+      message: 'all examples have the same input; learning needs two inputs or more',
+      param: 'training_file',
+    })
+  }
+  const warnings = findWarnings(training, groups, labels)
   const trainingSet = toDataset(training, labels, frame, 'training_file')
   if (!trainingSet.ok) return trainingSet
   if (validation === null) {
-    return ok({ frame, labels, training: trainingSet.value, validation: null })
+    return ok({ frame, labels, training: trainingSet.value, validation: null, groups, warnings })
   }
   const validationSet = toDataset(validation, labels, frame, 'validation_file')
   if (!validationSet.ok) return validationSet
-  return ok({ frame, labels, training: trainingSet.value, validation: validationSet.value })
+  return ok({
+    frame,
+    labels,
+    training: trainingSet.value,
+    validation: validationSet.value,
+    groups,
+    warnings,
+  })
 }
 
 const labelOf = ({ example }: NumberedExample) => example.answer.trim()

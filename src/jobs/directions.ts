@@ -6,7 +6,8 @@ import {
 } from '../../adapters/optimise/subspace/directions.ts'
 import { pairsPerLayer } from '../../adapters/rotation/rotation.ts'
 import { differentiate } from './differentiate.ts'
-import type { PinnedModel } from './job-spec.ts'
+import { countGuardFolds, guardFolds } from './guard-folds.ts'
+import type { JobSpec, PinnedModel } from './job-spec.ts'
 import {
   evaluationOf,
   message,
@@ -27,7 +28,7 @@ export async function findDirections(
   const { geometry } = pinned
   const { gold } = spec.training
   const layers = searchedLayers(pinned)
-  const groups = groupExamples(gold, DIRECTED_BO_OPTIONS.dimension)
+  const groups = directionGroups(spec)
   const query = {
     numCandidates: 1,
     layers,
@@ -50,9 +51,40 @@ export async function findDirections(
   }
 }
 
-/** @throws {RangeError} bytes that `findDirections` cannot have written */
-export const readDirections = (bytes: Uint8Array, pinned: PinnedModel): Float32Array[] =>
-  decodeDirections(bytes, pinned.geometry, searchedLayers(pinned).length)
+/**
+ * @param fold the fold whose examples' directions are left out; null leaves out none
+ * @throws {RangeError} bytes that `findDirections` cannot have written
+ */
+export function readDirections(
+  bytes: Uint8Array,
+  spec: JobSpec,
+  pinned: PinnedModel,
+  fold: number | null,
+): Float32Array[] {
+  const directions = decodeDirections(bytes, pinned.geometry, searchedLayers(pinned).length)
+  if (fold === null) return directions
+  const folds = guardFolds(spec)
+  const groups = directionGroups(spec)
+  return directions.filter((_, direction) => folds[groups[direction]![0]!] !== fold)
+}
+
+/**
+ * The examples of each direction. Where a direction is of several, they are of one fold, so that the
+ * guard can leave a fold's directions out.
+ */
+function directionGroups(spec: JobSpec): number[][] {
+  const { gold } = spec.training
+  const maxGroups = DIRECTED_BO_OPTIONS.dimension
+  if (gold.length <= maxGroups) return groupExamples(gold, maxGroups)
+  const folds = guardFolds(spec)
+  const numFolds = countGuardFolds(spec)
+  return Array.from({ length: numFolds }, (_, fold) => {
+    const members = folds.flatMap((own, example) => (own === fold ? [example] : []))
+    const own = members.map((example) => gold[example]!)
+    const groups = groupExamples(own, Math.floor(maxGroups / numFolds))
+    return groups.map((group) => group.map((i) => members[i]!))
+  }).flat()
+}
 
 function searchedLayers({ geometry }: PinnedModel): number[] {
   const first = firstSearchedLayer(geometry)

@@ -1,13 +1,9 @@
-import {
-  pairsPerLayer,
-  touchedLayers,
-  type Geometry,
-  type Rotation,
-} from '../../adapters/rotation/rotation.ts'
+import type { Geometry, Rotation } from '../../adapters/rotation/rotation.ts'
 import { RunnerFault, RunnerRefusal, type RunnerClient } from '../dispatch/runner-client.ts'
-import { MAX_SCORE_CANDIDATES, type Scope, type ScoreHeader } from '../protocol/runner.ts'
+import { MAX_SCORE_CANDIDATES, type Scope } from '../protocol/runner.ts'
 import { readBlob } from '../storage/blobs.ts'
 import type { StoredDataset } from './job-spec.ts'
+import { packCandidates } from './pack-candidates.ts'
 
 /**
  * Candidates times examples of one call: enough to fill a runner's batches, few enough that a call
@@ -98,36 +94,4 @@ export async function pushDataset(
   const bytes = await readBlob(blobs, dataset.blobKey)
   if (bytes === null) throw new Error(`dataset blob ${dataset.blobKey} is missing`)
   return client.putDataset(dataset.digest, bytes, signal)
-}
-
-/** Lays rotations out as [candidate, layer, head, pair], over the layers any of them touches. */
-export function packCandidates(
-  rotations: readonly Rotation[],
-  geometry: Geometry,
-  rest: Pick<ScoreHeader, 'dataset' | 'build_digest' | 'scope' | 'examples'>,
-): { readonly header: ScoreHeader; readonly values: Float32Array } {
-  const layers = [...new Set(rotations.flatMap(touchedLayers))].sort((a, b) => a - b)
-  const hasLogScale = rotations.some((rotation) =>
-    layers.some((layer) => rotation.layers.get(layer)?.logScale !== undefined),
-  )
-  const numPairs = pairsPerLayer(geometry)
-  const numAngles = rotations.length * layers.length * numPairs
-  const values = new Float32Array(hasLogScale ? numAngles * 2 : numAngles)
-  rotations.forEach((rotation, candidate) => {
-    layers.forEach((layer, i) => {
-      const at = (candidate * layers.length + i) * numPairs
-      const { angles, logScale } = rotation.layers.get(layer) ?? {}
-      if (angles !== undefined) values.set(angles, at)
-      if (logScale !== undefined) values.set(logScale, numAngles + at)
-    })
-  })
-  return {
-    header: {
-      ...rest,
-      num_candidates: rotations.length,
-      layers,
-      has_log_scale: hasLogScale,
-    },
-    values,
-  }
 }

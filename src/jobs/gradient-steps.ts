@@ -78,11 +78,20 @@ export function descended(
   }
 }
 
-function searchOf({ gradient, training, seed }: JobSpec, pinned: PinnedModel): GradientSearch {
+/** What the folds' fits are: each after as many steps as the other folds choose. */
+export function foldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
+  const search = searchOf(spec, pinned)
+  return search.foldRotations(readState(search, searchState))
+}
+
+function searchOf(
+  { gradient, training, groups, seed }: JobSpec,
+  pinned: PinnedModel,
+): GradientSearch {
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   try {
     const { geometry } = pinned
-    return new GradientSearch({ geometry, gold: training.gold, seed, options: gradient })
+    return new GradientSearch({ geometry, gold: training.gold, groups, seed, options: gradient })
   } catch (error) {
     throw asJobFailure(error)
   }

@@ -10,7 +10,15 @@ import {
 } from '../protocol/openai/fine-tuning.ts'
 import { servicesOf } from '../services.ts'
 import { backoffMs, judgeFault } from './faults.ts'
-import { INITIAL_STATE, type JobSpec, type JobState, type Trial } from './job-spec.ts'
+import {
+  INITIAL_STATE,
+  type FoldTrial,
+  type JobSpec,
+  type JobState,
+  type Trial,
+} from './job-spec.ts'
+import { countFoldTrials, countGuardFolds } from './guard-folds.ts'
+import { searchFolds } from './guard-steps.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
 import { publish, report } from './publish.ts'
@@ -37,6 +45,7 @@ export class JobObject extends DurableObject<Bindings> {
   #spec: JobSpec | null = null
   #state: JobState = INITIAL_STATE
   #trials: Trial[] = []
+  #foldTrials: FoldTrial[] = []
   #search: Uint8Array | null = null
   /** Ends the step under way when the job is cancelled. */
   #controller = new AbortController()
@@ -49,13 +58,17 @@ export class JobObject extends DurableObject<Bindings> {
     this.#spec = loaded.spec
     this.#state = loaded.state
     this.#trials = this.#store.trials()
+    this.#foldTrials = this.#store.foldTrials()
     this.#search = this.#store.search()
   }
 
   /** Starts a job; its id and dataset blobs are the caller's doing. Again for the same: nothing. */
   async create(spec: JobSpec): Promise<FineTuningJob> {
     if (this.#spec === null) {
-      this.#store.create(spec, INITIAL_STATE, [message(`Created fine-tuning job: ${spec.id}`)])
+      this.#store.create(spec, INITIAL_STATE, [
+        message(`Created fine-tuning job: ${spec.id}`),
+        ...spec.warnings.map((warning) => message(warning.message, 'warn')),
+      ])
       this.#spec = spec
       this.#state = INITIAL_STATE
       await this.ctx.storage.setAlarm(Date.now())
@@ -67,10 +80,10 @@ export class JobObject extends DurableObject<Bindings> {
   /** @returns null where no job was made here */
   read(): { readonly job: FineTuningJob; readonly report: JobReport | null } | null {
     if (this.#spec === null) return null
-    const isPublished = this.#state.status === 'succeeded'
+    const isDecided = this.#state.status === 'succeeded' || this.#state.status === 'failed'
     return {
       job: this.#view(),
-      report: isPublished ? (this.#state.publication?.report ?? null) : null,
+      report: isDecided ? (this.#state.publication?.report ?? null) : null,
     }
   }
 
@@ -93,6 +106,31 @@ export class JobObject extends DurableObject<Bindings> {
     await this.ctx.storage.setAlarm(Date.now())
     await this.#project()
     return { outcome: 'cancelled', job: this.#view() }
+  }
+
+  /**
+   * Publishes what the guard kept back; its report says that it was forced.
+   * @returns whether there was something kept back; null where no job was made here
+   */
+  async forcePublish(): Promise<{ readonly done: boolean; readonly job: FineTuningJob } | null> {
+    if (this.#spec === null) return null
+    const { status, publication } = this.#state
+    if (status !== 'failed' || publication === null) return { done: false, job: this.#view() }
+    const { version, report: made } = publication
+    const forced = { ...made, guard: { ...made.guard, forced: true } }
+    this.#apply({
+      state: {
+        status: 'running',
+        phase: 'publishing',
+        finishedAtMs: null,
+        error: null,
+        publication: { version: { ...version, createdAtMs: Date.now() }, report: forced },
+      },
+      events: [message('Publishing what the guard kept back, as asked.', 'warn')],
+    })
+    await this.ctx.storage.setAlarm(Date.now())
+    await this.#project()
+    return { done: true, job: this.#view() }
   }
 
   override async alarm(): Promise<void> {
@@ -132,6 +170,7 @@ export class JobObject extends DurableObject<Bindings> {
         spec,
         state: this.#state,
         trials: this.#trials,
+        foldTrials: this.#foldTrials,
         searchState: this.#search,
         signal: this.#controller.signal,
       })
@@ -157,7 +196,8 @@ export class JobObject extends DurableObject<Bindings> {
     const { phase, pinned, publication } = context.state
     if (phase === 'publishing' && publication !== null) return publish(context, publication)
     if (phase === 'preparing' || pinned === null) return prepare(context)
-    return phase === 'searching' ? search(context, pinned) : report(context, pinned)
+    if (phase === 'searching') return search(context, pinned)
+    return phase === 'guarding' ? searchFolds(context, pinned) : report(context, pinned)
   }
 
   /** @returns ms to wait before the step is tried again */
@@ -226,10 +266,12 @@ export class JobObject extends DurableObject<Bindings> {
     this.#state = state
     if (transition.forgetTrials === true) {
       this.#trials = []
+      this.#foldTrials = []
       this.#search = null
     }
     if (transition.search !== undefined) this.#search = transition.search
     this.#trials.push(...(transition.trials ?? []))
+    this.#foldTrials.push(...(transition.foldTrials ?? []))
   }
 
   /** Copies the job to D1. @returns whether D1 has its latest revision */
@@ -283,6 +325,8 @@ export class JobObject extends DurableObject<Bindings> {
       trials_total: spec.numTrials,
       best_value: bestValue(this.#trials),
       base_value: this.#trials[0]?.value ?? null,
+      guard_trials_done: this.#foldTrials.length,
+      guard_trials_total: countGuardFolds(spec) * countFoldTrials(spec),
     }
   }
 }

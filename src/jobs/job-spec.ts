@@ -4,9 +4,11 @@ import type {
   JobError,
   JobReport,
   JobStatus,
+  JobWarning,
   OptimiserName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Frame } from '../tasks/frame.ts'
 
@@ -40,6 +42,12 @@ export type JobSpec = {
   readonly scope: Scope
   readonly frame: Frame
   readonly labels: readonly string[]
+  /** Publish the adapter whatever the guard finds. */
+  readonly force: boolean
+  readonly confidence: Confidence | null
+  /** Equal for training examples of one input, which stay in one fold. */
+  readonly groups: readonly number[]
+  readonly warnings: readonly JobWarning[]
   readonly training: StoredDataset
   readonly validation: StoredDataset | null
 }
@@ -56,14 +64,17 @@ export type PinnedModel = {
 /** Where a job stands; written before each step that follows from it. */
 export type JobState = {
   readonly status: JobStatus
-  readonly phase: 'preparing' | 'searching' | 'reporting' | 'publishing' | 'finished'
+  readonly phase: 'preparing' | 'searching' | 'guarding' | 'reporting' | 'publishing' | 'finished'
   readonly pinned: PinnedModel | null
   /** How often the trials began anew because no runner had the pinned build any more. */
   readonly numRestarts: number
   readonly startedAtMs: number | null
   readonly finishedAtMs: number | null
   readonly error: JobError | null
-  /** Decided, its blobs stored, and not to be decided again. */
+  /**
+   * Decided, its adapter stored, and not to be decided again; what the guard keeps back is here too,
+   * until its owner asks for it.
+   */
   readonly publication: { readonly version: NewVersion; readonly report: JobReport } | null
   readonly versionNumber: number | null
   /** First of the faults since the last success, and how many. */
@@ -93,6 +104,9 @@ export const INITIAL_STATE: JobState = {
   projectedRevision: 0,
   isCleaned: false,
 }
+
+/** An evaluation of the search that a fold's examples have no part in. */
+export type FoldTrial = Omit<Trial, 'round'> & { readonly fold: number }
 
 /** One evaluation; under `gradient` the candidate of all examples after `index` steps, without z. */
 export type Trial = {

@@ -1,5 +1,5 @@
 import type { JobEvent } from '../protocol/openai/fine-tuning.ts'
-import type { JobSpec, JobState, Trial } from './job-spec.ts'
+import type { FoldTrial, JobSpec, JobState, Trial } from './job-spec.ts'
 
 export type NewEvent = Pick<JobEvent, 'level' | 'type' | 'message'> & {
   readonly data?: JobEvent['data']
@@ -14,6 +14,13 @@ const SCHEMA = `
     z TEXT NOT NULL,
     value REAL,
     PRIMARY KEY (round, position)
+  );
+  CREATE TABLE IF NOT EXISTS fold_trials (
+    fold INTEGER NOT NULL,
+    trial INTEGER NOT NULL,
+    z TEXT NOT NULL,
+    value REAL,
+    PRIMARY KEY (fold, trial)
   );
   CREATE TABLE IF NOT EXISTS search (piece INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS events (
@@ -60,7 +67,7 @@ export class JobStore {
     const spec = this.#get('spec')
     const state = this.#get('state')
     if (spec === null || state === null) return null
-    return { spec: spec as JobSpec, state: state as JobState }
+    return { spec: ofThisRelease(spec as JobSpec), state: state as JobState }
   }
 
   save(
@@ -68,12 +75,15 @@ export class JobStore {
     also: {
       readonly events?: readonly NewEvent[]
       readonly trials?: readonly Trial[]
+      readonly foldTrials?: readonly FoldTrial[]
       readonly search?: Uint8Array
       readonly forgetTrials?: boolean
     } = {},
   ): void {
     this.#storage.transactionSync(() => {
-      if (also.forgetTrials === true) this.#sql.exec('DELETE FROM trials; DELETE FROM search')
+      if (also.forgetTrials === true) {
+        this.#sql.exec('DELETE FROM trials; DELETE FROM fold_trials; DELETE FROM search')
+      }
       if (also.search !== undefined) this.#putSearch(also.search)
       also.trials?.forEach((trial, position) => {
         this.#sql.exec(
@@ -85,6 +95,15 @@ export class JobStore {
           trial.value,
         )
       })
+      for (const { fold, index, z, value } of also.foldTrials ?? []) {
+        this.#sql.exec(
+          'INSERT INTO fold_trials (fold, trial, z, value) VALUES (?, ?, ?, ?)',
+          fold,
+          index,
+          JSON.stringify(z),
+          value,
+        )
+      }
       this.#put('state', state)
       this.#addEvents(also.events ?? [])
     })
@@ -98,6 +117,20 @@ export class JobStore {
       .toArray()
       .map(({ round, trial, z, value }) => ({
         round,
+        index: trial,
+        z: JSON.parse(z) as number[],
+        value,
+      }))
+  }
+
+  foldTrials(): FoldTrial[] {
+    return this.#sql
+      .exec<{ fold: number; trial: number; z: string; value: number | null }>(
+        'SELECT fold, trial, z, value FROM fold_trials ORDER BY fold, trial',
+      )
+      .toArray()
+      .map(({ fold, trial, z, value }) => ({
+        fold,
         index: trial,
         z: JSON.parse(z) as number[],
         value,
@@ -189,4 +222,10 @@ export class JobStore {
       )
     }
   }
+}
+
+/** A job made by an older release says nothing of what came later. */
+function ofThisRelease(spec: JobSpec): JobSpec {
+  const groups = spec.training.gold.map((_, example) => example)
+  return { ...{ force: false, confidence: null, groups, warnings: [] }, ...spec }
 }

@@ -42,6 +42,9 @@ export function viewJob(
         position: spec.frame.position,
         labels: spec.labels,
         scope: spec.scope,
+        force: spec.force,
+        min_confidence: spec.confidence?.min ?? null,
+        fallback_label: spec.confidence?.fallbackLabel ?? null,
         hyperparameters: viewHyperparameters(spec),
       },
     },
@@ -69,7 +72,8 @@ function viewHyperparameters({
 
 /** Unix seconds at which the trials will be done at the pace so far. */
 function estimateFinish(state: JobState, progress: JobProgress, nowMs: number): number | null {
-  const { trials_done: done, trials_total: total } = progress
+  const done = progress.trials_done + progress.guard_trials_done
+  const total = progress.trials_total + progress.guard_trials_total
   if (state.status !== 'running' || state.startedAtMs === null || done === 0) return null
   return seconds(nowMs + ((nowMs - state.startedAtMs) / done) * (total - done))
 }

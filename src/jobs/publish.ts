@@ -1,6 +1,9 @@
+import { predictOutOfFold } from '../../adapters/guard/out-of-fold.ts'
+import { judge } from '../../adapters/guard/verdict.ts'
 import { biasedMeanLogProb, fitLabelBias } from '../../adapters/objective/label-bias.ts'
 import { applyBias } from '../../adapters/objective/label-log-probs.ts'
-import { identityRotation, touchedLayers } from '../../adapters/rotation/rotation.ts'
+import { applyTemperature } from '../../adapters/objective/temperature.ts'
+import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
@@ -8,9 +11,11 @@ import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
 import { scoreRotations } from './evaluate.ts'
-import { JobFailure } from './faults.ts'
 import { descended, type Found } from './gradient-steps.ts'
-import type { JobSpec, JobState, PinnedModel, StoredDataset } from './job-spec.ts'
+import { countFoldTrials, guardFolds } from './guard-folds.ts'
+import { describeRefusal, reportGuard } from './guard-report.ts'
+import { foldsFound } from './guard-steps.ts'
+import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { optimiserOf } from './optimiser-of.ts'
 import { reportExamples, type ScoredExamples } from './report.ts'
 import {
@@ -23,43 +28,63 @@ import {
 } from './step-context.ts'
 
 /**
- * Measures the best adapter and stores it and its report. The blobs are there before the state says
- * so, and their names are their contents', so that a crash between the two repeats the step without
- * a trace.
+ * Measures what the job and its folds found, and decides by the folds whether it is published. The
+ * adapter is stored before the state says so, and its name is its contents', so that a crash between
+ * the two repeats the step without a trace.
  */
 export async function report(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials, env } = context
-  const best = found(context, pinned)
-  if (best === null) throw noGain('no trial could be scored')
-  const { bytes, rotation: stored } = toStored(spec, pinned, best.rotation)
-  const layers = touchedLayers(stored)
-  if (layers.length === 0) throw noGain('no trial scored better than the base model')
-
+  const { gold } = spec.training
   const identity = identityRotation(pinned.geometry)
-  const scored = async (dataset: StoredDataset) => {
-    const [base, adapter] = await withRunner(context, ({ client }) =>
-      scoreRotations(evaluationOf(context, pinned, client, dataset), [identity, stored]),
-    )
-    return { gold: dataset.gold, base: base!, adapter: adapter! }
-  }
-  const training = await scored(spec.training)
-  const validation = spec.validation === null ? null : await scored(spec.validation)
-  const bias = fitLabelBias(training.adapter, training.gold)
+  const best = found(context, pinned)
+  const { bytes, rotation: stored } = toStored(spec, pinned, best?.rotation ?? identity)
+  const foldRotations = foldsFound(context, pinned)
+
+  const [base, own, ...candidates] = (await withRunner(context, ({ client }) =>
+    scoreRotations(evaluationOf(context, pinned, client, spec.training), [
+      identity,
+      stored,
+      ...foldRotations,
+    ]),
+  )) as [number[][], number[][], ...number[][][]]
+  const baseValue = biasedMeanLogProb(base, gold)
+  const adapterValue = biasedMeanLogProb(own, gold)
+  const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
+  const outOfFold = predictOutOfFold({ gold, folds: guardFolds(spec), base, candidates })
+  const verdict = judge(outOfFold, gold, { groups: spec.groups, hasAdapter })
+  const whenForced = hasAdapter ? 'adapter' : 'bias_only'
+  const answer = spec.force ? whenForced : (verdict.answer ?? whenForced)
+  const isForced = spec.force && !(verdict.outcome === 'published' && verdict.answer === whenForced)
+  const isAdapter = answer === 'adapter'
+
+  const bias = fitLabelBias(isAdapter ? own : base, gold)
+  const temperature = outOfFold.temperatures[isAdapter ? 'adapter' : 'biasOnly']
   const asServed = (examples: ScoredExamples): ScoredExamples => ({
     ...examples,
-    adapter: applyBias(examples.adapter, bias),
+    adapter: applyTemperature(
+      applyBias(isAdapter ? examples.adapter : examples.base, bias),
+      temperature,
+    ),
   })
-  const baseValue = biasedMeanLogProb(training.base, training.gold)
-  const adapterValue = biasedMeanLogProb(training.adapter, training.gold)
-  if (adapterValue <= baseValue) throw noGain('the best trial scores no better than the base model')
-
-  const adapterDigest = await sha256Hex(bytes)
+  const validation = await scoreValidation(context, pinned, [identity, stored])
+  const layers = isAdapter ? touchedLayers(stored) : []
+  const adapterDigest = isAdapter ? await sha256Hex(bytes) : null
+  const guard = reportGuard({
+    verdict,
+    answer,
+    isForced,
+    outOfFold,
+    gold,
+    numFolds: candidates.length,
+    trialsPerFold: best?.gradient === undefined ? countFoldTrials(spec) : trials.length,
+  })
   const made: JobReport = {
-    guard: 'none',
+    guard,
+    warnings: spec.warnings,
     job: spec.id,
     optimizer: spec.optimiser,
     n_trials: trials.length,
-    ...(best.gradient === undefined ? {} : { gradient: best.gradient }),
+    ...(best?.gradient === undefined ? {} : { gradient: best.gradient }),
     seed: spec.seed,
     scope: spec.scope,
     labels: spec.labels,
@@ -67,19 +92,46 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     adapter_digest: adapterDigest,
     model_digest: pinned.modelDigest,
     build_digest: pinned.buildDigest,
-    best_value: best.value,
-    best_trial: best.index,
+    best_value: best?.value ?? null,
+    best_trial: best?.index ?? null,
     base_value: baseValue,
     adapter_value: adapterValue,
     seconds: (Date.now() - (context.state.startedAtMs ?? spec.createdAtMs)) / 1000,
     bias,
-    train: reportExamples(asServed(training), training.base),
-    validation: validation === null ? null : reportExamples(asServed(validation), training.base),
+    temperature,
+    train: reportExamples(asServed({ gold, base, adapter: own }), base),
+    validation: validation === null ? null : reportExamples(asServed(validation), base),
   }
-  const version = await describeVersion(spec, pinned, { adapterDigest, layers, bias })
-  await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
-  await env.BLOBS.put(version.reportKey, JSON.stringify(made))
-  return { state: { phase: 'publishing', publication: { version, report: made } } }
+  const version = await describeVersion(spec, pinned, { adapterDigest, layers, bias, temperature })
+  if (adapterDigest !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
+  const publication = { version, report: made }
+  if (verdict.outcome === 'published' || spec.force) {
+    return { state: { phase: 'publishing', publication } }
+  }
+  const error = { code: verdict.outcome, message: describeRefusal(guard), param: null }
+  return {
+    state: {
+      phase: 'finished',
+      status: 'failed',
+      finishedAtMs: Date.now(),
+      error,
+      publication,
+    },
+    events: [message(error.message, 'warn')],
+  }
+}
+
+async function scoreValidation(
+  context: StepContext,
+  pinned: PinnedModel,
+  rotations: readonly [Rotation, Rotation],
+): Promise<ScoredExamples | null> {
+  const { validation } = context.spec
+  if (validation === null) return null
+  const [base, adapter] = await withRunner(context, ({ client }) =>
+    scoreRotations(evaluationOf(context, pinned, client, validation), rotations),
+  )
+  return { gold: validation.gold, base: base!, adapter: adapter! }
 }
 
 /** What the search ends with; null where it has nothing. */
@@ -94,31 +146,30 @@ function found(
   return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
 }
 
-const noGain = (why: string) =>
-  new JobFailure(
-    'no_gain',
-    `Nothing was published: ${why}. The base model does as well on these examples.`,
-  )
-
 async function describeVersion(
   spec: JobSpec,
   pinned: PinnedModel,
   adapter: {
-    readonly adapterDigest: string
+    readonly adapterDigest: string | null
     readonly layers: readonly number[]
     readonly bias: readonly number[]
+    readonly temperature: number
   },
 ): Promise<NewVersion> {
   const content = {
     model: spec.model,
     modelDigest: pinned.modelDigest,
     adapterDigest: adapter.adapterDigest,
-    scope: spec.scope,
+    // A bias rotates nothing, so it shares computed prompts as the default scope does.
+    scope: adapter.adapterDigest === null ? ('generated' as const) : spec.scope,
     layers: adapter.layers,
     instructions: spec.frame.instructions,
     position: spec.frame.position,
     labels: spec.labels,
     bias: adapter.bias,
+    temperature: adapter.temperature,
+    minConfidence: spec.confidence?.min ?? null,
+    fallbackLabel: spec.confidence?.fallbackLabel ?? null,
   }
   return {
     ...content,
@@ -131,13 +182,15 @@ async function describeVersion(
   }
 }
 
-/** Adds the version, once however often this runs, and makes it live. */
+/** Stores the report and adds the version, once however often this runs, and makes it live. */
 export async function publish(
   context: StepContext,
   publication: NonNullable<JobState['publication']>,
 ): Promise<Transition> {
   const { spec, env } = context
-  const number = await publishVersion(env.DB, publication.version)
+  const { version, report: made } = publication
+  await env.BLOBS.put(version.reportKey, JSON.stringify(made))
+  const number = await publishVersion(env.DB, version)
   forgetTask(spec.projectId, spec.task)
   return {
     state: {
@@ -146,6 +199,14 @@ export async function publish(
       versionNumber: number,
       finishedAtMs: Date.now(),
     },
-    events: [message(`Published ${spec.task}@${number}; it is live.`)],
+    events: [
+      message(`Published ${spec.task}@${number}; it is live. ${describeAnswer(made.guard)}`),
+    ],
   }
+}
+
+function describeAnswer({ answer, forced, gain, p_value: pValue }: JobReport['guard']): string {
+  const what = answer === 'adapter' ? 'A rotation' : 'A label bias without angles'
+  const how = forced ? 'forced, against the guard' : 'as the guard decided'
+  return `${what}, ${how}: out-of-fold gain ${gain.toFixed(3)} nats, p = ${pValue.toFixed(4)}.`
 }

@@ -9,12 +9,13 @@ import {
   calibrationError,
   confusionMatrix,
   logLoss,
+  perClass,
   predictLabels,
   weightedF1,
 } from '../../adapters/statistics/classification.ts'
 import type { ClassificationMetrics, EvaluationReport } from '../protocol/openai/fine-tuning.ts'
 
-/** Log probabilities of the same examples under the base model and under the adapter. */
+/** Log probabilities of the same examples under the base model and as the version serves them. */
 export type ScoredExamples = {
   readonly gold: readonly number[]
   readonly base: LabelLogProbs
@@ -38,7 +39,7 @@ export function reportExamples(
   }
 }
 
-function measure(logProbs: LabelLogProbs, gold: readonly number[]): ClassificationMetrics {
+export function measure(logProbs: LabelLogProbs, gold: readonly number[]): ClassificationMetrics {
   const numLabels = logProbs[0]?.length ?? 0
   const confusion = confusionMatrix(gold, predictLabels(logProbs), numLabels)
   return {
@@ -48,5 +49,11 @@ function measure(logProbs: LabelLogProbs, gold: readonly number[]): Classificati
     log_loss: logLoss(logProbs, gold),
     calibration_error: calibrationError(logProbs, gold),
     confusion,
+    per_class: perClass(confusion).map(({ numExamples, precision, recall, f1 }) => ({
+      num_examples: numExamples,
+      precision,
+      recall,
+      f1,
+    })),
   }
 }

@@ -6,7 +6,7 @@ import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { Bindings } from '../env.ts'
 import type { Evaluation } from './evaluate.ts'
 import { BuildChanged, JobFailure } from './faults.ts'
-import type { JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
+import type { FoldTrial, JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 
 /** What a step of a job is given. */
@@ -16,6 +16,8 @@ export type StepContext = {
   readonly spec: JobSpec
   readonly state: JobState
   readonly trials: readonly Trial[]
+  /** Of the guard's folds; none under a search that has folds of its own. */
+  readonly foldTrials: readonly FoldTrial[]
   /** What a search keeps beside its trials; null at its start, or where it keeps nothing. */
   readonly searchState: Uint8Array | null
   /** Aborted when the job is cancelled. */
@@ -27,6 +29,7 @@ export type Transition = {
   readonly state: Partial<JobState>
   readonly events?: readonly NewEvent[]
   readonly trials?: readonly Trial[]
+  readonly foldTrials?: readonly FoldTrial[]
   /** Replaces the search's state. */
   readonly search?: Uint8Array
   readonly forgetTrials?: boolean

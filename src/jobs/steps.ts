@@ -2,6 +2,7 @@ import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { findDirections } from './directions.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
+import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { optimiserOf } from './optimiser-of.ts'
@@ -69,8 +70,8 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
   const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
   if (asked.length === 0) {
     return {
-      state: { phase: 'reporting' },
-      events: [message('The search is done; measuring what it found.')],
+      state: { phase: 'guarding' },
+      events: [message(describeGuard(spec))],
     }
   }
   const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)

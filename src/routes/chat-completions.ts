@@ -15,11 +15,13 @@ import {
   type ChatRequest,
   type Usage,
 } from '../protocol/openai/chat-completions.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
+import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import {
   planArm,
@@ -62,6 +64,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
         )
   const { messages, replaced } = frameOf(selection, request)
   const labels = isChoiceWanted ? (selection?.labels ?? null) : null
+  const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,
     projectId,
@@ -109,7 +112,15 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const hasLogprobs = request.shaping.logprobs !== undefined
   if (request.stream) {
     const { includeUsage } = request
-    const stream = chatStream({ head, generation, selection, includeUsage, caller, recordUsage })
+    const stream = chatStream({
+      head,
+      generation,
+      selection,
+      confidence,
+      includeUsage,
+      caller,
+      recordUsage,
+    })
     return c.body(stream, 200, {
       ...headers,
       'content-type': 'text/event-stream; charset=utf-8',
@@ -118,7 +129,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   }
   const held = await holdJson(
     collectAnswers(generation).then((answers) => {
-      const completion = toCompletion(head, generation, selection, answers, hasLogprobs)
+      const completion = toCompletion(head, generation, selection, confidence, answers, hasLogprobs)
       recordUsage(completion.usage)
       return completion
     }),
@@ -137,13 +148,19 @@ function toCompletion(
   head: AnswerHead,
   generation: Generation,
   selection: ResolvedSelection | null,
+  confidence: Confidence | null,
   answers: readonly Answer[],
   hasLogprobs: boolean,
 ): ChatCompletion {
   const ends = answers.map(({ end }) => end)
+  // All answers are of one selection; their labels' probabilities are the same.
+  const { labels } = answers[0]!
+  const arcana = proofOf(selection, ends[0]!.applied, generation.runnerId, labels, confidence)
+  const contentOf = (text: string) =>
+    arcana.withheld === true ? (confidence?.fallbackLabel ?? null) : text
   const [first, ...others] = answers.map(({ text, logprobs }, index): ChatChoice => ({
     index,
-    message: { role: 'assistant', content: text, refusal: null },
+    message: { role: 'assistant', content: contentOf(text), refusal: null },
     logprobs: hasLogprobs ? toChatLogprobs(logprobs) : null,
     finish_reason: ends[index]!.finish_reason,
   }))
@@ -152,7 +169,6 @@ function toCompletion(
     object: 'chat.completion',
     choices: [first!, ...others],
     usage: usageOf(ends),
-    // All answers are of one selection; their labels' probabilities are the same.
-    arcana: proofOf(selection, ends[0]!.applied, generation.runnerId, answers[0]!.labels),
+    arcana,
   }
 }

@@ -9,8 +9,10 @@ import {
   type FinishReason,
   type Usage,
 } from '../protocol/openai/chat-completions.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
+import { calibrateLabels, isWithheld } from '../tasks/confidence.ts'
 import { proofOf } from '../tasks/plan.ts'
 import type { AnswerHead } from './chat-completions.ts'
 
@@ -19,6 +21,8 @@ type ChatStreamOptions = {
   /** Its admission is already checked: headers go out with this stream. */
   readonly generation: Generation
   readonly selection: ResolvedSelection | null
+  /** When the answer is withheld. */
+  readonly confidence: Confidence | null
   readonly includeUsage: boolean
   /** Aborted when the client goes away. */
   readonly caller: AbortController
@@ -36,7 +40,7 @@ async function pump(
   options: ChatStreamOptions,
   write: (chunk: ChatCompletionChunk) => void,
 ): Promise<void> {
-  const { generation, includeUsage } = options
+  const { generation, includeUsage, selection, confidence } = options
   const labels: (readonly LabelProbability[])[] = []
   const ends: EndEvent[] = []
   for await (const event of generation.events) {
@@ -44,7 +48,7 @@ async function pump(
       case 'accepted':
         write(
           chunkOf(options, event.arm, { role: 'assistant', content: '' }, null, {
-            arcana: proofOf(options.selection, event.applied, generation.runnerId),
+            arcana: proofOf(selection, event.applied, generation.runnerId),
           }),
         )
         break
@@ -52,7 +56,8 @@ async function pump(
         // Text that may yet become a stop string is held back; its tokens' logprobs are not.
         if (event.text !== '' || event.logprobs !== undefined) {
           const logprobs = event.logprobs === undefined ? null : toChatLogprobs(event.logprobs)
-          write(chunkOf(options, event.arm, { content: event.text }, null, { logprobs }))
+          const content = contentOf(options, event.text, labels[event.arm])
+          if (content !== null) write(chunkOf(options, event.arm, { content }, null, { logprobs }))
         }
         break
       case 'labels':
@@ -69,7 +74,7 @@ async function pump(
   }
   // Only now, with the terminal frame seen, is the answer known to be whole.
   for (const [index, end] of ends.entries()) {
-    const arcana = proofOf(options.selection, end.applied, generation.runnerId, labels[index])
+    const arcana = proofOf(selection, end.applied, generation.runnerId, labels[index], confidence)
     write(chunkOf(options, index, {}, end.finish_reason, { arcana }))
   }
   const usage = usageOf(ends)
@@ -77,6 +82,17 @@ async function pump(
     write({ ...options.head, object: 'chat.completion.chunk', choices: [], usage })
   }
   options.recordUsage(usage)
+}
+
+/** What an answer of labels says: its label, or what stands for it where it is too unsure. */
+function contentOf(
+  { selection, confidence }: ChatStreamOptions,
+  text: string,
+  labels: readonly LabelProbability[] | undefined,
+): string | null {
+  if (confidence === null || labels === undefined) return text
+  const isUnsure = isWithheld(calibrateLabels(labels, selection), confidence)
+  return isUnsure ? confidence.fallbackLabel : text
 }
 
 function chunkOf(

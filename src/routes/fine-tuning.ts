@@ -10,7 +10,11 @@ import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
 import { readExamples } from '../jobs/read-examples.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
-import { createJobSchema, type CreateJob } from '../protocol/openai/fine-tuning.ts'
+import {
+  createJobSchema,
+  publishJobSchema,
+  type CreateJob,
+} from '../protocol/openai/fine-tuning.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
@@ -68,6 +72,17 @@ export const fineTuningJobs = new Hono<AppEnv>()
     }
     return c.json(cancelled.job)
   })
+  .post('/:id/publish', async (c) => {
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    parseWire(publishJobSchema, await readJsonObject(c.req.raw))
+    const published = await stub.forcePublish()
+    if (published === null) throw noJob(c.req.param('id'))
+    if (published.done) return c.json(published.job)
+    const { id, status } = published.job
+    throw new ApiError(400, `The job ${id} has kept nothing back: it is ${status}.`, {
+      code: 'nothing_to_publish',
+    })
+  })
 
 function checkNames(request: CreateJob, baseModel: string): void {
   if (request.model !== baseModel) {
@@ -120,6 +135,10 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     scope: request.scope,
     frame: built.value.frame,
     labels: built.value.labels,
+    force: request.force,
+    confidence: request.confidence,
+    groups: built.value.groups,
+    warnings: built.value.warnings,
     training: await store(built.value.training, 'training'),
     validation:
       built.value.validation === null ? null : await store(built.value.validation, 'validation'),

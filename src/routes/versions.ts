@@ -24,6 +24,7 @@ import { noVersion, requireTask, toVersion } from './tasks.ts'
 
 /** The adapter with its form around it. */
 const MAX_UPLOAD_BYTES = MAX_ADAPTER_BYTES + 1024 * 1024
+const ZIP = 'application/zip'
 const FORM_FIELDS: ReadonlySet<string> = new Set(['file', 'format', 'version'])
 
 /** A task's versions as files: adapters out, and adapters in as new versions. */
@@ -37,16 +38,22 @@ export const versions = new Hono<AppEnv>()
       c.req.param('name'),
       c.req.param('version'),
     )
-    const bytes = await readBlob(c.env.BLOBS, adapterKey(projectId, version.adapterDigest))
+    const { adapterDigest } = version
+    if (adapterDigest === null) {
+      throw invalidRequest(
+        `${version.task}@${version.number} is a label bias alone: it has no adapter.`,
+        null,
+        'no_adapter',
+      )
+    }
+    const bytes = await readBlob(c.env.BLOBS, adapterKey(projectId, adapterDigest))
     if (bytes === null) {
-      throw new ApiError(500, `The adapter ${version.adapterDigest} is missing.`, {
-        code: 'blob_missing',
-      })
+      throw new ApiError(500, `The adapter ${adapterDigest} is missing.`, { code: 'blob_missing' })
     }
     const name = `${version.task}-${version.number}`
     return format === 'peft'
-      ? sendFile(toPeftZip(bytes, version.model), `${name}-peft.zip`, version, 'application/zip')
-      : sendFile(bytes, `${name}.safetensors`, version, 'application/octet-stream')
+      ? sendFile(toPeftZip(bytes, version.model), `${name}-peft.zip`, adapterDigest, ZIP)
+      : sendFile(bytes, `${name}.safetensors`, adapterDigest, 'application/octet-stream')
   })
   .post('/:name/versions', async (c) => {
     const projectId = c.get('projectId')
@@ -85,6 +92,9 @@ export const versions = new Hono<AppEnv>()
       position,
       labels: labels ?? null,
       bias: bias ?? null,
+      temperature: null,
+      minConfidence: null,
+      fallbackLabel: null,
     }
     const id = `import-${crypto.randomUUID().replaceAll('-', '')}`
     const created: NewVersion = {
@@ -119,14 +129,14 @@ async function requireVersion(
 function sendFile(
   bytes: Uint8Array,
   filename: string,
-  version: Version,
+  adapterDigest: string,
   contentType: string,
 ): Response {
   return new Response(bytes, {
     headers: {
       'content-type': contentType,
       'content-disposition': `attachment; filename="${filename}"`,
-      'x-arcana-adapter': version.adapterDigest,
+      'x-arcana-adapter': adapterDigest,
     },
   })
 }

@@ -1,5 +1,6 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { Version } from '../db/versions.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { Arm, Scope } from '../protocol/runner.ts'
 import type { Frame } from './frame.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
@@ -16,6 +17,10 @@ export type ResolvedSelection = {
   readonly arm: Arm
   readonly frame: Frame
   readonly labels: readonly string[] | null
+  /** What labels' biased log probabilities are divided by. */
+  readonly temperature: number
+  /** When the task would rather not answer. */
+  readonly confidence: Confidence | null
   readonly model: string
   readonly modelDigest: string
 }
@@ -57,9 +62,25 @@ export function composeTerms(
     arm: { adapters: sumWeights(terms), scope, ...(bias === null ? {} : { bias }) },
     frame: { instructions, position },
     labels,
+    ...calibrationOf(terms),
     model,
     modelDigest,
   })
+}
+
+/** A temperature was fitted to one version at its full strength, and says nothing of a mixture. */
+function calibrationOf(
+  terms: readonly ResolvedTerm[],
+): Pick<ResolvedSelection, 'temperature' | 'confidence'> {
+  const [first, ...others] = terms
+  if (first === undefined || others.length > 0 || first.term.weight !== 1) {
+    return { temperature: 1, confidence: null }
+  }
+  const { temperature, minConfidence, fallbackLabel } = first.version
+  return {
+    temperature: temperature ?? 1,
+    confidence: minConfidence === null ? null : { min: minConfidence, fallbackLabel },
+  }
 }
 
 function isSameSet(a: readonly string[], b: readonly string[] | null): boolean {
@@ -70,6 +91,7 @@ function sumWeights(terms: readonly ResolvedTerm[]): Arm['adapters'] {
   const weights = new Map<string, number>()
   for (const { term, version } of terms) {
     const digest = version.adapterDigest
+    if (digest === null) continue
     weights.set(digest, (weights.get(digest) ?? 0) + term.weight)
   }
   return Array.from(weights, ([digest, weight]) => ({ digest, weight }))
@@ -99,7 +121,8 @@ export function expectedLayers(
   const active = new Set(arm.adapters.filter((a) => a.weight !== 0).map((a) => a.digest))
   const layers = new Set<number>()
   for (const { version } of terms) {
-    if (active.has(version.adapterDigest)) version.layers.forEach((layer) => layers.add(layer))
+    if (version.adapterDigest === null || !active.has(version.adapterDigest)) continue
+    version.layers.forEach((layer) => layers.add(layer))
   }
   return { layers: [...layers].sort((a, b) => a - b), exact: active.size <= 1 }
 }

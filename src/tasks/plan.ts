@@ -1,5 +1,6 @@
 import type { GenerationPlan } from '../dispatch/generate.ts'
 import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
 import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
@@ -7,6 +8,7 @@ import type { Applied, Arm, GenerateRequest, LabelProbability } from '../protoco
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import type { Service } from './service.ts'
+import { calibrateLabels, isWithheld } from './confidence.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
 import { readSelection } from './resolve.ts'
 
@@ -164,13 +166,18 @@ export function planGeneration(options: {
   }
 }
 
-/** The body's proof: what the runner said, under the names the caller knows. */
+/**
+ * The body's proof: what the runner said, under the names the caller knows.
+ * @param labels as the runner gave them
+ */
 export function proofOf(
   selection: ResolvedSelection | null,
   applied: Applied,
   runnerId: string,
   labels?: readonly LabelProbability[],
+  confidence: Confidence | null = null,
 ): ArcanaProof {
+  const served = labels === undefined ? undefined : calibrateLabels(labels, selection)
   const terms = selection?.terms ?? []
   return {
     task: selection?.expression ?? null,
@@ -184,7 +191,10 @@ export function proofOf(
     model_digest: applied.model_digest,
     build_digest: applied.build_digest,
     runner: runnerId,
-    ...(labels === undefined ? {} : { labels }),
+    ...(served === undefined ? {} : { labels: served }),
+    ...(served === undefined || confidence === null
+      ? {}
+      : { min_confidence: confidence.min, withheld: isWithheld(served, confidence) }),
   }
 }
 

@@ -13,6 +13,9 @@ export type VersionContent = Pick<
   | 'position'
   | 'labels'
   | 'bias'
+  | 'temperature'
+  | 'minConfidence'
+  | 'fallbackLabel'
 >
 
 /** SHA-256 of a version's canonical form. */
@@ -28,6 +31,9 @@ export async function digestOfVersion(content: VersionContent): Promise<string> 
     position: content.position,
     labels: content.labels,
     bias: content.bias,
+    temperature: content.temperature,
+    minConfidence: content.minConfidence,
+    fallbackLabel: content.fallbackLabel,
   }
   return sha256Hex(new TextEncoder().encode(JSON.stringify(canonical)))
 }

@@ -388,6 +388,8 @@ describe('from a file to an answer', () => {
         type: 'rotation',
         rotation: {
           instructions: 'Is this Sports or Business? Answer with the category only.',
+          // So short a search is worth little; what is tested is the client.
+          force: true,
           hyperparameters: { n_trials: 40 },
         },
       } as never,

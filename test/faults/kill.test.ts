@@ -75,7 +75,8 @@ const allTrials = Array.from({ length: NUM_TRIALS }, (_, i) => i)
 describe('a job', () => {
   it('is done without misfortune', async ({ expect }) => {
     const version = await runJob('calm', () => Promise.resolve())
-    undisturbed = version.adapter_digest
+    undisturbed = version.adapter_digest ?? ''
+    expect(undisturbed).not.toBe('')
     expect(version.job).toBe(jobIds.at(-1))
     expect(await trialsOf(version.job)).toEqual(allTrials)
   })

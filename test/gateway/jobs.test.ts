@@ -47,6 +47,8 @@ const METHOD = {
   type: 'rotation',
   rotation: {
     instructions: 'Say the category.',
+    // Four examples can show nothing to a guard.
+    force: true,
     hyperparameters: { optimizer: 'random', n_trials: 24 },
   },
 }
@@ -133,7 +135,7 @@ describe('a job', () => {
         version: 1,
         progress: { trials_done: 24, trials_total: 24 },
         report: {
-          guard: 'none',
+          guard: { outcome: 'inconclusive', forced: true, answer: 'adapter', folds: 4 },
           optimizer: 'random',
           n_trials: 24,
           seed: 7,
@@ -180,7 +182,13 @@ describe('a job', () => {
   })
 
   it('with defaults searches by bo with 150 trials and a seed of its own', async ({ expect }) => {
-    const job = await createJob({ method: undefined, seed: undefined })
+    // As many as a guard needs to see a gain: 150 trials would end in nothing otherwise.
+    const many = Array.from({ length: 12 }, (_, i) => ({
+      input: `line ${i}`,
+      label: i % 2 === 0 ? 'Sports' : 'World',
+    }))
+    const training_file = await uploadLines(toLines(many))
+    const job = await createJob({ training_file, method: undefined, seed: undefined })
     expect(job).toMatchObject({
       method: {
         rotation: { hyperparameters: { optimizer: 'bo', n_trials: 150, subspace: 'gradient' } },
@@ -219,7 +227,7 @@ describe('a job', () => {
     const job = await createJob({
       training_file: await uploadLines(toLines([chat('a', 'x'), chat('b', 'y')])),
       validation_file: await uploadLines(toLines([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')])),
-      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 12 } } },
+      method: { type: 'rotation', rotation: { force: true, hyperparameters: { n_trials: 12 } } },
     })
     expect(job).toMatchObject({
       method: { rotation: { instructions: 'From the file.', labels: ['x', 'y'] } },
@@ -248,7 +256,7 @@ describe('a job', () => {
       training_file: await uploadLines(toLines(many)),
       method: {
         type: 'rotation',
-        rotation: { hyperparameters: { optimizer: 'random', n_trials: 6 } },
+        rotation: { force: true, hyperparameters: { optimizer: 'random', n_trials: 6 } },
       },
     })
     const { arcana } = await waitFor(job.id)
@@ -256,8 +264,9 @@ describe('a job', () => {
       arcana.report as unknown as { train: { base: { confusion: number[][] } } } | null
     )?.train.base.confusion
     expect(confusion?.map((row) => row.reduce((sum, n) => sum + n, 0))).toEqual([367, 733])
-    // 1100 examples of at most 512 a call, for 6 trials and the report's two.
-    expect(runner.callsTo('POST /v1/score')).toBe(3 * 8)
+    // 1100 examples of at most 512 a call, for 6 trials of the job and of each of five folds, then for
+    // the base model, the adapter and what the folds found.
+    expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 5 * 6 + 2 + 5))
   })
 
   it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
@@ -265,7 +274,8 @@ describe('a job', () => {
       const loss = -angles.reduce((sum, angle) => sum + Math.abs(angle), 0)
       return [Math.log(0.5) + loss, Math.log(0.5) + loss]
     }
-    const job = await waitFor((await createJob()).id)
+    const method = { ...METHOD, rotation: { ...METHOD.rotation, force: false } }
+    const job = await waitFor((await createJob({ method })).id)
     expect(job).toMatchObject({
       status: 'failed',
       error: { code: 'no_gain' },
@@ -491,6 +501,7 @@ describe('a job by bo', () => {
     type: 'rotation',
     rotation: {
       instructions: 'Say the category.',
+      force: true,
       hyperparameters: { optimizer: 'bo', n_trials: 20, ...hyperparameters },
       ...rest,
     },
@@ -576,6 +587,7 @@ describe('a job by gradient', () => {
     type: 'rotation',
     rotation: {
       instructions: 'Say the category.',
+      force: true,
       hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
     },
   }
@@ -596,7 +608,7 @@ describe('a job by gradient', () => {
       arcana: {
         progress: { trials_done: 13, trials_total: 13 },
         report: {
-          guard: 'none',
+          guard: { answer: 'adapter', folds: 4, trials_per_fold: 13 },
           optimizer: 'gradient',
           best_trial: 12,
           gradient: { n_steps: 12, chosen_step: 12, learning_rate: 0.1, n_folds: 4 },
@@ -660,7 +672,8 @@ describe('a job by gradient', () => {
 
   it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
     runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
-    const job = await waitFor((await createJob({ method: GRADIENT })).id)
+    const method = { ...GRADIENT, rotation: { ...GRADIENT.rotation, force: false } }
+    const job = await waitFor((await createJob({ method })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
     // Held-out loss only rises: patience ends the search before its last step.
     expect(job.arcana.progress.trials_done).toBe(9)

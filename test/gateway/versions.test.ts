@@ -72,7 +72,7 @@ describe('an uploaded adapter', () => {
     const answer = await client.chat({}, { 'x-task': 'news' })
     expect(answer.status).toBe(200)
     expect(answer.headers.get('x-arcana-adapter')).toContain(version.adapter_digest)
-    expect(runner.adapters.has(version.adapter_digest)).toBe(true)
+    expect(runner.adapters.has(version.adapter_digest!)).toBe(true)
 
     const back = await download('news@2')
     expect(back.headers.get('content-disposition')).toContain('news-2.safetensors')

@@ -8,22 +8,40 @@ const STREAM_FOLDS = 11
  * shuffled and dealt out in turn, going on where the label before left off.
  * @param gold label of each example
  * @param numFolds at least 2
+ * @param groups equal for examples that stay together, as repeated inputs do; none by default. A
+ * group is dealt out as its first example
  * @returns fold of each example, [examples]
- * @throws {RangeError} fewer examples than folds, or fewer than two folds
+ * @throws {RangeError} fewer groups than folds, or fewer than two folds
  */
-export function stratifiedFolds(gold: readonly number[], numFolds: number, seed: number): number[] {
-  if (numFolds < 2 || gold.length < numFolds) {
-    throw new RangeError(`${gold.length} examples cannot make ${numFolds} folds`)
+export function stratifiedFolds(
+  gold: readonly number[],
+  numFolds: number,
+  seed: number,
+  groups: readonly number[] = gold.map((_, example) => example),
+): number[] {
+  const firsts = new Map<number, number>()
+  groups.forEach((group, example) => {
+    if (!firsts.has(group)) firsts.set(group, example)
+  })
+  if (numFolds < 2 || firsts.size < numFolds || groups.length !== gold.length) {
+    throw new RangeError(`${firsts.size} examples cannot make ${numFolds} folds`)
   }
   const rng = createRng(seed, STREAM_FOLDS)
-  const folds = new Array<number>(gold.length).fill(0)
+  const foldOf = new Map<number, number>()
   let next = 0
   for (const label of [...new Set(gold)].sort((a, b) => a - b)) {
-    const members = gold.flatMap((other, example) => (other === label ? [example] : []))
+    const members = [...firsts].flatMap(([group, first]) => (gold[first] === label ? [group] : []))
     for (const place of permutation(members.length, rng)) {
-      folds[members[place]!] = next
+      foldOf.set(members[place]!, next)
       next = (next + 1) % numFolds
     }
   }
-  return folds
+  return groups.map((group) => foldOf.get(group)!)
 }
+
+/** Folds of a guard: sixteen of twenty examples to learn from, and each held out once. */
+export const NUM_FOLDS = 5
+
+/** As many of `numFolds` as there are examples, or groups of them, to fill. */
+export const countFolds = (groups: readonly number[], numFolds: number = NUM_FOLDS): number =>
+  Math.min(numFolds, new Set(groups).size)

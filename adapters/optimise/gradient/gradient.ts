@@ -6,7 +6,7 @@ import {
   type Rotation,
 } from '../../rotation/rotation.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
-import { stratifiedFolds } from './folds.ts'
+import { countFolds, NUM_FOLDS, stratifiedFolds } from './folds.ts'
 
 export type GradientOptions = AdamOptions & {
   /** Steps at most; the folds choose how many of them are kept. */
@@ -26,8 +26,7 @@ export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
   decay: 0,
   // Training loss is near zero by then, and held-out loss has turned.
   numSteps: 30,
-  // Sixteen of twenty examples to learn from, and each held out once.
-  numFolds: 5,
+  numFolds: NUM_FOLDS,
   patience: 8,
   layers: null,
   hasLogScale: false,
@@ -37,6 +36,8 @@ export type GradientSpec = {
   readonly geometry: Geometry
   /** Label of each example. */
   readonly gold: readonly number[]
+  /** Equal for examples that stay in one fold; none by default. */
+  readonly groups?: readonly number[]
   /** A safe integer; decides the folds. */
   readonly seed: number
   readonly options?: Partial<GradientOptions>
@@ -66,6 +67,8 @@ export type GradientStep = {
   readonly trainLoss: number
   /** The same over examples, each under the candidate that was not fitted to it. */
   readonly heldOutLoss: number
+  /** What each fold adds to the held-out loss, summed over its examples: [folds]. */
+  readonly foldLosses: readonly number[]
 }
 
 /** Where the search stands; a pure function of the spec and the answers so far. */
@@ -77,6 +80,9 @@ export type GradientState = {
   /** Values of the candidate fitted to all examples, where held-out loss was lowest. */
   readonly best: Float32Array
   readonly bestStep: number
+  /** Of each fold's candidate, its values where the other folds' held-out loss was lowest: [folds, …] */
+  readonly foldBest: Float32Array
+  readonly foldBestSteps: readonly number[]
 }
 
 /**
@@ -92,18 +98,19 @@ export class GradientSearch {
   readonly options: GradientOptions
   readonly #geometry: Geometry
   readonly #layers: readonly number[]
-  readonly #folds: readonly number[]
+  /** Fold of each example. */
+  readonly folds: readonly number[]
   readonly #numFolds: number
 
   /** @throws {RangeError} an option makes no sense for the geometry or the examples */
-  constructor({ geometry, gold, seed, options = {} }: GradientSpec) {
+  constructor({ geometry, gold, groups, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
     checkOptions(this.options, geometry)
     const [first, last] = this.options.layers ?? [0, geometry.numLayers - 1]
     this.#layers = Array.from({ length: last - first + 1 }, (_, i) => first + i)
-    this.#numFolds = Math.min(this.options.numFolds, gold.length)
-    this.#folds = stratifiedFolds(gold, this.#numFolds, seed)
+    this.#numFolds = countFolds(groups ?? gold.map((_, example) => example), this.options.numFolds)
+    this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
   }
 
   /** Candidates of a query: the folds', then the one of all examples. */
@@ -123,6 +130,8 @@ export class GradientSearch {
       adam: startAdam(this.numCandidates * this.#size * numParts),
       best: new Float32Array(this.#size * numParts),
       bestStep: 0,
+      foldBest: new Float32Array(this.#numFolds * this.#size * numParts),
+      foldBestSteps: new Array<number>(this.#numFolds).fill(0),
     }
   }
 
@@ -141,38 +150,65 @@ export class GradientSearch {
 
   /** @throws {RangeError} an answer of another shape, or one that is not finite */
   tell(state: GradientState, { logProbs, gradient }: GradientAnswer): GradientState {
-    const numExamples = this.#folds.length
+    const numExamples = this.folds.length
     if (logProbs.length !== this.numCandidates * numExamples) {
       throw new RangeError(`${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
-    const lossOf = (candidateOf: (example: number) => number): number =>
-      this.#folds.reduce((sum, _, example) => {
-        const logProb = logProbs[candidateOf(example) * numExamples + example]!
-        return sum - Math.max(logProb, LOG_PROB_FLOOR)
-      }, 0) / numExamples
-    const step: GradientStep = {
-      trainLoss: lossOf(() => this.#numFolds),
-      heldOutLoss: lossOf((example) => this.#folds[example]!),
+    const lossOf = (candidate: number, example: number): number =>
+      -Math.max(logProbs[candidate * numExamples + example]!, LOG_PROB_FLOOR)
+    const foldLosses = new Array<number>(this.#numFolds).fill(0)
+    let trainLoss = 0
+    for (const [example, fold] of this.folds.entries()) {
+      trainLoss += lossOf(this.#numFolds, example) / numExamples
+      foldLosses[fold]! += lossOf(fold, example)
     }
+    const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / numExamples
+    const step: GradientStep = { trainLoss, heldOutLoss, foldLosses }
     const numDone = state.history.length
     const lowest = state.history[state.bestStep]?.heldOutLoss ?? Infinity
     const isBest = step.heldOutLoss < lowest
+    const { values } = state.adam
+    const foldBest = state.foldBest.slice()
+    const foldBestSteps = state.foldBestSteps.map((before, fold) => {
+      const known = state.history[before]
+      if (known !== undefined && othersLoss(step, fold) >= othersLoss(known, fold)) return before
+      foldBest.set(this.#valuesOf(fold, values), (fold * foldBest.length) / this.#numFolds)
+      return numDone
+    })
     return {
       history: [...state.history, step],
       adam: stepAdam(state.adam, gradient, numDone, this.options),
-      best: isBest ? this.#valuesOfAll(state.adam.values) : state.best,
+      best: isBest ? this.#valuesOf(this.#numFolds, values) : state.best,
       bestStep: isBest ? numDone : state.bestStep,
+      foldBest,
+      foldBestSteps,
     }
   }
 
   /** The rotation fitted to all examples for as many steps as the folds chose. */
   best({ best }: GradientState): Rotation {
+    return this.#toRotation(best)
+  }
+
+  /**
+   * What the same search gives without each fold, for judging it: the candidate fitted to the other
+   * folds, after as many steps as their held-out losses choose. The fold's own examples have no
+   * part in its candidate's angles, nor their loss in its choice of steps.
+   */
+  foldRotations({ foldBest }: GradientState): Rotation[] {
+    const size = foldBest.length / this.#numFolds
+    return Array.from({ length: this.#numFolds }, (_, fold) =>
+      this.#toRotation(foldBest.slice(fold * size, (fold + 1) * size)),
+    )
+  }
+
+  #toRotation(values: Float32Array): Rotation {
     const pairs = pairsPerLayer(this.#geometry)
     const layers = new Map<number, LayerRotation>()
     for (const [i, layer] of this.#layers.entries()) {
-      const angles = best.slice(i * pairs, (i + 1) * pairs)
-      const logScale = best.slice(this.#size + i * pairs, this.#size + (i + 1) * pairs)
+      const angles = values.slice(i * pairs, (i + 1) * pairs)
+      const logScale = values.slice(this.#size + i * pairs, this.#size + (i + 1) * pairs)
       layers.set(layer, logScale.length === 0 ? { angles } : { angles, logScale })
     }
     return { geometry: this.#geometry, layers }
@@ -180,28 +216,32 @@ export class GradientSearch {
 
   /** Mean over the examples that a candidate is fitted to; 0 for those held out. */
   #weights(): Float32Array {
-    const numExamples = this.#folds.length
+    const numExamples = this.folds.length
     const weights = new Float32Array(this.numCandidates * numExamples)
     for (let candidate = 0; candidate < this.numCandidates; candidate++) {
-      const fitted = this.#folds.filter((fold) => fold !== candidate).length
-      for (const [example, fold] of this.#folds.entries()) {
+      const fitted = this.folds.filter((fold) => fold !== candidate).length
+      for (const [example, fold] of this.folds.entries()) {
         weights[candidate * numExamples + example] = fold === candidate ? 0 : 1 / fitted
       }
     }
     return weights
   }
 
-  #valuesOfAll(values: Float32Array): Float32Array {
+  #valuesOf(candidate: number, values: Float32Array): Float32Array {
     const size = this.#size
     const numParts = values.length / (this.numCandidates * size)
     const own = new Float32Array(numParts * size)
     for (let part = 0; part < numParts; part++) {
-      const at = (part * this.numCandidates + this.#numFolds) * size
+      const at = (part * this.numCandidates + candidate) * size
       own.set(values.subarray(at, at + size), part * size)
     }
     return own
   }
 }
+
+/** Held-out loss of all folds but one; of one search's steps, sums compare as means do. */
+const othersLoss = ({ foldLosses }: GradientStep, fold: number): number =>
+  foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0)
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
   const { learningRate, decay, numSteps, patience, layers } = options

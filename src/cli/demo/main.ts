@@ -101,26 +101,46 @@ async function learn(
     },
   })
   const bar = new ProgressBar('learning')
+  const guardBar = new ProgressBar('judging')
+  let isJudging = false
   for (;;) {
     const { trials_done, trials_total, best_value, base_value } = job.arcana.progress
+    const { guard_trials_done, guard_trials_total } = job.arcana.progress
     const detail =
       best_value === null || base_value === null
         ? ''
         : `mean log P(right label) ${base_value.toFixed(3)} → ${best_value.toFixed(3)}`
-    bar.update(trials_done, trials_total, detail)
+    if (!isJudging) bar.update(trials_done, trials_total, detail)
+    if (guard_trials_done > 0) {
+      if (!isJudging) bar.finish()
+      isJudging = true
+      guardBar.update(guard_trials_done, guard_trials_total, 'on examples left out')
+    }
     if (job.status === 'succeeded' || job.status === 'failed' || job.status === 'cancelled') break
     await sleep(POLL_INTERVAL_MS)
     job = await client.job(job.id)
   }
-  bar.finish()
+  if (isJudging) guardBar.finish()
+  else bar.finish()
   if (job.status !== 'succeeded') {
     throw new DemoError(`the job ${job.status}: ${job.error?.message ?? 'no reason given'}`)
   }
   const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(0)
-  console.log(
-    `learnt ${job.fine_tuned_model ?? TASK}@${job.arcana.version ?? '?'} in ${seconds} s\n`,
-  )
+  console.log(`learnt ${job.fine_tuned_model ?? TASK}@${job.arcana.version ?? '?'} in ${seconds} s`)
+  console.log(`${formatGuard(job)}\n`)
   return job
+}
+
+/** Why the job published what it did. */
+function formatGuard({ arcana: { report } }: FineTuningJob): string {
+  if (report == null) return 'the guard’s report is not there yet'
+  const { answer, gain, interval, against, p_value: pValue } = report.guard
+  const what = answer === 'adapter' ? 'the rotation' : 'a label bias alone'
+  const range = (interval ?? []).map((value) => value.toFixed(2)).join(' to ')
+  return (
+    `judged on examples left out: ${what} beats ${against.replaceAll('_', ' ')} by ` +
+    `${gain.toFixed(2)} nats (${range}), p = ${pValue.toFixed(4)}`
+  )
 }
 
 /** A line of each class, asked as any client would, with and without the header. */
@@ -153,6 +173,9 @@ function formatProof(arcana: ArcanaProof): string {
   const adapters = arcana.adapters.map(({ digest, weight, task, version }) => {
     return `${task}@${version} = adapter ${digest.slice(0, 12)}… × ${weight}`
   })
+  if (adapters.length === 0) {
+    return `${arcana.task ?? TASK}@${arcana.version ?? '?'} = a label bias, no adapter, runner ${arcana.runner}`
+  }
   return (
     `${adapters.join(' + ')} on layers ${arcana.layers.join(' ')}, scope ${arcana.scope}, ` +
     `model ${arcana.model_digest.slice(0, 12)}…, build ${arcana.build_digest.slice(0, 12)}…, ` +

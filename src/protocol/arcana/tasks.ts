@@ -51,13 +51,17 @@ export type TaskVersion = {
   readonly digest: string
   readonly model: string
   readonly model_digest: string
-  readonly adapter_digest: string
+  /** Null where the version is a label bias alone. */
+  readonly adapter_digest: string | null
   readonly scope: Scope
   readonly layers: readonly number[]
   readonly instructions: string | null
   readonly position: 'before' | 'after'
   readonly labels: readonly string[] | null
   readonly bias: readonly number[] | null
+  readonly temperature: number | null
+  readonly min_confidence: number | null
+  readonly fallback_label: string | null
   /** Of an uploaded version: `import-…`. */
   readonly job: string
   readonly created_at: number

@@ -8,6 +8,12 @@ import {
   type Scope,
   type ServiceTier,
 } from '../runner.ts'
+import {
+  checkConfidence,
+  fallbackLabelSchema,
+  minConfidenceSchema,
+  type Confidence,
+} from './confidence.ts'
 import { textContentSchema } from './content.ts'
 import {
   checkStreamOptions,
@@ -69,6 +75,14 @@ const bodySchema = z.strictObject({
   service_tier: serviceTierField,
   ...samplingFields,
   ...streamFields,
+  /** Not OpenAI's: clients send it as an extra field of the body. */
+  arcana: z
+    .strictObject({
+      min_confidence: minConfidenceSchema.nullish(),
+      fallback_label: fallbackLabelSchema.nullish(),
+    })
+    .superRefine(checkConfidence)
+    .optional(),
 })
 
 export type ChatRequest = {
@@ -86,6 +100,7 @@ export type ChatRequest = {
   readonly tier: ServiceTier | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
+  readonly confidence: Confidence | null
 }
 
 export const chatRequestSchema = bodySchema.transform((body, context): ChatRequest => {
@@ -122,6 +137,10 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     tier: serviceTierOf(body.service_tier),
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
+    confidence:
+      body.arcana?.min_confidence == null
+        ? null
+        : { min: body.arcana.min_confidence, fallbackLabel: body.arcana.fallback_label ?? null },
   }
 })
 
@@ -146,8 +165,12 @@ export type ArcanaProof = {
   readonly model_digest: string
   readonly build_digest: string
   readonly runner: string
-  /** Where the answer was one of the task's labels. */
+  /** Where the answer was one of the task's labels: as calibrated by the version's temperature. */
   readonly labels?: readonly LabelProbability[]
+  /** Where the request or the task asks for one. */
+  readonly min_confidence?: number
+  /** Whether the likeliest label fell short of it. */
+  readonly withheld?: boolean
 }
 
 export type Usage = {
@@ -189,7 +212,8 @@ export type ChatChoice = {
   readonly index: number
   readonly message: {
     readonly role: 'assistant'
-    readonly content: string
+    /** Null where an unsure answer is withheld. */
+    readonly content: string | null
     readonly refusal: null
   }
   readonly logprobs: ChatLogprobs | null

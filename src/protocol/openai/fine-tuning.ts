@@ -1,6 +1,7 @@
 /** `/v1/fine_tuning/jobs`: OpenAI's shapes, with the one method this gateway has. */
 import { z } from 'zod'
 import { MAX_LABEL_CHARS, MAX_LABELS, scopeSchema, type Scope } from '../runner.ts'
+import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'
@@ -78,8 +79,15 @@ const rotationFields = z.strictObject({
   ...frameFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
+  /** Publish the adapter whatever the guard finds; the report says so. */
+  force: z.boolean().default(false),
+  /** Where the surest label is less likely than this, the task answers with `fallback_label`. */
+  min_confidence: minConfidenceSchema.nullish(),
+  fallback_label: fallbackLabelSchema.nullish(),
 })
-const rotationSchema = rotationFields.superRefine(({ scope, hyperparameters }, context) => {
+const rotationSchema = rotationFields.superRefine((fields, context) => {
+  checkConfidence(fields, context)
+  const { scope, hyperparameters } = fields
   if (scope === 'generated') return
   const { optimizer, subspace } = hyperparameters
   const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
@@ -131,6 +139,11 @@ export const createJobSchema = z
       position: rotation.position,
       labels: rotation.labels ?? null,
       scope: rotation.scope,
+      force: rotation.force,
+      confidence:
+        rotation.min_confidence == null
+          ? null
+          : { min: rotation.min_confidence, fallbackLabel: rotation.fallback_label ?? null },
       optimiser: hyperparameters.optimizer,
       // The first measures the base model, before any step.
       numTrials: isGradient ? numSteps + 1 : (hyperparameters.n_trials ?? DEFAULT_NUM_TRIALS),
@@ -143,6 +156,11 @@ export const createJobSchema = z
 
 const subspaceOf = ({ scope, hyperparameters }: z.output<typeof rotationSchema>): SubspaceName =>
   hyperparameters.subspace ?? (scope === 'generated' ? 'gradient' : 'random')
+
+/** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
+export const publishJobSchema = z.strictObject({
+  force: z.literal(true, { error: 'must be true: the guard found no gain that it could show' }),
+})
 
 export type CreateJob = z.output<typeof createJobSchema>
 
@@ -185,6 +203,9 @@ export type FineTuningJob = {
       readonly position: 'before' | 'after'
       readonly labels: readonly string[]
       readonly scope: Scope
+      readonly force: boolean
+      readonly min_confidence: number | null
+      readonly fallback_label: string | null
       readonly hyperparameters:
         | {
             readonly optimizer: 'bo'
@@ -219,6 +240,9 @@ export type JobProgress = {
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null
+  /** Evaluations of the guard's folds, beside the trials; 0 of 0 where the search has its own. */
+  readonly guard_trials_done: number
+  readonly guard_trials_total: number
 }
 
 export type JobEvent = {
@@ -245,6 +269,15 @@ export type ClassificationMetrics = {
   readonly calibration_error: number
   /** [right label][answered label], in the order of `labels`. */
   readonly confusion: readonly (readonly number[])[]
+  /** In the order of `labels`. */
+  readonly per_class: readonly {
+    readonly num_examples: number
+    /** Null where the label was never the answer. */
+    readonly precision: number | null
+    /** Null where no example has the label. */
+    readonly recall: number | null
+    readonly f1: number
+  }[]
 }
 
 export type EvaluationReport = {
@@ -252,7 +285,67 @@ export type EvaluationReport = {
   readonly base: ClassificationMetrics
   /** The base model with a label bias estimated on the training inputs, without their labels. */
   readonly calibrated_base: ClassificationMetrics
+  /** As the version serves: with its bias and temperature, and without angles for a bias alone. */
   readonly adapter: ClassificationMetrics
+}
+
+/** A way of answering that a version has to beat. */
+export type GuardReference = 'base' | 'calibrated_base' | 'bias_only' | 'label_frequencies'
+
+/** An answer against its references, by out-of-fold log loss in nats; positive gains are better. */
+export type GuardComparison = {
+  /** Largest of the p-values against each reference: it has to beat them all. */
+  readonly p_value: number
+  /** The reference that is hardest to beat; what follows is against it. */
+  readonly against: GuardReference
+  readonly gain: number
+  /** 95% by Student's t; null for a single example. */
+  readonly interval: readonly [number, number] | null
+  /**
+   * The gain that a test at half the level would have shown four times in five, the examples varying
+   * as they do; null where so few examples can show none.
+   */
+  readonly smallest_detectable_gain: number | null
+  readonly gains: Readonly<Partial<Record<GuardReference, number>>>
+}
+
+/** Whether what was learnt helps, judged on examples that it was not fitted to. */
+export type GuardReport = GuardComparison & {
+  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
+  /** What the figures above are of, and what is published: a rotation, or a label bias alone. */
+  readonly answer: 'adapter' | 'bias_only'
+  /** Published against the outcome, because the job or its owner asked for it. */
+  readonly forced: boolean
+  readonly test: 'paired one-sided sign-flip of out-of-fold log loss'
+  readonly level: number
+  readonly power: number
+  readonly folds: number
+  /** Of each fold's own search; the job's own where the folds are part of it. */
+  readonly trials_per_fold: number
+  readonly compared: {
+    readonly adapter: GuardComparison
+    readonly bias_only: GuardComparison
+  }
+  readonly out_of_fold: {
+    readonly base: ClassificationMetrics
+    readonly calibrated_base: ClassificationMetrics
+    readonly bias_only: ClassificationMetrics
+    readonly adapter: ClassificationMetrics
+  }
+  /** Of the answer: what withholding unsure answers gives; confidence as it is served. */
+  readonly accuracy_by_coverage: readonly {
+    readonly min_confidence: number
+    readonly coverage: number
+    readonly accuracy: number
+  }[]
+}
+
+/** What is odd about the examples, by line number of the training file. */
+export type JobWarning = {
+  readonly code: 'duplicate_inputs' | 'conflicting_labels' | 'missing_classes'
+  readonly message: string
+  /** Ten at most. */
+  readonly lines: readonly number[]
 }
 
 /** How the number of steps was chosen: by examples that the folds' fits had not seen. */
@@ -267,8 +360,8 @@ export type GradientReport = {
 }
 
 export type JobReport = {
-  /** No test stands between a gain on the training examples and publication yet. */
-  readonly guard: 'none'
+  readonly guard: GuardReport
+  readonly warnings: readonly JobWarning[]
   readonly job: string
   readonly optimizer: OptimiserName
   readonly n_trials: number
@@ -278,19 +371,22 @@ export type JobReport = {
   readonly scope: Scope
   readonly labels: readonly string[]
   readonly layers: readonly number[]
-  readonly adapter_digest: string
+  /** Null where the version is a label bias alone. */
+  readonly adapter_digest: string | null
   readonly model_digest: string
   readonly build_digest: string
   /** Added to the labels' log probabilities wherever the version serves, in the order of `labels`. */
   readonly bias: readonly number[]
+  /** What biased log probabilities are divided by, fitted to out-of-fold predictions. */
+  readonly temperature: number
   /**
    * Of the search's best trial: mean log probability of the right label under the bias that suits the
    * trial best, less a small penalty on that bias. The base's value has its own best bias too.
    */
-  readonly best_value: number
-  readonly best_trial: number
+  readonly best_value: number | null
+  readonly best_trial: number | null
   readonly base_value: number
-  /** Of the adapter as stored and served, measured again. */
+  /** Of the adapter as stored, measured again. */
   readonly adapter_value: number
   readonly seconds: number
   readonly train: EvaluationReport

@@ -220,3 +220,63 @@ describe('the search', () => {
     expect(() => new GradientSearch({ ...spec, gold: [0] })).toThrow(RangeError)
   })
 })
+
+describe('what the folds found', () => {
+  const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
+  const options = { learningRate: 0.05, numSteps: 40, patience: 40 }
+  const firstAngle = (search: GradientSearch, state: GradientState) =>
+    search.foldRotations(state).map(({ layers }) => layers.get(0)!.angles[0]!)
+
+  test('is each fold’s candidate after the steps that the other folds choose', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
+    // Each candidate's first angle after every step, and each fold's loss.
+    const angles: number[][] = []
+    const state = run(search, (query) => {
+      const size = query.values.length / query.numCandidates
+      angles.push(search.foldRotations(search.start()).map((_, k) => query.values[k * size]!))
+      return pull(targets)(query)
+    })
+    for (const [fold, step] of state.foldBestSteps.entries()) {
+      const others = state.history.map(({ foldLosses }) =>
+        foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
+      )
+      expect(step).toBe(others.indexOf(Math.min(...others)))
+      expect(firstAngle(search, state)[fold]).toBe(angles[step]![fold])
+    }
+    expect(new Set(state.foldBestSteps).size).toBeGreaterThan(1)
+  })
+
+  test('does not depend on the loss of the fold itself', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
+    const fold = 2
+    const spoilt = (query: GradientQuery): GradientAnswer => {
+      const answer = pull(targets)(query)
+      const logProbs = answer.logProbs.slice()
+      search.folds.forEach((own, example) => {
+        // Its held-out loss alone: worse with every step.
+        if (own === fold) {
+          logProbs[fold * GOLD.length + example]! -= 9 * query.values[0]! ** 2
+        }
+      })
+      return { ...answer, logProbs }
+    }
+    const [honest, other] = [run(search, pull(targets)), run(search, spoilt)]
+    expect(firstAngle(search, other)[fold]).toBe(firstAngle(search, honest)[fold])
+    expect(other.foldBestSteps[fold]).toBe(honest.foldBestSteps[fold])
+    expect(other.foldBestSteps).not.toEqual(honest.foldBestSteps)
+  })
+
+  test('keeps examples of one group in one fold, and makes no more folds than groups', ({
+    expect,
+  }) => {
+    const groups = [0, 0, 2, 3, 2, 0, 3, 0, 2, 2]
+    const search = new GradientSearch({ ...spec, groups, options })
+    expect(search.numCandidates).toBe(4)
+    groups.forEach((group, i) => {
+      expect(search.folds[i]).toBe(search.folds[groups.indexOf(group)])
+    })
+    expect(new Set(search.folds).size).toBe(3)
+  })
+})

@@ -1,0 +1,52 @@
+import { checkExamples, logSumExp, meanLogProb, type LabelLogProbs } from './label-log-probs.ts'
+
+/** Beyond these a temperature says only that the examples were too few. */
+export const MIN_TEMPERATURE = 0.2
+export const MAX_TEMPERATURE = 10
+/**
+ * Weight of the squared log temperature: it keeps the fit from the bounds where all predictions are
+ * right, and is a tenth of an example's loss at twenty examples and a temperature of e.
+ */
+export const TEMPERATURE_RIDGE = 0.005
+/** Golden-section steps: the log temperature to 1e-6. */
+const NUM_STEPS = 32
+const GOLDEN = (Math.sqrt(5) - 1) / 2
+
+/**
+ * Divides log probabilities by a temperature and renormalises them over the labels; the order of the
+ * labels stays. Above 1 predictions become less sure.
+ * @throws {RangeError} a temperature not above 0
+ * Source: Guo et al. 2017, arXiv:1706.04599
+ */
+export function applyTemperature(logProbs: LabelLogProbs, temperature: number): number[][] {
+  if (!(temperature > 0)) throw new RangeError(`temperature ${temperature}`)
+  return logProbs.map((row) => {
+    const scaled = row.map((value) => value / temperature)
+    const total = logSumExp(scaled)
+    return scaled.map((value) => value - total)
+  })
+}
+
+/**
+ * The temperature under which predictions are likeliest: the maximum of mean log P(right label)
+ * − TEMPERATURE_RIDGE·ln² T. Of predictions for examples that were learnt from it says nothing; give
+ * it out-of-fold ones.
+ * @param logProbs [examples][labels]
+ * @returns within MIN_TEMPERATURE and MAX_TEMPERATURE
+ * @throws {RangeError} no examples, or lengths that differ
+ */
+export function fitTemperature(logProbs: LabelLogProbs, gold: readonly number[]): number {
+  checkExamples(logProbs, gold)
+  const value = (log: number): number =>
+    meanLogProb(applyTemperature(logProbs, Math.exp(log)), gold) - TEMPERATURE_RIDGE * log * log
+  // Concave in 1/T without the ridge, hence with one maximum in ln T too.
+  let low = Math.log(MIN_TEMPERATURE)
+  let high = Math.log(MAX_TEMPERATURE)
+  for (let step = 0; step < NUM_STEPS; step++) {
+    const left = high - GOLDEN * (high - low)
+    const right = low + GOLDEN * (high - low)
+    if (value(left) < value(right)) low = left
+    else high = right
+  }
+  return Math.exp((low + high) / 2)
+}

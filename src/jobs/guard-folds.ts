@@ -1,0 +1,21 @@
+import { countFolds, stratifiedFolds } from '../../adapters/optimise/gradient/folds.ts'
+import type { JobSpec } from './job-spec.ts'
+
+/**
+ * A fold's search has this share of the job's trials, so that judging costs one and a half times the
+ * search itself. With fewer trials a fold finds a little less than the job, never more.
+ */
+const FOLD_TRIAL_SHARE = 0.3
+/** The first trials of a search are spent on its initial design. */
+const MIN_FOLD_TRIALS = 16
+/** Trials of each fold's search; 0 where the search has folds of its own. */
+export const countFoldTrials = ({ optimiser, numTrials }: JobSpec): number =>
+  optimiser === 'gradient'
+    ? 0
+    : Math.min(numTrials, Math.max(MIN_FOLD_TRIALS, Math.round(FOLD_TRIAL_SHARE * numTrials)))
+
+export const countGuardFolds = ({ groups }: JobSpec): number => countFolds(groups)
+
+/** Fold of each training example; the folds of `gradient` are these too. */
+export const guardFolds = (spec: JobSpec): number[] =>
+  stratifiedFolds(spec.training.gold, countGuardFolds(spec), spec.seed, spec.groups)

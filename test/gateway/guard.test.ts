@@ -1,0 +1,409 @@
+import { abortAllDurableObjects } from 'cloudflare:test'
+import { env } from 'cloudflare:workers'
+import { describe, it, vi } from 'vitest'
+import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner.ts'
+import type { GuardReport, JobReport } from '../../src/protocol/openai/fine-tuning.ts'
+import { reportKey } from '../../src/storage/blobs.ts'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { MODEL, publishTask, readSse } from './harness.ts'
+
+useFreshProject()
+
+type Job = {
+  id: string
+  status: string
+  error: { code: string; message: string } | null
+  fine_tuned_model: string | null
+  arcana: {
+    version: number | null
+    progress: { guard_trials_done: number; guard_trials_total: number }
+    report: JobReport | null
+  }
+}
+
+const LABELS = ['Sports', 'World'] as const
+type Line = { readonly input: string; readonly label: string }
+const lines = (count: number): Line[] =>
+  Array.from({ length: count }, (_, i) => ({ input: `line ${i}`, label: LABELS[i % 2]! }))
+
+async function start(
+  rotation: Record<string, unknown>,
+  examples: readonly Line[] = lines(20),
+  suffix = 'news',
+): Promise<Job> {
+  const form = new FormData()
+  const content = examples.map((line) => JSON.stringify(line)).join('\n')
+  form.append('file', new File([content], 'train.jsonl'))
+  form.append('purpose', 'fine-tune')
+  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
+  const response = await client.call('POST', '/v1/fine_tuning/jobs', {
+    model: MODEL,
+    training_file: file.id,
+    suffix,
+    seed: 7,
+    method: { type: 'rotation', rotation: { hyperparameters: RANDOM, ...rotation } },
+  })
+  if (!response.ok) throw new Error(await response.text())
+  return response.json<Job>()
+}
+const RANDOM = { optimizer: 'random', n_trials: 24 }
+const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }
+
+const read = async (id: string) =>
+  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
+const finish = (id: string): Promise<Job> =>
+  vi.waitFor(
+    async () => {
+      const job = await read(id)
+      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
+      return job
+    },
+    { timeout: 20_000, interval: 20 },
+  )
+const guardOf = ({ arcana }: Job): GuardReport => arcana.report!.guard
+
+const normalised = (logits: readonly number[]): number[] => {
+  const total = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0))
+  return logits.map((logit) => logit - total)
+}
+const numberOf = ({ messages }: { readonly messages: readonly { readonly content: string }[] }) =>
+  Number(/\d+/.exec(messages.at(-1)!.content)![0])
+
+/** A base model that knows the answer and prefers one label all the same. */
+const knowsButLeans = (angles: Float32Array, example: { label: number }) => {
+  const right = 2 - Math.abs(angles[0] ?? 0)
+  return normalised([6 + (example.label === 0 ? right : -right), 0])
+}
+/** One that leans by a line's number, of which the label says nothing, whatever the angles. */
+const knowsNothing: typeof runner.scoreLabels = (angles, example) => {
+  const leaning = (numberOf(example) >> 1) % 2 === 0 ? 1 : -1
+  return normalised([leaning * (1 + (angles[0] ?? 0)), 0])
+}
+/** Angles that help three lines of four and harm the fourth. */
+const helpsMost: typeof runner.scoreLabels = (angles, example) => {
+  const gain = (angles[0] ?? 0) * (numberOf(example) % 4 === 0 ? -1 : 1)
+  return normalised([example.label === 0 ? gain : 0, example.label === 1 ? gain : 0])
+}
+
+describe('the guard', () => {
+  it.for([
+    ['random', RANDOM, 16],
+    ['gradient', GRADIENT, 13],
+  ] as const)(
+    'publishes what helps, found by %s',
+    async ([, hyperparameters, trials], { expect }) => {
+      const job = await finish((await start({ hyperparameters })).id)
+      expect(job.error).toBeNull()
+      expect(job).toMatchObject({
+        status: 'succeeded',
+        arcana: {
+          version: 1,
+          report: {
+            guard: {
+              outcome: 'published',
+              answer: 'adapter',
+              forced: false,
+              level: 0.05,
+              folds: 5,
+              trials_per_fold: trials,
+            },
+            warnings: [],
+          },
+        },
+      })
+      const guard = guardOf(job)
+      expect(guard.p_value).toBeLessThanOrEqual(0.05)
+      expect(guard.gain).toBeGreaterThan(0)
+      expect(guard.interval![0]).toBeLessThan(guard.gain)
+      expect(Object.keys(guard.gains).sort()).toEqual([
+        'base',
+        'bias_only',
+        'calibrated_base',
+        'label_frequencies',
+      ])
+      for (const metrics of Object.values(guard.out_of_fold)) {
+        expect(metrics.confusion.flat().reduce((sum, n) => sum + n, 0)).toBe(20)
+        expect(metrics.per_class.map(({ num_examples }) => num_examples)).toEqual([10, 10])
+      }
+      expect(guard.accuracy_by_coverage[0]?.coverage).toBe(1)
+      const { versions } = await (
+        await client.call('GET', '/v1/tasks/news')
+      ).json<{ versions: { temperature: number; report: object }[] }>()
+      expect(versions[0]!.temperature).toBe(job.arcana.report!.temperature)
+      expect(versions[0]!.report).toEqual(job.arcana.report)
+    },
+  )
+
+  it('publishes a label bias without angles where that does as well', async ({ expect }) => {
+    runner.scoreLabels = knowsButLeans
+    const job = await finish((await start({})).id)
+    expect(job).toMatchObject({
+      status: 'succeeded',
+      arcana: {
+        report: {
+          guard: { outcome: 'published', answer: 'bias_only', forced: false },
+          adapter_digest: null,
+          layers: [],
+          train: { base: { accuracy: 0.5 }, adapter: { accuracy: 1 } },
+        },
+      },
+    })
+    expect(guardOf(job).compared.adapter.p_value).toBeGreaterThan(0.05)
+    const [first, second] = job.arcana.report!.bias
+    expect(first! - second!).toBeLessThan(-2)
+
+    const answer = await client.chat({ model: job.fine_tuned_model! })
+    expect(answer.status).toBe(200)
+    expect(await answer.json()).toMatchObject({
+      arcana: { task: 'news', version: 1, adapters: [], layers: [] },
+    })
+    expect(runner.generateRequests.at(-1)?.arms).toMatchObject([
+      { adapters: [], scope: 'generated', bias: job.arcana.report!.bias },
+    ])
+    expect(runner.callsTo('PUT /v1/adapters')).toBe(0)
+    // In a sum a bias adds its part, and no adapter.
+    const { digest } = await publishTask(projectId, 'other', { labels: [...LABELS] })
+    const sum = await client.chat({}, { 'x-task': 'other+news*0.5' })
+    expect(sum.status).toBe(200)
+    expect(runner.generateRequests.at(-1)?.arms).toMatchObject([
+      { adapters: [{ digest, weight: 1 }], bias: [first! / 2, second! / 2] },
+    ])
+  })
+
+  it('keeps back what it cannot show to help, and publishes it when forced', async ({ expect }) => {
+    runner.scoreLabels = knowsNothing
+    const job = await finish((await start({})).id)
+    expect(job.status).toBe('failed')
+    expect(['no_gain', 'inconclusive']).toContain(job.error?.code)
+    expect(job.fine_tuned_model).toBeNull()
+    const guard = guardOf(job)
+    expect(guard).toMatchObject({ outcome: job.error!.code, forced: false })
+    expect((await client.call('GET', '/v1/tasks/news')).status).toBe(404)
+    expect(await env.BLOBS.head(reportKey(projectId, job.id))).toBeNull()
+
+    const path = `/v1/fine_tuning/jobs/${job.id}/publish`
+    expect((await client.call('POST', path, {})).status).toBe(400)
+    expect((await client.call('POST', path, { force: true })).status).toBe(200)
+    const forced = await finish(job.id)
+    expect(forced).toMatchObject({
+      status: 'succeeded',
+      error: null,
+      fine_tuned_model: `${MODEL}:news`,
+      arcana: { version: 1, report: { guard: { outcome: guard.outcome, forced: true } } },
+    })
+    const { versions } = await (
+      await client.call('GET', '/v1/tasks/news')
+    ).json<{ versions: { report: { guard: GuardReport } }[] }>()
+    expect(versions[0]!.report.guard.forced).toBe(true)
+    const again = await client.call('POST', path, { force: true })
+    expect(again.status).toBe(400)
+    expect(await again.json()).toMatchObject({ error: { code: 'nothing_to_publish' } })
+  })
+
+  it('says what so few examples could have shown', async ({ expect }) => {
+    const few = await finish((await start({}, lines(4))).id)
+    expect(few.error?.code).toBe('inconclusive')
+    expect(few.error?.message).toContain('So few examples can show no gain at all')
+    expect(guardOf(few).smallest_detectable_gain).toBeNull()
+    runner.scoreLabels = helpsMost
+    const unclear = await finish((await start({}, lines(20), 'unclear')).id)
+    expect(unclear.error?.code).toBe('inconclusive')
+    const { smallest_detectable_gain: smallest, gain } = guardOf(unclear)
+    expect(smallest).toBeGreaterThan(gain)
+    expect(unclear.error?.message).toContain(`${smallest!.toFixed(3)} nats or more`)
+  })
+
+  it('publishes the adapter at once for a job with force, and says so', async ({ expect }) => {
+    runner.scoreLabels = helpsMost
+    const job = await finish((await start({ force: true })).id)
+    expect(job.status).toBe('succeeded')
+    expect(guardOf(job)).toMatchObject({
+      outcome: 'inconclusive',
+      answer: 'adapter',
+      forced: true,
+    })
+  })
+
+  it('judges each fold by a search that its examples have no part in', async ({ expect }) => {
+    const bo = { optimizer: 'bo', n_trials: 20 }
+    const calm = await finish((await start({ hyperparameters: bo, force: true })).id)
+    const { guard_trials_done: done, guard_trials_total: total } = calm.arcana.progress
+    expect([done, total]).toEqual([80, 80])
+    // The search along the gradients: one an example, asked for once, and none by the folds.
+    expect(runner.callsTo('POST /v1/gradient')).toBe(20)
+  })
+
+  it('repeats no fold’s trial and changes none where its object is lost', async ({ expect }) => {
+    const digestOf = ({ arcana }: Job) => [arcana.report!.adapter_digest, arcana.report!.guard]
+    const calm = await finish((await start({ force: true }, lines(20), 'calm')).id)
+    let numScored = 0
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/score')) return null
+      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+      numScored += scoreHeaderSchema.parse(JSON.parse(split.headerJson)).num_candidates
+      await new Promise((done) => setTimeout(done, 30))
+      return null
+    }
+    const { id } = await start({ force: true }, lines(20), 'killed')
+    // The job's own 24 trials are scored by then, and part of the folds'.
+    for (const seen of [44, 64, 84]) {
+      await vi.waitFor(
+        () => {
+          if (numScored < seen) throw new Error(`${numScored} scored`)
+        },
+        { timeout: 10_000, interval: 5 },
+      )
+      await abortAllDurableObjects()
+    }
+    const killed = await finish(id)
+    expect(digestOf(killed)).toEqual(digestOf(calm))
+    expect(killed.arcana.progress.guard_trials_done).toBe(80)
+  })
+})
+
+describe('warnings of a job', () => {
+  it('name duplicates, conflicts and missing classes in its events and its report', async ({
+    expect,
+  }) => {
+    const odd = [
+      ...lines(10),
+      { input: 'line 0', label: 'Sports' },
+      { input: 'line 1', label: 'Sports' },
+    ]
+    const labels = ['Sports', 'World', 'Business']
+    const job = await finish((await start({ labels, force: true }, odd)).id)
+    expect(job.arcana.report!.warnings).toMatchObject([
+      { code: 'duplicate_inputs', lines: [11, 12] },
+      { code: 'conflicting_labels', lines: [12] },
+      { code: 'missing_classes', lines: [] },
+    ])
+    const { data } = await (
+      await client.call('GET', `/v1/fine_tuning/jobs/${job.id}/events?limit=1000`)
+    ).json<{ data: { level: string; message: string }[] }>()
+    const warned = data.filter(({ level }) => level === 'warn').map(({ message }) => message)
+    expect(warned.some((message) => message.includes('line 11, 12'))).toBe(true)
+    expect(warned.some((message) => message.includes('"Business"'))).toBe(true)
+  })
+
+  it('stop a job whose lines are all of one input', async ({ expect }) => {
+    const same = lines(6).map(({ label }) => ({ input: 'the same', label }))
+    await expect(start({}, same)).rejects.toThrow('too_few_inputs')
+  })
+})
+
+describe('confidence', () => {
+  /** The runner says 0.8 and 0.2. */
+  const sayUnsure = () => {
+    runner.editEvents = (events) =>
+      events.map((event) =>
+        event.event === 'labels'
+          ? {
+              ...event,
+              labels: event.labels.map((label, i) => ({ ...label, probability: [0.8, 0.2][i]! })),
+            }
+          : event,
+      )
+  }
+  type Answer = {
+    choices: { message: { content: string | null } }[]
+    arcana: { labels: { probability: number }[]; withheld?: boolean; min_confidence?: number }
+  }
+  const ask = async (task: string, arcana?: object): Promise<Answer> => {
+    const response = await client.chat(arcana === undefined ? {} : { arcana }, { 'x-task': task })
+    if (!response.ok) throw new Error(await response.text())
+    return response.json<Answer>()
+  }
+
+  it('is under the version’s temperature, in answers and comparisons', async ({ expect }) => {
+    sayUnsure()
+    await publishTask(projectId, 'warm', { temperature: 2 })
+    const { arcana, choices } = await ask('warm')
+    // √0.8 : √0.2 is 2 : 1.
+    expect(arcana.labels[0]!.probability).toBeCloseTo(2 / 3, 12)
+    expect(arcana.labels[1]!.probability).toBeCloseTo(1 / 3, 12)
+    expect(choices[0]!.message.content).toBe('World')
+    expect(arcana).not.toHaveProperty('withheld')
+    const response = await client.call('POST', '/v1/compare', {
+      messages: [{ role: 'user', content: 'Hi' }],
+      arms: ['base', 'warm', 'warm*0.5'],
+    })
+    const { arms } = await response.json<{ arms: { labels: { probability: number }[] }[] }>()
+    expect(arms.map(({ labels }) => labels[0]!.probability)).toEqual([
+      0.8,
+      expect.closeTo(2 / 3, 12),
+      0.8,
+    ])
+  })
+
+  it('below the request’s least gives no content, or the fallback', async ({ expect }) => {
+    sayUnsure()
+    await publishTask(projectId, 'warm', { temperature: 2 })
+    const sure = await ask('warm', { min_confidence: 0.6 })
+    expect(sure.choices[0]!.message.content).toBe('World')
+    expect(sure.arcana).toMatchObject({ withheld: false, min_confidence: 0.6 })
+    const none = await ask('warm', { min_confidence: 0.7 })
+    expect(none.choices[0]!.message.content).toBeNull()
+    expect(none.arcana).toMatchObject({ withheld: true, min_confidence: 0.7 })
+    const named = await ask('warm', { min_confidence: 0.7, fallback_label: 'unsure' })
+    expect(named.choices[0]!.message.content).toBe('unsure')
+  })
+
+  it('below the task’s own least does likewise, and a request’s goes first', async ({ expect }) => {
+    sayUnsure()
+    await publishTask(projectId, 'shy', { minConfidence: 0.9, fallbackLabel: 'ask a human' })
+    expect((await ask('shy')).choices[0]!.message.content).toBe('ask a human')
+    expect((await ask('shy', { min_confidence: 0.95 })).choices[0]!.message.content).toBe(
+      'ask a human',
+    )
+    expect((await ask('shy', { min_confidence: 0 })).choices[0]!.message.content).toBe('World')
+  })
+
+  it('holds in a stream', async ({ expect }) => {
+    sayUnsure()
+    await publishTask(projectId, 'shy', { minConfidence: 0.9, fallbackLabel: 'ask a human' })
+    const textOf = async (body: object, task = 'shy') => {
+      const response = await client.chat({ stream: true, ...body }, { 'x-task': task })
+      const { events } = await readSse(response)
+      const chunks = events as unknown as {
+        choices: { delta: { content?: string } }[]
+        arcana?: { withheld?: boolean }
+      }[]
+      return {
+        text: chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''),
+        withheld: chunks.at(-1)?.arcana?.withheld,
+      }
+    }
+    expect(await textOf({})).toEqual({ text: 'ask a human', withheld: true })
+    expect(await textOf({ arcana: { min_confidence: 0.5 } })).toEqual({
+      text: 'World',
+      withheld: false,
+    })
+    await publishTask(projectId, 'mute', { minConfidence: 0.9 })
+    expect(await textOf({}, 'mute')).toEqual({ text: '', withheld: true })
+  })
+
+  it('is refused where an answer is free text, or without a least', async ({ expect }) => {
+    for (const [body, param] of [
+      [{ arcana: { min_confidence: 0.5 } }, 'arcana.min_confidence'],
+      [{ arcana: { min_confidence: 2 } }, 'arcana.min_confidence'],
+      [{ arcana: { fallback_label: 'x' } }, 'arcana.fallback_label'],
+      [{ arcana: { other: 1 } }, 'arcana.other'],
+    ] as const) {
+      const response = await client.chat(body)
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({ error: { param } })
+    }
+  })
+
+  it('is learnt with the task', async ({ expect }) => {
+    const job = await start({ min_confidence: 0.6, fallback_label: 'unsure', force: true })
+    expect(job).toMatchObject({
+      method: { rotation: { min_confidence: 0.6, fallback_label: 'unsure', force: true } },
+    })
+    await finish(job.id)
+    const { versions } = await (
+      await client.call('GET', '/v1/tasks/news')
+    ).json<{ versions: object[] }>()
+    expect(versions[0]).toMatchObject({ min_confidence: 0.6, fallback_label: 'unsure' })
+  })
+})
