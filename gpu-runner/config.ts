@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
+import { LOG_LEVELS, type LogLevel } from './log.ts'
 import type { RunnerOptions } from './runner.ts'
 
 /** A runner's settings, from the environment. */
@@ -11,6 +12,7 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
   readonly secret: string
   readonly modelSlug: string
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
+  readonly logLevel: LogLevel
   /** End when standard input closes: the supervisor holds the other end. */
   readonly exitWithStdin: boolean
 }
@@ -65,6 +67,10 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
   if (prefillFormat !== 'float32' && prefillFormat !== 'block') {
     throw new Error(`ARCANA_PREFILL_WEIGHTS must be float32 or block, not ${prefillFormat}`)
   }
+  const logLevel = LOG_LEVELS.find((level) => level === (env.ARCANA_LOG_LEVEL ?? 'info'))
+  if (logLevel === undefined) {
+    throw new Error(`ARCANA_LOG_LEVEL must be one of ${LOG_LEVELS.join(', ')}`)
+  }
   const maxNumSeqs = integer('ARCANA_MAX_NUM_SEQS', DEFAULT_MAX_NUM_SEQS, 1, 256)
   return {
     runnerId: env.ARCANA_RUNNER_ID ?? 'runner-1',
@@ -97,6 +103,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     gradientIdleMs:
       integer('ARCANA_GRADIENT_IDLE_SECONDS', DEFAULT_GRADIENT_IDLE_SECONDS, 1, 86_400) * 1000,
     ortBackend: backend,
+    logLevel,
     exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',
   }
 }

@@ -151,7 +151,8 @@ export class Engine {
         await this.#prefillSteps()
       } catch (error) {
         // A bug, not a request's fault; still, every admitted request gets a final message.
-        console.error(error)
+        const { message, stack } = error instanceof Error ? error : new Error(String(error))
+        console.error(JSON.stringify({ level: 'error', event: 'engine_fault', message, stack }))
         for (const request of this.scheduler.requests()) this.#failRequest(request, error)
       }
       const ownMs = this.options.now() - startMs - (this.#inStepsMs - inStepsMs)

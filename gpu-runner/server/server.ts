@@ -17,6 +17,7 @@ import {
 import type { z } from 'zod'
 import { admit } from '../engine/admission.ts'
 import type { EngineRequest } from '../scheduler/request.ts'
+import { noLog, type Log } from '../log.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
@@ -36,9 +37,13 @@ export type ServerIdentity = {
 }
 
 /** HTTP ⇄ engine: the runner API of DESIGN §4. */
-export function createRunnerServer(runner: Runner, identity: ServerIdentity): Server {
+export function createRunnerServer(
+  runner: Runner,
+  identity: ServerIdentity,
+  log: Log = noLog,
+): Server {
   const { adapters, datasets } = runner
-  const metrics = createMetrics(runner)
+  const { registry, countRefusal } = createMetrics(runner)
   const secretHash = sha256(identity.secret)
 
   const routes: Readonly<
@@ -52,8 +57,8 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
       return Promise.resolve()
     },
     'GET /metrics': async (_request, response) => {
-      const text = await metrics.metrics()
-      response.writeHead(200, { 'content-type': metrics.contentType }).end(text)
+      const text = await registry.metrics()
+      response.writeHead(200, { 'content-type': registry.contentType }).end(text)
     },
     'PUT /v1/adapters/:id': async (request, response, digest) => {
       const adapter = adapters.put(digest, await readBody(request, MAX_ADAPTER_BYTES))
@@ -149,7 +154,14 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
   return createServer((request, response) => {
     handle(request, response).catch((error: unknown) => {
       const fault = RunnerFault.from(error)
-      if (fault.code === 'internal') console.error(error)
+      countRefusal(fault.code)
+      const isOurs = fault.code === 'internal' && !response.destroyed
+      log(isOurs ? 'error' : 'info', 'call_refused', {
+        call: `${request.method ?? ''} ${request.url ?? ''}`,
+        code: fault.code,
+        message: fault.message,
+        stack: isOurs && error instanceof Error ? error.stack : undefined,
+      })
       if (response.headersSent || response.destroyed) response.destroy()
       // An unread body would be taken for the connection's next request.
       else sendFault(response.setHeader('connection', 'close'), fault)
