@@ -155,7 +155,7 @@ describe('a merged model file', () => {
   it('is refused by name, and leaves nothing', async ({ expect }) => {
     const before = await readdir(folder)
     const runner = { config: { numLayers: 30, numHeads: 9, headDim: 64 } }
-    const rotation = randomRotation(runner as never, 1, 0.1)
+    const rotation = randomRotation(runner, 1, 0.1)
     const refusals: [string, string, RegExp][] = [
       [await writeAdapter('g', rotation, 'generated'), 'new.gguf', /scope "generated".*"all" only/],
       [adapterFile, 'merged-f16.gguf', /exists/],
