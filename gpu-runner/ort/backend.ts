@@ -8,9 +8,18 @@ export type TensorArray = Float32Array | Int32Array | BigInt64Array
 /** A view of caller-owned memory as a tensor; `data.length` must equal the product of `dims`. */
 export type Tensor = { readonly data: TensorArray; readonly dims: readonly number[] }
 
+/**
+ * How long a thread polls before it sleeps, where it may: past the pauses between a decode step's
+ * kernels, and far below a time slice, which a poller would take from a thread that has work.
+ */
+export const SPIN_DURATION_US = 30
+
 export type SessionOptions = {
   readonly numThreads: number
-  /** Idle threads poll for work instead of sleeping: faster where nothing else wants the cores. */
+  /**
+   * Idle threads poll for a moment before they sleep: faster for few rows where nothing else wants
+   * the cores, slower where something does.
+   */
   readonly allowSpinning: boolean
   /** Where given, ONNX Runtime writes a profile with this file prefix. */
   readonly profilePrefix?: string

@@ -9,6 +9,7 @@ import path from 'node:path'
 import koffi from 'koffi'
 import {
   checkTensor,
+  SPIN_DURATION_US,
   type Backend,
   type Binding,
   type Session,
@@ -205,6 +206,8 @@ class CApi implements Backend {
     this.call('setIntraOpNumThreads', handle, options.numThreads)
     const spinning = options.allowSpinning ? '1' : '0'
     this.call('addSessionConfigEntry', handle, 'session.intra_op.allow_spinning', spinning)
+    const duration = String(SPIN_DURATION_US)
+    this.call('addSessionConfigEntry', handle, 'session.intra_op.spin_duration_us', duration)
     if (options.profilePrefix !== undefined) {
       this.call('enableProfiling', handle, options.profilePrefix)
     }

@@ -6,6 +6,7 @@
 import ort from 'onnxruntime-node'
 import {
   checkTensor,
+  SPIN_DURATION_US,
   type Backend,
   type Binding,
   type Session,
@@ -63,7 +64,14 @@ export function openJsBinding(): Backend {
       const session = await ort.InferenceSession.create(modelPath, {
         intraOpNumThreads: options.numThreads,
         graphOptimizationLevel: 'all',
-        extra: { session: { intra_op: { allow_spinning: options.allowSpinning ? '1' : '0' } } },
+        extra: {
+          session: {
+            intra_op: {
+              allow_spinning: options.allowSpinning ? '1' : '0',
+              spin_duration_us: String(SPIN_DURATION_US),
+            },
+          },
+        },
         ...(options.profilePrefix === undefined
           ? {}
           : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),

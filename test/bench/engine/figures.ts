@@ -37,7 +37,7 @@ async function decodeOne(lab: Lab): Promise<Summary[]> {
 
 /** Tokens a second while all of sixteen sequences run; Arcana's with an adapter each. */
 async function decodeSixteen(lab: Lab): Promise<Summary[]> {
-  const numTokens = 48
+  const numTokens = 64
   const digests = await lab.putAdapters(await lab.arcana(), NUM_SEQUENCES)
   const arms = (await everyTarget(lab)).map((target) => ({
     name: target.name,
