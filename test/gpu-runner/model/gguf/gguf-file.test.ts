@@ -210,7 +210,9 @@ describe('checkTensorNames', () => {
     const config = decodeModelConfig(file.metadata)
     checkTensorNames(config, ['token_embd.weight', 'blk.1.attn_q.weight'])
     for (const name of ['rope_freqs.weight', 'blk.0.attn_q.bias', 'blk.2.attn_q.weight']) {
-      expect(() => checkTensorNames(config, [name])).toThrow(`tensor ${name} has no place`)
+      expect(() => {
+        checkTensorNames(config, [name])
+      }).toThrow(`tensor ${name} has no place`)
     }
   })
 })
