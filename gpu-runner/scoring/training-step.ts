@@ -1,6 +1,14 @@
-import type { ModelConfig } from '../model/gguf/index.ts'
+import { ropeAngle, type ModelConfig } from '../model/gguf/index.ts'
 import { pastKey, pastValue } from '../onnx/build/decoder.ts'
 import { rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+import {
+  PAST_MASK,
+  ROPE_COS,
+  ROPE_SIN,
+  SELF_MASK,
+  TOKEN_IDS,
+  windowed,
+} from '../onnx/backward/attention.ts'
 import {
   CHOICE_IDS,
   CHOICE_MASK,
@@ -8,11 +16,6 @@ import {
   GOLD_LOG_PROB,
   GOLD_SEED,
   gradientOf,
-  PAST_MASK,
-  ROPE_COS,
-  ROPE_SIN,
-  SELF_MASK,
-  TOKEN_IDS,
 } from '../onnx/backward/training-graph.ts'
 import type { KvTensors } from '../kv-cache/kv-tensors.ts'
 import type { Binding, Session } from '../ort/index.ts'
@@ -131,7 +134,7 @@ export async function runTrainingStep(
  * positions read token 0 and count for nothing; nothing before them sees them. */
 function bindPositions(
   binding: Binding,
-  { headDim, ropeBase }: ModelConfig,
+  config: ModelConfig,
   examples: readonly TrainingExample[],
   numPositions: number,
   capacity: number,
@@ -140,35 +143,18 @@ function bindPositions(
   const numPlaces = numExamples * numPositions
   const tokenIds = new BigInt64Array(numPlaces)
   const goldIds = new BigInt64Array(numPlaces)
-  const ropeCos = new Float32Array(numPlaces * headDim)
-  const ropeSin = new Float32Array(numPlaces * headDim)
-  const pastMask = new Float32Array(numExamples * capacity)
-  for (const [example, { promptLen, positions }] of examples.entries()) {
-    pastMask.fill(MASKED, example * capacity + promptLen - 1, (example + 1) * capacity)
+  for (const [example, { positions }] of examples.entries()) {
     for (let position = 0; position < numPositions; position++) {
       const place = example * numPositions + position
       tokenIds[place] = BigInt(positions[position]?.token ?? 0)
       goldIds[place] = BigInt(positions[position]?.gold ?? 0)
-      for (let i = 0; i < headDim; i++) {
-        const pair = Math.floor(i / 2)
-        const angle = (promptLen - 1 + position) * ropeBase ** ((-2 * pair) / headDim)
-        ropeCos[place * headDim + i] = Math.cos(angle)
-        ropeSin[place * headDim + i] = Math.sin(angle)
-      }
     }
   }
-  const selfMask = new Float32Array(numPositions * numPositions)
-  for (let position = 0; position < numPositions; position++) {
-    selfMask.fill(MASKED, position * numPositions + position + 1, (position + 1) * numPositions)
-  }
   const places = [numExamples, numPositions]
-  const ropeDims = [numExamples, 1, numPositions, 1, headDim]
   binding.bindInput(TOKEN_IDS, { data: tokenIds, dims: places })
   binding.bindInput(GOLD_IDS, { data: goldIds, dims: places })
-  binding.bindInput(ROPE_COS, { data: ropeCos, dims: ropeDims })
-  binding.bindInput(ROPE_SIN, { data: ropeSin, dims: ropeDims })
-  binding.bindInput(PAST_MASK, { data: pastMask, dims: [numExamples, 1, 1, 1, 1, capacity] })
-  binding.bindInput(SELF_MASK, { data: selfMask, dims: [numPositions, 1, numPositions] })
+  const promptLens = examples.map(({ promptLen }) => promptLen)
+  bindAttention(binding, config, promptLens, numPositions, capacity)
 
   const numChoices = examples
     .flatMap(({ positions }) => positions)
@@ -186,6 +172,84 @@ function bindPositions(
   }
   binding.bindInput(CHOICE_IDS, { data: choiceIds, dims: [...places, numChoices] })
   binding.bindInput(CHOICE_MASK, { data: choiceMask, dims: [...places, 1, numChoices] })
+}
+
+/** Binds where positions stand and what they see. */
+function bindAttention(
+  binding: Binding,
+  config: ModelConfig,
+  promptLens: readonly number[],
+  numPositions: number,
+  capacity: number,
+): void {
+  const numExamples = promptLens.length
+  const { slidingWindow } = config
+  bindRope(binding, config, promptLens, numPositions, false)
+  const pastMask = new Float32Array(numExamples * capacity)
+  for (const [example, promptLen] of promptLens.entries()) {
+    pastMask.fill(MASKED, example * capacity + promptLen - 1, (example + 1) * capacity)
+  }
+  binding.bindInput(PAST_MASK, { data: pastMask, dims: [numExamples, 1, 1, 1, 1, capacity] })
+  const selfDims = [numPositions, 1, numPositions]
+  binding.bindInput(SELF_MASK, { data: selfMaskOf(numPositions, Infinity), dims: selfDims })
+  if (slidingWindow === null) return
+
+  const { windowLen } = slidingWindow
+  bindRope(binding, config, promptLens, numPositions, true)
+  const windowedMask = new Float32Array(numExamples * numPositions * capacity)
+  for (const [example, promptLen] of promptLens.entries()) {
+    for (let position = 0; position < numPositions; position++) {
+      const start = (example * numPositions + position) * capacity
+      const numUnseen = promptLen + position - windowLen
+      if (numUnseen > 0) windowedMask.fill(MASKED, start, start + Math.min(numUnseen, capacity))
+      windowedMask.fill(MASKED, start + promptLen - 1, start + capacity)
+    }
+  }
+  binding.bindInput(windowed(PAST_MASK), {
+    data: windowedMask,
+    dims: [numExamples, 1, 1, numPositions, 1, capacity],
+  })
+  const windowedSelf = selfMaskOf(numPositions, windowLen)
+  binding.bindInput(windowed(SELF_MASK), { data: windowedSelf, dims: selfDims })
+}
+
+/** What positions see of one another: the last `windowLen` up to themselves. */
+function selfMaskOf(numPositions: number, windowLen: number): Float32Array {
+  const mask = new Float32Array(numPositions * numPositions)
+  for (let position = 0; position < numPositions; position++) {
+    const row = mask.subarray(position * numPositions, (position + 1) * numPositions)
+    row.fill(MASKED, position + 1)
+    row.fill(MASKED, 0, Math.max(0, position + 1 - windowLen))
+  }
+  return mask
+}
+
+/** Binds cosines and sines of the rotary embedding, each pair's for both of its values. */
+function bindRope(
+  binding: Binding,
+  config: ModelConfig,
+  promptLens: readonly number[],
+  numPositions: number,
+  isWindowed: boolean,
+): void {
+  const { headDim, family } = config
+  const cos = new Float32Array(promptLens.length * numPositions * headDim)
+  const sin = new Float32Array(cos.length)
+  for (const [example, promptLen] of promptLens.entries()) {
+    for (let position = 0; position < numPositions; position++) {
+      const start = (example * numPositions + position) * headDim
+      for (let i = 0; i < headDim; i++) {
+        const pair = family.ropePairs === 'adjacent' ? Math.floor(i / 2) : i % (headDim / 2)
+        const angle = ropeAngle(config, isWindowed, promptLen - 1 + position, pair)
+        cos[start + i] = Math.cos(angle)
+        sin[start + i] = Math.sin(angle)
+      }
+    }
+  }
+  const dims = [promptLens.length, 1, numPositions, 1, headDim]
+  const name = isWindowed ? windowed : (input: string): string => input
+  binding.bindInput(name(ROPE_COS), { data: cos, dims })
+  binding.bindInput(name(ROPE_SIN), { data: sin, dims })
 }
 
 /** Each value twice in a row: one for either member of its pair. */

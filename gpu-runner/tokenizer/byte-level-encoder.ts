@@ -1,5 +1,6 @@
 import type { LibraryTokenizer } from './library.ts'
 import { PromptTooLongError, type SectionEncoder } from './section-encoder.ts'
+import { TokenTrie } from './token-trie.ts'
 
 /** From this length on a pre-token's own bound is worth a walk over the vocabulary. */
 const LONG_PRE_TOKEN_LEN = 4096
@@ -8,13 +9,28 @@ const LONG_PRE_TOKEN_LEN = 4096
 export class ByteLevelEncoder implements SectionEncoder {
   readonly #tokenizer: LibraryTokenizer
   readonly #tokens: readonly string[]
+  readonly #userDefined: TokenTrie
 
-  constructor(tokenizer: LibraryTokenizer, tokens: readonly string[]) {
+  /** @param userDefinedIds tokens that are found in text before it is cut into words */
+  constructor(
+    tokenizer: LibraryTokenizer,
+    tokens: readonly string[],
+    userDefinedIds: ReadonlyMap<string, number>,
+  ) {
     this.#tokenizer = tokenizer
     this.#tokens = tokens
+    this.#userDefined = new TokenTrie(userDefinedIds)
   }
 
   encode(text: string, maxTokens: number, ids: number[]): void {
+    for (const part of this.#userDefined.split(text)) {
+      if (typeof part === 'number') ids.push(part)
+      else this.#encodeWords(part, maxTokens, ids)
+      if (ids.length > maxTokens) throw new PromptTooLongError(maxTokens)
+    }
+  }
+
+  #encodeWords(text: string, maxTokens: number, ids: number[]): void {
     const { pre_tokenizer: preTokenizer, model } = this.#tokenizer
     for (const preToken of preTokenizer(text)) {
       if (ids.length + this.#minTokens(preToken, maxTokens) > maxTokens) {

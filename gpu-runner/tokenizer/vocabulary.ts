@@ -72,6 +72,7 @@ function readTokens(metadata: GgufMetadata) {
   if (new Set(tokens).size !== tokens.length || types.length !== tokens.length) {
     throw new GgufError('the vocabulary repeats a token, or has not one type a token')
   }
+  if (tokens.includes('')) throw new GgufError(`token ${tokens.indexOf('')} is empty`)
   return { tokens, types }
 }
 
@@ -85,6 +86,7 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
   const { tokens, types } = readTokens(metadata)
   const merges = metadata.strings('tokenizer.ggml.merges')
   const specialIds = new Map<string, number>()
+  const userDefinedIds = new Map<string, number>()
   const bytesOfId: (Uint8Array | undefined)[] = []
   for (const [id, token] of tokens.entries()) {
     if (types[id] === TOKEN_TYPE_CONTROL) {
@@ -93,6 +95,9 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
       const bytes = bytesOfToken(token)
       if (!bytes) throw new GgufError(`token ${id} is not written byte-level`)
       bytesOfId[id] = bytes
+    } else if (types[id] === TOKEN_TYPE_USER_DEFINED) {
+      userDefinedIds.set(token, id)
+      bytesOfId[id] = new TextEncoder().encode(token)
     } else if (types[id] !== TOKEN_TYPE_UNUSED) {
       throw new GgufError(`token ${id} is of type ${types[id]!}, which is not served`)
     }
@@ -103,7 +108,8 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
     if (specialIds.has(token)) throw new GgufError(`a merge makes the control token ${token}`)
   }
   const tokenizer = createTokenizer(tokens, merges, specialIds, preTokenizer)
-  return { encoder: new ByteLevelEncoder(tokenizer, tokens), tokens, specialIds, bytesOfId }
+  const encoder = new ByteLevelEncoder(tokenizer, tokens, userDefinedIds)
+  return { encoder, tokens, specialIds, bytesOfId }
 }
 
 function createTokenizer(
@@ -155,7 +161,6 @@ function readSentencePiece(metadata: GgufMetadata): Tokens {
         specialIds.set(token, id)
         break
       case TOKEN_TYPE_USER_DEFINED:
-        if (token === '') throw new GgufError(`the user-defined token ${id} is empty`)
         userDefinedIds.set(token, id)
         bytesOfId[id] = utf8.encode(token)
         break

@@ -1,6 +1,10 @@
 import { float, int, ints, type Node } from '../model.ts'
 import type { Dims, ShapedGraph } from './shaped-graph.ts'
 
+/** √(2/π), and 0.044715 times it: Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+const GELU_LINEAR = Math.sqrt(2 / Math.PI)
+const GELU_CUBIC = 0.044715 * GELU_LINEAR
+
 /** What a rule is given of one node. */
 export type RuleContext = {
   readonly graph: ShapedGraph
@@ -126,10 +130,37 @@ export const RULES: Readonly<Record<string, Rule>> = {
     if (alpha?.kind !== 'float' || alpha.value !== 1) throw new Error(`${node.name}: α must be 1`)
     const dims = graph.dimsOf(x)
     const sigmoid = graph.op('Sigmoid', [x], dims)
-    const one = graph.float32('one', [1], Float32Array.of(1))
+    const one = constant(graph, 'one', 1)
     const rest = graph.op('Sub', [one, sigmoid], dims)
     const slope = graph.op('Add', [sigmoid, graph.op('Mul', [y, rest], dims)], dims)
     return [graph.op('Mul', [gradients[0]!, slope], dims)]
+  },
+
+  /** y = tanh x: x̄ = g ⊙ (1 − y²). */
+  Tanh: ({ graph, node, gradients }) => {
+    const y = node.outputs[0]!
+    const dims = graph.dimsOf(y)
+    return [graph.op('Mul', [gradients[0]!, oneLessSquare(graph, y)], dims)]
+  },
+
+  /**
+   * y = ½x·(1 + t) with t = tanh(a·x + b·x³), GELU's usual approximation:
+   * x̄ = g ⊙ (½(1 + t) + ½x·(1 − t²)·(a + 3b·x²)).
+   */
+  FastGelu: ({ graph, node, gradients }) => {
+    const x = node.inputs[0]!
+    if (node.inputs.length > 1) throw new Error(`${node.name}: a bias is not served`)
+    const dims = graph.dimsOf(x)
+    const times = (left: string, right: string): string => graph.op('Mul', [left, right], dims)
+    const plus = (left: string, right: string): string => graph.op('Add', [left, right], dims)
+    const linear = constant(graph, 'gelu.a', GELU_LINEAR)
+    const cubic = constant(graph, 'gelu.b', GELU_CUBIC)
+    const square = times(x, x)
+    const t = graph.op('Tanh', [times(x, plus(times(square, cubic), linear))], dims)
+    const slopeOfArgument = plus(times(square, constant(graph, 'gelu.3b', 3 * GELU_CUBIC)), linear)
+    const bend = times(times(x, oneLessSquare(graph, t)), slopeOfArgument)
+    const twice = plus(plus(t, constant(graph, 'one', 1)), bend)
+    return [times(gradients[0]!, times(twice, constant(graph, 'half', 0.5)))]
   },
 
   /**
@@ -172,6 +203,15 @@ export const RULES: Readonly<Record<string, Rule>> = {
     const probabilities = graph.op('Exp', [graph.op('Sub', [x, y], dims)], dims)
     return [graph.op('Mul', [gradients[0]!, probabilities], dims), null]
   },
+}
+
+const constant = (graph: ShapedGraph, name: string, value: number): string =>
+  graph.float32(name, [1], Float32Array.of(value))
+
+function oneLessSquare(graph: ShapedGraph, value: string): string {
+  const dims = graph.dimsOf(value)
+  const square = graph.op('Mul', [value, value], dims)
+  return graph.op('Sub', [constant(graph, 'one', 1), square], dims)
 }
 
 /** Sums a gradient over the axes along which a value of the given dims was broadcast. */

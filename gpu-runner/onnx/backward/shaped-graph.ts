@@ -10,7 +10,7 @@ import { GraphBuilder } from '../build/graph-builder.ts'
 /** A size that is fixed, or the name of one that varies between runs. */
 export type Dims = readonly (number | string)[]
 
-const CONTRIB_OPERATORS: ReadonlySet<string> = new Set(['FusedMatMul', 'QuickGelu'])
+const CONTRIB_OPERATORS: ReadonlySet<string> = new Set(['FastGelu', 'FusedMatMul', 'QuickGelu'])
 
 /**
  * A graph under construction that knows every float value's dims, which the rules of differentiation

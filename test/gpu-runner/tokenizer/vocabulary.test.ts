@@ -25,11 +25,31 @@ describe('readVocabulary', () => {
     expect(vocabulary.beginId).toBeNull()
   })
 
+  it('finds user-defined tokens in text before it merges', ({ expect }) => {
+    const { encoder, bytesOfId } = read({
+      'tokenizer.ggml.tokens': ['<end>', 'a', 'b', 'ab', 'Ġ', '<é b>'],
+      'tokenizer.ggml.token_type': [3, 1, 1, 1, 1, 4],
+    })
+    const ids: number[] = []
+    encoder.encode('ab<é b>ab <é', 6, ids, true)
+    expect(ids).toEqual([3, 5, 3, 4])
+    expect(new TextDecoder().decode(bytesOfId[5])).toBe('<é b>')
+  })
+
   it.for([
     ['another tokenizer', { 'tokenizer.ggml.pre': 'llama-bpe' }, /gpt2\/llama-bpe is not served/],
     ['a repeated token', { 'tokenizer.ggml.tokens': ['<end>', 'a', 'a', 'ab', 'c'] }, /repeats/],
     ['missing types', { 'tokenizer.ggml.token_type': [3, 1] }, /one type a token/],
-    ['user-defined tokens', { 'tokenizer.ggml.token_type': [3, 1, 4, 1, 1] }, /of type 4/],
+    [
+      "bytes, which are SentencePiece's",
+      { 'tokenizer.ggml.token_type': [3, 1, 6, 1, 1] },
+      /of type 6/,
+    ],
+    [
+      'an empty token',
+      { 'tokenizer.ggml.tokens': ['<end>', 'a', '', 'ab', 'Ġ'] },
+      /token 2 is empty/,
+    ],
     [
       'a token that is no bytes',
       { 'tokenizer.ggml.tokens': ['<end>', 'a', 'b', 'ab', '日'] },

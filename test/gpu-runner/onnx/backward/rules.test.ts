@@ -127,6 +127,18 @@ const CASES: readonly Case[] = [
     build: (graph) => graph.op('QuickGelu', ['a'], ['n', 5], { alpha: float(1) }),
   },
   {
+    name: 'hyperbolic tangent',
+    covers: ['Tanh'],
+    inputs: { a: ['n', 5] },
+    build: (graph) => graph.op('Tanh', ['a'], ['n', 5]),
+  },
+  {
+    name: 'GELU by tanh',
+    covers: ['FastGelu'],
+    inputs: { a: ['n', 5] },
+    build: (graph) => graph.op('FastGelu', ['a'], ['n', 5]),
+  },
+  {
     name: 'root mean square normalisation',
     covers: ['SimplifiedLayerNormalization'],
     inputs: { a: ['n', 3, 5], w: [5] },
