@@ -165,6 +165,8 @@ async function measureSeed(
         rotation: {
           instructions,
           labels,
+          // What is measured is the adapter, whatever the guard makes of it.
+          force: true,
           hyperparameters: { optimizer: 'bo', n_trials: plan.numTrials },
         },
       },
