@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
+import { LOG_LEVELS, type LogLevel } from './log.ts'
 import type { RunnerOptions } from './runner.ts'
 
 /** A runner's settings, from the environment. */
@@ -11,6 +12,7 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
   readonly secret: string
   readonly modelSlug: string
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
+  readonly logLevel: LogLevel
   /** End when standard input closes: the supervisor holds the other end. */
   readonly exitWithStdin: boolean
 }
@@ -19,6 +21,12 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
 const DEFAULT_MAX_NUM_SEQS = 16
 const DEFAULT_MAX_WAITING = 256
 /** 16 rows of this take 1.5 GB for SmolLM2-135M, and only as they fill. */
+/** A chunk is 128 tokens, 80 ms or so: what a long prompt may hold up running answers by, a step. */
+const DEFAULT_PREFILL_CHUNKS = 1
+const DEFAULT_REQUEST_TIMEOUT_SECONDS = 600
+/** A job still gets on, and an answer takes at most half as long again. */
+const DEFAULT_JOB_SHARE = 0.3
+const MIN_JOB_SHARE = 0.01
 const DEFAULT_MAX_CONTEXT = 2048
 const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
 /** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */
@@ -40,6 +48,15 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     }
     return value
   }
+  const fraction = (name: string, fallback: number, min: number): number => {
+    const text = env[name]
+    if (text === undefined || text === '') return fallback
+    const value = Number(text)
+    if (!(value >= min && value <= 1)) {
+      throw new Error(`${name} must be a number in ${min}..1, not ${text}`)
+    }
+    return value
+  }
   const secret = env.ARCANA_RUNNER_SECRET ?? ''
   if (secret.length < 16) throw new Error('ARCANA_RUNNER_SECRET must hold at least 16 characters')
   const backend = env.ARCANA_ORT_BACKEND
@@ -49,6 +66,10 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
   const prefillFormat = env.ARCANA_PREFILL_WEIGHTS ?? 'float32'
   if (prefillFormat !== 'float32' && prefillFormat !== 'block') {
     throw new Error(`ARCANA_PREFILL_WEIGHTS must be float32 or block, not ${prefillFormat}`)
+  }
+  const logLevel = LOG_LEVELS.find((level) => level === (env.ARCANA_LOG_LEVEL ?? 'info'))
+  if (logLevel === undefined) {
+    throw new Error(`ARCANA_LOG_LEVEL must be one of ${LOG_LEVELS.join(', ')}`)
   }
   const maxNumSeqs = integer('ARCANA_MAX_NUM_SEQS', DEFAULT_MAX_NUM_SEQS, 1, 256)
   return {
@@ -64,6 +85,10 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
     maxNumSeqs,
     maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),
+    prefillChunksPerStep: integer('ARCANA_PREFILL_CHUNKS', DEFAULT_PREFILL_CHUNKS, 1, 64),
+    requestTimeoutMs:
+      integer('ARCANA_REQUEST_TIMEOUT_SECONDS', DEFAULT_REQUEST_TIMEOUT_SECONDS, 1, 86_400) * 1000,
+    jobShare: fraction('ARCANA_JOB_SHARE', DEFAULT_JOB_SHARE, MIN_JOB_SHARE),
     maxResidentAdapters: integer(
       'ARCANA_MAX_RESIDENT_ADAPTERS',
       DEFAULT_MAX_RESIDENT_ADAPTERS,
@@ -78,6 +103,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     gradientIdleMs:
       integer('ARCANA_GRADIENT_IDLE_SECONDS', DEFAULT_GRADIENT_IDLE_SECONDS, 1, 86_400) * 1000,
     ortBackend: backend,
+    logLevel,
     exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',
   }
 }

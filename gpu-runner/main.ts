@@ -1,5 +1,8 @@
+#!/usr/bin/env node
 import type { AddressInfo } from 'node:net'
+import { parseArgs } from 'node:util'
 import { readConfig } from './config.ts'
+import { createLog, logRequests } from './log.ts'
 import { CATALOGUE } from './model/catalogue.ts'
 import { modelDirectory, pullModel } from './model/pull.ts'
 import { openBackend } from './ort/index.ts'
@@ -9,7 +12,21 @@ import { createRunnerServer } from './server/server.ts'
 /** How long running answers may take to end once the runner is told to stop. */
 const SHUTDOWN_MS = 2_000
 
+const USAGE = `arcana-runner [--profile]
+
+Serves one base model to an Arcana gateway. Settings are environment variables: see docs/operations.md.
+
+  --profile   say where the engine's time went, on SIGUSR2 and at the end
+  --help      this`
+
 async function main(): Promise<void> {
+  const { values: flags } = parseArgs({
+    options: { profile: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (flags.help) {
+    console.log(USAGE)
+    return
+  }
   const modelDir = modelDirectory(process.env)
   const config = readConfig(process.env, modelDir)
   if (config.exitWithStdin) {
@@ -34,13 +51,25 @@ async function main(): Promise<void> {
     modelDigest: entry.sha256,
     decodeFormat: 'block',
   })
-  const server = createRunnerServer(runner, {
+  const log = createLog(config.logLevel, (line) => {
+    console.error(line)
+  })
+  runner.engine.listen(logRequests(log))
+  if (flags.profile) {
+    const say = (): void => {
+      console.error(runner.executor.profile.format())
+    }
+    process.on('SIGUSR2', say)
+    process.on('exit', say)
+  }
+  const identity = {
     runnerId: config.runnerId,
     secret: config.secret,
     modelSlug: config.modelSlug,
     modelDigest: entry.sha256,
     ortBackend: backend.name,
-  })
+  }
+  const server = createRunnerServer(runner, identity, log)
   server.listen(config.port, config.host, () => {
     const { port } = server.address() as AddressInfo
     console.log(

@@ -1,6 +1,7 @@
 import type { RunnerError } from '../src/protocol/runner.ts'
 
 type Code = RunnerError['code']
+type Details = Partial<Pick<RunnerError, 'param' | 'missing' | 'retry_after_seconds'>>
 
 /** HTTP status of each fault, and what the caller should do next. */
 const FAULTS: Readonly<Record<Code, { status: number; outcome: RunnerError['outcome'] }>> = {
@@ -14,6 +15,7 @@ const FAULTS: Readonly<Record<Code, { status: number; outcome: RunnerError['outc
   dataset_not_resident: { status: 404, outcome: 'retryable' },
   build_mismatch: { status: 409, outcome: 'unserviceable' },
   over_capacity: { status: 503, outcome: 'over_capacity' },
+  deadline_exceeded: { status: 504, outcome: 'unserviceable' },
   aborted: { status: 499, outcome: 'retryable' },
   internal: { status: 500, outcome: 'fatal' },
 }
@@ -22,13 +24,9 @@ const FAULTS: Readonly<Record<Code, { status: number; outcome: RunnerError['outc
 export class RunnerFault extends Error {
   override readonly name = 'RunnerFault'
   readonly code: Code
-  readonly details: { readonly param?: string; readonly missing?: string[] }
+  readonly details: Readonly<Details>
 
-  constructor(
-    code: Code,
-    message: string,
-    details: { readonly param?: string; readonly missing?: string[] } = {},
-  ) {
+  constructor(code: Code, message: string, details: Readonly<Details> = {}) {
     super(message)
     this.code = code
     this.details = details

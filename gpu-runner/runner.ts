@@ -5,6 +5,7 @@ import type { AdmissionContext } from './engine/admission.ts'
 import { Engine } from './engine/engine.ts'
 import { Executor } from './engine/executor.ts'
 import { LabelTries } from './engine/label-tries.ts'
+import { Turns } from './engine/turns.ts'
 import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
 import { openTrainingGraph } from './onnx/backward/index.ts'
 import { openBuild, type WeightFormat } from './onnx/build/index.ts'
@@ -32,6 +33,12 @@ export type RunnerOptions = {
   readonly maxContext: number
   readonly maxNumSeqs: number
   readonly maxWaiting: number
+  /** Chunks of prompts that decoding rows wait for between two of their steps. */
+  readonly prefillChunksPerStep: number
+  /** Deadline of a request that names none. */
+  readonly requestTimeoutMs: number
+  /** Of the engine's time while requests are there, what jobs may take. */
+  readonly jobShare: number
   readonly maxResidentAdapters: number
   readonly numSlots: number
   /** Memory for the prompts' KV of jobs. */
@@ -83,7 +90,8 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
   const { config } = decode.build
   const slots = new SlotTable(config, options.numSlots)
   const sessions = { prefill: prefill.session, decode: decode.session }
-  const executor = new Executor(sessions, config, slots)
+  const executor = new Executor(sessions, config, slots, { turns: new Turns(options.jobShare) })
+  const jobExecutor = executor.forJobs()
   const adapters = new AdapterStore(config, options.modelDigest, options.maxResidentAdapters)
   const now = (): number => performance.now()
   const context: AdmissionContext = {
@@ -94,17 +102,19 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     modelDigest: options.modelDigest,
     buildDigest,
     maxContext,
+    requestTimeoutMs: options.requestTimeoutMs,
     now,
   }
-  const prompts = new PromptCache(executor, options.scoreCacheBytes)
+  const prompts = new PromptCache(jobExecutor, options.scoreCacheBytes)
   const openTraining = async () =>
     backend.createSession(await openTrainingGraph(await buildOf('float32'), 'choices'), options)
   const training = new LazySession(openTraining, options.gradientIdleMs)
-  const gradients = new GradientScorer(executor, prompts, training)
+  const gradients = new GradientScorer(jobExecutor, prompts, training)
   const engine = new Engine(executor, {
     maxNumSeqs: options.maxNumSeqs,
     maxWaiting: options.maxWaiting,
     maxContext,
+    prefillChunksPerStep: options.prefillChunksPerStep,
     prefixCacheBytes: options.prefixCacheBytes,
     now,
   })
@@ -115,7 +125,7 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     engine,
     adapters,
     datasets: new DatasetStore(context),
-    scorer: new Scorer(executor, slots, prompts),
+    scorer: new Scorer(jobExecutor, slots, prompts),
     gradients,
     async release() {
       await engine.close()

@@ -10,6 +10,7 @@ import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
 import { tasks } from './routes/tasks.ts'
+import { versions } from './routes/versions.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -24,6 +25,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/files', files)
   app.route('/v1/fine_tuning/jobs', fineTuningJobs)
   app.route('/v1/tasks', tasks)
+  app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
 
   app.notFound((c) => {
@@ -49,6 +51,7 @@ export function createApp(): Hono<AppEnv> {
     const answer =
       known ?? new ApiError(500, 'The server had an error while processing your request.')
     if (answer.retryAfterSeconds !== null) c.header('retry-after', String(answer.retryAfterSeconds))
+    if (answer.isFinal) c.header('x-should-retry', 'false')
     return c.json(answer.toBody(), answer.status)
   })
   return app

@@ -1,6 +1,7 @@
 import type { Geometry, Rotation } from '../rotation/rotation.ts'
 import { type BoOptions, createBo } from './bo/bo.ts'
 import { createRandom, type RandomOptions } from './random/random.ts'
+import { createTarot, type TarotOptions } from './tarot/tarot.ts'
 
 /** One trial's outcome as a job keeps it. */
 export type Observation = {
@@ -54,11 +55,15 @@ export type BoSpec = SearchSpec & {
   readonly directions?: readonly Float32Array[] | null
 }
 
-export type OptimiserName = 'bo' | 'random'
+export type OptimiserName = 'bo' | 'random' | 'tarot' | 'tarot-published'
 
 export type OptimiserSpec =
   | (BoSpec & { readonly name: 'bo'; readonly options?: Partial<BoOptions> })
   | (SearchSpec & { readonly name: 'random'; readonly options?: Partial<RandomOptions> })
+  | (SearchSpec & {
+      readonly name: 'tarot' | 'tarot-published'
+      readonly options?: Partial<TarotOptions>
+    })
 
 /** @throws {RangeError} an option or the number of trials makes no sense for the geometry */
 export function createOptimiser(spec: OptimiserSpec): Optimiser {
@@ -71,5 +76,9 @@ export function createOptimiser(spec: OptimiserSpec): Optimiser {
       return createBo(spec, spec.options)
     case 'random':
       return createRandom(spec, spec.options)
+    case 'tarot':
+      return createTarot(spec, spec.options)
+    case 'tarot-published':
+      return createTarot(spec, { ...spec.options, asPublished: true })
   }
 }

@@ -16,7 +16,7 @@ import { RunnerFault } from '../runner-fault.ts'
 import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
 import type { SamplerOptions } from '../sampling/sampler.ts'
-import { PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
+import { NoChatTemplateError, PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
 import { PromptEcho } from './prompt-echo.ts'
@@ -31,6 +31,8 @@ export type AdmissionContext = {
   readonly modelDigest: string
   readonly buildDigest: string
   readonly maxContext: number
+  /** Deadline of a request that names none, from its admission. */
+  readonly requestTimeoutMs: number
   readonly now: () => number
 }
 
@@ -59,12 +61,15 @@ export function admit(
       )
     }
     const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
+    const admittedAtMs = context.now()
     const request: Omit<EngineRequest, 'groups'> = {
       id: wire.request_id,
+      tier: wire.service_tier ?? 'default',
       promptIds,
       emit,
       release,
-      admittedAtMs: context.now(),
+      admittedAtMs,
+      deadlineAtMs: admittedAtMs + (wire.timeout_ms ?? context.requestTimeoutMs),
       aborted: false,
       numUnfinished: wire.arms.length,
       numPrefills: 0,
@@ -82,6 +87,7 @@ export function admit(
         numComputedTokens: 0,
         numCachedTokens: 0,
         firstTokenAtMs: null,
+        lastTokenAtMs: null,
       }
     })
     Object.assign(whole, { groups: groupByPrefill(context, wire, promptIds, sequences) })
@@ -134,6 +140,9 @@ export function encodePrompt(
   } catch (error) {
     if (error instanceof PromptTooLongError) {
       throw new RunnerFault('context_length_exceeded', error.message, { param: 'messages' })
+    }
+    if (error instanceof NoChatTemplateError) {
+      throw new RunnerFault('invalid_request', error.message, { param: 'messages' })
     }
     const reason = error instanceof Error ? error.message : String(error)
     throw new RunnerFault('invalid_request', `the chat template refuses: ${reason}`, {

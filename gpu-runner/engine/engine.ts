@@ -1,9 +1,14 @@
+import type { ServiceTier } from '../../src/protocol/runner.ts'
 import { RunnerFault } from '../runner-fault.ts'
-import { kvBytesPerToken, KvTensors, type KvBlock } from '../kv-cache/kv-tensors.ts'
+import { kvBytesPerToken, type KvBlock } from '../kv-cache/kv-tensors.ts'
 import { PrefixCache } from '../kv-cache/prefix-cache.ts'
-import { prefillChunks } from '../scheduler/chunks.ts'
-import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
+import { RowStore } from '../kv-cache/row-store.ts'
+import { Pace, retryAfterSeconds } from '../scheduler/backlog.ts'
+import type { EngineRequest, Prefill, Sequence } from '../scheduler/request.ts'
+import { Scheduler } from '../scheduler/scheduler.ts'
+import { toWire } from './answer-events.ts'
 import type { DecodingOutput } from './decoding.ts'
+import type { EngineEvent, EngineListener } from './engine-events.ts'
 import type { Executor } from './executor.ts'
 import type { PromptPiece } from './prompt-echo.ts'
 
@@ -11,6 +16,8 @@ export type EngineOptions = {
   readonly maxNumSeqs: number
   readonly maxWaiting: number
   readonly maxContext: number
+  /** Chunks of prompts computed between two decode steps at most. */
+  readonly prefillChunksPerStep: number
   /** Memory for prompts' KV kept for later requests; 0 keeps none. */
   readonly prefixCacheBytes: number
   /** Milliseconds, monotonic. */
@@ -26,24 +33,17 @@ export type EngineCounters = {
   finished: number
   failed: number
   aborted: number
-}
-
-/** A prompt being computed in the staging row, a chunk at a time. */
-type Prefill = {
-  readonly request: EngineRequest
-  readonly group: PrefillGroup
-  readonly chunks: readonly (readonly [number, number])[]
-  /** Chunks in the staging row; null until the prefix cache has been asked. */
-  numDone: number | null
-  numCachedTokens: number
+  /** Past their deadline. */
+  expired: number
 }
 
 /**
  * The step loop: while anything is admitted, each turn runs one decode step over all running rows
- * and one chunk of the oldest prompt. Running rows are always rows 0..n−1: the last row moves into
- * the place of one that leaves. A prompt is computed in a staging row and copied into a row an arm,
- * so any number of arms cost one prefill. Computed chunks are kept in the prefix cache; chunk
- * boundaries are fixed, so a chunk from there has the very bits that computing it would give.
+ * and then computes a bounded number of chunks of prompts. Who has which row and whose prompt is next
+ * is the {@link Scheduler}'s; this class does it. A prompt is computed in a staging row and copied
+ * into a row an arm, so any number of arms cost one prefill. Computed chunks are kept in the prefix
+ * cache; chunk boundaries are fixed, so a chunk from there has the very bits that computing it would
+ * give.
  */
 export class Engine {
   readonly counters: EngineCounters = {
@@ -54,46 +54,76 @@ export class Engine {
     finished: 0,
     failed: 0,
     aborted: 0,
+    expired: 0,
   }
   readonly options: EngineOptions
   readonly prefixCache: PrefixCache<KvBlock>
+  readonly scheduler: Scheduler
   readonly #executor: Executor
-  readonly #rows: KvTensors
-  readonly #staging: KvTensors
-  readonly #waiting: EngineRequest[] = []
-  /** Sequence of each decode row. */
-  readonly #running: Sequence[] = []
-  /** Groups of the admitted request whose prompts are still to be computed. */
-  #prefills: Prefill[] = []
-  /** Rows promised to sequences whose prompt is not computed yet. */
-  #numReserved = 0
+  readonly #store: RowStore
+  readonly #pace = new Pace()
+  readonly #listeners = new Set<EngineListener>()
+  /** Time waited for steps, other users' turns before them included. */
+  #inStepsMs = 0
   #isLooping = false
   #loop: Promise<void> = Promise.resolve()
 
   constructor(executor: Executor, options: EngineOptions) {
     this.#executor = executor
     this.options = options
+    this.scheduler = new Scheduler(options)
     this.prefixCache = new PrefixCache(options.prefixCacheBytes)
-    this.#rows = new KvTensors(executor.config, options.maxNumSeqs, options.maxContext)
-    this.#staging = new KvTensors(executor.config, 1, options.maxContext)
+    this.#store = new RowStore(executor.config, options.maxNumSeqs, options.maxContext)
   }
 
-  get load(): { readonly running: number; readonly waiting: number } {
-    return { running: this.#running.length + this.#numReserved, waiting: this.#waiting.length }
+  get load(): { readonly running: number; readonly waiting: number; readonly parked: number } {
+    const { running, numReserved, waiting, numParked } = this.scheduler
+    return { running: running.length + numReserved, waiting: waiting.length, parked: numParked }
   }
 
-  /** @throws {RunnerFault} over_capacity where the queue is full */
-  checkCapacity(): void {
-    if (this.#waiting.length >= this.options.maxWaiting) {
-      throw new RunnerFault('over_capacity', `${this.#waiting.length} requests are waiting`)
-    }
+  /** KV of rows and prompts that are set aside. */
+  get parkedKv(): { readonly numBlocks: number; readonly sizeBytes: number } {
+    return { numBlocks: this.#store.numSaved, sizeBytes: this.#store.savedBytes }
+  }
+
+  /** Tells of the engine's work from now on. @returns how to stop that */
+  listen(listener: EngineListener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  /** @throws {RunnerFault} over_capacity where the queue is full for this tier */
+  checkCapacity(tier: ServiceTier = 'default'): void {
+    if (this.scheduler.hasRoom(tier)) return
+    throw new RunnerFault(
+      'over_capacity',
+      `${this.scheduler.waiting.length} requests are waiting, no more of tier ${tier} are taken`,
+      { retry_after_seconds: this.retryAfterSeconds() },
+    )
+  }
+
+  /** When what is queued and running now should be worked off, at the pace measured so far. */
+  retryAfterSeconds(): number {
+    const { waiting, running, prefills, maxNumSeqs } = this.scheduler
+    const promptTokens =
+      waiting.reduce((sum, { promptIds, groups }) => sum + promptIds.length * groups.length, 0) +
+      prefills.reduce((sum, { chunks, numDone }) => sum + tokensLeft(chunks, numDone ?? 0), 0)
+    const sequences = [
+      ...running,
+      ...prefills.flatMap(({ group }) => group.sequences),
+      ...waiting.flatMap(({ groups }) => groups.flatMap((group) => group.sequences)),
+    ]
+    const rowLimits = sequences.map(({ decoding }) => decoding.maxOffsets - decoding.next.offset)
+    return retryAfterSeconds(this.#pace.drainMs({ promptTokens, rowLimits }, maxNumSeqs))
   }
 
   /** Takes a request in; its events follow, ending with `done` or a request-wide `error`. */
   submit(request: EngineRequest): void {
-    this.#waiting.push(request)
+    this.scheduler.submit(request)
+    this.#tell({ kind: 'submitted', request })
     if (this.#isLooping) return
     this.#isLooping = true
+    this.#executor.turns.setLive(true)
     this.#loop = this.#run()
   }
 
@@ -105,52 +135,85 @@ export class Engine {
   /** Aborts everything and resolves when no step runs. */
   async close(): Promise<void> {
     while (this.#isLooping) {
-      for (const request of this.#requests()) request.aborted = true
+      for (const request of this.scheduler.requests()) request.aborted = true
       await this.#loop
     }
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0 || this.#running.length > 0 || this.#prefills.length > 0) {
+    while (this.scheduler.hasWork) {
+      const startMs = this.options.now()
+      const inStepsMs = this.#inStepsMs
       try {
-        this.#dropAborted()
-        this.#admit()
-        if (this.#running.length > 0) await this.#decodeStep()
-        if (this.#prefills.length > 0) await this.#prefillStep()
+        this.#dropDeparted()
+        this.#fillRows()
+        if (this.scheduler.running.length > 0) await this.#decodeStep()
+        await this.#prefillSteps()
       } catch (error) {
         // A bug, not a request's fault; still, every admitted request gets a final message.
-        console.error(error)
-        for (const request of this.#requests()) this.#failRequest(request, error)
+        const { message, stack } = error instanceof Error ? error : new Error(String(error))
+        console.error(JSON.stringify({ level: 'error', event: 'engine_fault', message, stack }))
+        for (const request of this.scheduler.requests()) this.#failRequest(request, error)
       }
+      const ownMs = this.options.now() - startMs - (this.#inStepsMs - inStepsMs)
+      this.#executor.profile.add('scheduling', Math.max(0, ownMs))
     }
     // In the same turn as the check above, so that no request slips between them.
     this.#isLooping = false
+    this.#executor.turns.setLive(false)
   }
 
-  /** Reserves rows for waiting requests, in order of arrival. */
-  #admit(): void {
-    while (this.#waiting.length > 0) {
-      const request = this.#waiting[0]!
-      if (
-        this.#running.length + this.#numReserved + request.numUnfinished >
-        this.options.maxNumSeqs
-      ) {
-        return
-      }
-      this.#waiting.shift()
-      this.#numReserved += request.numUnfinished
-      const promptLen = request.promptIds.length - 1
-      for (const group of request.groups) {
-        const chunks = prefillChunks(promptLen)
-        this.#prefills.push({ request, group, chunks, numDone: null, numCachedTokens: 0 })
+  async #step<T>(work: () => Promise<T>): Promise<{ result: T; ms: number }> {
+    const startMs = this.options.now()
+    try {
+      const result = await work()
+      return { result, ms: this.options.now() - startMs }
+    } finally {
+      this.#inStepsMs += this.options.now() - startMs
+    }
+  }
+
+  #dropDeparted(): void {
+    for (const { request, reason } of this.scheduler.departures(this.options.now())) {
+      if (reason === 'aborted') {
+        this.counters.aborted += 1
+        this.#drop(request, 'aborted')
+      } else {
+        this.counters.expired += 1
+        const fault = new RunnerFault('deadline_exceeded', 'the deadline has passed')
+        request.emit({ event: 'error', arm: null, error: fault.toWire() })
+        this.#drop(request, 'expired')
       }
     }
   }
 
-  async #prefillStep(): Promise<void> {
-    const prefill = this.#prefills[0]!
+  #fillRows(): void {
+    const { counters } = this.scheduler
+    const { preempted, resumed } = counters
+    this.#store.apply(this.scheduler.fill())
+    for (const [kind, before] of [
+      ['preempted', preempted],
+      ['resumed', resumed],
+    ] as const) {
+      if (counters[kind] > before) this.#tell({ kind, numRows: counters[kind] - before })
+    }
+  }
+
+  /** Computes the chunks that one step may, and places the prompts that are whole with them. */
+  async #prefillSteps(): Promise<void> {
+    let numChunks = 0
+    while (numChunks < this.options.prefillChunksPerStep) {
+      const prefill = this.scheduler.prefills[0]
+      if (!prefill) return
+      if (await this.#prefillStep(prefill)) numChunks += 1
+    }
+  }
+
+  /** @returns whether a chunk was computed: a prompt that is kept whole costs none */
+  async #prefillStep(prefill: Prefill): Promise<boolean> {
     const { request, group } = prefill
     const { slot, rotateFrom, echo } = group
+    this.#store.stage(prefill)
     if (prefill.numDone === null) {
       prefill.numDone = echo?.needsLogits ? 0 : this.#restorePrefix(prefill)
       if (echo) this.#emitPrompt(prefill, echo.begin())
@@ -166,29 +229,38 @@ export class Engine {
               if (!request.aborted) this.#emitPrompt(prefill, echo.read(start, logits, vocab))
             }
           : undefined
-        await this.#executor.prefill(this.#staging, 0, ids, start, slot, rotateFrom, read)
+        const { staging } = this.#store
+        const { ms } = await this.#step(() =>
+          this.#executor.prefill(staging, 0, ids, start, slot, rotateFrom, read),
+        )
         this.counters.prefillTokens += ids.length
+        this.#pace.prefilled(ids.length, ms)
+        this.#tell({ kind: 'prefill_chunk', numTokens: ids.length, ms })
         prefill.numDone += 1
         this.#keepChunk(prefill, chunk, prefill.numDone)
       }
     } catch (error) {
       this.#failRequest(request, error)
-      return
+      return true
     }
-    if (prefill.numDone < prefill.chunks.length || request.aborted) return
-    this.#prefills.shift()
-    request.numPrefills += 1
+    // An aborted request is dropped before the next step.
+    if (prefill.numDone === prefill.chunks.length && !request.aborted) this.#placeRows(prefill)
+    return chunk !== undefined || request.aborted
+  }
+
+  /** Gives a computed prompt to its sequences. */
+  #placeRows(prefill: Prefill): void {
+    const { request, group } = prefill
     const promptLen = request.promptIds.length - 1
+    request.numPrefills += 1
+    for (const sequence of group.sequences) sequence.numCachedTokens = prefill.numCachedTokens
+    for (const { sequence, row } of this.scheduler.finishPrefill(prefill)) {
+      this.#store.place(row, sequence, promptLen)
+    }
+    this.#store.unstage(prefill)
     for (const sequence of group.sequences) {
-      this.#numReserved -= 1
-      sequence.numCachedTokens = prefill.numCachedTokens
-      if (sequence.decoding.maxOffsets === 0) {
-        this.#emit(sequence, { kind: 'finish', reason: 'length', completionTokens: 0 })
-        continue
-      }
-      this.#rows.copyRow(this.#running.length, this.#staging, 0, promptLen)
-      sequence.numComputedTokens = promptLen
-      this.#running.push(sequence)
+      if (sequence.decoding.maxOffsets > 0) continue
+      this.#emit(sequence, { kind: 'finish', reason: 'length', completionTokens: 0 })
     }
   }
 
@@ -203,7 +275,7 @@ export class Engine {
   #restorePrefix(prefill: Prefill): number {
     const blocks = this.prefixCache.lookup(prefill.group.prefixKeys)
     for (const block of blocks) {
-      this.#staging.writeBlock(0, prefill.numCachedTokens, block)
+      this.#store.staging.writeBlock(0, prefill.numCachedTokens, block)
       prefill.numCachedTokens += block.numTokens
     }
     this.counters.cachedTokens += prefill.numCachedTokens
@@ -217,31 +289,36 @@ export class Engine {
     this.prefixCache.insert(
       group.prefixKeys.slice(0, numDone),
       numTokens * kvBytesPerToken(this.#executor.config),
-      () => this.#staging.readBlock(0, start, numTokens),
+      () => this.#store.staging.readBlock(0, start, numTokens),
     )
   }
 
   async #decodeStep(): Promise<void> {
-    const batch = [...this.#running]
+    const batch = [...this.scheduler.running]
     const promptEnd = (sequence: Sequence): number => sequence.request.promptIds.length - 1
     const positions = batch.map((sequence) => promptEnd(sequence) + sequence.decoding.next.offset)
     let outputs: DecodingOutput[][]
     try {
-      outputs = await this.#executor.decode(
-        this.#rows,
-        0,
-        batch.map(({ decoding }) => decoding.next.token),
-        positions,
-        batch.map(({ slot }) => slot),
-        (logits) => {
-          const { vocab } = this.#executor.config
-          return batch.map((sequence, row) =>
-            sequence.request.aborted
-              ? []
-              : sequence.decoding.read(logits.subarray(row * vocab, (row + 1) * vocab)),
-          )
-        },
+      const { result, ms } = await this.#step(() =>
+        this.#executor.decode(
+          this.#store.rows,
+          0,
+          batch.map(({ decoding }) => decoding.next.token),
+          positions,
+          batch.map(({ slot }) => slot),
+          (logits) => {
+            const { vocab } = this.#executor.config
+            return batch.map((sequence, row) =>
+              sequence.request.aborted
+                ? []
+                : sequence.decoding.read(logits.subarray(row * vocab, (row + 1) * vocab)),
+            )
+          },
+        ),
       )
+      outputs = result
+      this.#pace.stepped(ms)
+      this.#tell({ kind: 'decode_step', numRows: batch.length, ms })
     } catch (error) {
       for (const request of new Set(batch.map((sequence) => sequence.request))) {
         this.#failRequest(request, error)
@@ -250,103 +327,60 @@ export class Engine {
     }
     this.counters.decodeSteps += 1
     this.counters.decodeTokens += batch.length
-    const finished: number[] = []
+    const finished: Sequence[] = []
     for (const [row, sequence] of batch.entries()) {
       sequence.numComputedTokens = positions[row]! + 1
       for (const output of outputs[row]!) {
         this.#emit(sequence, output)
-        if (output.kind === 'finish') finished.push(row)
+        if (output.kind === 'finish') finished.push(sequence)
       }
     }
     // From the last row down, so that the row moved into a gap is never one that also leaves.
-    for (const row of finished.reverse()) this.#removeRow(row)
+    for (const sequence of finished.reverse()) this.#store.apply(this.scheduler.finish(sequence))
   }
 
   #emit(sequence: Sequence, output: DecodingOutput): void {
-    const { request, arm } = sequence
-    const now = this.options.now()
-    sequence.firstTokenAtMs ??= now
-    switch (output.kind) {
-      case 'token':
-        request.emit({
-          event: 'token',
-          arm,
-          text: output.text,
-          ids: [...output.ids],
-          ...(output.logprobs ? { logprobs: [...output.logprobs] } : {}),
-        })
-        return
-      case 'labels':
-        request.emit({ event: 'labels', arm, labels: [...output.labels] })
-        return
-      case 'finish':
-        request.emit({
-          event: 'end',
-          arm,
-          finish_reason: output.reason,
-          usage: {
-            prompt_tokens: request.promptIds.length,
-            completion_tokens: output.completionTokens,
-            cached_tokens: sequence.numCachedTokens,
-          },
-          ...(output.stopToken ? { stop_token: output.stopToken } : {}),
-          applied: sequence.describeApplied(),
-          first_token_ms: sequence.firstTokenAtMs - request.admittedAtMs,
-          total_ms: now - request.admittedAtMs,
-        })
-        request.numUnfinished -= 1
-        if (request.numUnfinished === 0) {
-          this.counters.finished += 1
-          request.emit({ event: 'done', num_prefills: request.numPrefills })
-          request.release()
-        }
+    const { request } = sequence
+    const nowMs = this.options.now()
+    if (sequence.firstTokenAtMs === null) {
+      sequence.firstTokenAtMs = nowMs
+      this.#tell({ kind: 'first_token', request, ms: nowMs - request.admittedAtMs })
+    } else if (output.kind === 'token') {
+      this.#tell({ kind: 'next_token', request, ms: nowMs - sequence.lastTokenAtMs! })
     }
-  }
-
-  /** Takes a row out of the batch; the last row moves into its place. */
-  #removeRow(row: number): void {
-    const last = this.#running.length - 1
-    const moved = this.#running[last]!
-    if (row !== last) {
-      this.#rows.copyRow(row, this.#rows, last, moved.numComputedTokens)
-      this.#running[row] = moved
-    }
-    this.#running.pop()
-  }
-
-  #dropAborted(): void {
-    for (const request of this.#requests()) {
-      if (!request.aborted) continue
-      this.counters.aborted += 1
-      this.#drop(request)
-    }
-  }
-
-  #requests(): ReadonlySet<EngineRequest> {
-    return new Set([
-      ...this.#waiting,
-      ...this.#prefills.map((prefill) => prefill.request),
-      ...this.#running.map((sequence) => sequence.request),
-    ])
+    sequence.lastTokenAtMs = nowMs
+    request.emit(toWire(sequence, output, nowMs))
+    if (output.kind !== 'finish') return
+    this.#pace.finished(output.completionTokens)
+    request.numUnfinished -= 1
+    if (request.numUnfinished > 0) return
+    this.counters.finished += 1
+    request.emit({ event: 'done', num_prefills: request.numPrefills })
+    this.#end(request, 'finished')
   }
 
   #failRequest(request: EngineRequest, error: unknown): void {
     this.counters.failed += 1
     request.emit({ event: 'error', arm: null, error: RunnerFault.from(error).toWire() })
-    this.#drop(request)
+    this.#drop(request, 'failed')
   }
 
   /** Removes every trace of a request that will not finish. */
-  #drop(request: EngineRequest): void {
-    const waiting = this.#waiting.indexOf(request)
-    if (waiting >= 0) this.#waiting.splice(waiting, 1)
-    for (const prefill of this.#prefills) {
-      if (prefill.request === request) this.#numReserved -= prefill.group.sequences.length
-    }
-    this.#prefills = this.#prefills.filter((prefill) => prefill.request !== request)
-    for (let row = this.#running.length - 1; row >= 0; row--) {
-      if (this.#running[row]!.request === request) this.#removeRow(row)
-    }
+  #drop(request: EngineRequest, how: 'failed' | 'aborted' | 'expired'): void {
+    this.#store.apply(this.scheduler.drop(request))
+    this.#store.prune((entry) => entry.request === request)
+    this.#end(request, how)
+  }
+
+  #end(request: EngineRequest, how: (EngineEvent & { kind: 'ended' })['how']): void {
     request.release()
+    this.#tell({ kind: 'ended', request, how, ms: this.options.now() - request.admittedAtMs })
+  }
+
+  #tell(event: EngineEvent): void {
+    for (const listener of this.#listeners) listener(event)
   }
 }
+
+const tokensLeft = (chunks: Prefill['chunks'], numDone: number): number =>
+  chunks.slice(numDone).reduce((sum, [start, end]) => sum + end - start, 0)

@@ -15,7 +15,8 @@ import {
 import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/build/rotation.ts'
 import type { Binding, Session } from '../ort/index.ts'
 import { PREFILL_CHUNK_LEN } from '../scheduler/chunks.ts'
-import { FifoLock } from './fifo-lock.ts'
+import { Profile } from './profile.ts'
+import { Turns, type Lane } from './turns.ts'
 
 /** Buffers of one (rows, sequence length) shape over one set of KV rows. */
 type Shape = {
@@ -33,6 +34,16 @@ type Shape = {
  */
 export type ExecutorSessions = { readonly prefill: Session; readonly decode: Session }
 
+export type ExecutorOptions = {
+  /** False for a graph built without rotation nodes. */
+  readonly hasRotation?: boolean
+  /** Shared by all that run on the same cores. */
+  readonly turns?: Turns
+  readonly profile?: Profile
+  /** For whom these calls are. */
+  readonly lane?: Lane
+}
+
 /**
  * Runs the decoder over KV rows. The shapes of decode steps are kept with their buffers, so a step
  * allocates nothing; calls of all users take turns.
@@ -40,8 +51,10 @@ export type ExecutorSessions = { readonly prefill: Session; readonly decode: Ses
 export class Executor {
   readonly config: ModelConfig
   readonly slots: SlotTable
+  readonly turns: Turns
+  readonly profile: Profile
   readonly #sessions: ExecutorSessions
-  readonly #lock = new FifoLock()
+  readonly #lane: Lane
   readonly #hasRotation: boolean
   #promptLogits = new Float32Array(0)
   readonly #decodeShapes = new WeakMap<KvTensors, Map<string, Shape>>()
@@ -50,12 +63,22 @@ export class Executor {
     sessions: ExecutorSessions,
     config: ModelConfig,
     slots: SlotTable,
-    hasRotation = true,
+    options: ExecutorOptions = {},
   ) {
     this.#sessions = sessions
     this.config = config
     this.slots = slots
-    this.#hasRotation = hasRotation
+    this.turns = options.turns ?? new Turns()
+    this.profile = options.profile ?? new Profile()
+    this.#lane = options.lane ?? 'live'
+    this.#hasRotation = options.hasRotation ?? true
+  }
+
+  /** The same graphs for the calls of jobs, which take turns as such. KV is of the one or the other. */
+  forJobs(): Executor {
+    const { turns, profile } = this
+    const options = { hasRotation: this.#hasRotation, turns, profile, lane: 'job' } as const
+    return new Executor(this.#sessions, this.config, this.slots, options)
   }
 
   /**
@@ -74,7 +97,7 @@ export class Executor {
     rotateFrom = 0,
     read?: (logits: Float32Array) => void,
   ): Promise<void> {
-    await this.#lock.run(async () => {
+    await this.#inTurn(async () => {
       const { prefill } = this.#sessions
       const logits = read ? this.#promptLogitsOf(ids.length) : new Float32Array(0)
       const shape = this.#createShape(prefill, kv, row, 1, ids.length, logits)
@@ -85,7 +108,7 @@ export class Executor {
         for (let i = 0; i < ids.length; i++) {
           this.#fillSlot(shape, i, position + i < rotateFrom ? IDENTITY_SLOT : slot)
         }
-        await shape.binding.run()
+        await this.#timed('prefill', () => shape.binding.run())
         read?.(logits)
       } finally {
         shape.binding.release()
@@ -118,7 +141,7 @@ export class Executor {
     slots: readonly number[],
     use: (logits: Float32Array) => T,
   ): Promise<T> {
-    return this.#lock.run(async () => {
+    return this.#inTurn(async () => {
       const shape = this.#decodeShape(kv, firstRow, ids.length)
       fillIds(shape, ids)
       let longest = 0
@@ -128,19 +151,29 @@ export class Executor {
         this.#fillSlot(shape, row, slots[row]!)
       }
       shape.totalSequenceLength[0] = longest
-      await shape.binding.run()
-      return use(shape.logits)
+      await this.#timed('decode', () => shape.binding.run())
+      return this.#timed('sampling', () => use(shape.logits))
     })
   }
 
   /** Runs work of another graph in turn with the decoder's steps: they share the cores. */
   takeTurn<T>(work: () => Promise<T>): Promise<T> {
-    return this.#lock.run(work)
+    return this.#inTurn(work)
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#lane === 'live') return this.turns.run('live', work)
+    return this.turns.run('job', () => this.#timed('jobs', work, true))
+  }
+
+  /** Books work under a phase; all of a job's is booked as its turn's. */
+  #timed<T>(phase: 'prefill' | 'decode' | 'sampling' | 'jobs', work: () => T, isJob = false): T {
+    return (this.#lane === 'job') === isJob ? this.profile.timed(phase, work) : work()
   }
 
   /** Frees the shapes made for KV rows that are no longer used. */
   async forget(kv: KvTensors): Promise<void> {
-    await this.#lock.run(() => {
+    await this.#inTurn(() => {
       for (const shape of this.#decodeShapes.get(kv)?.values() ?? []) shape.binding.release()
       this.#decodeShapes.delete(kv)
       return Promise.resolve()
@@ -148,7 +181,7 @@ export class Executor {
   }
 
   async release(): Promise<void> {
-    await this.#lock.run(() => {
+    await this.#inTurn(() => {
       for (const session of new Set(Object.values(this.#sessions))) session.release()
       return Promise.resolve()
     })

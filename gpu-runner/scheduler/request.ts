@@ -1,4 +1,4 @@
-import type { Applied, GenerateEvent } from '../../src/protocol/runner.ts'
+import type { Applied, GenerateEvent, ServiceTier } from '../../src/protocol/runner.ts'
 import type { Decoding } from '../engine/decoding.ts'
 import type { PromptEcho } from '../engine/prompt-echo.ts'
 
@@ -15,6 +15,7 @@ export type Sequence = {
   /** Of those, tokens of the prompt that came from the prefix cache. */
   numCachedTokens: number
   firstTokenAtMs: number | null
+  lastTokenAtMs: number | null
 }
 
 /** Sequences whose prompts are computed alike: all `generated` arms, or one `all` arm. */
@@ -29,15 +30,28 @@ export type PrefillGroup = {
   readonly sequences: readonly Sequence[]
 }
 
+/** A prompt that is to be computed, a chunk at a time. */
+export type Prefill = {
+  readonly request: EngineRequest
+  readonly group: PrefillGroup
+  readonly chunks: readonly (readonly [number, number])[]
+  /** Chunks computed; null until the prefix cache has been asked. */
+  numDone: number | null
+  numCachedTokens: number
+}
+
 /** One admitted request. */
 export type EngineRequest = {
   readonly id: string
+  readonly tier: ServiceTier
   readonly promptIds: readonly number[]
   readonly groups: readonly PrefillGroup[]
   readonly emit: (event: GenerateEvent) => void
   /** Ends leases; called once, when the last sequence is done. */
   readonly release: () => void
   readonly admittedAtMs: number
+  /** Past it the request is given up, wherever it stands. */
+  readonly deadlineAtMs: number
   aborted: boolean
   numUnfinished: number
   numPrefills: number

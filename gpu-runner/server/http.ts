@@ -32,5 +32,7 @@ export function sendJson(response: ServerResponse, status: number, body: unknown
 }
 
 export function sendFault(response: ServerResponse, fault: RunnerFault): void {
+  const { retry_after_seconds: seconds } = fault.details
+  if (seconds !== undefined) response.setHeader('retry-after', seconds)
   sendJson(response, fault.status, { error: fault.toWire() })
 }

@@ -1,8 +1,20 @@
-import { Counter, Gauge, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { PHASES } from '../engine/profile.ts'
 import type { Runner } from '../runner.ts'
+import type { RunnerError } from '../../src/protocol/runner.ts'
 
-/** Prometheus text of the runner's state, read when asked. */
-export function createMetrics({ engine, adapters, context }: Runner): Registry {
+const SECONDS_TO_FIRST_TOKEN = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60]
+const SECONDS_BETWEEN_TOKENS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
+const ROWS = [1, 2, 4, 8, 12, 16, 32, 64, 128, 256]
+
+export type Metrics = {
+  readonly registry: Registry
+  /** Counts a call that was answered by an error. */
+  readonly countRefusal: (reason: RunnerError['code']) => void
+}
+
+/** Prometheus text: the runner's state, read when asked, and durations counted as they happen. */
+export function createMetrics({ engine, executor, adapters, context }: Runner): Metrics {
   const registry = new Registry()
   const registers = [registry]
   const gauge = (name: string, help: string, read: () => number): void => {
@@ -28,6 +40,8 @@ export function createMetrics({ engine, adapters, context }: Runner): Registry {
   }
   gauge('arcana_rows_running', 'Rows decoding or promised', () => engine.load.running)
   gauge('arcana_requests_waiting', 'Requests without a row', () => engine.load.waiting)
+  gauge('arcana_rows_parked', 'Rows of flex set aside for others', () => engine.load.parked)
+  gauge('arcana_parked_kv_bytes', 'Their KV', () => engine.parkedKv.sizeBytes)
   gauge('arcana_adapters_resident', 'Adapters in memory', () => adapters.digests.length)
   gauge('arcana_slots_leased', 'Rotation slots in use', () => context.slots.numLeased)
   const { prefixCache } = engine
@@ -46,5 +60,55 @@ export function createMetrics({ engine, adapters, context }: Runner): Registry {
   counter('arcana_requests_finished_total', 'Requests answered', () => counters.finished)
   counter('arcana_requests_failed_total', 'Requests that failed', () => counters.failed)
   counter('arcana_requests_aborted_total', 'Requests whose caller left', () => counters.aborted)
-  return registry
+  counter('arcana_requests_expired_total', 'Past their deadline', () => counters.expired)
+  const { counters: rows } = engine.scheduler
+  counter('arcana_rows_preempted_total', 'Rows set aside for others', () => rows.preempted)
+  counter('arcana_rows_resumed_total', 'Rows that came back', () => rows.resumed)
+  const { turns, profile } = executor
+  gauge('arcana_job_share_ratio', 'Jobs’ part of recent live time', () => turns.measuredShare)
+  gauge('arcana_job_share_limit_ratio', 'The most it may be', () => turns.jobShare)
+  new Counter({
+    name: 'arcana_engine_seconds_total',
+    help: 'Where the engine’s time goes',
+    labelNames: ['phase'],
+    registers,
+    collect() {
+      this.reset()
+      for (const phase of PHASES) this.inc({ phase }, profile.ms(phase) / 1000)
+    },
+  })
+  const histogram = (name: string, help: string, buckets: number[], labelNames: string[]) =>
+    new Histogram({ name, help, buckets, labelNames, registers })
+  const firstToken = histogram(
+    'arcana_time_to_first_token_seconds',
+    'From admission to a row’s first token',
+    SECONDS_TO_FIRST_TOKEN,
+    ['tier'],
+  )
+  const nextToken = histogram(
+    'arcana_inter_token_seconds',
+    'From one token of a row to the next',
+    SECONDS_BETWEEN_TOKENS,
+    ['tier'],
+  )
+  const batch = histogram('arcana_batch_rows', 'Rows of a decode step', ROWS, [])
+  engine.listen((event) => {
+    if (event.kind === 'decode_step') batch.observe(event.numRows)
+    else if (event.kind === 'first_token' || event.kind === 'next_token') {
+      const seconds = event.kind === 'first_token' ? firstToken : nextToken
+      seconds.observe({ tier: event.request.tier }, event.ms / 1000)
+    }
+  })
+  const refusals = new Counter({
+    name: 'arcana_calls_refused_total',
+    help: 'Calls answered by an error, by its code',
+    labelNames: ['reason'],
+    registers,
+  })
+  return {
+    registry,
+    countRefusal: (reason) => {
+      refusals.inc({ reason })
+    },
+  }
 }

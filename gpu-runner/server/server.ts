@@ -10,11 +10,14 @@ import {
   RUNNER_PROTOCOL_VERSION,
   scoreHeaderSchema,
   type GenerateEvent,
+  type GenerateRequest,
   type GradientResponse,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
 import type { z } from 'zod'
 import { admit } from '../engine/admission.ts'
+import type { EngineRequest } from '../scheduler/request.ts'
+import { noLog, type Log } from '../log.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
@@ -34,9 +37,13 @@ export type ServerIdentity = {
 }
 
 /** HTTP ⇄ engine: the runner API of DESIGN §4. */
-export function createRunnerServer(runner: Runner, identity: ServerIdentity): Server {
+export function createRunnerServer(
+  runner: Runner,
+  identity: ServerIdentity,
+  log: Log = noLog,
+): Server {
   const { adapters, datasets } = runner
-  const metrics = createMetrics(runner)
+  const { registry, countRefusal } = createMetrics(runner)
   const secretHash = sha256(identity.secret)
 
   const routes: Readonly<
@@ -50,8 +57,8 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
       return Promise.resolve()
     },
     'GET /metrics': async (_request, response) => {
-      const text = await metrics.metrics()
-      response.writeHead(200, { 'content-type': metrics.contentType }).end(text)
+      const text = await registry.metrics()
+      response.writeHead(200, { 'content-type': registry.contentType }).end(text)
     },
     'PUT /v1/adapters/:id': async (request, response, digest) => {
       const adapter = adapters.put(digest, await readBody(request, MAX_ADAPTER_BYTES))
@@ -147,7 +154,14 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
   return createServer((request, response) => {
     handle(request, response).catch((error: unknown) => {
       const fault = RunnerFault.from(error)
-      if (fault.code === 'internal') console.error(error)
+      countRefusal(fault.code)
+      const isOurs = fault.code === 'internal' && !response.destroyed
+      log(isOurs ? 'error' : 'info', 'call_refused', {
+        call: `${request.method ?? ''} ${request.url ?? ''}`,
+        code: fault.code,
+        message: fault.message,
+        stack: isOurs && error instanceof Error ? error.stack : undefined,
+      })
       if (response.headersSent || response.destroyed) response.destroy()
       // An unread body would be taken for the connection's next request.
       else sendFault(response.setHeader('connection', 'close'), fault)
@@ -156,13 +170,9 @@ export function createRunnerServer(runner: Runner, identity: ServerIdentity): Se
 }
 
 /** Streams a request's events; a caller that leaves ends the request. */
-function generate(
-  runner: Runner,
-  wire: z.infer<typeof generateRequestSchema>,
-  response: ServerResponse,
-): void {
+function generate(runner: Runner, wire: GenerateRequest, response: ServerResponse): void {
   const { engine } = runner
-  engine.checkCapacity()
+  engine.checkCapacity(wire.service_tier)
   if (wire.arms.length > engine.options.maxNumSeqs) {
     throw new RunnerFault('invalid_request', `at most ${engine.options.maxNumSeqs} arms`, {
       param: 'arms',
@@ -172,7 +182,7 @@ function generate(
     response.write(`${JSON.stringify(event)}\n`)
     if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
   }
-  const request = admit(runner.context, wire, emit)
+  const request = admitOrSayWhen(runner, wire, emit)
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.on('close', () => {
     if (!response.writableEnded) engine.abort(request)
@@ -186,6 +196,23 @@ function generate(
   engine.submit(request)
 }
 
+/** As `admit`; where a table is full, the fault says when there should be room. */
+function admitOrSayWhen(
+  { context, engine }: Runner,
+  wire: GenerateRequest,
+  emit: (event: GenerateEvent) => void,
+): EngineRequest {
+  try {
+    return admit(context, wire, emit)
+  } catch (error) {
+    if (!(error instanceof RunnerFault) || error.code !== 'over_capacity') throw error
+    throw new RunnerFault(error.code, error.message, {
+      ...error.details,
+      retry_after_seconds: engine.retryAfterSeconds(),
+    })
+  }
+}
+
 /** @throws {RunnerFault} the caller wants numbers of another build */
 function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undefined): void {
   if (wanted === undefined || wanted === buildDigest) return
@@ -193,7 +220,7 @@ function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undef
 }
 
 function describeStatus(
-  { config, context, engine, adapters }: Runner,
+  { config, context, engine, executor, adapters }: Runner,
   identity: ServerIdentity,
 ): RunnerStatus {
   return {
@@ -221,6 +248,7 @@ function describeStatus(
     },
     prefix_cache: { bytes: engine.prefixCache.sizeBytes, blocks: engine.prefixCache.numBlocks },
     load: engine.load,
+    job_share: { limit: executor.turns.jobShare, measured: executor.turns.measuredShare },
     resident_adapters: adapters.digests,
   }
 }

@@ -31,7 +31,8 @@ export class ChatTemplate {
   /**
    * The prompt in stretches that join to `render(messages)`, each marked by who wrote it: contents
    * are rendered as random stand-ins, and found again by them.
-   * @throws {Error} the template alters contents (trims them, say), so authorship is not plain
+   * Templates that trim contents, as Gemma's and Llama 3's do, are served.
+   * @throws {Error} the template alters contents otherwise, so authorship is not plain
    */
   segments(messages: readonly PromptMessage[]): PromptSegment[] {
     const nonce = randomUUID()
@@ -41,16 +42,17 @@ export class ChatTemplate {
     )
     // Odd parts are the captured message indices.
     const parts = skeleton.split(new RegExp(`\\{${nonce}:(\\d+)\\}`))
-    const segments = parts
-      .map((part, i): PromptSegment =>
-        i % 2 === 0
-          ? { text: part, trusted: true }
-          : { text: messages[Number(part)]!.content, trusted: false },
-      )
-      .filter(({ text }) => text !== '')
-    if (segments.map(({ text }) => text).join('') !== this.render(messages)) {
-      throw new Error('the chat template alters message contents; it cannot be encoded safely')
+    const whole = this.render(messages)
+    for (const change of [(content: string) => content, (content: string) => content.trim()]) {
+      const segments = parts
+        .map((part, i): PromptSegment =>
+          i % 2 === 0
+            ? { text: part, trusted: true }
+            : { text: change(messages[Number(part)]!.content), trusted: false },
+        )
+        .filter(({ text }) => text !== '')
+      if (segments.map(({ text }) => text).join('') === whole) return segments
     }
-    return segments
+    throw new Error('the chat template alters message contents; it cannot be encoded safely')
   }
 }

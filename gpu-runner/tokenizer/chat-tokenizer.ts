@@ -2,19 +2,16 @@ import type { PromptMessage } from '../../src/protocol/runner.ts'
 import type { GgufMetadata } from '../model/gguf/index.ts'
 import { ChatTemplate, type PromptSegment } from './chat-template.ts'
 import { Detokenizer } from './detokenizer.ts'
+import { PromptTooLongError } from './section-encoder.ts'
+import { TokenTrie } from './token-trie.ts'
 import { readVocabulary, type Vocabulary } from './vocabulary.ts'
 
-/** From this length on a pre-token's own bound is worth a walk over the vocabulary. */
-const LONG_PRE_TOKEN_LEN = 4096
+/** A chat for a model whose file has no chat template. */
+export class NoChatTemplateError extends Error {
+  override readonly name = 'NoChatTemplateError'
 
-/** A prompt that needs more tokens than the caller allows; found before all of it was encoded. */
-export class PromptTooLongError extends Error {
-  override readonly name = 'PromptTooLongError'
-  readonly maxTokens: number
-
-  constructor(maxTokens: number) {
-    super(`the prompt is longer than ${maxTokens} tokens`)
-    this.maxTokens = maxTokens
+  constructor() {
+    super('this model has no chat template: it completes text (/v1/completions), and holds no chat')
   }
 }
 
@@ -25,15 +22,16 @@ export class ChatTokenizer {
   readonly stopIds: ReadonlySet<number>
   readonly vocabSize: number
   readonly #vocabulary: Vocabulary
-  readonly #template: ChatTemplate
+  readonly #template: ChatTemplate | null
   /** Bytes of the longest token that text can become. */
   readonly #maxTokenBytes: number
   /** Each token's bytes, a control token's being its name's. */
   readonly #shownBytesOfId: readonly Uint8Array[]
-  /** Splits template text at control tokens, keeping them as the odd parts; longest first. */
-  readonly #specialPattern: RegExp
+  /** Finds control tokens in template text. */
+  readonly #specials: TokenTrie
 
-  constructor(vocabulary: Vocabulary, template: ChatTemplate) {
+  /** @param template null for a model that holds no chats */
+  constructor(vocabulary: Vocabulary, template: ChatTemplate | null) {
     this.#vocabulary = vocabulary
     this.#template = template
     this.endOfTurnId = vocabulary.endOfTurnId
@@ -47,26 +45,30 @@ export class ChatTokenizer {
     this.#shownBytesOfId = vocabulary.tokens.map(
       (token, id) => vocabulary.bytesOfId[id] ?? utf8.encode(token),
     )
-    const specials = [...vocabulary.specialIds.keys()].sort((a, b) => b.length - a.length)
-    this.#specialPattern = new RegExp(`(${specials.map(escapeRegExp).join('|')})`, 'u')
+    this.#specials = new TokenTrie(vocabulary.specialIds)
   }
 
-  /** @throws {GgufError} a tokenizer that is not served, or no chat template */
+  /** @throws {GgufError} a tokenizer that is not served */
   static fromGguf(metadata: GgufMetadata): ChatTokenizer {
     const vocabulary = readVocabulary(metadata)
     const tokenOf = (key: string): string | undefined => {
       const id = metadata.optionalNumber(key)
       return id === undefined ? undefined : vocabulary.tokens[id]
     }
-    const template = new ChatTemplate(metadata.string('tokenizer.chat_template'), {
+    const template = metadata.optionalString('tokenizer.chat_template')
+    const variables = {
       bos_token: tokenOf('tokenizer.ggml.bos_token_id'),
       eos_token: tokenOf('tokenizer.ggml.eos_token_id'),
-    })
-    return new ChatTokenizer(vocabulary, template)
+    }
+    return new ChatTokenizer(
+      vocabulary,
+      template === undefined ? null : new ChatTemplate(template, variables),
+    )
   }
 
   /**
-   * Encodes text in which control tokens written out count as control tokens.
+   * Encodes text in which control tokens written out count as control tokens, after the token that
+   * the model's prompts begin with.
    * @throws {PromptTooLongError} over `maxTokens`, in time bounded as {@link encodeChat}'s
    */
   encode(text: string, options: { readonly maxTokens?: number } = {}): number[] {
@@ -74,17 +76,22 @@ export class ChatTokenizer {
     if (Buffer.byteLength(text) > maxTokens * this.#maxTokenBytes) {
       throw new PromptTooLongError(maxTokens)
     }
-    return this.#encodeSegments([{ text, trusted: true }], maxTokens)
+    return this.#encodePrompt([{ text, trusted: true }], maxTokens)
   }
 
   /** Encodes text in the assistant's position; control tokens written out are plain text. */
   encodeLabel(text: string): number[] {
-    return this.#encodeSegments([{ text, trusted: false }], Infinity)
+    const ids: number[] = []
+    this.#vocabulary.encoder.encode(text, Infinity, ids, false)
+    return ids
   }
 
-  /** The prompt's text, up to and with the opening of the assistant's answer. */
+  /**
+   * The prompt's text, up to and with the opening of the assistant's answer.
+   * @throws {NoChatTemplateError}
+   */
   renderChat(messages: readonly PromptMessage[]): string {
-    return this.#template.render(messages)
+    return this.#chatTemplate().render(messages)
   }
 
   /**
@@ -94,15 +101,17 @@ export class ChatTokenizer {
    *   token is over maxTokenBytes (81 for SmolLM2), so more than maxTokens × maxTokenBytes bytes are
    *   refused unread (bytes that the vocabulary would drop count too), one long run is refused by
    *   the longest token of its own characters, and the rest stops at the first token too many
+   * @throws {NoChatTemplateError}
    */
   encodeChat(
     messages: readonly PromptMessage[],
     options: { readonly maxTokens?: number } = {},
   ): number[] {
+    const template = this.#chatTemplate()
     const maxTokens = options.maxTokens ?? Infinity
     const contentBytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0)
     if (contentBytes > maxTokens * this.#maxTokenBytes) throw new PromptTooLongError(maxTokens)
-    return this.#encodeSegments(this.#template.segments(messages), maxTokens)
+    return this.#encodePrompt(template.segments(messages), maxTokens)
   }
 
   decode(ids: readonly number[]): string {
@@ -126,15 +135,26 @@ export class ChatTokenizer {
     return new Detokenizer(this.#vocabulary.bytesOfId)
   }
 
+  #chatTemplate(): ChatTemplate {
+    if (this.#template === null) throw new NoChatTemplateError()
+    return this.#template
+  }
+
   /**
    * Control tokens cut the text into sections, and merges never cross one. So template text and the
    * contents beside it are encoded as one section, just as in the whole text.
    */
-  #encodeSegments(segments: readonly PromptSegment[], maxTokens: number): number[] {
+  #encodePrompt(segments: readonly PromptSegment[], maxTokens: number): number[] {
+    const { beginId, encoder, tokens } = this.#vocabulary
     const ids: number[] = []
+    const [first] = segments
+    // A template, or a caller, that writes the token itself has it once.
+    if (beginId !== null && !(first?.trusted && first.text.startsWith(tokens[beginId]!))) {
+      ids.push(beginId)
+    }
     let section = ''
     const endSection = (): void => {
-      this.#encodeSection(section, maxTokens, ids)
+      if (section !== '') encoder.encode(section, maxTokens, ids, true)
       section = ''
     }
     for (const { text, trusted } of segments) {
@@ -142,12 +162,12 @@ export class ChatTokenizer {
         section += text
         continue
       }
-      for (const [i, part] of text.split(this.#specialPattern).entries()) {
-        if (i % 2 === 0) {
+      for (const part of this.#specials.split(text)) {
+        if (typeof part === 'string') {
           section += part
         } else {
           endSection()
-          ids.push(this.#vocabulary.specialIds.get(part)!)
+          ids.push(part)
         }
       }
     }
@@ -155,31 +175,4 @@ export class ChatTokenizer {
     if (ids.length > maxTokens) throw new PromptTooLongError(maxTokens)
     return ids
   }
-
-  #encodeSection(text: string, maxTokens: number, ids: number[]): void {
-    const { pre_tokenizer: preTokenizer, model } = this.#vocabulary.tokenizer
-    for (const preToken of preTokenizer(text)) {
-      if (ids.length + this.#minTokens(preToken, maxTokens) > maxTokens) {
-        throw new PromptTooLongError(maxTokens)
-      }
-      for (const token of model([preToken])) ids.push(model.tokens_to_ids.get(token)!)
-    }
-  }
-
-  /** A lower bound of a pre-token's tokens, taken only where encoding it would be slow. */
-  #minTokens(preToken: string, maxTokens: number): number {
-    if (preToken.length < LONG_PRE_TOKEN_LEN || maxTokens === Infinity) return 0
-    const chars = new Set(preToken)
-    let longest = 1
-    for (const token of this.#vocabulary.tokens) {
-      if (token.length > longest && Array.from(token).every((char) => chars.has(char))) {
-        longest = token.length
-      }
-    }
-    return preToken.length / longest
-  }
-}
-
-function escapeRegExp(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&')
 }

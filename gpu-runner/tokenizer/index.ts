@@ -1,2 +1,3 @@
-export { ChatTokenizer, PromptTooLongError } from './chat-tokenizer.ts'
+export { ChatTokenizer, NoChatTemplateError } from './chat-tokenizer.ts'
+export { PromptTooLongError } from './section-encoder.ts'
 export type { Detokenizer } from './detokenizer.ts'

@@ -1,16 +1,26 @@
 import { GgufError, type GgufMetadata } from '../model/gguf/index.ts'
 import { bytesOfToken } from './byte-level.ts'
+import { ByteLevelEncoder } from './byte-level-encoder.ts'
+import { PRE_TOKENIZERS } from './pre-tokenizers.ts'
 import { Tokenizer, type LibraryTokenizer } from './library.ts'
+import type { SectionEncoder } from './section-encoder.ts'
+import { SentencePieceEncoder, SPACE_MARK } from './sentence-piece-encoder.ts'
 
 /** GGUF's token types. Source: llama.cpp include/llama.h, llama_token_type */
 const TOKEN_TYPE_NORMAL = 1
+const TOKEN_TYPE_UNKNOWN = 2
 const TOKEN_TYPE_CONTROL = 3
+const TOKEN_TYPE_USER_DEFINED = 4
+const TOKEN_TYPE_UNUSED = 5
+const TOKEN_TYPE_BYTE = 6
 /** End a turn in some model's template; each stops an answer wherever the vocabulary has it. */
-const END_TOKENS: readonly string[] = ['<|endoftext|>', '<|im_end|>']
+const TURN_END_TOKENS: readonly string[] = ['<|im_end|>', '<end_of_turn>', '<|eot_id|>']
+const TEXT_END_TOKENS: readonly string[] = ['<|endoftext|>', '<eos>', '</s>', '<|end_of_text|>']
+const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/
 
-/** A model's vocabulary, and the library's tokenizer over it. */
+/** A model's vocabulary, and what encodes text into it. */
 export interface Vocabulary {
-  readonly tokenizer: LibraryTokenizer
+  readonly encoder: SectionEncoder
   readonly tokens: readonly string[]
   /** Control tokens, which no text but the template's own may produce. */
   readonly specialIds: ReadonlyMap<string, number>
@@ -18,25 +28,62 @@ export interface Vocabulary {
   readonly bytesOfId: readonly (Uint8Array | undefined)[]
   readonly endOfTurnId: number
   readonly stopIds: ReadonlySet<number>
+  /** The token that every prompt begins with; null where none is put there. */
+  readonly beginId: number | null
 }
 
+type Tokens = Pick<Vocabulary, 'encoder' | 'tokens' | 'specialIds' | 'bytesOfId'>
+
 /**
- * Builds the tokenizer from a GGUF header: the tokenizer.json that it was once made from.
+ * Builds the tokenizer from a GGUF header.
  * @throws {GgufError} another kind of tokenizer, or an inconsistent vocabulary
  */
 export function readVocabulary(metadata: GgufMetadata): Vocabulary {
   const model = metadata.string('tokenizer.ggml.model')
-  const pre = metadata.string('tokenizer.ggml.pre')
-  if (model !== 'gpt2' || pre !== 'smollm') {
-    throw new GgufError(`tokenizer ${model}/${pre} is not served; gpt2/smollm is`)
+  if (model !== 'gpt2' && model !== 'llama') {
+    throw new GgufError(`tokenizer ${model} is not served; gpt2 and llama are`)
   }
+  const tokens = model === 'gpt2' ? readByteLevel(metadata) : readSentencePiece(metadata)
+  const { specialIds } = tokens
+  const endOfTextId = metadata.optionalNumber('tokenizer.ggml.eos_token_id')
+  const template = metadata.optionalString('tokenizer.chat_template') ?? ''
+  const turnEnd = TURN_END_TOKENS.find((token) => template.includes(token) && specialIds.has(token))
+  const endOfTurnId =
+    metadata.optionalNumber('tokenizer.ggml.eot_token_id') ??
+    (turnEnd === undefined ? undefined : specialIds.get(turnEnd)) ??
+    metadata.number('tokenizer.ggml.eos_token_id')
+  if (![...specialIds.values()].includes(endOfTurnId)) {
+    throw new GgufError(`the end-of-turn token ${endOfTurnId} is not a control token`)
+  }
+  const endIds = [...TURN_END_TOKENS, ...TEXT_END_TOKENS].map((token) => specialIds.get(token))
+  // llama.cpp's default where the file leaves it out.
+  const addsBegin = metadata.optionalBoolean('tokenizer.ggml.add_bos_token') ?? model === 'llama'
+  return {
+    ...tokens,
+    endOfTurnId,
+    stopIds: new Set([endOfTurnId, endOfTextId, ...endIds].filter((id) => id !== undefined)),
+    beginId: addsBegin ? metadata.number('tokenizer.ggml.bos_token_id') : null,
+  }
+}
+
+function readTokens(metadata: GgufMetadata) {
   const tokens = metadata.strings('tokenizer.ggml.tokens')
   const types = metadata.numbers('tokenizer.ggml.token_type')
-  const merges = metadata.strings('tokenizer.ggml.merges')
   if (new Set(tokens).size !== tokens.length || types.length !== tokens.length) {
     throw new GgufError('the vocabulary repeats a token, or has not one type a token')
   }
+  return { tokens, types }
+}
 
+function readByteLevel(metadata: GgufMetadata): Tokens {
+  const pre = metadata.string('tokenizer.ggml.pre')
+  const preTokenizer = PRE_TOKENIZERS[pre]
+  if (!preTokenizer) {
+    const known = Object.keys(PRE_TOKENIZERS).join(', gpt2/')
+    throw new GgufError(`tokenizer gpt2/${pre} is not served; gpt2/${known} and llama are`)
+  }
+  const { tokens, types } = readTokens(metadata)
+  const merges = metadata.strings('tokenizer.ggml.merges')
   const specialIds = new Map<string, number>()
   const bytesOfId: (Uint8Array | undefined)[] = []
   for (const [id, token] of tokens.entries()) {
@@ -46,7 +93,7 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
       const bytes = bytesOfToken(token)
       if (!bytes) throw new GgufError(`token ${id} is not written byte-level`)
       bytesOfId[id] = bytes
-    } else {
+    } else if (types[id] !== TOKEN_TYPE_UNUSED) {
       throw new GgufError(`token ${id} is of type ${types[id]!}, which is not served`)
     }
   }
@@ -55,43 +102,22 @@ export function readVocabulary(metadata: GgufMetadata): Vocabulary {
     const token = merge.replace(' ', '')
     if (specialIds.has(token)) throw new GgufError(`a merge makes the control token ${token}`)
   }
-
-  const endOfTurnId =
-    metadata.optionalNumber('tokenizer.ggml.eot_token_id') ??
-    metadata.number('tokenizer.ggml.eos_token_id')
-  const endIds = END_TOKENS.map((token) => specialIds.get(token))
-  const stopIds = [endOfTurnId, metadata.optionalNumber('tokenizer.ggml.eos_token_id'), ...endIds]
-  if (![...specialIds.values()].includes(endOfTurnId)) {
-    throw new GgufError(`the end-of-turn token ${endOfTurnId} is not a control token`)
-  }
-  return {
-    tokenizer: createTokenizer(tokens, merges, specialIds),
-    tokens,
-    specialIds,
-    bytesOfId,
-    endOfTurnId,
-    stopIds: new Set(stopIds.filter((id) => id !== undefined)),
-  }
+  const tokenizer = createTokenizer(tokens, merges, specialIds, preTokenizer)
+  return { encoder: new ByteLevelEncoder(tokenizer, tokens), tokens, specialIds, bytesOfId }
 }
 
 function createTokenizer(
   tokens: readonly string[],
   merges: readonly string[],
   specialIds: ReadonlyMap<string, number>,
+  preTokenizers: readonly object[],
 ): LibraryTokenizer {
   return new Tokenizer(
     {
       version: '1.0',
       added_tokens: [...specialIds].map(([content, id]) => ({ id, content, special: true })),
       normalizer: null,
-      pre_tokenizer: {
-        type: 'Sequence',
-        pretokenizers: [
-          // Digits(individual_digits), as a split: the library's own Digits knows ASCII only.
-          { type: 'Split', pattern: { Regex: '\\p{N}' }, behavior: 'Isolated', invert: false },
-          { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-        ],
-      },
+      pre_tokenizer: { type: 'Sequence', pretokenizers: preTokenizers },
       post_processor: null,
       decoder: { type: 'ByteLevel' },
       model: {
@@ -105,4 +131,53 @@ function createTokenizer(
     },
     {},
   )
+}
+
+function readSentencePiece(metadata: GgufMetadata): Tokens {
+  const { tokens, types } = readTokens(metadata)
+  const scores = metadata.numbers('tokenizer.ggml.scores')
+  if (scores.length !== tokens.length)
+    throw new GgufError('the vocabulary has not one score a token')
+  const specialIds = new Map<string, number>()
+  const userDefinedIds = new Map<string, number>()
+  const pieceIds = new Map<string, number>()
+  const byteIds: number[] = []
+  const bytesOfId: (Uint8Array | undefined)[] = []
+  const utf8 = new TextEncoder()
+  for (const [id, token] of tokens.entries()) {
+    switch (types[id]) {
+      case TOKEN_TYPE_NORMAL:
+        pieceIds.set(token, id)
+        bytesOfId[id] = utf8.encode(token.replaceAll(SPACE_MARK, ' '))
+        break
+      case TOKEN_TYPE_UNKNOWN:
+      case TOKEN_TYPE_CONTROL:
+        specialIds.set(token, id)
+        break
+      case TOKEN_TYPE_USER_DEFINED:
+        if (token === '') throw new GgufError(`the user-defined token ${id} is empty`)
+        userDefinedIds.set(token, id)
+        bytesOfId[id] = utf8.encode(token)
+        break
+      case TOKEN_TYPE_BYTE: {
+        const hex = BYTE_TOKEN.exec(token)?.[1]
+        if (hex === undefined) throw new GgufError(`token ${id} is no byte: ${token}`)
+        byteIds[parseInt(hex, 16)] = id
+        bytesOfId[id] = Uint8Array.of(parseInt(hex, 16))
+        break
+      }
+      case TOKEN_TYPE_UNUSED:
+        break
+      default:
+        throw new GgufError(`token ${id} is of type ${types[id]!}, which is not served`)
+    }
+  }
+  for (let byte = 0; byte < 256; byte++) {
+    if (byteIds[byte] === undefined) {
+      throw new GgufError(`the vocabulary has no token for byte ${byte}`)
+    }
+  }
+  const addsSpacePrefix = metadata.optionalBoolean('tokenizer.ggml.add_space_prefix') ?? true
+  const pieces = { pieceIds, scores, byteIds, userDefinedIds, addsSpacePrefix }
+  return { encoder: new SentencePieceEncoder(pieces), tokens, specialIds, bytesOfId }
 }

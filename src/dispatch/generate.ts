@@ -17,6 +17,8 @@ export type GenerationPlan = {
   /** Null: the base model alone. */
   readonly modelDigest: string | null
   readonly request: GenerateRequest
+  /** Past it nobody wants the answer, milliseconds since the epoch. */
+  readonly deadlineAtMs?: number
   /** One an arm, in their order. */
   readonly expected: readonly ExpectedProof[]
 }
@@ -64,12 +66,20 @@ export async function startGeneration(
       context.pool.reportSuccess(url)
       return { runnerId: status?.runner_id ?? url, ...started }
     } catch (error) {
-      lastError = error
+      lastError = isSoonerFree(lastError, error) ? lastError : error
       if (error instanceof RunnerFault && !signal.aborted) context.pool.reportFailure(url)
       if (signal.aborted || !isWorthAnother(error)) break
     }
   }
   throw toApiError(lastError)
+}
+
+/** Of runners that are all full, the caller hears of the one that will be free first. */
+function isSoonerFree(known: unknown, other: unknown): boolean {
+  const [a, b] = [known, other].map((error) =>
+    error instanceof RunnerRefusal ? error.error.retry_after_seconds : undefined,
+  )
+  return a !== undefined && b !== undefined && a < b
 }
 
 function isWorthAnother(error: unknown): boolean {
@@ -106,7 +116,7 @@ async function attempt(
   }
   if (signal.aborted) throw new RunnerFault('cancelled', 'given up before it began')
   signal.addEventListener('abort', onAbort, { once: true })
-  const raw = await client.generate(plan.request, controller)
+  const raw = await client.generate(withTimeout(plan, Date.now()), controller)
   const events = checkEvents(raw, plan.expected, () => {
     signal.removeEventListener('abort', onAbort)
     // Without effect after a whole answer; after half of one it frees the runner's rows.
@@ -116,6 +126,12 @@ async function attempt(
   if (first.done === true) throw new RunnerFault('died', 'runner ended before admission')
   if (first.value.event !== 'accepted') throw proofMismatch('no admission')
   return { accepted: first.value.applied, events: prepend(first.value, events) }
+}
+
+/** What is left of the time until the deadline goes with each try. */
+function withTimeout({ request, deadlineAtMs }: GenerationPlan, nowMs: number): GenerateRequest {
+  if (deadlineAtMs === undefined) return request
+  return { ...request, timeout_ms: Math.max(1, Math.ceil(deadlineAtMs - nowMs)) }
 }
 
 async function* prepend<T>(first: T, rest: AsyncGenerator<T>): AsyncGenerator<T> {

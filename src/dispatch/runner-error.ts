@@ -51,7 +51,12 @@ function ofRefusal(error: RunnerError): ApiError {
     case 'over_capacity':
       return new ApiError(503, 'All runners are at capacity. Try again shortly.', {
         code,
-        retryAfterSeconds: OVERLOADED_RETRY_SECONDS,
+        retryAfterSeconds: error.retry_after_seconds ?? OVERLOADED_RETRY_SECONDS,
+      })
+    case 'deadline_exceeded':
+      return new ApiError(504, 'The answer was not ready within the time given for it.', {
+        code,
+        isFinal: true,
       })
     case 'aborted':
       logRunner(code, message)

@@ -31,10 +31,14 @@ export const bodyTooLarge = (maxBytes: number) =>
     code: 'request_too_large',
   })
 
-async function readBounded(
+/**
+ * Reads a body, counting the bytes as they come.
+ * @throws {ApiError} 413 past the limit
+ */
+export async function readBounded(
   body: ReadableStream<Uint8Array> | null,
   maxBytes: number,
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
   if (body === null) return new Uint8Array()
   const reader = body.getReader()
   const chunks: Uint8Array[] = []

@@ -58,10 +58,10 @@ function viewHyperparameters({
   gradient,
   subspace,
 }: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
-  if (optimiser === 'random') return { optimizer: optimiser, n_trials: numTrials }
   if (optimiser === 'bo') {
     return { optimizer: optimiser, n_trials: numTrials, subspace: subspace ?? 'random' }
   }
+  if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   return {
     optimizer: optimiser,

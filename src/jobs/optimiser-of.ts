@@ -42,8 +42,7 @@ function optimiserSpec(
   const numTrials = fold === null ? spec.numTrials : countFoldTrials(spec)
   const common = { geometry: pinned.geometry, seed, numTrials, scope }
   if (name === 'gradient') throw new Error('gradient is not searched by values')
-  if (name === 'random') return { ...common, name }
-  if (spec.subspace !== 'gradient') return { ...common, name }
+  if (name !== 'bo' || spec.subspace !== 'gradient') return { ...common, name }
   if (searchState === null) throw new Error('a search without its directions')
   return { ...common, name, directions: readDirections(searchState, spec, pinned, fold) }
 }

@@ -9,6 +9,7 @@ import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.t
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
+import { digestOfVersion } from '../tasks/version-content.ts'
 import { scoreRotations } from './evaluate.ts'
 import { descended, type Found } from './gradient-steps.ts'
 import { countFoldTrials, guardFolds } from './guard-folds.ts'
@@ -174,8 +175,7 @@ async function describeVersion(
     ...content,
     projectId: spec.projectId,
     task: spec.task,
-    // The keys above are written in this order everywhere: it is the version's canonical form.
-    digest: await sha256Hex(new TextEncoder().encode(JSON.stringify(content))),
+    digest: await digestOfVersion(content),
     reportKey: reportKey(spec.projectId, spec.id),
     jobId: spec.id,
     createdAtMs: Date.now(),

@@ -100,6 +100,8 @@ async function main(): Promise<void> {
         ARCANA_RUNNER_PORT: String(runnerPort),
         ARCANA_RUNNER_SECRET: runnerSecret,
         ARCANA_EXIT_WITH_STDIN: '1',
+        // A line a request would bury what is said to people here.
+        ARCANA_LOG_LEVEL: process.env['ARCANA_LOG_LEVEL'] ?? 'warn',
       }),
   })
 

@@ -3,14 +3,15 @@ import { ApiError, invalidRequest } from './openai/error.ts'
 
 /**
  * Reads a value from outside through its schema.
+ * @param at where the value stands, for one that is a part of the request
  * @throws {ApiError} 400 whose `param` is the path of the first fault, as in `messages[0].content`
  */
-export function parseWire<T>(schema: z.ZodType<T>, value: unknown): T {
+export function parseWire<T>(schema: z.ZodType<T>, value: unknown, at?: string): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issue = result.error.issues[0]
   if (issue === undefined) throw invalidRequest('The request is malformed.')
-  throw toApiError(issue)
+  throw toApiError(at === undefined ? issue : { ...issue, path: [at, ...issue.path] })
 }
 
 function toApiError(issue: z.core.$ZodIssue): ApiError {

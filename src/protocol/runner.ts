@@ -6,7 +6,7 @@
 import { z } from 'zod'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 2
+export const RUNNER_PROTOCOL_VERSION = 3
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -24,6 +24,8 @@ export const MAX_TOP_LOGPROBS = 20
 export const MAX_ABS_LOGIT_BIAS = 100
 export const MAX_LOGIT_BIAS_ENTRIES = 1024
 export const MAX_ABS_PENALTY = 2
+/** A day: beyond it a deadline means none. */
+export const MAX_TIMEOUT_MS = 86_400_000
 /** Far past any use; 1 changes nothing. */
 export const MAX_REPETITION_PENALTY = 10
 export const MAX_DATASET_EXAMPLES = 4096
@@ -94,12 +96,23 @@ export const samplingSchema = z.object({
 })
 export type Sampling = z.infer<typeof samplingSchema>
 
+/**
+ * How a request is ranked: `priority` before `default` before `flex`. Rows of `flex` may be set aside
+ * while others need them, and go on later with the same tokens.
+ */
+export const serviceTierSchema = z.enum(['priority', 'default', 'flex'])
+export type ServiceTier = z.infer<typeof serviceTierSchema>
+
 /** `POST /v1/generate`: one prompt, one prefill (per scope), one row an arm. */
 export const generateRequestSchema = z
   .object({
     request_id: z.string().min(1).max(128),
     /** Prompts that begin alike share computed KV within a tenant; absent shares nothing. */
     tenant: z.string().min(1).max(128).optional(),
+    /** Absent is `default`. */
+    service_tier: serviceTierSchema.optional(),
+    /** From admission; past it the request is given up. Absent is the runner's own. */
+    timeout_ms: z.number().int().min(1).max(MAX_TIMEOUT_MS).optional(),
     /** A chat, through the model's template; either this or `prompt`. */
     messages: z.array(promptMessageSchema).min(1).optional(),
     /** Text in which control tokens written out count as such, or token ids, as they stand. */
@@ -179,6 +192,7 @@ export const runnerErrorSchema = z.object({
     'dataset_not_resident',
     'build_mismatch',
     'over_capacity',
+    'deadline_exceeded',
     'aborted',
     'internal',
   ]),
@@ -189,6 +203,8 @@ export const runnerErrorSchema = z.object({
   param: z.string().optional(),
   /** `adapter_not_resident`: the digests to push before a retry. */
   missing: z.array(digestSchema).optional(),
+  /** `over_capacity`: when what is queued should be worked off. */
+  retry_after_seconds: z.number().int().min(1).optional(),
 })
 export type RunnerError = z.infer<typeof runnerErrorSchema>
 /** Body of every answer that is not 2xx. */
@@ -289,7 +305,14 @@ export const runnerStatusSchema = z.object({
   }),
   /** Prompts' KV kept for later requests. */
   prefix_cache: z.object({ bytes: z.number().int(), blocks: z.number().int() }),
-  load: z.object({ running: z.number().int(), waiting: z.number().int() }),
+  /** Rows decoding or promised, requests without one, rows set aside for others. */
+  load: z.object({
+    running: z.number().int(),
+    waiting: z.number().int(),
+    parked: z.number().int(),
+  }),
+  /** What jobs may take of the engine's time while requests are there, and what they did of late. */
+  job_share: z.object({ limit: z.number(), measured: z.number() }),
   resident_adapters: z.array(digestSchema),
 })
 export type RunnerStatus = z.infer<typeof runnerStatusSchema>

@@ -18,6 +18,7 @@ import {
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
+import type { ServiceTier } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
@@ -31,10 +32,16 @@ import {
   selectionOf,
 } from '../tasks/plan.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
+import { holdMsOf, readService } from '../tasks/service.ts'
 import { chatStream } from './chat-stream.ts'
 
 /** What the objects of one answer have in common. */
-export type AnswerHead = { readonly id: string; readonly created: number; readonly model: string }
+export type AnswerHead = {
+  readonly id: string
+  readonly created: number
+  readonly model: string
+  readonly service_tier?: ServiceTier
+}
 
 export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
@@ -42,6 +49,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const { config, runners } = servicesOf(c.env)
   const body = withoutUnsupported(await readJsonObject(c.req.raw))
   const request = parseWire(chatRequestSchema, body)
+  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const selected = selectionOf(request.model, config.baseModel, c.req.header('x-task'))
   const selection =
@@ -67,6 +75,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     ),
     labels,
     sampling: request,
+    service,
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
@@ -79,6 +88,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     id: `chatcmpl-${requestId.slice('req_'.length)}`,
     created: Math.floor(Date.now() / 1000),
     model: selection === null ? config.baseModel : `${config.baseModel}:${selection.expression}`,
+    ...(request.tier === undefined ? {} : { service_tier: request.tier }),
   }
   const recordUsage = (used: Usage) => {
     c.executionCtx.waitUntil(
@@ -124,6 +134,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       return completion
     }),
     caller,
+    holdMsOf(service, Date.now()),
   )
   return sendHeld(held, headers)
 })

@@ -13,6 +13,7 @@ import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, readChoiceHeader, splitModel } from '../tasks/plan.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
+import { holdMsOf, readService } from '../tasks/service.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
 
 /** One prompt under several selections: one frame, one seed, one prefill. */
@@ -30,6 +31,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   }
   const selections = await resolveArms(c.env.DB, projectId, config.baseModel, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
+  const service = readService(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const labels = isChoiceWanted ? (framing?.labels ?? null) : null
   if (framing !== null) checkArms(selections, framing, labels)
@@ -49,6 +51,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       topP: 1,
       stop: [],
     },
+    service,
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
@@ -85,7 +88,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     }
   }
   const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
-  return sendHeld(await holdJson(collect(), caller), headers)
+  return sendHeld(await holdJson(collect(), caller, holdMsOf(service, Date.now())), headers)
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const

@@ -24,6 +24,7 @@ import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { planArm, planGeneration, proofHeaders, proofOf, selectionOf } from '../tasks/plan.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
+import { holdMsOf, readService, type Service } from '../tasks/service.ts'
 import type { AnswerHead } from './chat-completions.ts'
 import { completionStream } from './completion-stream.ts'
 
@@ -38,6 +39,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const { baseModel } = config
   const body = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
+  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const selected = selectionOf(request.model, baseModel, c.req.header('x-task'))
   const selection =
     selected === null
@@ -46,7 +48,13 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   checkRotateFrom(selection, request)
   const plans = await Promise.all(
     request.prompts.map((prompt, index) =>
-      planPrompt({ requestId, projectId, model: baseModel }, selection, request, prompt, index),
+      planPrompt(
+        { requestId, projectId, model: baseModel, service },
+        selection,
+        request,
+        prompt,
+        index,
+      ),
     ),
   )
   const caller = abortWith(c.req.raw.signal)
@@ -60,6 +68,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     id: `cmpl-${requestId.slice('req_'.length)}`,
     created: Math.floor(Date.now() / 1000),
     model: selection === null ? baseModel : `${baseModel}:${selection.expression}`,
+    ...(request.tier === undefined ? {} : { service_tier: request.tier }),
   }
   const recordUsage = (used: Usage) => {
     c.executionCtx.waitUntil(
@@ -104,7 +113,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     recordUsage(completion.usage)
     return completion
   })
-  return sendHeld(await holdJson(answer, caller), headers)
+  return sendHeld(await holdJson(answer, caller, holdMsOf(service, Date.now())), headers)
 })
 
 /** Given text counts as prompt, which scope `generated` would leave unrotated (DESIGN §2). */
@@ -124,7 +133,12 @@ function checkRotateFrom(selection: ResolvedSelection | null, request: Completio
 }
 
 async function planPrompt(
-  names: { readonly requestId: string; readonly projectId: string; readonly model: string },
+  names: {
+    readonly requestId: string
+    readonly projectId: string
+    readonly model: string
+    readonly service: Service
+  },
   selection: ResolvedSelection | null,
   request: CompletionRequest,
   prompt: Prompt,

@@ -49,11 +49,7 @@ export const tasks = new Hono<AppEnv>()
     if (isPromoted) return c.json(toTask(row, baseModel))
     const version = await findVersion(c.env.DB, projectId, name, body.version)
     if (version === null || version.number <= row.retiredThrough) {
-      throw notFound(
-        `The task "${name}" has no version ${body.version}.`,
-        'version',
-        'version_not_found',
-      )
+      throw noVersion(name, String(body.version))
     }
     throw new ApiError(
       409,
@@ -70,11 +66,18 @@ export const tasks = new Hono<AppEnv>()
     return c.json({ id: name, object: 'arcana.task', deleted: true })
   })
 
-async function requireTask(db: D1Database, projectId: string, name: string): Promise<TaskRow> {
+export async function requireTask(
+  db: D1Database,
+  projectId: string,
+  name: string,
+): Promise<TaskRow> {
   const row = await findTask(db, projectId, name)
   if (row === null) throw noTask(name)
   return row
 }
+
+export const noVersion = (name: string, version: string) =>
+  notFound(`The task "${name}" has no version ${version}.`, 'version', 'version_not_found')
 
 const noTask = (name: string) => notFound(`No such task: ${name}`, 'name', 'task_not_found')
 
@@ -95,7 +98,11 @@ const toTask = (row: TaskRow, baseModel: string): Task => ({
   updated_at: seconds(row.updatedAtMs),
 })
 
-const toVersion = (version: Version, task: TaskRow, report: JobReport | null): TaskVersion => ({
+export const toVersion = (
+  version: Version,
+  task: TaskRow,
+  report: JobReport | null,
+): TaskVersion => ({
   object: 'arcana.task.version',
   id: `${task.name}@${version.number}`,
   task: task.name,

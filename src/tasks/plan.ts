@@ -7,6 +7,7 @@ import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling
 import type { Applied, Arm, GenerateRequest, LabelProbability } from '../protocol/runner.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
+import type { Service } from './service.ts'
 import { calibrateLabels, isWithheld } from './confidence.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
 import { readSelection } from './resolve.ts'
@@ -127,8 +128,9 @@ export function planGeneration(options: {
   readonly arms: readonly PlannedArm[]
   readonly labels: readonly string[] | null
   readonly sampling: Sampling
+  readonly service: Service
 }): GenerationPlan {
-  const { arms, labels, sampling } = options
+  const { arms, labels, sampling, service } = options
   const misplaced = labels === null ? null : fieldNotOfLabels(sampling.shaping ?? {})
   if (misplaced !== null) {
     throw invalidRequest(
@@ -141,6 +143,7 @@ export function planGeneration(options: {
   const request: GenerateRequest = {
     request_id: options.requestId,
     tenant: options.projectId,
+    ...(service.tier === undefined ? {} : { service_tier: service.tier }),
     ...options.input,
     arms: arms.map(({ arm }) => arm),
     sampling: {
@@ -158,6 +161,7 @@ export function planGeneration(options: {
     model: options.model,
     modelDigest: arms.find(({ selection }) => selection !== null)?.selection?.modelDigest ?? null,
     request,
+    ...(service.deadlineAtMs === undefined ? {} : { deadlineAtMs: service.deadlineAtMs }),
     expected: arms.map(({ expected }) => expected),
   }
 }

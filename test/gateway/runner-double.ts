@@ -119,7 +119,8 @@ export class RunnerDouble {
         max_prefix_cache_bytes: 0,
       },
       prefix_cache: { bytes: 0, blocks: 0 },
-      load: { running: 0, waiting: 0 },
+      load: { running: 0, waiting: 0, parked: 0 },
+      job_share: { limit: 0.3, measured: 0 },
       resident_adapters: [...this.adapters.keys()],
     }
   }

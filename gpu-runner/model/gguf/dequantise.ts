@@ -1,33 +1,23 @@
+import {
+  addHighBits,
+  AFFINE_BLOCK_LEN,
+  forEachAffineBlock,
+  readNibbleHalves,
+  type AffineType,
+} from './affine-blocks.ts'
+import { halfToFloatTable } from './half.ts'
 import { BLOCK_LAYOUTS, sizeOfElements, type TensorType } from './tensor-types.ts'
 
-/** Elements of a quantised block; the same for every block type read here. */
+/** Elements of a quantised block of the types that are no K-quants. */
 const BLOCK_LEN = 32
 const HALF_BLOCK = BLOCK_LEN / 2
 /** Q4_0 stores q + 8. */
 const Q4_0_ZERO = 8
-
-let halfTable: Float32Array | null = null
-
-/** Every float16 bit pattern as a float32, [65536]; built once, since a lookup beats the maths. */
-export function halfToFloatTable(): Float32Array {
-  if (halfTable) return halfTable
-  const table = new Float32Array(0x10000)
-  for (let bits = 0; bits < table.length; bits++) {
-    const sign = bits & 0x8000 ? -1 : 1
-    const exponent = (bits >> 10) & 0x1f
-    const mantissa = bits & 0x3ff
-    table[bits] =
-      exponent === 0x1f
-        ? mantissa === 0
-          ? sign * Infinity
-          : NaN
-        : exponent === 0
-          ? sign * mantissa * 2 ** -24
-          : sign * (1 + mantissa / 1024) * 2 ** (exponent - 15)
-  }
-  halfTable = table
-  return table
-}
+const Q5_0_ZERO = 16
+const Q5_0_BYTES = 22
+const Q6_K_BYTES = 210
+const Q6_K_LEN = 256
+const Q6_K_ZERO = 32
 
 /**
  * Decodes a tensor's bytes to float32, in storage order.
@@ -55,8 +45,18 @@ export function dequantise(type: TensorType, bytes: Uint8Array, numElements: num
       return decodeQ4(bytes, out, false)
     case 'Q4_1':
       return decodeQ4(bytes, out, true)
+    case 'Q5_0':
+      return decodeQ5_0(bytes, out)
     case 'Q8_0':
       return decodeQ8(bytes, out)
+    case 'BF16':
+      return decodeBf16(bytes, out)
+    case 'Q5_1':
+    case 'Q4_K':
+    case 'Q5_K':
+      return decodeAffine(type, bytes, out)
+    case 'Q6_K':
+      return decodeQ6_K(bytes, out)
   }
 }
 
@@ -93,6 +93,72 @@ function decodeQ8(bytes: Uint8Array, out: Float32Array): Float32Array {
     const scale = half[bytes[source]! | (bytes[source + 1]! << 8)]!
     source += 2
     for (let j = 0; j < BLOCK_LEN; j++) out[block + j] = ((bytes[source++]! << 24) >> 24) * scale
+  }
+  return out
+}
+
+/** bfloat16 is the upper half of a float32. */
+function decodeBf16(bytes: Uint8Array, out: Float32Array): Float32Array {
+  const bits = new Uint32Array(out.buffer)
+  for (let i = 0; i < out.length; i++) {
+    bits[i] = ((bytes[2 * i]! | (bytes[2 * i + 1]! << 8)) << 16) >>> 0
+  }
+  return out
+}
+
+function decodeQ5_0(bytes: Uint8Array, out: Float32Array): Float32Array {
+  forEachQ5_0Block(bytes, (index, scale, codes) => {
+    for (let j = 0; j < BLOCK_LEN; j++) {
+      out[index * BLOCK_LEN + j] = (codes[j]! - Q5_0_ZERO) * scale
+    }
+  })
+  return out
+}
+
+/**
+ * Reads Q5_0 blocks: weights are scale·(code − 16).
+ * @param visit gets the block's index, its scale and codes [32], overwritten by the next block
+ */
+export function forEachQ5_0Block(
+  bytes: Uint8Array,
+  visit: (index: number, scale: number, codes: Uint8Array) => void,
+): void {
+  const half = halfToFloatTable()
+  const codes = new Uint8Array(BLOCK_LEN)
+  for (let at = 0, index = 0; at < bytes.length; at += Q5_0_BYTES, index++) {
+    readNibbleHalves(bytes, at + 6, codes)
+    addHighBits(bytes, at + 2, codes)
+    visit(index, half[bytes[at]! | (bytes[at + 1]! << 8)]!, codes)
+  }
+}
+
+function decodeAffine(type: AffineType, bytes: Uint8Array, out: Float32Array): Float32Array {
+  forEachAffineBlock(type, bytes, (index, step, minimum, codes) => {
+    for (let j = 0; j < AFFINE_BLOCK_LEN; j++) {
+      out[index * AFFINE_BLOCK_LEN + j] = step * codes[j]! + minimum
+    }
+  })
+  return out
+}
+
+/**
+ * 256 codes of six bits: 128 bytes of low nibbles, 64 of the upper two bits, 16 signed scales for 16
+ * weights each, and the float16 scale of all. The halves of 128 interleave four runs of 32.
+ */
+function decodeQ6_K(bytes: Uint8Array, out: Float32Array): Float32Array {
+  const half = halfToFloatTable()
+  let at = 0
+  for (let block = 0; block < out.length; block += Q6_K_LEN, at += Q6_K_BYTES) {
+    const scale = half[bytes[at + 208]! | (bytes[at + 209]! << 8)]!
+    for (let i = 0; i < Q6_K_LEN; i++) {
+      const inHalf = i & 127
+      const run = inHalf >> 5
+      const low = bytes[at + ((i >> 7) << 6) + (inHalf & 63)]!
+      const high = bytes[at + 128 + ((i >> 7) << 5) + (i & 31)]!
+      const code = ((run < 2 ? low : low >> 4) & 15) | (((high >> (2 * run)) & 3) << 4)
+      const subScale = (bytes[at + 192 + (i >> 4)]! << 24) >> 24
+      out[block + i] = scale * subScale * (code - Q6_K_ZERO)
+    }
   }
   return out
 }

@@ -1,5 +1,6 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { gguf, GGMLQuantizationType, type GGUFParseOutput } from '@huggingface/gguf'
+import { restoreByteOrderMarks } from './byte-order-marks.ts'
 import { GgufError } from './errors.ts'
 import { GgufMetadata } from './metadata.ts'
 import { BLOCK_LAYOUTS, sizeOfElements, tensorTypeOf, type TensorType } from './tensor-types.ts'
@@ -82,7 +83,8 @@ export async function openGguf(path: string): Promise<GgufFile> {
     if (!Number.isSafeInteger(dataOffset) || dataOffset > size) {
       throw new GgufError(`truncated: the header needs ${dataOffset} bytes, the file has ${size}`)
     }
-    return new GgufFile(handle, size, readMetadata(header), readTensors(header, dataOffset, size))
+    const metadata = await readMetadata(header, handle, dataOffset)
+    return new GgufFile(handle, size, metadata, readTensors(header, dataOffset, size))
   } catch (error) {
     await handle.close()
     throw error
@@ -98,9 +100,21 @@ async function parseHeader(path: string): Promise<GGUFParseOutput> {
   }
 }
 
-function readMetadata(header: GGUFParseOutput): GgufMetadata {
+async function readMetadata(
+  header: GGUFParseOutput,
+  handle: FileHandle,
+  headerSize: number,
+): Promise<GgufMetadata> {
   const entries = Object.entries(header.metadata as Record<string, unknown>)
-  return new GgufMetadata(new Map(entries.filter(([key]) => !LIBRARY_KEYS.has(key))))
+  const values = new Map(entries.filter(([key]) => !LIBRARY_KEYS.has(key)))
+  const bytes = new Uint8Array(headerSize)
+  await handle.read(bytes, 0, headerSize, 0)
+  try {
+    restoreByteOrderMarks(bytes, values)
+  } catch (error) {
+    throw new GgufError('the header contradicts itself', { cause: error })
+  }
+  return new GgufMetadata(values)
 }
 
 function readTensors(

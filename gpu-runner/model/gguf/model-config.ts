@@ -1,9 +1,10 @@
+import { FAMILIES, tensorNames, type Family } from '../families/index.ts'
 import { GgufError } from './errors.ts'
 import type { GgufMetadata } from './metadata.ts'
 
-/** Shapes and constants of a decoder, as the graph builder needs them. */
+/** Shapes and constants of a decoder, as the graph builders need them. */
 export interface ModelConfig {
-  readonly arch: 'llama'
+  readonly family: Family
   readonly numLayers: number
   readonly hidden: number
   readonly numHeads: number
@@ -12,8 +13,23 @@ export interface ModelConfig {
   readonly ffn: number
   readonly vocab: number
   readonly ropeBase: number
+  /** Positions are divided by this, but for layers with a window. */
+  readonly ropeScale: number
+  /** Layers that see a window only; null where all see everything. */
+  readonly slidingWindow: SlidingWindow | null
+  readonly attentionScale: number
+  /** Logits are squeezed into ± this by tanh; null leaves them. */
+  readonly logitSoftcap: number | null
   readonly rmsEps: number
   readonly contextLength: number
+}
+
+export interface SlidingWindow {
+  /** Keys that a position sees, its own among them. */
+  readonly windowLen: number
+  /** Of this many layers, all but the last have the window. */
+  readonly period: number
+  readonly ropeBase: number
 }
 
 /** Far above today's largest open models, far below what would exhaust memory by itself. */
@@ -26,36 +42,48 @@ const MAX_CONTEXT = 1 << 26
 const DEFAULT_ROPE_BASE = 10_000
 
 /**
- * Reads a llama-architecture decoder's configuration from a GGUF header.
+ * Reads a decoder's configuration from a GGUF header.
  * @throws {GgufError} another architecture, a feature the graph does not build, or absurd values
  */
 export function decodeModelConfig(metadata: GgufMetadata): ModelConfig {
   const arch = metadata.string('general.architecture')
-  if (arch !== 'llama') throw new GgufError(`architecture ${arch} is not served; llama is`)
-
-  const count = (key: string, max: number): number => {
-    const value = metadata.number(key)
+  const family = FAMILIES.get(arch)
+  if (!family) {
+    throw new GgufError(
+      `architecture ${arch} is not served; ${[...FAMILIES.keys()].join(', ')} are`,
+    )
+  }
+  const key = (name: string): string => `${arch}.${name}`
+  const has = (name: string): boolean => metadata.has(key(name))
+  const count = (name: string, max: number): number => {
+    const value = metadata.number(key(name))
     if (!Number.isInteger(value) || value < 1 || value > max) {
-      throw new GgufError(`metadata ${key} is ${value}; an integer in 1..${max} is needed`)
+      throw new GgufError(`metadata ${key(name)} is ${value}; an integer in 1..${max} is needed`)
     }
     return value
   }
-  const numLayers = count('llama.block_count', MAX_LAYERS)
-  const hidden = count('llama.embedding_length', MAX_WIDTH)
-  const ffn = count('llama.feed_forward_length', MAX_WIDTH)
-  const numHeads = count('llama.attention.head_count', MAX_HEADS)
-  const numKvHeads = metadata.has('llama.attention.head_count_kv')
-    ? count('llama.attention.head_count_kv', MAX_HEADS)
+  const positive = (name: string, fallback: number): number => {
+    const value = metadata.optionalNumber(key(name)) ?? fallback
+    if (!(value > 0) || !Number.isFinite(value)) {
+      throw new GgufError(`metadata ${key(name)} is ${value}`)
+    }
+    return value
+  }
+  const numLayers = count('block_count', MAX_LAYERS)
+  const hidden = count('embedding_length', MAX_WIDTH)
+  const ffn = count('feed_forward_length', MAX_WIDTH)
+  const numHeads = count('attention.head_count', MAX_HEADS)
+  const numKvHeads = has('attention.head_count_kv')
+    ? count('attention.head_count_kv', MAX_HEADS)
     : numHeads
-  const headDim = metadata.has('llama.attention.key_length')
-    ? count('llama.attention.key_length', MAX_WIDTH)
+  const headDim = has('attention.key_length')
+    ? count('attention.key_length', MAX_WIDTH)
     : hidden / numHeads
-  const contextLength = count('llama.context_length', MAX_CONTEXT)
-  const vocab = metadata.has('llama.vocab_size')
-    ? count('llama.vocab_size', MAX_VOCAB)
+  const contextLength = count('context_length', MAX_CONTEXT)
+  const vocab = has('vocab_size')
+    ? count('vocab_size', MAX_VOCAB)
     : metadata.strings('tokenizer.ggml.tokens').length
-  const ropeBase = metadata.optionalNumber('llama.rope.freq_base') ?? DEFAULT_ROPE_BASE
-  const rmsEps = metadata.number('llama.attention.layer_norm_rms_epsilon')
+  const rmsEps = metadata.number(key('attention.layer_norm_rms_epsilon'))
 
   if (numHeads % numKvHeads !== 0) {
     throw new GgufError(`${numHeads} heads cannot share ${numKvHeads} key-value heads evenly`)
@@ -63,27 +91,29 @@ export function decodeModelConfig(metadata: GgufMetadata): ModelConfig {
   if (!Number.isInteger(headDim) || headDim % 2 !== 0) {
     throw new GgufError(`a head of ${headDim} values has no whole number of pairs`)
   }
-  const valueDim = metadata.optionalNumber('llama.attention.value_length') ?? headDim
+  const valueDim = metadata.optionalNumber(key('attention.value_length')) ?? headDim
   if (valueDim !== headDim) {
     throw new GgufError(`value heads of ${valueDim} beside key heads of ${headDim} are not served`)
   }
-  const ropeDims = metadata.optionalNumber('llama.rope.dimension_count') ?? headDim
+  const ropeDims = metadata.optionalNumber(key('rope.dimension_count')) ?? headDim
   if (ropeDims !== headDim) {
     throw new GgufError(`rope over ${ropeDims} of ${headDim} values is not served`)
   }
-  const scaling = metadata.optionalString('llama.rope.scaling.type') ?? 'none'
-  if (scaling !== 'none') throw new GgufError(`rope scaling ${scaling} is not served`)
-  if ((metadata.optionalNumber('llama.expert_count') ?? 0) > 0) {
+  const scaling = metadata.optionalString(key('rope.scaling.type')) ?? 'none'
+  if (scaling !== 'none' && scaling !== 'linear') {
+    throw new GgufError(`rope scaling ${scaling} is not served`)
+  }
+  if ((metadata.optionalNumber(key('expert_count')) ?? 0) > 0) {
     throw new GgufError('mixtures of experts are not served')
   }
-  if (!(ropeBase > 0) || !Number.isFinite(ropeBase)) {
-    throw new GgufError(`metadata llama.rope.freq_base is ${ropeBase}`)
+  if (has('attn_logit_softcapping')) {
+    throw new GgufError('a soft cap on attention scores is not served')
   }
   if (!(rmsEps > 0 && rmsEps < 1)) {
-    throw new GgufError(`metadata llama.attention.layer_norm_rms_epsilon is ${rmsEps}`)
+    throw new GgufError(`metadata ${key('attention.layer_norm_rms_epsilon')} is ${rmsEps}`)
   }
   return {
-    arch,
+    family,
     numLayers,
     hidden,
     numHeads,
@@ -91,8 +121,57 @@ export function decodeModelConfig(metadata: GgufMetadata): ModelConfig {
     headDim,
     ffn,
     vocab,
-    ropeBase,
+    ropeBase: positive('rope.freq_base', DEFAULT_ROPE_BASE),
+    ropeScale: scaling === 'linear' ? positive('rope.scaling.factor', 1) : 1,
+    slidingWindow: readSlidingWindow(),
+    attentionScale: family.attentionScale({ numLayers, hidden, numHeads, headDim }),
+    logitSoftcap: has('final_logit_softcapping') ? positive('final_logit_softcapping', 1) : null,
     rmsEps,
     contextLength,
+  }
+
+  function readSlidingWindow(): SlidingWindow | null {
+    const windowLen = metadata.optionalNumber(key('attention.sliding_window')) ?? 0
+    const defaults = family!.slidingWindow
+    if (defaults === null) {
+      if (windowLen === 0) return null
+      throw new GgufError(`a sliding window is not served for ${arch}`)
+    }
+    return {
+      windowLen: count('attention.sliding_window', MAX_CONTEXT),
+      period: has('attention.sliding_window_pattern')
+        ? count('attention.sliding_window_pattern', MAX_LAYERS)
+        : defaults.period,
+      ropeBase: positive('rope.freq_base_swa', defaults.ropeBase),
+    }
+  }
+}
+
+/** Whether a layer sees a window only. */
+export function isWindowed({ slidingWindow }: ModelConfig, layer: number): boolean {
+  return slidingWindow !== null && layer % slidingWindow.period < slidingWindow.period - 1
+}
+
+/** The angle by which a position turns a pair of q and k. */
+export function ropeAngle(
+  { headDim, ropeBase, ropeScale, slidingWindow }: ModelConfig,
+  windowed: boolean,
+  position: number,
+  pair: number,
+): number {
+  const base = windowed ? slidingWindow!.ropeBase : ropeBase
+  return (position / (windowed ? 1 : ropeScale)) * base ** (-pair / (headDim / 2))
+}
+
+/** @throws {GgufError} a tensor that the graph would leave out, so that its answers would be wrong */
+export function checkTensorNames(
+  { family, numLayers }: ModelConfig,
+  names: Iterable<string>,
+): void {
+  const known = tensorNames(family, numLayers)
+  for (const name of names) {
+    if (!known.has(name)) {
+      throw new GgufError(`tensor ${name} has no place in the graph of ${family.arch}`)
+    }
   }
 }

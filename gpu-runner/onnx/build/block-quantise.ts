@@ -1,20 +1,26 @@
 /**
  * GGUF blocks → the block formats of MatMulNBits: unsigned codes with the implied zero point 2^(bits−1)
- * and one float32 scale per block of 32 along K. Q8_0 and Q4_0 convert exactly. Q4_1 has a float
- * minimum that MatMulNBits cannot hold without losing its packed kernels; it becomes 8 bit on a grid
- * that keeps its steps exact and its minimum nearly so.
+ * and one float32 scale per block of 32 along K. Q8_0, Q5_0 and Q4_0 convert exactly. Q4_1, Q5_1, Q4_K
+ * and Q5_K have a minimum that MatMulNBits cannot hold without losing its packed kernels; they become
+ * 8 bit on a grid that keeps their steps exact and the minimum nearly so. Q6_K scales 16 weights at a
+ * time, half a block, so it is rounded like floats.
  */
 
-import { halfToFloatTable } from '../../model/gguf/dequantise.ts'
+import {
+  AFFINE_MAX_CODE,
+  forEachAffineBlock,
+  forEachQ5_0Block,
+  halfToFloatTable,
+  type AffineType,
+} from '../../model/gguf/index.ts'
 
 export const BLOCK_SIZE = 32
 const Q4_0_BLOCK_BYTES = 18
-const Q4_1_BLOCK_BYTES = 20
 const Q8_0_BLOCK_BYTES = 34
 const MIN_CODE_8 = -128
 const MAX_CODE_8 = 127
-/** Largest code of a 4-bit block. */
-const MAX_CODE_4 = 15
+/** Q5_0 stores q + 16. */
+const Q5_0_ZERO = 16
 
 export type QuantisedMatrix = {
   readonly bits: 4 | 8
@@ -61,55 +67,81 @@ export function requantiseQ8_0(bytes: Uint8Array): QuantisedMatrix {
   return { bits: 8, codes, scales }
 }
 
-/**
- * Q4_1 (w = step·q + minimum) → 8 bit. The step is divided by a whole number k, so every q lands on
- * the grid; among the k that fit 8 bits the one is taken whose grid passes nearest the minimum. What
- * is left is one small shift for a whole block: half the error in the model's logits that rounding
- * each weight by its block's largest magnitude leaves.
- */
-export function requantiseQ4_1(bytes: Uint8Array): QuantisedMatrix {
-  const numBlocks = bytes.length / Q4_1_BLOCK_BYTES
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const half = halfToFloatTable()
-  const codes = new Uint8Array(numBlocks * BLOCK_SIZE)
-  const scales = new Float32Array(numBlocks)
-  const values = new Float32Array(BLOCK_SIZE)
-  for (let block = 0; block < numBlocks; block++) {
-    const at = block * Q4_1_BLOCK_BYTES
-    const step = half[view.getUint16(at, true)]!
-    const minimum = half[view.getUint16(at + 2, true)]!
-    const code = (i: number): number =>
-      i < 16 ? bytes[at + 4 + i]! & 15 : bytes[at + 4 + i - 16]! >> 4
-    const grid = gridOf(step, minimum)
-    if (grid) {
-      scales[block] = step / grid.divisor
-      for (let i = 0; i < BLOCK_SIZE; i++) {
-        codes[block * BLOCK_SIZE + i] = grid.divisor * code(i) + grid.offset + 128
-      }
-    } else {
-      for (let i = 0; i < BLOCK_SIZE; i++) values[i] = step * code(i) + minimum
-      const rounded = quantise8(values)
-      codes.set(rounded.codes, block * BLOCK_SIZE)
-      scales[block] = rounded.scales[0]!
+/** Q5_0 → 8 bit, exact. */
+export function requantiseQ5_0(bytes: Uint8Array, numWeights: number): QuantisedMatrix {
+  const codes = new Uint8Array(numWeights)
+  const scales = new Float32Array(numWeights / BLOCK_SIZE)
+  forEachQ5_0Block(bytes, (block, scale, five) => {
+    scales[block] = scale
+    for (let i = 0; i < BLOCK_SIZE; i++) {
+      codes[block * BLOCK_SIZE + i] = five[i]! - Q5_0_ZERO + 128
     }
-  }
+  })
   return { bits: 8, codes, scales }
 }
 
-/** @returns the divisor k and the code of the minimum, or null where no grid holds the block */
-function gridOf(step: number, minimum: number): { divisor: number; offset: number } | null {
+/**
+ * w = step·q + minimum → 8 bit. The step is divided by a whole number k, so every q lands on the grid;
+ * among the k that fit 8 bits the one is taken whose grid passes nearest the minimum. What is left is
+ * one small shift for a whole block: half the error in the model's logits that rounding each weight
+ * by its block's largest magnitude leaves. The few blocks where rounding is nearer are rounded, but
+ * for Q4_1, whose builds are older than that rule and keep their numbers.
+ */
+export function requantiseAffine(
+  type: AffineType,
+  bytes: Uint8Array,
+  numWeights: number,
+): QuantisedMatrix {
+  const maxCode = AFFINE_MAX_CODE[type]
+  const codes = new Uint8Array(numWeights)
+  const scales = new Float32Array(numWeights / BLOCK_SIZE)
+  const values = new Float32Array(BLOCK_SIZE)
+  forEachAffineBlock(type, bytes, (block, step, minimum, from) => {
+    const at = block * BLOCK_SIZE
+    const grid = gridOf(step, minimum, maxCode)
+    for (let i = 0; i < BLOCK_SIZE; i++) values[i] = step * from[i]! + minimum
+    const rounded = grid && type === 'Q4_1' ? null : quantise8(values)
+    if (grid && (rounded === null || BLOCK_SIZE * grid.shift ** 2 <= errorOf(rounded, values))) {
+      scales[block] = step / grid.divisor
+      for (let i = 0; i < BLOCK_SIZE; i++) {
+        codes[at + i] = grid.divisor * from[i]! + grid.offset + 128
+      }
+    } else {
+      codes.set(rounded!.codes, at)
+      scales[block] = rounded!.scales[0]!
+    }
+  })
+  return { bits: 8, codes, scales }
+}
+
+/** Squared error of one block. */
+function errorOf({ codes, scales }: QuantisedMatrix, values: Float32Array): number {
+  return values.reduce((sum, value, i) => sum + ((codes[i]! - 128) * scales[0]! - value) ** 2, 0)
+}
+
+type Grid = {
+  /** k */
+  readonly divisor: number
+  /** Code of the minimum. */
+  readonly offset: number
+  /** How far the block's weights move. */
+  readonly shift: number
+}
+
+/** @returns null where no grid holds the block */
+function gridOf(step: number, minimum: number, maxCode: number): Grid | null {
   if (step === 0) return null
-  let best: { divisor: number; offset: number } | null = null
+  let best: Grid | null = null
   let smallestError = Infinity
-  const maxDivisor = Math.floor((MAX_CODE_8 - MIN_CODE_8) / MAX_CODE_4)
+  const maxDivisor = Math.floor((MAX_CODE_8 - MIN_CODE_8) / maxCode)
   for (let divisor = 1; divisor <= maxDivisor; divisor++) {
     const exact = (minimum / step) * divisor
     const offset = Math.round(exact)
-    if (offset < MIN_CODE_8 || offset + MAX_CODE_4 * divisor > MAX_CODE_8) continue
+    if (offset < MIN_CODE_8 || offset + maxCode * divisor > MAX_CODE_8) continue
     const error = Math.abs(exact - offset) / divisor
     if (error < smallestError) {
       smallestError = error
-      best = { divisor, offset }
+      best = { divisor, offset, shift: error * step }
     }
   }
   return best

@@ -1,6 +1,16 @@
 import { float, int, MICROSOFT_DOMAIN, type Graph } from '../model.ts'
 import type { ModelConfig } from '../../model/gguf/index.ts'
 import type { WeightFile } from '../weight-file.ts'
+import {
+  attention,
+  pastKey,
+  pastValue,
+  presentKey,
+  presentValue,
+  ropeTables,
+  SEQLENS_K,
+  TOTAL_SEQUENCE_LENGTH,
+} from './attention.ts'
 import { BLOCK_SIZE } from './block-quantise.ts'
 import { GraphBuilder } from './graph-builder.ts'
 import { linear, quantisedMatMul, transposedMatMul, type WeightFormat } from './linear.ts'
@@ -9,14 +19,9 @@ import type { SourceWeights } from './weights.ts'
 
 /** Names of the graph's inputs and outputs, beside the rotation's. */
 export const INPUT_IDS = 'input_ids'
-export const SEQLENS_K = 'seqlens_k'
-export const TOTAL_SEQUENCE_LENGTH = 'total_sequence_length'
 export const LOGIT_ROWS = 'logit_rows'
 export const LOGITS = 'logits'
-export const pastKey = (layer: number): string => `past_key.${layer}`
-export const pastValue = (layer: number): string => `past_value.${layer}`
-export const presentKey = (layer: number): string => `present_key.${layer}`
-export const presentValue = (layer: number): string => `present_value.${layer}`
+export { pastKey, pastValue, presentKey, presentValue, SEQLENS_K, TOTAL_SEQUENCE_LENGTH }
 
 export type DecoderOptions = {
   readonly format: WeightFormat
@@ -27,7 +32,7 @@ export type DecoderOptions = {
 }
 
 /**
- * The llama decoder as an ONNX graph.
+ * A decoder as an ONNX graph, as its family's description has it.
  *
  * Inputs: `input_ids` [batch, sequence] int64; `seqlens_k` [batch] int32, the row's length after this
  * call less one; `total_sequence_length` [1] int32, the longest of them plus one; `logit_rows` [n]
@@ -54,7 +59,7 @@ export async function buildDecoder(
 
   await ropeTables(graph, config, options.maxContext)
   await embeddingWeights(graph, source, options.format, config)
-  let hiddenState = embed(graph, options.format)
+  let hiddenState = embed(graph, options.format, config)
   // [batch, sequence, heads·headDim], to put rotated heads back together.
   const idsShape = graph.op('Shape', 'input_ids.shape', [INPUT_IDS])
   const attentionShape = graph.op(
@@ -79,6 +84,14 @@ export async function buildDecoder(
     )
     return { normalised: name, residual: sum }
   }
+
+  const postNorm = async (name: string, value: string, weight: string): Promise<string> =>
+    config.family.hasPostNorms
+      ? graph.op('SimplifiedLayerNormalization', name, [value, await norm(weight)], {
+          axis: int(-1),
+          epsilon: float(config.rmsEps),
+        })
+      : value
 
   let normalised = graph.op(
     'SimplifiedLayerNormalization',
@@ -109,7 +122,8 @@ export async function buildDecoder(
       [tensor('attn_q'), tensor('attn_k'), tensor('attn_v')],
       hidden,
     )
-    let z = attention(graph, config, layer, qkv)
+    const biased = config.family.hasQkvBias ? await addQkvBias(graph, source, layer, qkv) : qkv
+    let z = await attention(graph, source, config, layer, biased)
     if (options.rotation) z = rotation(graph, `${name}.rotation`, z, attentionShape, layer, config)
     const projected = await linear(
       graph,
@@ -120,7 +134,12 @@ export async function buildDecoder(
       [tensor('attn_output')],
       numHeads * headDim,
     )
-    const middle = await addAndNorm(`${name}.ffn_norm`, hiddenState, projected, tensor('ffn_norm'))
+    const middle = await addAndNorm(
+      `${name}.ffn_norm`,
+      hiddenState,
+      await postNorm(`${name}.post_attention_norm`, projected, tensor('post_attention_norm')),
+      tensor('ffn_norm'),
+    )
     hiddenState = middle.residual
     const gateUp = await linear(
       graph,
@@ -135,10 +154,13 @@ export async function buildDecoder(
     graph.node('Split', `${name}.split`, [gateUp, halves], [`${name}.gate`, `${name}.up`], {
       axis: int(-1),
     })
-    // QuickGelu with alpha 1 is SiLU: x·sigmoid(x) in one kernel.
-    const gate = graph.contrib('QuickGelu', `${name}.silu`, [`${name}.gate`], { alpha: float(1) })
+    // QuickGelu with alpha 1 is SiLU: x·sigmoid(x) in one kernel. FastGelu is GELU by tanh.
+    const gate =
+      config.family.activation === 'silu'
+        ? graph.contrib('QuickGelu', `${name}.silu`, [`${name}.gate`], { alpha: float(1) })
+        : graph.contrib('FastGelu', `${name}.gelu`, [`${name}.gate`])
     const activated = graph.op('Mul', `${name}.activated`, [gate, `${name}.up`])
-    update = await linear(
+    const ffnOutput = await linear(
       graph,
       source,
       options.format,
@@ -147,6 +169,7 @@ export async function buildDecoder(
       [tensor('ffn_down')],
       ffn,
     )
+    update = await postNorm(`${name}.post_ffn_norm`, ffnOutput, tensor('post_ffw_norm'))
   }
 
   const final = await addAndNorm('final_norm', hiddenState, update, 'output_norm.weight')
@@ -155,15 +178,22 @@ export async function buildDecoder(
     graph.int64('final.flat_shape', [-1, hidden]),
   ])
   const wanted = graph.op('Gather', 'final.wanted', [flat, LOGIT_ROWS], { axis: int(0) })
+  // A node is named after its output, and the head's weights after the node.
+  const head = config.logitSoftcap === null ? LOGITS : UNCAPPED_LOGITS
   const tied = !source.has('output.weight')
   if (!tied) {
-    await linear(graph, source, options.format, LOGITS, wanted, ['output.weight'], hidden)
+    await linear(graph, source, options.format, head, wanted, ['output.weight'], hidden)
   } else if (options.format === 'float32') {
-    transposedMatMul(graph, LOGITS, wanted, EMBEDDING)
+    transposedMatMul(graph, head, wanted, EMBEDDING)
   } else {
-    graph.alias(`${LOGITS}.codes`, EMBEDDING, [vocab, hidden / BLOCK_SIZE, BLOCK_SIZE])
-    graph.alias(`${LOGITS}.scales`, EMBEDDING_SCALES, [(vocab * hidden) / BLOCK_SIZE])
-    quantisedMatMul(graph, LOGITS, wanted, { rows: vocab, inputSize: hidden, bits: 8 })
+    graph.alias(`${head}.codes`, EMBEDDING, [vocab, hidden / BLOCK_SIZE, BLOCK_SIZE])
+    graph.alias(`${head}.scales`, EMBEDDING_SCALES, [(vocab * hidden) / BLOCK_SIZE])
+    quantisedMatMul(graph, head, wanted, { rows: vocab, inputSize: hidden, bits: 8 })
+  }
+  if (config.logitSoftcap !== null) {
+    const cap = graph.float32('logits.cap', [1], Float32Array.of(config.logitSoftcap))
+    const share = graph.op('Div', 'logits.share', [head, cap])
+    graph.op('Mul', LOGITS, [graph.op('Tanh', 'logits.tanh', [share]), cap])
   }
   for (let layer = 0; layer < config.numLayers; layer++) {
     for (const present of [presentKey(layer), presentValue(layer)]) {
@@ -173,6 +203,8 @@ export async function buildDecoder(
   return graph.finish()
 }
 
+/** The head's output where logits are capped, and the start of its weights' names. */
+export const UNCAPPED_LOGITS = 'logits.uncapped'
 const EMBEDDING = 'embedding'
 const EMBEDDING_SCALES = 'embedding.scales'
 
@@ -194,69 +226,37 @@ async function embeddingWeights(
 }
 
 /** [batch, sequence] token ids → [batch, sequence, hidden]. */
-function embed(graph: GraphBuilder, format: WeightFormat): string {
-  if (format === 'float32') return graph.op('Gather', 'embedded', [EMBEDDING, INPUT_IDS])
-  return graph.contrib(
-    'GatherBlockQuantized',
-    'embedded',
-    [EMBEDDING, INPUT_IDS, EMBEDDING_SCALES],
-    {
-      gather_axis: int(0),
-      quantize_axis: int(1),
-      block_size: int(BLOCK_SIZE),
-      bits: int(8),
-    },
-  )
+function embed(graph: GraphBuilder, format: WeightFormat, config: ModelConfig): string {
+  const rows =
+    format === 'float32'
+      ? graph.op('Gather', 'embedded', [EMBEDDING, INPUT_IDS])
+      : graph.contrib(
+          'GatherBlockQuantized',
+          'embedded',
+          [EMBEDDING, INPUT_IDS, EMBEDDING_SCALES],
+          {
+            gather_axis: int(0),
+            quantize_axis: int(1),
+            block_size: int(BLOCK_SIZE),
+            bits: int(8),
+          },
+        )
+  if (!config.family.scalesEmbedding) return rows
+  const scale = graph.float32('embedding.scale', [1], Float32Array.of(Math.sqrt(config.hidden)))
+  return graph.op('Mul', 'embedded.scaled', [rows, scale])
 }
 
-function attention(graph: GraphBuilder, config: ModelConfig, layer: number, qkv: string): string {
-  const { numHeads, numKvHeads, headDim } = config
-  for (const past of [pastKey(layer), pastValue(layer)]) {
-    graph.input(past, 'float32', ['batch', numKvHeads, 'capacity', headDim])
-  }
-  const z = `layer.${layer}.z`
-  graph.node(
-    'GroupQueryAttention',
-    z,
-    [
-      qkv,
-      '',
-      '',
-      pastKey(layer),
-      pastValue(layer),
-      SEQLENS_K,
-      TOTAL_SEQUENCE_LENGTH,
-      'rope_cos',
-      'rope_sin',
-    ],
-    [z, presentKey(layer), presentValue(layer)],
-    {
-      num_heads: int(numHeads),
-      kv_num_heads: int(numKvHeads),
-      do_rotary: int(1),
-      // GGUF stores llama's q and k rows so that rotary pairs are neighbours.
-      rotary_interleaved: int(1),
-    },
-    MICROSOFT_DOMAIN,
-  )
-  return z
-}
-
-async function ropeTables(
+/** Adds the biases of q, k and v, one after the other, to [..., (heads + 2·kvHeads)·headDim]. */
+async function addQkvBias(
   graph: GraphBuilder,
-  { headDim, ropeBase }: ModelConfig,
-  maxContext: number,
-): Promise<void> {
-  const numPairs = headDim / 2
-  const cos = new Float32Array(maxContext * numPairs)
-  const sin = new Float32Array(maxContext * numPairs)
-  for (let position = 0; position < maxContext; position++) {
-    for (let pair = 0; pair < numPairs; pair++) {
-      const angle = position * ropeBase ** (-pair / numPairs)
-      cos[position * numPairs + pair] = Math.cos(angle)
-      sin[position * numPairs + pair] = Math.sin(angle)
-    }
-  }
-  await graph.weight('rope_cos', 'float32', [maxContext, numPairs], cos)
-  await graph.weight('rope_sin', 'float32', [maxContext, numPairs], sin)
+  source: SourceWeights,
+  layer: number,
+  qkv: string,
+): Promise<string> {
+  const names = ['attn_q', 'attn_k', 'attn_v'].map((part) => `blk.${layer}.${part}.bias`)
+  const values = await source.stackedFloat32(names)
+  const bias = await graph.weight(qkvBias(layer), 'float32', [values.length], values)
+  return graph.op('Add', `layer.${layer}.qkv_biased`, [qkv, bias])
 }
+
+export const qkvBias = (layer: number): string => `layer.${layer}.qkv.bias`

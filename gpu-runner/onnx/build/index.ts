@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto'
 import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { decodeModelConfig, openGguf, type ModelConfig } from '../../model/gguf/index.ts'
+import {
+  checkTensorNames,
+  decodeModelConfig,
+  openGguf,
+  type ModelConfig,
+} from '../../model/gguf/index.ts'
 import { encodeModel } from '../serde.ts'
 import { WeightFile } from '../weight-file.ts'
 import { buildDecoder } from './decoder.ts'
@@ -47,6 +52,7 @@ export async function openBuild(
   const file = await openGguf(ggufPath)
   try {
     const config = decodeModelConfig(file.metadata)
+    checkTensorNames(config, file.tensors.keys())
     const folder = path.join(cacheDir, `${options.format}-${graphDigest.slice(0, 16)}`)
     const modelPath = path.join(folder, 'model.onnx')
     if (await exists(modelPath)) return { modelPath, graphDigest, config }

@@ -1,9 +1,10 @@
-import type { GgufFile } from '../../model/gguf/index.ts'
+import type { GgufFile, TensorType } from '../../model/gguf/index.ts'
 import { dequantise } from '../../model/gguf/index.ts'
 import {
   quantise8,
+  requantiseAffine,
   requantiseQ4_0,
-  requantiseQ4_1,
+  requantiseQ5_0,
   requantiseQ8_0,
   type QuantisedMatrix,
 } from './block-quantise.ts'
@@ -34,14 +35,12 @@ export class SourceWeights {
 
   /** The same, block-quantised: 4 bit where every part is Q4_0, else 8 bit. */
   async stackedQuantised(names: readonly string[]): Promise<QuantisedMatrix> {
-    const types = names.map((name) => this.#tensor(name).type)
+    const tensors = names.map((name) => this.#tensor(name))
+    const isFourBit = tensors.every(({ type }) => type === 'Q4_0')
     const parts: QuantisedMatrix[] = []
-    for (const [i, name] of names.entries()) {
+    for (const { name, type, dims } of tensors) {
       const bytes = await this.#file.readTensor(name)
-      if (types.every((type) => type === 'Q4_0')) parts.push(requantiseQ4_0(bytes))
-      else if (types[i] === 'Q4_1') parts.push(requantiseQ4_1(bytes))
-      else if (types[i] === 'Q8_0') parts.push(requantiseQ8_0(bytes))
-      else parts.push(quantise8(await this.float32(name)))
+      parts.push(isFourBit ? requantiseQ4_0(bytes) : requantise8(type, bytes, sizeOf(dims)))
     }
     return {
       bits: parts[0]!.bits,
@@ -64,6 +63,23 @@ export class SourceWeights {
     const tensor = this.#file.tensors.get(name)
     if (!tensor) throw new Error(`the model file has no tensor ${name}`)
     return tensor
+  }
+}
+
+/** A tensor's weights in 8 bit, by the way that loses least for its type. */
+function requantise8(type: TensorType, bytes: Uint8Array, numWeights: number): QuantisedMatrix {
+  switch (type) {
+    case 'Q8_0':
+      return requantiseQ8_0(bytes)
+    case 'Q5_0':
+      return requantiseQ5_0(bytes, numWeights)
+    case 'Q4_1':
+    case 'Q5_1':
+    case 'Q4_K':
+    case 'Q5_K':
+      return requantiseAffine(type, bytes, numWeights)
+    default:
+      return quantise8(dequantise(type, bytes, numWeights))
   }
 }
 

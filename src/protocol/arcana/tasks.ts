@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { JobReport } from '../openai/fine-tuning.ts'
+import { frameFields, type JobReport } from '../openai/fine-tuning.ts'
 import type { Scope } from '../runner.ts'
 
 export const promoteSchema = z.strictObject({
@@ -7,6 +7,28 @@ export const promoteSchema = z.strictObject({
   /** The version the caller believes to be live: a promotion on an outdated view is refused. */
   expected_live: z.int().min(1),
 })
+
+/** `arcana`: the adapter file itself. `peft`: a zipped folder as PEFT's OFT saves it. */
+export const adapterFormatSchema = z.enum(['arcana', 'peft'])
+export type AdapterFormat = z.output<typeof adapterFormatSchema>
+
+/** Larger biases decide by themselves, whatever the model says. */
+const MAX_ABS_BIAS = 100
+
+/** What an uploaded adapter does not say itself: its task's frame and labels. */
+export const uploadedVersionSchema = z
+  .strictObject({
+    /** Needed with `peft`, whose files name no base model by digest. */
+    model: z.string().min(1).nullish(),
+    ...frameFields,
+    /** Added to the labels' log probabilities, in their order. */
+    bias: z.array(z.number().min(-MAX_ABS_BIAS).max(MAX_ABS_BIAS)).nullish(),
+  })
+  .refine(({ labels, bias }) => bias == null || bias.length === labels?.length, {
+    path: ['bias'],
+    message: 'must have one number a label',
+  })
+export type UploadedVersion = z.output<typeof uploadedVersionSchema>
 
 export type Task = {
   readonly object: 'arcana.task'
@@ -40,6 +62,7 @@ export type TaskVersion = {
   readonly temperature: number | null
   readonly min_confidence: number | null
   readonly fallback_label: string | null
+  /** Of an uploaded version: `import-…`. */
   readonly job: string
   readonly created_at: number
   readonly report: JobReport | null

@@ -6,6 +6,7 @@ import {
   type PositionLogprob,
   type PromptMessage,
   type Scope,
+  type ServiceTier,
 } from '../runner.ts'
 import {
   checkConfidence,
@@ -21,6 +22,7 @@ import {
   tokenShapingOf,
   type TokenShaping,
 } from './sampling.ts'
+import { serviceTierField, serviceTierOf } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
@@ -35,7 +37,6 @@ const UNSUPPORTED: Unsupported = {
   reasoning_effort: () => false,
   response_format: (value) =>
     typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
-  service_tier: is('auto', 'default'),
   store: is(false),
   tool_choice: is('none', 'auto'),
   tools: isEmptyArray,
@@ -71,6 +72,7 @@ const bodySchema = z.strictObject({
   max_completion_tokens: maxTokensSchema.optional(),
   logprobs: z.boolean().default(false),
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  service_tier: serviceTierField,
   ...samplingFields,
   ...streamFields,
   /** Not OpenAI's: clients send it as an extra field of the body. */
@@ -95,6 +97,7 @@ export type ChatRequest = {
   /** Answers wanted. */
   readonly n: number
   readonly shaping: TokenShaping
+  readonly tier: ServiceTier | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
   readonly confidence: Confidence | null
@@ -131,6 +134,7 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     stop: body.stop,
     n: body.n,
     shaping: tokenShapingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
+    tier: serviceTierOf(body.service_tier),
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
     confidence:
@@ -223,6 +227,8 @@ export type ChatCompletion = {
   readonly model: string
   readonly choices: readonly [ChatChoice, ...ChatChoice[]]
   readonly usage: Usage
+  /** Where the request named one. */
+  readonly service_tier?: ServiceTier
   readonly arcana: ArcanaProof
 }
 
@@ -238,5 +244,6 @@ export type ChatCompletionChunk = {
     readonly finish_reason: FinishReason | null
   }[]
   readonly usage?: Usage | null
+  readonly service_tier?: ServiceTier
   readonly arcana?: ArcanaProof
 }

@@ -1,6 +1,6 @@
 /** `POST /v1/completions`: given text or tokens, gone on with or scored. */
 import { z } from 'zod'
-import { MAX_TOP_LOGPROBS, type PromptToken } from '../runner.ts'
+import { MAX_TOP_LOGPROBS, type PromptToken, type ServiceTier } from '../runner.ts'
 import type { ArcanaProof, FinishReason, Usage } from './chat-completions.ts'
 import {
   checkStreamOptions,
@@ -9,6 +9,7 @@ import {
   tokenShapingOf,
   type TokenShaping,
 } from './sampling.ts'
+import { serviceTierField, serviceTierOf } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 /** Prompts of one request; each is a request to a runner. */
@@ -49,6 +50,8 @@ const bodySchema = z.strictObject({
   logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
   echo: z.boolean().default(false),
   best_of: z.int().optional(),
+  // OpenAI has it for chats only; batches are what `flex` is for.
+  service_tier: serviceTierField,
   // Not OpenAI's: the first prompt token that a task's adapter rotates, one for all or one a prompt.
   rotate_from: z
     .union([z.int().min(0), z.array(z.int().min(0))], {
@@ -73,6 +76,7 @@ export type CompletionRequest = {
   /** Answers wanted of each prompt. */
   readonly n: number
   readonly shaping: TokenShaping
+  readonly tier: ServiceTier | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
 }
@@ -102,6 +106,7 @@ export const completionRequestSchema = bodySchema.transform((body, context): Com
     stop: body.stop,
     n: body.n,
     shaping: tokenShapingOf(body, body.logprobs ?? null),
+    tier: serviceTierOf(body.service_tier),
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   }
@@ -136,6 +141,8 @@ export type Completion = {
   readonly model: string
   readonly choices: readonly CompletionChoice[]
   readonly usage?: Usage | null
+  /** Where the request named one. */
+  readonly service_tier?: ServiceTier
   readonly arcana?: ArcanaProof
 }
 

@@ -11,7 +11,7 @@ export type ErrorBody = {
   }
 }
 
-export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503
+export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503 | 504
 
 export class ApiError extends Error {
   readonly status: ErrorStatus
@@ -19,6 +19,8 @@ export class ApiError extends Error {
   readonly param: string | null
   readonly code: string | null
   readonly retryAfterSeconds: number | null
+  /** OpenAI's clients repeat a 5xx of themselves; this says not to. */
+  readonly isFinal: boolean
 
   constructor(
     status: ErrorStatus,
@@ -28,6 +30,7 @@ export class ApiError extends Error {
       readonly param?: string | null
       readonly code?: string | null
       readonly retryAfterSeconds?: number
+      readonly isFinal?: boolean
     } = {},
   ) {
     super(message)
@@ -37,6 +40,7 @@ export class ApiError extends Error {
     this.param = detail.param ?? null
     this.code = detail.code ?? null
     this.retryAfterSeconds = detail.retryAfterSeconds ?? null
+    this.isFinal = detail.isFinal ?? false
   }
 
   toBody(): ErrorBody {

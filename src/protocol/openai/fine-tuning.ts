@@ -26,7 +26,7 @@ const orAuto = <T>(schema: z.ZodType<T>, value: T) =>
 const givenOrAuto = <T>(schema: z.ZodType<T>) =>
   z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
 
-const OPTIMISERS = ['bo', 'random', 'gradient'] as const
+const OPTIMISERS = ['bo', 'random', 'tarot', 'tarot-published', 'gradient'] as const
 export type OptimiserName = (typeof OPTIMISERS)[number]
 const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
@@ -35,13 +35,15 @@ export type SubspaceName = (typeof SUBSPACES)[number]
 const OWN_HYPERPARAMETERS = {
   bo: ['n_trials', 'subspace'],
   random: ['n_trials'],
+  tarot: ['n_trials'],
+  'tarot-published': ['n_trials'],
   gradient: ['n_steps', 'learning_rate'],
 } as const satisfies Record<OptimiserName, readonly string[]>
 
 const hyperparametersSchema = z
   .strictObject({
     optimizer: orAuto(z.enum(OPTIMISERS), 'bo'),
-    /** Of `bo` and `random`. */
+    /** Of all but `gradient`. */
     n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
     /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
     subspace: givenOrAuto(z.enum(SUBSPACES)),
@@ -61,7 +63,8 @@ const hyperparametersSchema = z
     }
   })
 
-const rotationFields = z.strictObject({
+/** What frames a task's prompts, and the answers it may give. */
+export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
   labels: z
@@ -70,6 +73,10 @@ const rotationFields = z.strictObject({
     .max(MAX_LABELS)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
     .nullish(),
+}
+
+const rotationFields = z.strictObject({
+  ...frameFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Publish the adapter whatever the guard finds; the report says so. */
@@ -205,7 +212,10 @@ export type FineTuningJob = {
             readonly n_trials: number
             readonly subspace: SubspaceName
           }
-        | { readonly optimizer: 'random'; readonly n_trials: number }
+        | {
+            readonly optimizer: Exclude<OptimiserName, 'bo' | 'gradient'>
+            readonly n_trials: number
+          }
         | {
             readonly optimizer: 'gradient'
             readonly n_steps: number

@@ -18,7 +18,13 @@ import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotatio
 
 /** `bo` searches a random subspace, or that of directions it is given. */
 const DIRECTED = 'bo along directions'
-const NAMES: readonly (OptimiserName | typeof DIRECTED)[] = ['bo', DIRECTED, 'random']
+const NAMES: readonly (OptimiserName | typeof DIRECTED)[] = [
+  'bo',
+  DIRECTED,
+  'random',
+  'tarot',
+  'tarot-published',
+]
 const SCOPE = 'generated'
 const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
 

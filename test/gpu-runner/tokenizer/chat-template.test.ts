@@ -34,13 +34,19 @@ describe('ChatTemplate', () => {
     ])
   })
 
+  it('serves templates that trim contents', ({ expect }) => {
+    const trims = new ChatTemplate('<{{ messages[0].content | trim }}>')
+    expect(trims.segments([{ role: 'user', content: ' a\n' }])).toEqual([
+      { text: '<', trusted: true },
+      { text: 'a', trusted: false },
+      { text: '>', trusted: true },
+    ])
+  })
+
   it('refuses contents that the template alters, since their author cannot be told', ({
     expect,
   }) => {
-    const trims = new ChatTemplate('{{ messages[0].content | trim }}')
-    expect(trims.segments([{ role: 'user', content: 'a' }])).toEqual([
-      { text: 'a', trusted: false },
-    ])
-    expect(() => trims.segments([{ role: 'user', content: ' a' }])).toThrow(/alters/)
+    const raises = new ChatTemplate('{{ messages[0].content | upper }}')
+    expect(() => raises.segments([{ role: 'user', content: 'a' }])).toThrow(/alters/)
   })
 })

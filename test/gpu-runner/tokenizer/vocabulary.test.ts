@@ -22,6 +22,7 @@ describe('readVocabulary', () => {
     expect(vocabulary.bytesOfId[3]).toEqual(Uint8Array.from([0x61, 0x62]))
     expect(vocabulary.bytesOfId[4]).toEqual(Uint8Array.from([0x20]))
     expect(vocabulary.endOfTurnId).toBe(0)
+    expect(vocabulary.beginId).toBeNull()
   })
 
   it.for([

@@ -1,5 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { describe, it } from 'vitest'
-import { dequantise } from '../../../../gpu-runner/model/gguf/index.ts'
+import { dequantise, type TensorType } from '../../../../gpu-runner/model/gguf/index.ts'
+
+const FIXTURE = JSON.parse(
+  readFileSync(new URL('../../fixtures/dequantise.json', import.meta.url), 'utf8'),
+) as { types: Record<TensorType, { blocks: string; values: string }> }
 
 /** 1.5, −0.25 and 0.5 as float16, little-endian. */
 const ONE_AND_A_HALF = [0x00, 0x3e]
@@ -57,6 +62,16 @@ describe('dequantise', () => {
     expect(values.slice(0, 32)).toEqual(Array.from({ length: 32 }, (_, i) => (i - 16) * 0.5))
     expect(values.slice(32, 34)).toEqual([127 * -0.25, -128 * -0.25])
   })
+
+  it.for(Object.entries(FIXTURE.types) as [TensorType, { blocks: string; values: string }][])(
+    'reads random blocks of %s to the numbers of the gguf package',
+    ([type, { blocks, values }], { expect }) => {
+      const expected = new Float32Array(Uint8Array.from(Buffer.from(values, 'base64')).buffer)
+      const decoded = dequantise(type, Buffer.from(blocks, 'base64'), expected.length)
+      // Adding 0 makes one zero of both: the package's order of products leaves other signs on it.
+      expect(decoded.map((value) => value + 0)).toEqual(expected.map((value) => value + 0))
+    },
+  )
 
   it('refuses bytes that are not the elements, and elements that are not blocks', ({ expect }) => {
     expect(() => dequantise('Q8_0', new Uint8Array(33), 32)).toThrow(/34 bytes; given 33/)

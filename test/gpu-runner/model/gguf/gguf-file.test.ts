@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, it } from 'vitest'
+import { FAMILIES } from '../../../../gpu-runner/model/families/index.ts'
 import {
+  checkTensorNames,
   decodeModelConfig,
   dequantise,
   GgufError,
@@ -70,9 +72,32 @@ describe('openGguf', () => {
     await file.close()
   })
 
+  it('keeps byte order marks that strings begin with', async ({ expect }) => {
+    const marked = ['\ufeff//', '//', 'a\ufeff', '\ufeff\ufeff', '']
+    const file = await openGguf(
+      await save(
+        writeGguf(
+          {
+            ...LLAMA,
+            flag: { type: 'bool', value: true },
+            scores: { type: 'f32s', value: [1, 2, 3] },
+            tokens: { type: 'strings', value: marked },
+            name: { type: 'string', value: '\ufeffx' },
+          },
+          [NORM],
+        ),
+      ),
+    )
+    await file.close()
+    expect(file.metadata.strings('tokens')).toEqual(marked)
+    expect(file.metadata.string('name')).toBe('\ufeffx')
+    expect(file.metadata.boolean('flag')).toBe(true)
+    expect(file.metadata.numbers('scores')).toEqual([1, 2, 3])
+  })
+
   it('refuses a tensor type by name', async ({ expect }) => {
-    const path = await save(writeGguf(LLAMA, [{ ...NORM, type: 12, dims: [256] }]))
-    await expect(openGguf(path)).rejects.toThrow(/tensor norm is of type Q4_K/)
+    const path = await save(writeGguf(LLAMA, [{ ...NORM, type: 10, dims: [256] }]))
+    await expect(openGguf(path)).rejects.toThrow(/tensor norm is of type Q2_K/)
     const unknown = await save(writeGguf(LLAMA, [{ ...NORM, type: 999 }]))
     await expect(openGguf(unknown)).rejects.toThrow(GgufError)
   })
@@ -142,7 +167,7 @@ describe('decodeModelConfig', () => {
 
   it('reads a llama configuration and derives what the file leaves out', async ({ expect }) => {
     expect(await decode({})).toEqual({
-      arch: 'llama',
+      family: FAMILIES.get('llama'),
       numLayers: 2,
       hidden: 32,
       numHeads: 4,
@@ -151,6 +176,10 @@ describe('decodeModelConfig', () => {
       ffn: 64,
       vocab: 16,
       ropeBase: 10_000,
+      ropeScale: 1,
+      slidingWindow: null,
+      attentionScale: 8 ** -0.5,
+      logitSoftcap: null,
       rmsEps: Math.fround(1e-5),
       contextLength: 128,
     })
@@ -158,8 +187,12 @@ describe('decodeModelConfig', () => {
 
   it('refuses what the graph does not build, by name', async ({ expect }) => {
     const u32 = (value: number): GgufValue => ({ type: 'u32', value })
-    const gemma: GgufValue = { type: 'string', value: 'gemma3' }
-    await expect(decode({ 'general.architecture': gemma })).rejects.toThrow(/gemma3/)
+    const mamba: GgufValue = { type: 'string', value: 'mamba' }
+    await expect(decode({ 'general.architecture': mamba })).rejects.toThrow(
+      /mamba is not served; llama, qwen2, qwen3, gemma3 are/,
+    )
+    await expect(decode({ 'llama.attention.sliding_window': u32(64) })).rejects.toThrow(/window/)
+    await expect(decode({ 'llama.attn_logit_softcapping': u32(50) })).rejects.toThrow(/soft cap/)
     await expect(decode({ 'llama.attention.head_count_kv': u32(3) })).rejects.toThrow(/evenly/)
     await expect(decode({ 'llama.attention.head_count': u32(5) })).rejects.toThrow(GgufError)
     await expect(decode({ 'llama.rope.dimension_count': u32(4) })).rejects.toThrow(/rope over 4/)
@@ -170,11 +203,25 @@ describe('decodeModelConfig', () => {
   })
 })
 
+describe('checkTensorNames', () => {
+  it('refuses a tensor that the graph would leave out', async ({ expect }) => {
+    const file = await openGguf(await save(writeGguf(LLAMA, [NORM])))
+    await file.close()
+    const config = decodeModelConfig(file.metadata)
+    checkTensorNames(config, ['token_embd.weight', 'blk.1.attn_q.weight'])
+    for (const name of ['rope_freqs.weight', 'blk.0.attn_q.bias', 'blk.2.attn_q.weight']) {
+      expect(() => {
+        checkTensorNames(config, [name])
+      }).toThrow(`tensor ${name} has no place`)
+    }
+  })
+})
+
 describe('the real model', () => {
   it('has the shapes of SmolLM2-135M', async ({ expect }) => {
     const file = await openGguf(await modelPath())
     expect(decodeModelConfig(file.metadata)).toEqual({
-      arch: 'llama',
+      family: FAMILIES.get('llama'),
       numLayers: 30,
       hidden: 576,
       numHeads: 9,
@@ -183,6 +230,10 @@ describe('the real model', () => {
       ffn: 1536,
       vocab: 49_152,
       ropeBase: 100_000,
+      ropeScale: 1,
+      slidingWindow: null,
+      attentionScale: 1 / 8,
+      logitSoftcap: null,
       rmsEps: Math.fround(1e-5),
       contextLength: 8192,
     })

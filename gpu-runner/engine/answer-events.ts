@@ -1,0 +1,35 @@
+import type { GenerateEvent } from '../../src/protocol/runner.ts'
+import type { Sequence } from '../scheduler/request.ts'
+import type { DecodingOutput } from './decoding.ts'
+
+/** A row's output in the words of the protocol. */
+export function toWire(sequence: Sequence, output: DecodingOutput, nowMs: number): GenerateEvent {
+  const { request, arm } = sequence
+  switch (output.kind) {
+    case 'token':
+      return {
+        event: 'token',
+        arm,
+        text: output.text,
+        ids: [...output.ids],
+        ...(output.logprobs ? { logprobs: [...output.logprobs] } : {}),
+      }
+    case 'labels':
+      return { event: 'labels', arm, labels: [...output.labels] }
+    case 'finish':
+      return {
+        event: 'end',
+        arm,
+        finish_reason: output.reason,
+        usage: {
+          prompt_tokens: request.promptIds.length,
+          completion_tokens: output.completionTokens,
+          cached_tokens: sequence.numCachedTokens,
+        },
+        ...(output.stopToken ? { stop_token: output.stopToken } : {}),
+        applied: sequence.describeApplied(),
+        first_token_ms: (sequence.firstTokenAtMs ?? nowMs) - request.admittedAtMs,
+        total_ms: nowMs - request.admittedAtMs,
+      }
+  }
+}

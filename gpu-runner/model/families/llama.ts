@@ -1,0 +1,14 @@
+import { inverseRootOfHeadDim, type Family } from './family.ts'
+
+/** Llama 1 to 3 but those with rope_freqs, Mistral, SmolLM2 and others of that shape. */
+export const LLAMA: Family = {
+  arch: 'llama',
+  ropePairs: 'adjacent',
+  hasQkvBias: false,
+  hasQkNorm: false,
+  hasPostNorms: false,
+  activation: 'silu',
+  scalesEmbedding: false,
+  slidingWindow: null,
+  attentionScale: inverseRootOfHeadDim,
+}

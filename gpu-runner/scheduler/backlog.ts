@@ -1,0 +1,49 @@
+/** How much the last measurement counts against all before it. */
+const WEIGHT = 0.1
+const MIN_RETRY_SECONDS = 1
+/** Past it a caller had better try another time than wait. */
+const MAX_RETRY_SECONDS = 60
+
+/** Work that stands before a new request. */
+export type Backlog = {
+  /** Prompt tokens still to be computed. */
+  readonly promptTokens: number
+  /** Tokens that each row, waiting ones included, may still take. */
+  readonly rowLimits: readonly number[]
+}
+
+/** What steps take and answers need, measured as moving averages; null before the first. */
+export class Pace {
+  #msPerPromptToken: number | null = null
+  #msPerStep: number | null = null
+  #tokensPerRow: number | null = null
+
+  prefilled(numTokens: number, ms: number): void {
+    if (numTokens > 0) this.#msPerPromptToken = mix(this.#msPerPromptToken, ms / numTokens)
+  }
+
+  stepped(ms: number): void {
+    this.#msPerStep = mix(this.#msPerStep, ms)
+  }
+
+  finished(numTokens: number): void {
+    this.#tokensPerRow = mix(this.#tokensPerRow, numTokens)
+  }
+
+  /** The time in which a backlog would be worked off, `numRows` rows at a time. */
+  drainMs({ promptTokens, rowLimits }: Backlog, numRows: number): number {
+    const mean = this.#tokensPerRow ?? Infinity
+    const rowTokens = rowLimits.reduce((sum, limit) => sum + Math.min(limit, mean), 0)
+    return (
+      promptTokens * (this.#msPerPromptToken ?? 0) +
+      Math.ceil(rowTokens / numRows) * (this.#msPerStep ?? 0)
+    )
+  }
+}
+
+const mix = (old: number | null, value: number): number =>
+  old === null ? value : old + WEIGHT * (value - old)
+
+/** Whole seconds for a `Retry-After`. */
+export const retryAfterSeconds = (drainMs: number): number =>
+  Math.min(MAX_RETRY_SECONDS, Math.max(MIN_RETRY_SECONDS, Math.ceil(drainMs / 1000)))

@@ -1,0 +1,116 @@
+import { unzipSync, zipSync } from 'fflate'
+import { decodeAdapter } from '../../adapters/format/decode.ts'
+import { encodeAdapter } from '../../adapters/format/encode.ts'
+import { MAX_ADAPTER_BYTES } from '../../adapters/format/limits.ts'
+import type { AdapterFile } from '../../adapters/format/schema.ts'
+import {
+  exportPeftOft,
+  importPeftOft,
+  PEFT_CONFIG_FILE,
+  PEFT_WEIGHTS_FILE,
+  type PeftFiles,
+} from '../../adapters/interchange/peft-oft.ts'
+import type { Geometry } from '../../adapters/rotation/rotation.ts'
+import type { AdapterFormat } from '../protocol/arcana/tasks.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+
+/** A PEFT config is two kilobytes. */
+const MAX_CONFIG_BYTES = 64 * 1024
+/** A folder that PEFT saves has three or four files. */
+const MAX_ZIP_ENTRIES = 64
+/** Equal adapters give equal archives: the zip format's earliest day. */
+const ZIP_TIME = new Date(1980, 0, 1)
+
+/** What an uploaded adapter is for: the base model as served. */
+export type AdapterModel = {
+  readonly slug: string
+  readonly modelDigest: string
+  readonly geometry: Geometry
+}
+
+/**
+ * Reads an uploaded adapter in either format, and checks that it is for the model served.
+ * @returns the adapter and the bytes to keep: those sent, or for PEFT the adapter file they became
+ * @throws {ApiError} 400 naming what is wrong with the file
+ */
+export function readUploadedAdapter(
+  bytes: Uint8Array<ArrayBuffer>,
+  format: AdapterFormat,
+  model: AdapterModel,
+): { readonly file: AdapterFile; readonly bytes: Uint8Array<ArrayBuffer> } {
+  if (format === 'peft') {
+    const imported = importPeftOft(readPeftZip(bytes), model)
+    if (!imported.ok) {
+      const { message, reason } = imported.error
+      throw invalidRequest(`Invalid 'file': ${message}.`, 'file', reason)
+    }
+    return { file: imported.value, bytes: encodeAdapter(imported.value) }
+  }
+  const decoded = decodeAdapter(bytes, model.geometry)
+  if (!decoded.ok) {
+    throw invalidRequest(`Invalid 'file': ${decoded.error.message}.`, 'file', decoded.error.reason)
+  }
+  if (decoded.value.modelDigest !== model.modelDigest) {
+    throw invalidRequest(
+      `Invalid 'file': it was learnt on base model ${decoded.value.modelDigest}; ` +
+        `${model.slug} is ${model.modelDigest}.`,
+      'file',
+      'adapter_wrong_model',
+    )
+  }
+  return { file: decoded.value, bytes }
+}
+
+/**
+ * A PEFT folder of a stored adapter, zipped.
+ * @throws {ApiError} 400 where PEFT's OFT cannot express it; 500 for a stored file that is not sound
+ */
+export function toPeftZip(bytes: Uint8Array, baseModel: string): Uint8Array<ArrayBuffer> {
+  const decoded = decodeAdapter(bytes)
+  if (!decoded.ok) {
+    throw new ApiError(500, `The stored adapter is unreadable: ${decoded.error.message}.`)
+  }
+  const exported = exportPeftOft(decoded.value, baseModel)
+  if (!exported.ok) {
+    const { message, reason } = exported.error
+    throw invalidRequest(`This adapter cannot be given as PEFT: ${message}.`, 'format', reason)
+  }
+  const { config, weights } = exported.value
+  const files = { [PEFT_CONFIG_FILE]: config, [PEFT_WEIGHTS_FILE]: weights }
+  return new Uint8Array(zipSync(files, { mtime: ZIP_TIME }))
+}
+
+/** The two files of a zipped PEFT folder, at the archive's top or inside a folder; others are left. */
+function readPeftZip(bytes: Uint8Array): PeftFiles {
+  const bad = (what: string) => invalidRequest(`Invalid 'file': ${what}.`, 'file', 'invalid_zip')
+  const limits = new Map([
+    [PEFT_CONFIG_FILE, MAX_CONFIG_BYTES],
+    [PEFT_WEIGHTS_FILE, MAX_ADAPTER_BYTES],
+  ])
+  const baseName = (path: string) => path.slice(path.lastIndexOf('/') + 1)
+  let numEntries = 0
+  let unzipped: Record<string, Uint8Array>
+  try {
+    unzipped = unzipSync(bytes, {
+      // Sizes are the archive's own claims; no more than claimed is ever written.
+      filter: ({ name, originalSize }) => {
+        if (++numEntries > MAX_ZIP_ENTRIES) throw bad(`more than ${MAX_ZIP_ENTRIES} entries`)
+        const limit = limits.get(baseName(name))
+        if (limit === undefined) return false
+        if (originalSize > limit) throw bad(`${name} is larger than ${limit} bytes`)
+        return true
+      },
+    })
+  } catch (error) {
+    if (error instanceof ApiError) throw error
+    throw bad('it is no zip archive of a PEFT folder')
+  }
+  const find = (wanted: string): Uint8Array => {
+    const found = Object.entries(unzipped).filter(([path]) => baseName(path) === wanted)
+    const [only] = found
+    if (only === undefined) throw bad(`it holds no ${wanted}`)
+    if (found.length > 1) throw bad(`it holds ${wanted} ${found.length} times`)
+    return only[1]
+  }
+  return { config: find(PEFT_CONFIG_FILE), weights: find(PEFT_WEIGHTS_FILE) }
+}
