@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { LabelTrie } from '../../adapters/objective/label-trie.ts'
-import { datasetSchema } from '../../src/protocol/runner.ts'
+import { datasetSchema, type Dataset } from '../../src/protocol/runner.ts'
 import { encodePrompt, type AdmissionContext } from '../engine/admission.ts'
 import { RunnerFault } from '../runner-fault.ts'
 
@@ -15,6 +15,9 @@ export type TokenisedDataset = {
 
 /** Tokens of all datasets kept; past it the one unused for longest goes and is asked for again. */
 const MAX_KEPT_TOKENS = 8_000_000
+
+/** Examples that a refusal names; their number is told in any case. */
+const MAX_NAMED_EXAMPLES = 20
 
 /** The datasets a runner holds; it may lose any of them, and the job then sends it again. */
 export class DatasetStore {
@@ -39,9 +42,20 @@ export class DatasetStore {
     const dataset = parseDataset(bytes)
     const trie = this.#context.tries.get(dataset.labels)
     const maxTokens = this.#context.maxContext - 1 - trie.maxFeedDepth
+    const prompts = this.#encode(dataset, maxTokens)
+    const gold = dataset.examples.map(({ label }) => label)
+    const tokenised = { digest, prompts, gold, trie }
+    this.#datasets.set(digest, tokenised)
+    this.#dropOldest()
+    return tokenised
+  }
+
+  /** @throws {RunnerFault} naming the example at fault, or all that are past the context */
+  #encode(dataset: Dataset, maxTokens: number): (readonly number[])[] {
+    const tooLong: number[] = []
     const prompts = dataset.examples.map(({ messages, label }, index) => {
       if (label >= dataset.labels.length) {
-        throw new RunnerFault('invalid_request', `example ${index} has no label ${label}`, {
+        throw new RunnerFault('invalid_request', `example ${index + 1} has no label ${label}`, {
           param: `examples.${index}.label`,
         })
       }
@@ -49,16 +63,24 @@ export class DatasetStore {
         return encodePrompt(this.#context, messages, maxTokens)
       } catch (error) {
         const fault = RunnerFault.from(error)
-        throw new RunnerFault(fault.code, `example ${index}: ${fault.message}`, {
+        if (fault.code === 'context_length_exceeded') {
+          tooLong.push(index)
+          return []
+        }
+        throw new RunnerFault(fault.code, `example ${index + 1}: ${fault.message}`, {
           param: `examples.${index}.messages`,
         })
       }
     })
-    const gold = dataset.examples.map(({ label }) => label)
-    const tokenised = { digest, prompts, gold, trie }
-    this.#datasets.set(digest, tokenised)
-    this.#dropOldest()
-    return tokenised
+    if (tooLong.length === 0) return prompts
+    const named = tooLong.slice(0, MAX_NAMED_EXAMPLES).map((index) => index + 1)
+    const more = tooLong.length > named.length ? ` and ${tooLong.length - named.length} more` : ''
+    throw new RunnerFault(
+      'context_length_exceeded',
+      `of ${dataset.examples.length} examples, ${tooLong.length} are past the context of ` +
+        `${maxTokens} tokens: number ${named.join(', ')}${more}`,
+      { param: `examples.${tooLong[0]!}.messages` },
+    )
   }
 
   /** @throws {RunnerFault} dataset_not_resident */

@@ -72,7 +72,7 @@ export function readDirections(
  * The examples of each direction. Where a direction is of several, they are of one fold, so that the
  * guard can leave a fold's directions out.
  */
-function directionGroups(spec: JobSpec): number[][] {
+export function directionGroups(spec: JobSpec): number[][] {
   const { gold } = spec.training
   const maxGroups = DIRECTED_BO_OPTIONS.dimension
   if (gold.length <= maxGroups) return groupExamples(gold, maxGroups)

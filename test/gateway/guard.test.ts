@@ -161,6 +161,9 @@ describe('the guard', () => {
       { adapters: [], scope: 'generated', bias: job.arcana.report!.bias },
     ])
     expect(runner.callsTo('PUT /v1/adapters')).toBe(0)
+    const file = await client.call('GET', '/v1/tasks/news/versions/1/adapter')
+    expect(file.status).toBe(400)
+    expect(await file.json()).toMatchObject({ error: { code: 'no_adapter' } })
     // In a sum a bias adds its part, and no adapter.
     const { digest } = await publishTask(projectId, 'other', { labels: [...LABELS] })
     const sum = await client.chat({}, { 'x-task': 'other+news*0.5' })

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import { beforeAll, describe, it } from 'vitest'
+import { LabelTries } from '../../../gpu-runner/engine/label-tries.ts'
+import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
+import { DatasetStore } from '../../../gpu-runner/scoring/dataset-store.ts'
+import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
+import type { Dataset } from '../../../src/protocol/runner.ts'
+import { modelPath } from '../../fixtures/model.ts'
+
+const MAX_CONTEXT = 128
+
+let tokenizer: ChatTokenizer
+beforeAll(async () => {
+  const file = await openGguf(await modelPath())
+  tokenizer = ChatTokenizer.fromGguf(file.metadata)
+  await file.close()
+})
+
+function put(texts: readonly string[]) {
+  const store = new DatasetStore({
+    tokenizer,
+    tries: new LabelTries(tokenizer),
+    maxContext: MAX_CONTEXT,
+  })
+  const dataset: Dataset = {
+    labels: ['yes', 'no'],
+    examples: texts.map((content, i) => ({ messages: [{ role: 'user', content }], label: i % 2 })),
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify(dataset))
+  return store.put(createHash('sha256').update(bytes).digest('hex'), bytes)
+}
+
+describe('a dataset', () => {
+  it('names every example past the context, not the first alone', ({ expect }) => {
+    const long = 'word '.repeat(MAX_CONTEXT)
+    expect(() => put(['short', long, 'short', long])).toThrow(
+      expect.objectContaining({
+        code: 'context_length_exceeded',
+        message: expect.stringMatching(/of 4 examples, 2 are past .*: number 2, 4$/) as string,
+        details: { param: 'examples.1.messages' },
+      }),
+    )
+    expect(() => put([...new Array<string>(25).fill(long)])).toThrow(/ 20 and 5 more$/)
+  })
+
+  it('whose examples fit is kept as tokens', ({ expect }) => {
+    const { prompts, gold } = put(['short', 'word '.repeat(20)])
+    expect(gold).toEqual([0, 1])
+    expect(prompts[1]!.length).toBeGreaterThan(prompts[0]!.length)
+    expect(prompts[1]!.length).toBeLessThan(MAX_CONTEXT)
+  })
+})
