@@ -53,13 +53,16 @@ describe('the directions of a fold’s search', () => {
   it('leave out repeated inputs together', ({ expect }) => {
     const spec = specOf(12, [0, 1, 2, 0, 1, 2, 6, 7, 8, 9, 10, 11])
     const folds = guardFolds(spec)
+    const groups = directionGroups(spec)
     for (const [first, again] of [
       [0, 3],
       [1, 4],
       [2, 5],
     ] as const) {
       expect(folds[again]).toBe(folds[first])
-      expect(given(spec, folds[first]!)).not.toContain(again)
+      const seen = given(spec, folds[first]!).flatMap((k) => groups[k]!)
+      expect(seen).not.toContain(first)
+      expect(seen).not.toContain(again)
     }
   })
 })
