@@ -12,7 +12,10 @@ export type Reference = 'base' | 'calibrated_base' | 'bias_only' | 'label_freque
 
 /** An answer held against everything that could do as well with less. */
 export type Comparison = {
-  /** Mean log loss of each reference less the answer's own, nats; positive is better. */
+  /**
+   * Mean log loss of each reference less the answer's own, nats; positive is better. An adapter's over
+   * a bias alone decides between the two and is not tested.
+   */
   readonly gains: Readonly<Partial<Record<Reference, number>>>
   /** The reference that is hardest to beat: of the largest p-value, then of the smallest gain. */
   readonly against: Reference
@@ -33,11 +36,12 @@ export type Verdict = {
 
 /**
  * Decides whether what was learnt is published. Fixed before any data: an adapter has to beat the
- * base model, the base model under either kind of label bias, and the labels' frequencies; a bias
+ * base model, the base model with its label bias taken out, and the labels' frequencies; a bias
  * alone the base model and the frequencies; each by a paired one-sided sign-flip test on out-of-fold
  * log loss. An answer's p-value is its largest. The two answers share the level by Holm's rule.
  * So labels that have nothing to do with their inputs are published at most at the level: nothing
- * learnt from them can beat their frequencies but by luck.
+ * learnt from them can beat their frequencies but by luck. Of two answers that pass, the one of the
+ * lower loss is published, and a bias that does as well as the adapter is preferred to it.
  * @param groups equal for examples that count as one, as repeated inputs; [examples]
  * @param hasAdapter whether the search found a rotation at all
  * @throws {RangeError} no examples, or lengths that differ
@@ -55,23 +59,22 @@ export function judge(
   }
   const compare = (answer: readonly number[], references: readonly Reference[]): Comparison =>
     compareTo(answer, losses, references, groups)
-  const adapter = compare(lossesOf(predictions.adapter, gold), [
-    'base',
-    'calibrated_base',
-    'bias_only',
-    'label_frequencies',
-  ])
+  const adapterLosses = lossesOf(predictions.adapter, gold)
+  const tested = compare(adapterLosses, ['base', 'calibrated_base', 'label_frequencies'])
+  const gainOverBias = gainOver(losses.bias_only, adapterLosses, groups)
+  const adapter = { ...tested, gains: { ...tested.gains, bias_only: gainOverBias } }
   const biasOnly = compare(losses.bias_only, ['base', 'label_frequencies'])
 
   const adapterPValue = hasAdapter ? adapter.pValue : 1
   const smaller = Math.min(adapterPValue, biasOnly.pValue)
   const passes = (pValue: number): boolean =>
     smaller <= GUARD_LEVEL / 2 && pValue <= (pValue === smaller ? GUARD_LEVEL / 2 : GUARD_LEVEL)
-  if (passes(adapterPValue)) return { outcome: 'published', answer: 'adapter', adapter, biasOnly }
-  if (passes(biasOnly.pValue)) {
-    return { outcome: 'published', answer: 'bias_only', adapter, biasOnly }
+  const isBiasPassed = passes(biasOnly.pValue)
+  if (passes(adapterPValue) && (gainOverBias > 0 || !isBiasPassed)) {
+    return { outcome: 'published', answer: 'adapter', adapter, biasOnly }
   }
-  if (hasAdapter && adapter.gain > 0) {
+  if (isBiasPassed) return { outcome: 'published', answer: 'bias_only', adapter, biasOnly }
+  if (hasAdapter && adapter.gain > 0 && gainOverBias > 0) {
     return { outcome: 'inconclusive', answer: 'adapter', adapter, biasOnly }
   }
   if (biasOnly.gain > 0) {
@@ -87,12 +90,13 @@ function compareTo(
   groups: readonly number[],
 ): Comparison {
   const compared = references.map((reference) => {
-    const differences = meanByGroup(
-      losses[reference].map((loss, i) => loss - answer[i]!),
-      groups,
-    )
-    const gain = differences.reduce((sum, value) => sum + value, 0) / differences.length
-    return { reference, differences, gain, pValue: signFlipTest(differences) }
+    const differences = differencesFrom(losses[reference], answer, groups)
+    return {
+      reference,
+      differences,
+      gain: mean(differences),
+      pValue: signFlipTest(differences),
+    }
   })
   const hardest = compared.reduce((worst, next) => {
     if (next.pValue !== worst.pValue) return next.pValue > worst.pValue ? next : worst
@@ -107,6 +111,22 @@ function compareTo(
     smallestDetectableGain: smallestDetectable(hardest.differences, GUARD_LEVEL / 2, GUARD_POWER),
   }
 }
+
+const differencesFrom = (
+  reference: readonly number[],
+  answer: readonly number[],
+  groups: readonly number[],
+): number[] =>
+  meanByGroup(
+    reference.map((loss, i) => loss - answer[i]!),
+    groups,
+  )
+
+const gainOver = (...losses: Parameters<typeof differencesFrom>): number =>
+  mean(differencesFrom(...losses))
+
+const mean = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length
 
 const lossesOf = (logProbs: LabelLogProbs, gold: readonly number[]): number[] =>
   logProbs.map((row, i) => -Math.max(row[gold[i]!]!, LOG_PROB_FLOOR))
@@ -128,5 +148,5 @@ function meanByGroup(values: readonly number[], groups: readonly number[]): numb
     if (known === undefined) members.set(groups[i]!, [value])
     else known.push(value)
   })
-  return [...members.values()].map((own) => own.reduce((sum, value) => sum + value, 0) / own.length)
+  return [...members.values()].map(mean)
 }

@@ -94,13 +94,22 @@ describe('the guard', () => {
     for (const { adapter } of verdicts) expect(adapter.pValue).toBeLessThanOrEqual(0.05)
   })
 
-  it('publishes a label bias alone where it does as well', ({ expect }) => {
-    const world = { baseSignal: 3, adapterSignal: 3, bias: 5, numExamples: 20 }
-    const verdicts = many(world, 100)
-    expect(shareOf(verdicts, ({ answer }) => answer === 'bias_only')).toBeGreaterThan(0.85)
-    expect(
-      shareOf(verdicts, ({ answer, outcome }) => answer === 'adapter' && outcome === 'published'),
-    ).toBeLessThanOrEqual(2 * GUARD_LEVEL)
+  it('publishes the better of an adapter and a label bias alone', ({ expect }) => {
+    const answers = (baseSignal: number, adapterSignal: number) =>
+      many({ baseSignal, adapterSignal, bias: 5, numExamples: 20 }, 100)
+    const isAdapter = ({ answer, outcome }: Verdict) =>
+      answer === 'adapter' && outcome === 'published'
+    const isBias = ({ answer, outcome }: Verdict) =>
+      answer === 'bias_only' && outcome === 'published'
+    // The adapter knows less than the base model does once its bias is taken out.
+    expect(shareOf(answers(3, 1), isBias)).toBeGreaterThan(0.95)
+    expect(shareOf(answers(1, 4), isAdapter)).toBeGreaterThan(0.95)
+    // Where both do as well, either is published, and one of them always.
+    const alike = answers(3, 3)
+    expect(shareOf(alike, (verdict) => isAdapter(verdict) || isBias(verdict))).toBeGreaterThan(0.95)
+    for (const { adapter, answer } of alike) {
+      expect(answer).toBe(adapter.gains.bias_only! > 0 ? 'adapter' : 'bias_only')
+    }
   })
 
   it('publishes nothing of labels that have nothing to do with their inputs', ({ expect }) => {
