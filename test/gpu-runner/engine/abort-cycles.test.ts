@@ -1,6 +1,6 @@
 /**
- * Requests that come and go leave nothing behind. CI runs NUM_CYCLES; `ARCANA_TEST_CYCLES=10000` runs
- * as many, by hand (docs/decisions/0008-scheduling.md has the figures).
+ * Requests that come and go leave nothing behind: most are aborted between any two of the engine's
+ * steps, some after their first token. `ARCANA_TEST_CYCLES` sets another number than CI's.
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'

@@ -127,7 +127,7 @@ describe('scored text', () => {
       usage: { completion_tokens: 0 },
     })
     expect(runner.engine.counters.decodeSteps).toBe(before)
-    expect(runner.engine.load).toEqual({ running: 0, waiting: 0 })
+    expect(runner.engine.load).toEqual({ running: 0, waiting: 0, parked: 0 })
     // A prompt of one token has nothing that could be predicted.
     expect(await scored([500])).toMatchObject([{ id: 500, logprob: null }])
   })

@@ -246,8 +246,8 @@ describe('jobs beside live requests', () => {
     live.isOver = true
     await job
     console.log(
-      `jobs took ${Math.round(jobMs)} of ${Math.round(liveMs)} ms beside live requests (` +
-        `${Math.round(100 * measured)} %), ${numCalls} calls`,
+      `jobs took ${Math.round(jobMs)} of ${Math.round(liveMs)} ms beside live requests, ` +
+        `${Math.round(100 * measured)} % of the last 10 s of live time; ${numCalls} calls`,
     )
     // A step that is under way at either end is not the share's to prevent.
     const longestStepMs = 250

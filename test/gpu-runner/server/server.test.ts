@@ -271,7 +271,7 @@ describe('generate', () => {
     })
     await vi.waitFor(() => {
       expect(runner.engine.counters.aborted).toBe(before + 1)
-      expect(runner.engine.load).toEqual({ running: 0, waiting: 0 })
+      expect(runner.engine.load).toEqual({ running: 0, waiting: 0, parked: 0 })
     })
     expect(tokensOf(await generate(ask('Hello.'))).length).toBeGreaterThan(0)
   })
