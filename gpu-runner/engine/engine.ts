@@ -251,18 +251,24 @@ export class Engine {
     this.counters.decodeSteps += 1
     this.counters.decodeTokens += batch.length
     const finished: number[] = []
+    const failed = new Map<EngineRequest, RunnerFault>()
     for (const [row, sequence] of batch.entries()) {
       sequence.numComputedTokens = positions[row]! + 1
       for (const output of outputs[row]!) {
+        if (output.kind === 'fault') {
+          failed.set(sequence.request, output.fault)
+          continue
+        }
         this.#emit(sequence, output)
         if (output.kind === 'finish') finished.push(row)
       }
     }
     // From the last row down, so that the row moved into a gap is never one that also leaves.
     for (const row of finished.reverse()) this.#removeRow(row)
+    for (const [request, fault] of failed) this.#failRequest(request, fault)
   }
 
-  #emit(sequence: Sequence, output: DecodingOutput): void {
+  #emit(sequence: Sequence, output: Exclude<DecodingOutput, { kind: 'fault' }>): void {
     const { request, arm } = sequence
     const now = this.options.now()
     sequence.firstTokenAtMs ??= now

@@ -18,12 +18,16 @@ export class PromptTooLongError extends Error {
   }
 }
 
+export type ControlTokens = { readonly bos: string | null; readonly pad: string | null }
+
 /** A model's tokenizer and chat template, both as its GGUF file carries them. */
 export class ChatTokenizer {
   readonly endOfTurnId: number
   /** Tokens that end an answer: the end of a turn, and the end of text. */
   readonly stopIds: ReadonlySet<number>
   readonly vocabSize: number
+  /** As the model's file names them. */
+  readonly controlTokens: ControlTokens
   readonly #vocabulary: Vocabulary
   readonly #template: ChatTemplate
   /** Bytes of the longest token that text can become. */
@@ -33,7 +37,12 @@ export class ChatTokenizer {
   /** Splits template text at control tokens, keeping them as the odd parts; longest first. */
   readonly #specialPattern: RegExp
 
-  constructor(vocabulary: Vocabulary, template: ChatTemplate) {
+  constructor(
+    vocabulary: Vocabulary,
+    template: ChatTemplate,
+    controlTokens: ControlTokens = { bos: null, pad: null },
+  ) {
+    this.controlTokens = controlTokens
     this.#vocabulary = vocabulary
     this.#template = template
     this.endOfTurnId = vocabulary.endOfTurnId
@@ -62,7 +71,10 @@ export class ChatTokenizer {
       bos_token: tokenOf('tokenizer.ggml.bos_token_id'),
       eos_token: tokenOf('tokenizer.ggml.eos_token_id'),
     })
-    return new ChatTokenizer(vocabulary, template)
+    return new ChatTokenizer(vocabulary, template, {
+      bos: tokenOf('tokenizer.ggml.bos_token_id') ?? null,
+      pad: tokenOf('tokenizer.ggml.padding_token_id') ?? null,
+    })
   }
 
   /**
@@ -80,6 +92,10 @@ export class ChatTokenizer {
   /** Encodes text in the assistant's position; control tokens written out are plain text. */
   encodeLabel(text: string): number[] {
     return this.#encodeSegments([{ text, trusted: false }], Infinity)
+  }
+
+  get templateSource(): string {
+    return this.#template.source
   }
 
   /** The prompt's text, up to and with the opening of the assistant's answer. */
@@ -120,6 +136,11 @@ export class ChatTokenizer {
     const bytes = this.#shownBytesOfId[id]
     if (!bytes) throw new RangeError(`no token ${id}`)
     return bytes
+  }
+
+  /** A token's own bytes as text; null for control tokens, which are none. */
+  textBytesOf(id: number): Uint8Array | null {
+    return this.#vocabulary.bytesOfId[id] ?? null
   }
 
   createDetokenizer(): Detokenizer {

@@ -7,6 +7,7 @@ import {
   type PromptMessage,
   type Scope,
 } from '../runner.ts'
+import { responseFormatSchema, type RunnerResponseFormat } from '../response-format.ts'
 import { textContentSchema } from './content.ts'
 import {
   checkStreamOptions,
@@ -27,8 +28,6 @@ const UNSUPPORTED: Unsupported = {
   parallel_tool_calls: is(true, false),
   prediction: () => false,
   reasoning_effort: () => false,
-  response_format: (value) =>
-    typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
   service_tier: is('auto', 'default'),
   store: is(false),
   tool_choice: is('none', 'auto'),
@@ -65,6 +64,7 @@ const bodySchema = z.strictObject({
   max_completion_tokens: maxTokensSchema.optional(),
   logprobs: z.boolean().default(false),
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  response_format: responseFormatSchema.optional(),
   ...samplingFields,
   ...streamFields,
 })
@@ -81,6 +81,8 @@ export type ChatRequest = {
   /** Answers wanted. */
   readonly n: number
   readonly shaping: TokenShaping
+  /** What the answer must be; undefined is free text. */
+  readonly responseFormat: RunnerResponseFormat | undefined
   readonly stream: boolean
   readonly includeUsage: boolean
 }
@@ -116,6 +118,7 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     stop: body.stop,
     n: body.n,
     shaping: tokenShapingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
+    responseFormat: body.response_format,
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   }
