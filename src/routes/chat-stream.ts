@@ -12,7 +12,7 @@ import {
 import type { LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofOf } from '../tasks/plan.ts'
-import type { AnswerHead } from './chat-completions.ts'
+import type { AnswerHead } from './answer-route.ts'
 
 type ChatStreamOptions = {
   readonly head: AnswerHead

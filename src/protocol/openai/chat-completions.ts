@@ -11,10 +11,10 @@ import { responseFormatSchema, type RunnerResponseFormat } from '../response-for
 import { textContentSchema } from './content.ts'
 import {
   checkStreamOptions,
+  commonRequestOf,
   samplingFields,
   streamFields,
-  tokenShapingOf,
-  type TokenShaping,
+  type CommonRequest,
 } from './sampling.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
@@ -69,22 +69,11 @@ const bodySchema = z.strictObject({
   ...streamFields,
 })
 
-export type ChatRequest = {
-  readonly model: string
+export type ChatRequest = CommonRequest & {
   readonly messages: readonly PromptMessage[]
   readonly maxTokens: number | undefined
-  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
-  readonly temperature: number | undefined
-  readonly topP: number
-  readonly seed: number | undefined
-  readonly stop: readonly string[]
-  /** Answers wanted. */
-  readonly n: number
-  readonly shaping: TokenShaping
   /** What the answer must be; undefined is free text. */
   readonly responseFormat: RunnerResponseFormat | undefined
-  readonly stream: boolean
-  readonly includeUsage: boolean
 }
 
 export const chatRequestSchema = bodySchema.transform((body, context): ChatRequest => {
@@ -109,18 +98,10 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     })
   }
   return {
-    model: body.model,
+    ...commonRequestOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     messages: body.messages,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
-    temperature: body.temperature,
-    topP: body.top_p,
-    seed: body.seed,
-    stop: body.stop,
-    n: body.n,
-    shaping: tokenShapingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     responseFormat: body.response_format,
-    stream: body.stream,
-    includeUsage: body.stream_options?.include_usage ?? false,
   }
 })
 

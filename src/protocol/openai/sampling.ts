@@ -67,7 +67,7 @@ export type TokenShaping = Pick<
 >
 
 /** @param logprobs likeliest tokens to report beside each token; null for none at all */
-export function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
+function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
   const bias = Object.entries(body.logit_bias).map(([id, value]): [number, number] => [
     Number(id),
     value,
@@ -118,6 +118,39 @@ export function checkStreamOptions(
     path: ['stream_options'],
     message: 'is only allowed when stream is true',
   })
+}
+
+/** What chat and text completions ask for alike. */
+export type CommonRequest = {
+  readonly model: string
+  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
+  readonly temperature: number | undefined
+  readonly topP: number
+  readonly seed: number | undefined
+  readonly stop: readonly string[]
+  /** Answers wanted, of each prompt. */
+  readonly n: number
+  readonly shaping: TokenShaping
+  readonly stream: boolean
+  readonly includeUsage: boolean
+}
+
+/** @param logprobs as of {@link tokenShapingOf} */
+export function commonRequestOf(
+  body: SamplingBody & z.output<z.ZodObject<typeof streamFields>> & { readonly model: string },
+  logprobs: number | null,
+): CommonRequest {
+  return {
+    model: body.model,
+    temperature: body.temperature,
+    topP: body.top_p,
+    seed: body.seed,
+    stop: body.stop,
+    n: body.n,
+    shaping: tokenShapingOf(body, logprobs),
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+  }
 }
 
 const SEED_STEP = 0x9e3779b9
