@@ -36,6 +36,8 @@ const DEFAULT_SCORE_CACHE_MIB = 2048
 const DEFAULT_PREFIX_CACHE_MIB = 512
 /** Longer than a job's pauses between rounds, short enough to have the memory back. */
 const DEFAULT_GRADIENT_IDLE_SECONDS = 60
+/** Schemas in use at once, and recent ones beside them. */
+const DEFAULT_MAX_GRAMMARS = 16
 
 /** @throws {Error} a variable that is missing or out of range, by name */
 export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConfig {
@@ -102,6 +104,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
       integer('ARCANA_PREFIX_CACHE_MIB', DEFAULT_PREFIX_CACHE_MIB, 0, 1 << 20) * 2 ** 20,
     gradientIdleMs:
       integer('ARCANA_GRADIENT_IDLE_SECONDS', DEFAULT_GRADIENT_IDLE_SECONDS, 1, 86_400) * 1000,
+    maxGrammars: integer('ARCANA_MAX_GRAMMARS', DEFAULT_MAX_GRAMMARS, 1, 256),
     ortBackend: backend,
     logLevel,
     exitWithStdin: env.ARCANA_EXIT_WITH_STDIN === '1',

@@ -6,6 +6,7 @@ import { Engine } from './engine/engine.ts'
 import { Executor } from './engine/executor.ts'
 import { LabelTries } from './engine/label-tries.ts'
 import { Turns } from './engine/turns.ts'
+import { GrammarStore } from './grammar/grammar-store.ts'
 import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
 import { openTrainingGraph } from './onnx/backward/index.ts'
 import { openBuild, type WeightFormat } from './onnx/build/index.ts'
@@ -16,6 +17,14 @@ import { LazySession } from './scoring/lazy-session.ts'
 import { PromptCache } from './scoring/prompt-cache.ts'
 import { Scorer } from './scoring/scorer.ts'
 import { ChatTokenizer } from './tokenizer/index.ts'
+
+/**
+ * A schema's grammar must be ready by then. Most take some 10 ms; a string of bounded length takes
+ * up to 3 s, since each of its characters is a state to compare with the whole vocabulary.
+ */
+const GRAMMAR_COMPILE_MS = 10_000
+/** What that string takes is 50 MB. */
+const GRAMMAR_HEAP_BYTES = 256 << 20
 
 export type RunnerOptions = {
   readonly ggufPath: string
@@ -47,6 +56,8 @@ export type RunnerOptions = {
   readonly prefixCacheBytes: number
   /** How long the training graph of gradient jobs stays loaded unused. */
   readonly gradientIdleMs: number
+  /** Compiled response formats kept, each a thread with some 30 MB. */
+  readonly maxGrammars: number
 }
 
 /** One base model with everything that serves it. */
@@ -59,6 +70,7 @@ export type Runner = {
   readonly datasets: DatasetStore
   readonly scorer: Scorer
   readonly gradients: GradientScorer
+  readonly grammars: GrammarStore
   /** Ends every request, then frees the session. */
   release(): Promise<void>
 }
@@ -118,6 +130,12 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     prefixCacheBytes: options.prefixCacheBytes,
     now,
   })
+  const grammars = new GrammarStore(tokenizer, {
+    maxGrammars: options.maxGrammars,
+    compileTimeoutMs: GRAMMAR_COMPILE_MS,
+    maxHeapBytes: GRAMMAR_HEAP_BYTES,
+    now,
+  })
   return {
     config,
     context,
@@ -127,8 +145,10 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     datasets: new DatasetStore(context),
     scorer: new Scorer(jobExecutor, slots, prompts),
     gradients,
+    grammars,
     async release() {
       await engine.close()
+      await grammars.release()
       await gradients.release()
       await executor.release()
     },

@@ -10,6 +10,7 @@ import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
 import { tasks } from './routes/tasks.ts'
+import { tokenizer } from './routes/tokenizer.ts'
 import { versions } from './routes/versions.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
@@ -18,7 +19,9 @@ export function createApp(): Hono<AppEnv> {
   app.use(requestId())
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
   app.get('/healthz', (c) => c.json({ status: 'ok' }))
-  app.use('/v1/*', bearerAuth())
+  const auth = bearerAuth()
+  app.use('/v1/*', auth)
+  for (const path of ['/tokenize', '/detokenize', '/tokenizer_info']) app.use(path, auth)
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
   app.route('/v1/models', models)
@@ -27,6 +30,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/tasks', tasks)
   app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
+  app.route('/', tokenizer)
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {

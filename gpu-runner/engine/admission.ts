@@ -3,6 +3,8 @@ import type { AdapterStore } from '../adapters/adapter-store.ts'
 import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
 import { prefixKeys } from '../kv-cache/prefix-keys.ts'
 import { prefillChunks } from '../scheduler/chunks.ts'
+import type { GrammarRow } from '../grammar/grammar-row.ts'
+import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import type { EngineRequest, PrefillGroup, Sequence } from '../scheduler/request.ts'
 import type {
   AdapterTerm,
@@ -39,19 +41,24 @@ export type AdmissionContext = {
 /**
  * Turns a wire request into one the engine can run: tokens, leased adapters, written slots.
  * Whatever it leased is given back by the request's `release`, or at once where this throws.
+ * @param grammar of the wire's `response_format`, a row an arm; closed with the leases
  * @throws {RunnerFault} a request that cannot be served
  */
 export function admit(
   context: AdmissionContext,
   wire: GenerateRequest,
   emit: (event: GenerateEvent) => void,
+  grammar: OpenGrammar | null = null,
 ): EngineRequest {
-  const promptIds = encodeInput(context, wire, context.maxContext - 1)
-  const leases: (() => void)[] = []
+  const leases: (() => void)[] = grammar ? [grammar.close] : []
   const release = (): void => {
     for (const end of leases.splice(0)) end()
   }
   try {
+    if ((wire.response_format === undefined) !== (grammar === null)) {
+      throw new RunnerFault('internal', 'a response format was not opened')
+    }
+    const promptIds = encodeInput(context, wire, context.maxContext - 1)
     const outside = wire.arms.find(({ rotate_from: from }) => from && from >= promptIds.length)
     if (outside) {
       throw new RunnerFault(
@@ -82,7 +89,7 @@ export function admit(
         request: whole,
         arm: index,
         slot,
-        decoding: createDecoding(context, wire, arm, promptIds),
+        decoding: createDecoding(context, wire, arm, promptIds, grammar?.rows[index] ?? null),
         describeApplied: () => describeApplied(context, slot, arm),
         numComputedTokens: 0,
         numCachedTokens: 0,
@@ -120,7 +127,8 @@ function encodeInput(
   return ids
 }
 
-function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
+/** @throws {RunnerFault} context_length_exceeded over `maxTokens` */
+export function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
   try {
     return tokenizer.encode(text, { maxTokens })
   } catch (error) {
@@ -176,6 +184,7 @@ function createDecoding(
   { choice, sampling }: GenerateRequest,
   arm: Arm,
   promptIds: readonly number[],
+  grammar: GrammarRow | null,
 ): Decoding {
   const lastPromptToken = promptIds[promptIds.length - 1]!
   const sampler: SamplerOptions = {
@@ -199,8 +208,14 @@ function createDecoding(
       sampler,
       random,
       processors,
+      grammar,
       history: new TokenHistory(promptIds),
       numTopLogprobs: sampling.logprobs ?? null,
+    })
+  }
+  if (grammar) {
+    throw new RunnerFault('invalid_request', 'a choice of labels is a response format of its own', {
+      param: 'response_format',
     })
   }
   if (processors.length > 0 || sampling.logprobs !== undefined) {

@@ -2,8 +2,11 @@ import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import type { Sequence } from '../scheduler/request.ts'
 import type { DecodingOutput } from './decoding.ts'
 
+/** What a caller hears of a row; faults are the whole request's. */
+export type AnswerOutput = Exclude<DecodingOutput, { kind: 'fault' }>
+
 /** A row's output in the words of the protocol. */
-export function toWire(sequence: Sequence, output: DecodingOutput, nowMs: number): GenerateEvent {
+export function toWire(sequence: Sequence, output: AnswerOutput, nowMs: number): GenerateEvent {
   const { request, arm } = sequence
   switch (output.kind) {
     case 'token':

@@ -1,5 +1,7 @@
 import { LabelScorer, type LabelTrie } from '../../adapters/objective/label-trie.ts'
 import type { LabelProbability, PositionLogprob } from '../../src/protocol/runner.ts'
+import type { GrammarRow } from '../grammar/grammar-row.ts'
+import { RunnerFault } from '../runner-fault.ts'
 import type { LogitsProcessor, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { sample, type SamplerOptions } from '../sampling/sampler.ts'
 import { StopMatcher } from '../sampling/stop-matcher.ts'
@@ -22,6 +24,8 @@ export type DecodingOutput =
       readonly completionTokens: number
       readonly stopToken?: PositionLogprob
     }
+  /** This request cannot go on; the batch can. */
+  | { readonly kind: 'fault'; readonly fault: RunnerFault }
 
 /**
  * How one row goes on from step to step: which token it feeds where, and what it makes of the
@@ -32,7 +36,10 @@ export interface Decoding {
   readonly next: { readonly token: number; readonly offset: number }
   /** Most offsets that will be fed; the prompt must leave room for them. */
   readonly maxOffsets: number
-  /** Takes the logits [vocab] of the token just fed; it may change them. */
+  /**
+   * Takes the logits [vocab] of the token just fed; it may change them. Where it says nothing and
+   * `next` stays, the step is to be done once more.
+   */
   read(logits: Float32Array): DecodingOutput[]
 }
 
@@ -44,6 +51,8 @@ export type TextDecodingOptions = {
   /** Uniform in [0, 1). */
   readonly random: () => number
   readonly processors: readonly LogitsProcessor[]
+  /** What the text must be; null for free text. */
+  readonly grammar: GrammarRow | null
   /** Holds the prompt; every token drawn is added. */
   readonly history: TokenHistory
   /** Likeliest tokens to report at each place; null reports no log probabilities. */
@@ -72,6 +81,12 @@ export class TextDecoding implements Decoding {
   }
 
   read(logits: Float32Array): DecodingOutput[] {
+    const { grammar } = this.#options
+    const mask = grammar?.poll() ?? 'ready'
+    if (mask === 'pending') return []
+    if (mask === 'failed') {
+      return [{ kind: 'fault', fault: new RunnerFault('internal', 'the grammar was lost') }]
+    }
     const { id, logprob } = this.#draw(logits)
     this.#numTokens += 1
     if (this.#tokenizer.stopIds.has(id)) {
@@ -80,19 +95,24 @@ export class TextDecoding implements Decoding {
     const { text, stopped } = this.#stops.push(this.#detokenizer.push(id))
     const said = { text, ids: [id], ...(logprob ? { logprobs: [logprob] } : {}) }
     if (stopped) return [{ kind: 'token', ...said }, this.#finishEvent('stop')]
-    if (this.#numTokens === this.maxOffsets) return this.#finish('length', said)
+    grammar?.accept(id)
+    if (this.#numTokens === this.maxOffsets) {
+      return this.#finish(grammar?.isComplete() ? 'stop' : 'length', said)
+    }
     this.next = { token: id, offset: this.next.offset + 1 }
     return [{ kind: 'token', ...said }]
   }
 
   #draw(logits: Float32Array): { id: number; logprob: PositionLogprob | null } {
-    const { processors, history, numTopLogprobs, sampler, random } = this.#options
+    const { processors, grammar, history, numTopLogprobs, sampler, random } = this.#options
     let raw = logits
-    if (processors.length > 0 && numTopLogprobs !== null) {
+    if ((processors.length > 0 || grammar) && numTopLogprobs !== null) {
       raw = this.#rawLogits ??= new Float32Array(logits.length)
       raw.set(logits)
     }
     for (const processor of processors) processor.process(logits, history)
+    // Last, so that no bias or penalty lifts what it bars.
+    grammar?.process(logits)
     const id = sample(logits, sampler, random)
     history.push(id)
     if (numTopLogprobs === null) return { id, logprob: null }

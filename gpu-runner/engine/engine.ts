@@ -6,7 +6,7 @@ import { RowStore } from '../kv-cache/row-store.ts'
 import { Pace, retryAfterSeconds } from '../scheduler/backlog.ts'
 import type { EngineRequest, Prefill, Sequence } from '../scheduler/request.ts'
 import { Scheduler } from '../scheduler/scheduler.ts'
-import { toWire } from './answer-events.ts'
+import { toWire, type AnswerOutput } from './answer-events.ts'
 import type { DecodingOutput } from './decoding.ts'
 import type { EngineEvent, EngineListener } from './engine-events.ts'
 import type { Executor } from './executor.ts'
@@ -328,18 +328,24 @@ export class Engine {
     this.counters.decodeSteps += 1
     this.counters.decodeTokens += batch.length
     const finished: Sequence[] = []
+    const failed = new Map<EngineRequest, RunnerFault>()
     for (const [row, sequence] of batch.entries()) {
       sequence.numComputedTokens = positions[row]! + 1
       for (const output of outputs[row]!) {
+        if (output.kind === 'fault') {
+          failed.set(sequence.request, output.fault)
+          continue
+        }
         this.#emit(sequence, output)
         if (output.kind === 'finish') finished.push(sequence)
       }
     }
     // From the last row down, so that the row moved into a gap is never one that also leaves.
     for (const sequence of finished.reverse()) this.#store.apply(this.scheduler.finish(sequence))
+    for (const [request, fault] of failed) this.#failRequest(request, fault)
   }
 
-  #emit(sequence: Sequence, output: DecodingOutput): void {
+  #emit(sequence: Sequence, output: AnswerOutput): void {
     const { request } = sequence
     const nowMs = this.options.now()
     if (sequence.firstTokenAtMs === null) {

@@ -14,14 +14,17 @@ import {
   type GradientResponse,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
+import { detokenizeRequestSchema, tokenizeRequestSchema } from '../../src/protocol/tokenizer.ts'
 import type { z } from 'zod'
 import { admit } from '../engine/admission.ts'
 import type { EngineRequest } from '../scheduler/request.ts'
 import { noLog, type Log } from '../log.ts'
+import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
+import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
 
 /** A prompt of this many bytes is refused by the tokeniser's own bound long before. */
 const MAX_GENERATE_BYTES = 8 << 20
@@ -126,9 +129,20 @@ export function createRunnerServer(
       })
       response.end(bytes)
     },
+    'GET /tokenizer_info': (_request, response) => {
+      sendJson(response, 200, describeTokenizer(runner.context))
+      return Promise.resolve()
+    },
+    'POST /tokenize': async (request, response) => {
+      const wire = parse(tokenizeRequestSchema, await readJson(request))
+      sendJson(response, 200, tokenize(runner.context, wire))
+    },
+    'POST /detokenize': async (request, response) => {
+      const wire = parse(detokenizeRequestSchema, await readJson(request))
+      sendJson(response, 200, detokenize(runner.context, wire))
+    },
     'POST /v1/generate': async (request, response) => {
-      const text = new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES))
-      generate(runner, parse(generateRequestSchema, parseJson(text)), response)
+      await generate(runner, parse(generateRequestSchema, await readJson(request)), response)
     },
   }
 
@@ -169,8 +183,15 @@ export function createRunnerServer(
   })
 }
 
+const readJson = async (request: IncomingMessage): Promise<unknown> =>
+  parseJson(new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES)))
+
 /** Streams a request's events; a caller that leaves ends the request. */
-function generate(runner: Runner, wire: GenerateRequest, response: ServerResponse): void {
+async function generate(
+  runner: Runner,
+  wire: GenerateRequest,
+  response: ServerResponse,
+): Promise<void> {
   const { engine } = runner
   engine.checkCapacity(wire.service_tier)
   if (wire.arms.length > engine.options.maxNumSeqs) {
@@ -182,7 +203,13 @@ function generate(runner: Runner, wire: GenerateRequest, response: ServerRespons
     response.write(`${JSON.stringify(event)}\n`)
     if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
   }
-  const request = admitOrSayWhen(runner, wire, emit)
+  const { response_format: format, arms } = wire
+  const grammar = format ? await runner.grammars.open(format, arms.length) : null
+  if (response.destroyed) {
+    grammar?.close()
+    return
+  }
+  const request = admitOrSayWhen(runner, wire, emit, grammar)
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.on('close', () => {
     if (!response.writableEnded) engine.abort(request)
@@ -201,9 +228,10 @@ function admitOrSayWhen(
   { context, engine }: Runner,
   wire: GenerateRequest,
   emit: (event: GenerateEvent) => void,
+  grammar: OpenGrammar | null,
 ): EngineRequest {
   try {
-    return admit(context, wire, emit)
+    return admit(context, wire, emit, grammar)
   } catch (error) {
     if (!(error instanceof RunnerFault) || error.code !== 'over_capacity') throw error
     throw new RunnerFault(error.code, error.message, {

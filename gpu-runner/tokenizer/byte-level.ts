@@ -25,3 +25,7 @@ export function bytesOfToken(token: string): Uint8Array | null {
   }
   return bytes
 }
+
+/** Bytes as a byte-level vocabulary writes them. */
+export const byteLevelText = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => CHAR_OF_BYTE[byte]!).join('')

@@ -10,11 +10,13 @@ export interface PromptSegment {
 
 /** The model's own Jinja chat template. */
 export class ChatTemplate {
+  readonly source: string
   readonly #template: Template
   readonly #variables: Readonly<Record<string, unknown>>
 
   /** @param variables what the template may name besides the messages: bos_token, eos_token */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
+    this.source = source
     this.#template = new Template(source)
     this.#variables = variables
   }

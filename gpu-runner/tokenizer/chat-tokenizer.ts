@@ -15,12 +15,16 @@ export class NoChatTemplateError extends Error {
   }
 }
 
+export type ControlTokens = { readonly bos: string | null; readonly pad: string | null }
+
 /** A model's tokenizer and chat template, both as its GGUF file carries them. */
 export class ChatTokenizer {
   readonly endOfTurnId: number
   /** Tokens that end an answer: the end of a turn, and the end of text. */
   readonly stopIds: ReadonlySet<number>
   readonly vocabSize: number
+  /** As the model's file names them. */
+  readonly controlTokens: ControlTokens
   readonly #vocabulary: Vocabulary
   readonly #template: ChatTemplate | null
   /** Bytes of the longest token that text can become. */
@@ -31,7 +35,12 @@ export class ChatTokenizer {
   readonly #specials: TokenTrie
 
   /** @param template null for a model that holds no chats */
-  constructor(vocabulary: Vocabulary, template: ChatTemplate | null) {
+  constructor(
+    vocabulary: Vocabulary,
+    template: ChatTemplate | null,
+    controlTokens: ControlTokens = { bos: null, pad: null },
+  ) {
+    this.controlTokens = controlTokens
     this.#vocabulary = vocabulary
     this.#template = template
     this.endOfTurnId = vocabulary.endOfTurnId
@@ -63,6 +72,10 @@ export class ChatTokenizer {
     return new ChatTokenizer(
       vocabulary,
       template === undefined ? null : new ChatTemplate(template, variables),
+      {
+        bos: tokenOf('tokenizer.ggml.bos_token_id') ?? null,
+        pad: tokenOf('tokenizer.ggml.padding_token_id') ?? null,
+      },
     )
   }
 
@@ -84,6 +97,11 @@ export class ChatTokenizer {
     const ids: number[] = []
     this.#vocabulary.encoder.encode(text, Infinity, ids, false)
     return ids
+  }
+
+  /** Null for a model that holds no chats. */
+  get templateSource(): string | null {
+    return this.#template?.source ?? null
   }
 
   /**
@@ -129,6 +147,11 @@ export class ChatTokenizer {
     const bytes = this.#shownBytesOfId[id]
     if (!bytes) throw new RangeError(`no token ${id}`)
     return bytes
+  }
+
+  /** A token's own bytes as text; null for control tokens, which are none. */
+  textBytesOf(id: number): Uint8Array | null {
+    return this.#vocabulary.bytesOfId[id] ?? null
   }
 
   createDetokenizer(): Detokenizer {

@@ -82,7 +82,8 @@ function isSoonerFree(known: unknown, other: unknown): boolean {
   return a !== undefined && b !== undefined && a < b
 }
 
-function isWorthAnother(error: unknown): boolean {
+/** Whether another runner may do what this one did not. */
+export function isWorthAnother(error: unknown): boolean {
   if (error instanceof RunnerFault) return true
   if (!(error instanceof RunnerRefusal)) return false
   return error.error.outcome === 'retryable' || error.error.outcome === 'over_capacity'

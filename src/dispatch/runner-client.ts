@@ -18,9 +18,17 @@ import {
   type ScoreHeader,
   type ScoreResponse,
 } from '../protocol/runner.ts'
+import {
+  detokenizeResponseSchema,
+  tokenizeResponseSchema,
+  tokenizerInfoSchema,
+  type detokenizeRequestSchema,
+  type tokenizeRequestSchema,
+} from '../protocol/tokenizer.ts'
 import { readNdjson } from './ndjson.ts'
 
 const STATUS_TIMEOUT_MS = 2_000
+const TOKENIZE_TIMEOUT_MS = 30_000
 const PUSH_TIMEOUT_MS = 30_000
 /** A dataset is tokenised and its prompts may be prefilled before the answer. */
 const DATASET_TIMEOUT_MS = 300_000
@@ -66,6 +74,21 @@ export class RunnerClient {
       signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
     })
     return readJson(response, runnerStatusSchema)
+  }
+
+  async tokenizerInfo() {
+    const response = await this.#call('GET', '/tokenizer_info', null, {
+      signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
+    })
+    return readJson(response, tokenizerInfoSchema)
+  }
+
+  async tokenize(request: z.infer<typeof tokenizeRequestSchema>) {
+    return readJson(await this.#post('/tokenize', request), tokenizeResponseSchema)
+  }
+
+  async detokenize(request: z.infer<typeof detokenizeRequestSchema>) {
+    return readJson(await this.#post('/detokenize', request), detokenizeResponseSchema)
   }
 
   async putAdapter(digest: string, bytes: Uint8Array): Promise<void> {
@@ -136,6 +159,13 @@ export class RunnerClient {
       watchdog.stop()
       throw error
     }
+  }
+
+  #post(path: string, body: object): Promise<Response> {
+    return this.#call('POST', path, new TextEncoder().encode(JSON.stringify(body)), {
+      type: 'application/json',
+      signal: AbortSignal.timeout(TOKENIZE_TIMEOUT_MS),
+    })
   }
 
   async #call(

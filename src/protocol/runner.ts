@@ -4,6 +4,7 @@
  * Wire keys are snake_case; binary bodies are little-endian.
  */
 import { z } from 'zod'
+import { runnerResponseFormatSchema } from './response-format.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
 export const RUNNER_PROTOCOL_VERSION = 3
@@ -121,6 +122,8 @@ export const generateRequestSchema = z
     echo: z.boolean().optional(),
     arms: z.array(armSchema).min(1).max(MAX_ARMS),
     sampling: samplingSchema,
+    /** What the answer must be, enforced token by token; not beside `choice`. */
+    response_format: runnerResponseFormatSchema.optional(),
     /** Restrict the answer to one of these labels and report the probability of each. */
     choice: z
       .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })

@@ -1,6 +1,5 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
-import { insertUsage } from '../db/usage.ts'
 import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation } from '../dispatch/generate.ts'
 import { usageOf } from '../dispatch/usage.ts'
@@ -13,35 +12,24 @@ import {
   type ChatChoice,
   type ChatCompletion,
   type ChatRequest,
-  type Usage,
 } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
-import type { ServiceTier } from '../protocol/runner.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
-import { applyFrame } from '../tasks/frame.ts'
-import {
-  planArm,
-  planGeneration,
-  proofHeaders,
-  proofOf,
-  readChoiceHeader,
-  selectionOf,
-} from '../tasks/plan.ts'
-import { resolveSelection } from '../tasks/resolve.ts'
 import { holdMsOf, readService } from '../tasks/service.ts'
 import { chatStream } from './chat-stream.ts'
-
-/** What the objects of one answer have in common. */
-export type AnswerHead = {
-  readonly id: string
-  readonly created: number
-  readonly model: string
-  readonly service_tier?: ServiceTier
-}
+import { applyFrame } from '../tasks/frame.ts'
+import { planArm, planGeneration, proofHeaders, proofOf, readChoiceHeader } from '../tasks/plan.ts'
+import {
+  answerHead,
+  readSelected,
+  SSE_HEADERS,
+  usageRecorder,
+  type AnswerHead,
+} from './answer-route.ts'
 
 export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
@@ -51,24 +39,15 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const request = parseWire(chatRequestSchema, body)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
-  const selected = selectionOf(request.model, config.baseModel, c.req.header('x-task'))
-  const selection =
-    selected === null
-      ? null
-      : await resolveSelection(
-          c.env.DB,
-          projectId,
-          config.baseModel,
-          selected.terms,
-          selected.param,
-        )
+  const { baseModel } = config
+  const selection = await readSelected(c, request.model, baseModel)
   const { messages, replaced } = frameOf(selection, request)
   const labels = isChoiceWanted ? (selection?.labels ?? null) : null
   const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,
     projectId,
-    model: config.baseModel,
+    model: baseModel,
     input: { messages: [...messages] },
     arms: await Promise.all(
       deriveSeeds(request.seed, request.n).map((seed) => planArm(selection, labels, seed)),
@@ -84,27 +63,10 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
     caller.signal,
   )
 
-  const head: AnswerHead = {
-    id: `chatcmpl-${requestId.slice('req_'.length)}`,
-    created: Math.floor(Date.now() / 1000),
-    model: selection === null ? config.baseModel : `${config.baseModel}:${selection.expression}`,
-    ...(request.tier === undefined ? {} : { service_tier: request.tier }),
-  }
-  const recordUsage = (used: Usage) => {
-    c.executionCtx.waitUntil(
-      insertUsage(c.env.DB, {
-        requestId,
-        projectId,
-        createdAtMs: Date.now(),
-        route: 'chat.completions',
-        model: config.baseModel,
-        selection: selection?.expression ?? null,
-        runnerId: generation.runnerId,
-        promptTokens: used.prompt_tokens,
-        completionTokens: used.completion_tokens,
-      }),
-    )
-  }
+  const head = answerHead('chatcmpl', requestId, baseModel, selection, request.tier)
+  const { runnerId } = generation
+  const route = 'chat.completions'
+  const recordUsage = usageRecorder(c, { route, baseModel, selection, runnerId })
   const headers = {
     ...proofHeaders(selection),
     ...(replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}),
@@ -121,11 +83,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       caller,
       recordUsage,
     })
-    return c.body(stream, 200, {
-      ...headers,
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache',
-    })
+    return c.body(stream, 200, { ...headers, ...SSE_HEADERS })
   }
   const held = await holdJson(
     collectAnswers(generation).then((answers) => {

@@ -14,7 +14,7 @@ import type { LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels, isWithheld } from '../tasks/confidence.ts'
 import { proofOf } from '../tasks/plan.ts'
-import type { AnswerHead } from './chat-completions.ts'
+import type { AnswerHead } from './answer-route.ts'
 
 type ChatStreamOptions = {
   readonly head: AnswerHead

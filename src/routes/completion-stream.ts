@@ -10,7 +10,7 @@ import {
 import type { PromptToken } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofOf } from '../tasks/plan.ts'
-import type { AnswerHead } from './chat-completions.ts'
+import type { AnswerHead } from './answer-route.ts'
 
 type CompletionStreamOptions = {
   readonly head: AnswerHead

@@ -1,6 +1,5 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
-import { insertUsage } from '../db/usage.ts'
 import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
 import { sumUsage, usageOf } from '../dispatch/usage.ts'
@@ -22,10 +21,15 @@ import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { planArm, planGeneration, proofHeaders, proofOf, selectionOf } from '../tasks/plan.ts'
-import { resolveSelection } from '../tasks/resolve.ts'
+import { planArm, planGeneration, proofHeaders, proofOf } from '../tasks/plan.ts'
 import { holdMsOf, readService, type Service } from '../tasks/service.ts'
-import type { AnswerHead } from './chat-completions.ts'
+import {
+  answerHead,
+  readSelected,
+  SSE_HEADERS,
+  usageRecorder,
+  type AnswerHead,
+} from './answer-route.ts'
 import { completionStream } from './completion-stream.ts'
 
 /** Prompts of one request at a runner at once: Workers hold six connections open, one is the pool's. */
@@ -40,11 +44,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const body = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
-  const selected = selectionOf(request.model, baseModel, c.req.header('x-task'))
-  const selection =
-    selected === null
-      ? null
-      : await resolveSelection(c.env.DB, projectId, baseModel, selected.terms, selected.param)
+  const selection = await readSelected(c, request.model, baseModel)
   checkRotateFrom(selection, request)
   const plans = await Promise.all(
     request.prompts.map((prompt, index) =>
@@ -64,27 +64,9 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     startGeneration({ pool: runners, blobs: c.env.BLOBS, projectId }, plan, calls.signal)
   // The first prompt's proof is checked before any header goes out.
   const first = await start(plans[0]!)
-  const head: AnswerHead = {
-    id: `cmpl-${requestId.slice('req_'.length)}`,
-    created: Math.floor(Date.now() / 1000),
-    model: selection === null ? baseModel : `${baseModel}:${selection.expression}`,
-    ...(request.tier === undefined ? {} : { service_tier: request.tier }),
-  }
-  const recordUsage = (used: Usage) => {
-    c.executionCtx.waitUntil(
-      insertUsage(c.env.DB, {
-        requestId,
-        projectId,
-        createdAtMs: Date.now(),
-        route: 'completions',
-        model: baseModel,
-        selection: selection?.expression ?? null,
-        runnerId: first.runnerId,
-        promptTokens: used.prompt_tokens,
-        completionTokens: used.completion_tokens,
-      }),
-    )
-  }
+  const head = answerHead('cmpl', requestId, baseModel, selection, request.tier)
+  const { runnerId } = first
+  const recordUsage = usageRecorder(c, { route: 'completions', baseModel, selection, runnerId })
   /** Hands each prompt's generation over, a few at once; the first fault ends them all. */
   const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
     try {
@@ -102,11 +84,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     const hasLogprobs = request.shaping.logprobs !== undefined
     const options = { head, selection, n, includeUsage, hasLogprobs, caller }
     const stream = completionStream({ ...options, eachPrompt, recordUsage })
-    return c.body(stream, 200, {
-      ...headers,
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache',
-    })
+    return c.body(stream, 200, { ...headers, ...SSE_HEADERS })
   }
   const answer = eachPrompt((generation) => collectAnswers(generation)).then((answers) => {
     const completion = toCompletion(head, first.runnerId, selection, request, answers)

@@ -113,6 +113,7 @@ export type Sampling = {
   readonly topP: number
   readonly stop: readonly string[]
   readonly shaping?: TokenShaping
+  readonly responseFormat?: GenerateRequest['response_format']
 }
 
 /** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
@@ -131,7 +132,11 @@ export function planGeneration(options: {
   readonly service: Service
 }): GenerationPlan {
   const { arms, labels, sampling, service } = options
-  const misplaced = labels === null ? null : fieldNotOfLabels(sampling.shaping ?? {})
+  const { responseFormat } = sampling
+  const misplaced =
+    labels === null
+      ? null
+      : (fieldNotOfLabels(sampling.shaping ?? {}) ?? (responseFormat && 'response_format') ?? null)
   if (misplaced !== null) {
     throw invalidRequest(
       `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
@@ -155,6 +160,7 @@ export function planGeneration(options: {
       stop: [...sampling.stop],
       ...sampling.shaping,
     },
+    ...(responseFormat === undefined ? {} : { response_format: responseFormat }),
     ...(labels === null ? {} : { choice: { labels: [...labels] } }),
   }
   return {

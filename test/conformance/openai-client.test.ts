@@ -295,6 +295,47 @@ describe('text completions', () => {
   })
 })
 
+const schemaFormat = (schema: Record<string, unknown>) => ({
+  type: 'json_schema' as const,
+  json_schema: { name: 'answer', schema, strict: true },
+})
+
+describe('response formats', () => {
+  const PERSON = {
+    type: 'object',
+    properties: { name: { type: 'string', maxLength: 12 }, age: { type: 'integer', minimum: 0 } },
+    required: ['name', 'age'],
+    additionalProperties: false,
+  }
+  const body = {
+    model: MODEL,
+    messages: ask('Describe a person.'),
+    temperature: 0,
+    max_completion_tokens: 60,
+    response_format: schemaFormat(PERSON),
+  }
+
+  it('hold the answer to a schema, streamed or whole', async ({ expect }) => {
+    const answer = await openai.chat.completions.create({ ...body, n: 2 })
+    const stream = await openai.chat.completions.create({ ...body, stream: true })
+    let streamed = ''
+    for await (const chunk of stream) streamed += chunk.choices[0]?.delta.content ?? ''
+    for (const { message, finish_reason: reason } of answer.choices) {
+      expect(reason).toBe('stop')
+      const person = JSON.parse(message.content!) as { name: unknown; age: unknown }
+      expect(Object.keys(person)).toEqual(['name', 'age'])
+      expect(person.name).toBeTypeOf('string')
+      expect(person.age).toBeTypeOf('number')
+    }
+    expect(streamed).toBe(answer.choices[0]?.message.content)
+  })
+
+  it('are read by the client’s own parser', async ({ expect }) => {
+    const parsed = await openai.chat.completions.parse(body)
+    expect(parsed.choices[0]?.message.parsed).toHaveProperty('age')
+  })
+})
+
 describe('errors', () => {
   it('are the client’s own classes with OpenAI’s codes', async ({ expect }) => {
     const create = (body: object) =>
@@ -305,9 +346,9 @@ describe('errors', () => {
       [() => create({ temperature: 'hot' }), 400, null, 'temperature'],
       [() => create({ n: 17 }), 400, null, 'n'],
       [
-        () => create({ response_format: { type: 'json_object' } }),
+        () => create({ response_format: schemaFormat({ type: 'string', pattern: 'a' }) }),
         400,
-        'unsupported_parameter',
+        'invalid_request',
         'response_format',
       ],
       [() => create({ logit_bias: { 60000: 1 } }), 400, 'invalid_request', 'logit_bias'],

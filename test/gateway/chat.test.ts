@@ -172,6 +172,7 @@ describe('how tokens are drawn', () => {
       presence_penalty: 1,
       frequency_penalty: 1,
       repetition_penalty: 2,
+      response_format: { type: 'json_object' },
     })) {
       const headers = { 'x-task': 'ag-news' }
       const refused = await client.chat({ [field]: value }, headers)
@@ -194,14 +195,68 @@ describe('a stream that waits', () => {
   })
 })
 
+const nested = (depth: number): Record<string, unknown> =>
+  depth === 0 ? {} : { items: nested(depth - 1) }
+
+describe('a response format', () => {
+  const schema = { type: 'object', properties: { b: {}, a: { type: 'null' } } }
+
+  it('goes to the runner, its schema as it stands', async ({ expect }) => {
+    const format = { name: 'x', description: 'y', schema, strict: true }
+    await client.chat({ response_format: { type: 'json_object' } })
+    await client.chat({ response_format: { type: 'json_schema', json_schema: format } })
+    await client.chat({ response_format: { type: 'json_schema', json_schema: { name: 'x' } } })
+    expect(runner.generateRequests.map((request) => request.response_format)).toEqual([
+      { type: 'json_object' },
+      { type: 'json_schema', schema },
+      { type: 'json_object' },
+    ])
+    expect(JSON.stringify(runner.generateRequests[1]!.response_format)).toContain('"b":{},"a":')
+  })
+
+  it('that the runner refuses is the caller’s fault, by name', async ({ expect }) => {
+    runner.intercept = (request) =>
+      request.url.endsWith('/v1/generate')
+        ? refuse(400, 'invalid_request', 'unserviceable', { param: 'response_format' })
+        : null
+    for (const stream of [false, true]) {
+      const response = await client.chat({ response_format: { type: 'json_object' }, stream })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({
+        error: { type: 'invalid_request_error', param: 'response_format' },
+      })
+    }
+  })
+})
+
 describe('a request that cannot be served', () => {
   const cases: readonly [string, Record<string, unknown>, string][] = [
     ['tools', { tools: [{ type: 'function' }] }, 'tools'],
     ['seventeen answers', { n: 17 }, 'n'],
     ['alternatives of no log probabilities', { top_logprobs: 2 }, 'top_logprobs'],
     ['21 alternatives', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
-    ['JSON mode', { response_format: { type: 'json_object' } }, 'response_format'],
-    ['a JSON schema', { response_format: { type: 'json_schema' } }, 'response_format'],
+    ['a grammar', { response_format: { type: 'grammar' } }, 'response_format.type'],
+    ['no schema', { response_format: { type: 'json_schema' } }, 'response_format.json_schema'],
+    [
+      'a schema without name',
+      { response_format: { type: 'json_schema', json_schema: { schema: {} } } },
+      'response_format.json_schema.name',
+    ],
+    [
+      'a schema nested past any use',
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: nested(70) } } },
+      'response_format.json_schema.schema',
+    ],
+    [
+      'a schema of 70 kB',
+      {
+        response_format: {
+          type: 'json_schema',
+          json_schema: { name: 'x', schema: { const: 'x'.repeat(70_000) } },
+        },
+      },
+      'response_format.json_schema.schema',
+    ],
     ['a penalty past 2', { frequency_penalty: 2.5 }, 'frequency_penalty'],
     ['a repetition penalty of nought', { repetition_penalty: 0 }, 'repetition_penalty'],
     ['a min_p over 1', { min_p: 1.5 }, 'min_p'],

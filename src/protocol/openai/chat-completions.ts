@@ -14,15 +14,16 @@ import {
   minConfidenceSchema,
   type Confidence,
 } from './confidence.ts'
+import { responseFormatSchema, type RunnerResponseFormat } from '../response-format.ts'
 import { textContentSchema } from './content.ts'
 import {
   checkStreamOptions,
+  commonRequestOf,
   samplingFields,
   streamFields,
-  tokenShapingOf,
-  type TokenShaping,
+  type CommonRequest,
 } from './sampling.ts'
-import { serviceTierField, serviceTierOf } from './service-tier.ts'
+import { serviceTierField } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
@@ -35,8 +36,6 @@ const UNSUPPORTED: Unsupported = {
   parallel_tool_calls: is(true, false),
   prediction: () => false,
   reasoning_effort: () => false,
-  response_format: (value) =>
-    typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
   store: is(false),
   tool_choice: is('none', 'auto'),
   tools: isEmptyArray,
@@ -72,6 +71,7 @@ const bodySchema = z.strictObject({
   max_completion_tokens: maxTokensSchema.optional(),
   logprobs: z.boolean().default(false),
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
+  response_format: responseFormatSchema.optional(),
   service_tier: serviceTierField,
   ...samplingFields,
   ...streamFields,
@@ -85,21 +85,11 @@ const bodySchema = z.strictObject({
     .optional(),
 })
 
-export type ChatRequest = {
-  readonly model: string
+export type ChatRequest = CommonRequest & {
   readonly messages: readonly PromptMessage[]
   readonly maxTokens: number | undefined
-  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
-  readonly temperature: number | undefined
-  readonly topP: number
-  readonly seed: number | undefined
-  readonly stop: readonly string[]
-  /** Answers wanted. */
-  readonly n: number
-  readonly shaping: TokenShaping
-  readonly tier: ServiceTier | undefined
-  readonly stream: boolean
-  readonly includeUsage: boolean
+  /** What the answer must be; undefined is free text. */
+  readonly responseFormat: RunnerResponseFormat | undefined
   readonly confidence: Confidence | null
 }
 
@@ -125,18 +115,10 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     })
   }
   return {
-    model: body.model,
+    ...commonRequestOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     messages: body.messages,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
-    temperature: body.temperature,
-    topP: body.top_p,
-    seed: body.seed,
-    stop: body.stop,
-    n: body.n,
-    shaping: tokenShapingOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
-    tier: serviceTierOf(body.service_tier),
-    stream: body.stream,
-    includeUsage: body.stream_options?.include_usage ?? false,
+    responseFormat: body.response_format,
     confidence:
       body.arcana?.min_confidence == null
         ? null

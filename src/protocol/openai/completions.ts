@@ -4,12 +4,12 @@ import { MAX_TOP_LOGPROBS, type PromptToken, type ServiceTier } from '../runner.
 import type { ArcanaProof, FinishReason, Usage } from './chat-completions.ts'
 import {
   checkStreamOptions,
+  commonRequestOf,
   samplingFields,
   streamFields,
-  tokenShapingOf,
-  type TokenShaping,
+  type CommonRequest,
 } from './sampling.ts'
-import { serviceTierField, serviceTierOf } from './service-tier.ts'
+import { serviceTierField } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 /** Prompts of one request; each is a request to a runner. */
@@ -62,23 +62,12 @@ const bodySchema = z.strictObject({
   ...streamFields,
 })
 
-export type CompletionRequest = {
-  readonly model: string
+export type CompletionRequest = CommonRequest & {
   readonly prompts: readonly Prompt[]
   /** One a prompt, where it was given. */
   readonly rotateFrom: readonly number[] | undefined
   readonly echo: boolean
   readonly maxTokens: number
-  readonly temperature: number | undefined
-  readonly topP: number
-  readonly seed: number | undefined
-  readonly stop: readonly string[]
-  /** Answers wanted of each prompt. */
-  readonly n: number
-  readonly shaping: TokenShaping
-  readonly tier: ServiceTier | undefined
-  readonly stream: boolean
-  readonly includeUsage: boolean
 }
 
 export const completionRequestSchema = bodySchema.transform((body, context): CompletionRequest => {
@@ -95,20 +84,11 @@ export const completionRequestSchema = bodySchema.transform((body, context): Com
   }
   const perPrompt = typeof from === 'number' ? prompts.map(() => from) : from
   return {
-    model: body.model,
+    ...commonRequestOf(body, body.logprobs ?? null),
     prompts,
     rotateFrom: perPrompt,
     echo: body.echo,
     maxTokens: body.max_tokens,
-    temperature: body.temperature,
-    topP: body.top_p,
-    seed: body.seed,
-    stop: body.stop,
-    n: body.n,
-    shaping: tokenShapingOf(body, body.logprobs ?? null),
-    tier: serviceTierOf(body.service_tier),
-    stream: body.stream,
-    includeUsage: body.stream_options?.include_usage ?? false,
   }
 })
 

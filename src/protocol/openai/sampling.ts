@@ -1,5 +1,7 @@
 /** How tokens are drawn: the fields that chat and text completions share. */
 import { z } from 'zod'
+import type { ServiceTier } from '../runner.ts'
+import { serviceTierOf, type serviceTierField } from './service-tier.ts'
 import {
   MAX_ABS_LOGIT_BIAS,
   MAX_ABS_PENALTY,
@@ -67,7 +69,7 @@ export type TokenShaping = Pick<
 >
 
 /** @param logprobs likeliest tokens to report beside each token; null for none at all */
-export function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
+function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
   const bias = Object.entries(body.logit_bias).map(([id, value]): [number, number] => [
     Number(id),
     value,
@@ -118,6 +120,45 @@ export function checkStreamOptions(
     path: ['stream_options'],
     message: 'is only allowed when stream is true',
   })
+}
+
+/** What chat and text completions ask for alike. */
+export type CommonRequest = {
+  readonly model: string
+  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
+  readonly temperature: number | undefined
+  readonly topP: number
+  readonly seed: number | undefined
+  readonly stop: readonly string[]
+  /** Answers wanted, of each prompt. */
+  readonly n: number
+  readonly shaping: TokenShaping
+  readonly tier: ServiceTier | undefined
+  readonly stream: boolean
+  readonly includeUsage: boolean
+}
+
+/** @param logprobs as of {@link tokenShapingOf} */
+export function commonRequestOf(
+  body: SamplingBody &
+    z.output<z.ZodObject<typeof streamFields>> & {
+      readonly model: string
+      readonly service_tier?: z.output<typeof serviceTierField>
+    },
+  logprobs: number | null,
+): CommonRequest {
+  return {
+    model: body.model,
+    temperature: body.temperature,
+    topP: body.top_p,
+    seed: body.seed,
+    stop: body.stop,
+    n: body.n,
+    shaping: tokenShapingOf(body, logprobs),
+    tier: serviceTierOf(body.service_tier),
+    stream: body.stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+  }
 }
 
 const SEED_STEP = 0x9e3779b9

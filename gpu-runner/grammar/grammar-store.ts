@@ -1,0 +1,154 @@
+import { createHash } from 'node:crypto'
+import type { RunnerResponseFormat } from '../../src/protocol/response-format.ts'
+import { FifoLock } from '../engine/fifo-lock.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import { byteLevelText } from '../tokenizer/byte-level.ts'
+import type { ChatTokenizer } from '../tokenizer/index.ts'
+import { GrammarHost, GrammarRefusedError } from './grammar-host.ts'
+import type { GrammarRow } from './grammar-row.ts'
+import { SchemaError } from './schema/node.ts'
+import { readSchema } from './schema/read-schema.ts'
+import { writeEbnf } from './schema/write-ebnf.ts'
+
+export type GrammarStoreOptions = {
+  /** Compiled grammars kept, each a thread with some 30 MB. */
+  readonly maxGrammars: number
+  readonly compileTimeoutMs: number
+  /** Of one grammar. */
+  readonly maxHeapBytes: number
+  /** Milliseconds, monotonic. */
+  readonly now: () => number
+}
+
+/** Refusals remembered, so that a schema over the bounds costs its compilation once. */
+const MAX_REFUSALS = 256
+/** Compilations that wait for the one under way. */
+const MAX_WAITING = 16
+
+/** One row an arm; closed once. */
+export type OpenGrammar = { readonly rows: readonly GrammarRow[]; readonly close: () => void }
+
+/** The grammars of response formats, least recently used out first, compiled one at a time. */
+export class GrammarStore {
+  readonly #options: GrammarStoreOptions
+  readonly #tokenizer: ChatTokenizer
+  readonly #hosts = new Map<string, GrammarHost>()
+  readonly #refusals = new Map<string, string>()
+  readonly #compiling = new FifoLock()
+  #vocabulary: readonly string[] | null = null
+  #numWaiting = 0
+
+  constructor(tokenizer: ChatTokenizer, options: GrammarStoreOptions) {
+    this.#tokenizer = tokenizer
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#hosts.size
+  }
+
+  /** Rows in use. */
+  get numOpen(): number {
+    return [...this.#hosts.values()].reduce((sum, { numOpen }) => sum + numOpen, 0)
+  }
+
+  /**
+   * @param numRows arms that start at the grammar's beginning
+   * @throws {RunnerFault} invalid_request naming what is not enforced, or a bound that was met;
+   *   over_capacity where every grammar kept is in use
+   */
+  async open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
+    const ebnf = ebnfOf(format)
+    const key = createHash('sha256').update(ebnf).digest('hex')
+    const known = this.#lookup(key)
+    if (known) return this.#openRows(known, numRows)
+    if (this.#numWaiting >= MAX_WAITING) {
+      throw new RunnerFault('over_capacity', `${MAX_WAITING} grammars are waiting`)
+    }
+    this.#numWaiting += 1
+    try {
+      return await this.#compiling.run(async () => {
+        // Asked again: the one before may have compiled the same. In use before the next can evict.
+        const host = this.#lookup(key) ?? (await this.#compile(key, ebnf))
+        return this.#openRows(host, numRows)
+      })
+    } finally {
+      this.#numWaiting -= 1
+    }
+  }
+
+  #openRows(host: GrammarHost, numRows: number): OpenGrammar {
+    const opened = Array.from({ length: numRows }, () => host.open(this.#options.now))
+    return {
+      rows: opened.map(({ row }) => row),
+      close: () => {
+        for (const { close } of opened) close()
+      },
+    }
+  }
+
+  async release(): Promise<void> {
+    await Promise.all([...this.#hosts.values()].map((host) => host.terminate()))
+    this.#hosts.clear()
+  }
+
+  #lookup(key: string): GrammarHost | null {
+    const refusal = this.#refusals.get(key)
+    if (refusal !== undefined) throw refused(refusal)
+    const host = this.#hosts.get(key)
+    if (!host) return null
+    this.#hosts.delete(key)
+    if (host.hasEnded) return null
+    this.#hosts.set(key, host)
+    return host
+  }
+
+  async #compile(key: string, ebnf: string): Promise<GrammarHost> {
+    await this.#makeRoom()
+    this.#vocabulary ??= Array.from({ length: this.#tokenizer.vocabSize }, (_, id) =>
+      byteLevelText(this.#tokenizer.textBytesOf(id) ?? new Uint8Array()),
+    )
+    const { maxHeapBytes, compileTimeoutMs } = this.#options
+    const stopIds = [...this.#tokenizer.stopIds]
+    const host = new GrammarHost({ vocabulary: this.#vocabulary, stopIds, maxHeapBytes })
+    try {
+      await host.compile(ebnf, compileTimeoutMs)
+    } catch (error) {
+      if (!(error instanceof GrammarRefusedError)) throw error
+      if (this.#refusals.size >= MAX_REFUSALS) {
+        this.#refusals.delete(this.#refusals.keys().next().value!)
+      }
+      this.#refusals.set(key, error.message)
+      throw refused(error.message)
+    }
+    this.#hosts.set(key, host)
+    return host
+  }
+
+  async #makeRoom(): Promise<void> {
+    if (this.#hosts.size < this.#options.maxGrammars) return
+    const idle = [...this.#hosts].find(([, host]) => host.numOpen === 0)
+    if (!idle) {
+      throw new RunnerFault('over_capacity', `${this.#hosts.size} response formats are in use`)
+    }
+    this.#hosts.delete(idle[0])
+    await idle[1].terminate()
+  }
+}
+
+/** @throws {RunnerFault} naming what is not enforced */
+function ebnfOf(format: RunnerResponseFormat): string {
+  try {
+    return writeEbnf(readSchema(format.type === 'json_schema' ? format.schema : { type: 'object' }))
+  } catch (error) {
+    if (!(error instanceof SchemaError)) throw error
+    throw new RunnerFault('invalid_request', `the schema cannot be enforced: ${error.message}`, {
+      param: 'response_format',
+    })
+  }
+}
+
+const refused = (reason: string): RunnerFault =>
+  new RunnerFault('invalid_request', `the schema is too complex: ${reason}`, {
+    param: 'response_format',
+  })

@@ -1,0 +1,181 @@
+import { numberRange } from './number-range.ts'
+import { SchemaError, type SchemaGrammar, type SchemaNode, type StringFormat } from './node.ts'
+
+/** Rules that every schema may use. Strings are valid UTF-8 and name no half of a surrogate pair. */
+const COMMON: Readonly<Record<string, string>> = {
+  string: '"\\"" tail',
+  tail: '("\\"" | [^"\\\\\\0-\\x1f] tail | "\\\\" escape tail) (= [,}\\]:])',
+  escape: '["\\\\/bfnrt] | "u" ([0-9A-Ca-cEFef] [0-9a-fA-F] | [Dd] [0-7]) [0-9a-fA-F] [0-9a-fA-F]',
+  boolean: '"true" | "false"',
+  null: '"null"',
+  any: 'string | number | boolean | null | any_array | any_object',
+  any_array: '"[" (any (", " any)*)? "]"',
+  any_object: '"{" (string ": " any (", " string ": " any)*)? "}"',
+}
+
+const DATE =
+  '[0-9]{4} "-" (("0" [13578] | "1" [02]) "-" ("0" [1-9] | [12] [0-9] | "3" [01]) ' +
+  '| ("0" [469] | "11") "-" ("0" [1-9] | [12] [0-9] | "30") ' +
+  '| "02-" ("0" [1-9] | "1" [0-9] | "2" [0-8]))'
+const HOUR_MINUTE = '("0" [0-9] | "1" [0-9] | "2" [0-3]) ":" [0-5] [0-9]'
+const TIME = `${HOUR_MINUTE} ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [+-] ${HOUR_MINUTE})`
+const OCTET = '([0-9] | [1-9] [0-9] | "1" [0-9]{2} | "2" [0-4] [0-9] | "25" [0-5])'
+const MAIL_LABEL = '[A-Za-z0-9]{1,20} ("-" [A-Za-z0-9]{1,20}){0,2}'
+/** The usual forms of RFC 3339 (but 29 February and leap seconds), RFC 9562 and RFC 5322. */
+const FORMATS: Readonly<Record<StringFormat, string>> = {
+  date: DATE,
+  time: TIME,
+  'date-time': `(${DATE}) "T" ${TIME}`,
+  uuid: '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
+  ipv4: `${OCTET} "." ${OCTET} "." ${OCTET} "." ${OCTET}`,
+  email: `[A-Za-z0-9_+-]{1,20} ("." [A-Za-z0-9_+-]{1,20}){0,3} "@" ${MAIL_LABEL} ("." ${MAIL_LABEL}){1,3}`,
+}
+
+/**
+ * Writes what a schema admits in XGrammar's EBNF: JSON on one line with a space after each comma and
+ * colon, properties in the schema's order. Fixed spaces leave a model nothing to run on with.
+ * @throws {SchemaError} a range that holds no number
+ */
+export function writeEbnf(grammar: SchemaGrammar): string {
+  const writer = new EbnfWriter()
+  for (const target of grammar.targets.keys()) writer.declare(target)
+  const root = writer.write(grammar.root)
+  for (const [target, node] of grammar.targets) writer.define(target, node)
+  return [`root ::= ${root}`, ...writer.rules()].join('\n')
+}
+
+/** A text as an EBNF literal. */
+export function literal(text: string): string {
+  const chars = Array.from(text, (char) => {
+    if (/^[\w ,.:;/+*={}[\]()<>-]$/.test(char)) return char
+    const code = char.codePointAt(0)!.toString(16)
+    return code.length <= 4 ? `\\u${code.padStart(4, '0')}` : `\\U${code.padStart(8, '0')}`
+  })
+  return `"${chars.join('')}"`
+}
+
+class EbnfWriter {
+  /** Bodies by name, in the order of their names. */
+  readonly #bodies = new Map<string, string>()
+  /** Names by body: equal parts are compiled once. */
+  readonly #names = new Map<string, string>()
+  readonly #targets = new Map<string, string>()
+
+  declare(target: string): void {
+    this.#targets.set(target, `ref_${this.#targets.size}`)
+  }
+
+  define(target: string, node: SchemaNode): void {
+    this.#bodies.set(this.#targets.get(target)!, this.write(node))
+  }
+
+  rules(): string[] {
+    return Array.from(this.#bodies, ([name, body]) => `${name} ::= ${body}`)
+  }
+
+  /** @returns the name of a rule for the node */
+  write(node: SchemaNode): string {
+    switch (node.kind) {
+      case 'any':
+      case 'boolean':
+      case 'null':
+        return this.#common(node.kind)
+      case 'literals':
+        return this.#rule(node.texts.map(literal).join(' | '))
+      case 'string':
+        return this.#string(node)
+      case 'format':
+        return this.#rule(`"\\"" (${FORMATS[node.format]}) "\\""`)
+      case 'integer':
+      case 'number': {
+        const range = numberRange(node.kind, node)
+        if (range === null) throw new SchemaError('"minimum" and "maximum" leave no number')
+        return this.#rule(range)
+      }
+      case 'object':
+        return this.#object(node)
+      case 'map': {
+        const pair = `${this.#common('string')} ": " ${this.write(node.values)}`
+        return this.#rule(`"{" (${pair} (", " ${pair})*)? "}"`)
+      }
+      case 'array':
+        return this.#array(node)
+      case 'union':
+        return this.#rule(node.of.map((member) => this.write(member)).join(' | '))
+      case 'ref':
+        return this.#targets.get(node.target)!
+    }
+  }
+
+  #rule(body: string): string {
+    const known = this.#names.get(body)
+    if (known !== undefined) return known
+    const name = `rule_${this.#names.size}`
+    this.#names.set(body, name)
+    this.#bodies.set(name, body)
+    return name
+  }
+
+  /** Defines a common rule with those it uses. */
+  #common(name: string): string {
+    if (this.#bodies.has(name)) return name
+    const body = COMMON[name]!
+    this.#bodies.set(name, body)
+    for (const [word] of body
+      .replaceAll(/"(\\.|[^"\\])*"|\[(\\.|[^\]\\])*\]/g, '')
+      .matchAll(/[a-z_]+/g)) {
+      if (word === 'number') this.#number()
+      else this.#common(word)
+    }
+    return name
+  }
+
+  #number(): void {
+    this.#bodies.set('number', numberRange('number', { min: null, max: null })!)
+  }
+
+  #string({ minLength, maxLength }: Extract<SchemaNode, { kind: 'string' }>): string {
+    if (minLength === 0 && maxLength === null) return this.#common('string')
+    // Characters as they stand: an escape could be half of one.
+    const chars = `[^"\\\\\\0-\\x1f]{${minLength},${maxLength ?? ''}}`
+    return this.#rule(`"\\"" ${chars} "\\""`)
+  }
+
+  #object({ properties }: Extract<SchemaNode, { kind: 'object' }>): string {
+    // From the last property back: what may follow once something stands there, and before that.
+    let following = '""'
+    let first = '""'
+    for (const { name, node, required } of properties.toReversed()) {
+      const pair = `${literal(`${JSON.stringify(name)}: `)} ${this.write(node)}`
+      const rest = following === '""' ? '' : ` ${following}`
+      first = this.#rule(required ? pair + rest : `${pair}${rest} | ${first}`)
+      const more = `", " ${pair}${rest}`
+      following = this.#rule(required ? more : `${more} | ${following}`)
+    }
+    return this.#rule(`"{" ${first} "}"`)
+  }
+
+  #array({ prefix, items, minItems, maxItems }: Extract<SchemaNode, { kind: 'array' }>): string {
+    const most = Math.min(maxItems ?? Infinity, items === null ? prefix.length : Infinity)
+    const head = prefix.slice(0, most).map((node) => this.write(node))
+    let following = this.#moreItems(head.length, items, minItems, most)
+    for (let i = head.length - 1; i >= 0; i--) {
+      const comma = i === 0 ? '' : '", " '
+      const item = [`${comma}${head[i]!}`, ...(following === '""' ? [] : [following])].join(' ')
+      following = this.#rule(i < minItems ? item : `${item} | ""`)
+    }
+    return this.#rule(`"[" ${following} "]"`)
+  }
+
+  /** Items after `numBefore` others. */
+  #moreItems(numBefore: number, items: SchemaNode | null, least: number, most: number): string {
+    if (items === null || most <= numBefore) return '""'
+    const item = this.write(items)
+    const [min, max] = [Math.max(0, least - numBefore), most - numBefore]
+    const times = (from: number, to: number): string =>
+      `{${from},${to === Infinity ? '' : String(to)}}`
+    if (numBefore > 0) return this.#rule(`(", " ${item})${times(min, max)}`)
+    const all = `${item} (", " ${item})${times(Math.max(0, min - 1), max - 1)}`
+    return this.#rule(min === 0 ? `${all} | ""` : all)
+  }
+}

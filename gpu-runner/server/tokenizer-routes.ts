@@ -1,0 +1,54 @@
+import type { z } from 'zod'
+import {
+  MAX_TOKENIZED_TOKENS,
+  type detokenizeRequestSchema,
+  type detokenizeResponseSchema,
+  type tokenizeRequestSchema,
+  type tokenizeResponseSchema,
+  type tokenizerInfoSchema,
+} from '../../src/protocol/tokenizer.ts'
+import { encodeText } from '../engine/admission.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import type { Runner } from '../runner.ts'
+
+type Context = Pick<Runner['context'], 'tokenizer' | 'maxContext'>
+
+/** @throws {RunnerFault} context_length_exceeded far past the context */
+export function tokenize(
+  { tokenizer, maxContext }: Context,
+  { prompt }: z.infer<typeof tokenizeRequestSchema>,
+): z.infer<typeof tokenizeResponseSchema> {
+  const tokens = encodeText(tokenizer, prompt, MAX_TOKENIZED_TOKENS)
+  return { tokens, count: tokens.length, max_model_len: maxContext }
+}
+
+/** @throws {RunnerFault} invalid_request for what the vocabulary lacks */
+export function detokenize(
+  { tokenizer }: Context,
+  { tokens }: z.infer<typeof detokenizeRequestSchema>,
+): z.infer<typeof detokenizeResponseSchema> {
+  const unknown = tokens.find((id) => id >= tokenizer.vocabSize)
+  if (unknown !== undefined) {
+    throw new RunnerFault('invalid_request', `the vocabulary has no token ${unknown}`, {
+      param: 'tokens',
+    })
+  }
+  const detokenizer = tokenizer.createVerbatimDetokenizer()
+  return { prompt: tokens.map((id) => detokenizer.push(id)).join('') + detokenizer.flush() }
+}
+
+export function describeTokenizer({
+  tokenizer,
+  maxContext,
+}: Context): z.infer<typeof tokenizerInfoSchema> {
+  const { endOfTurnId, vocabSize, controlTokens, templateSource } = tokenizer
+  return {
+    vocab_size: vocabSize,
+    max_model_len: maxContext,
+    bos_token: controlTokens.bos,
+    eos_token: new TextDecoder().decode(tokenizer.bytesOf(endOfTurnId)),
+    eos_token_id: endOfTurnId,
+    pad_token: controlTokens.pad,
+    chat_template: templateSource,
+  }
+}
