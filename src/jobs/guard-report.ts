@@ -14,6 +14,7 @@ export function reportGuard(options: {
   readonly verdict: Verdict
   /** What the figures are of, and what is published where anything is. */
   readonly answer: GuardReport['answer']
+  readonly isEnforced: boolean
   readonly isForced: boolean
   readonly outOfFold: OutOfFold
   readonly gold: readonly number[]
@@ -29,6 +30,7 @@ export function reportGuard(options: {
   return {
     outcome: verdict.outcome,
     answer,
+    enforced: options.isEnforced,
     forced: options.isForced,
     test: 'paired one-sided sign-flip of out-of-fold log loss',
     level: GUARD_LEVEL,
@@ -63,25 +65,29 @@ const toWire = (comparison: Comparison): GuardComparison => ({
 const nats = (value: number): string => `${value.toFixed(3)} nats`
 
 /** Why nothing was published, for the job's owner. */
-export function describeRefusal({
-  outcome,
-  against,
-  gain,
-  p_value: pValue,
-  smallest_detectable_gain: smallest,
-}: GuardReport): string {
-  const than = REFERENCE_NAMES[against]
-  const ofGain = `the out-of-fold gain over ${than} is ${nats(gain)} (p = ${pValue.toFixed(3)})`
-  if (outcome === 'no_gain') return `Nothing was published: nothing learnt helps; ${ofGain}.`
-  const limit =
-    smallest === null
-      ? 'So few examples can show no gain at all'
-      : `These examples could have shown a gain of ${nats(smallest)} or more`
+export function describeRefusal(guard: GuardReport): string {
+  if (guard.outcome === 'no_gain') {
+    return `Nothing was published: nothing learnt helps; ${describeGain(guard)}.`
+  }
   return (
-    `Nothing was published: it is not clear that what was learnt helps; ${ofGain}. ${limit}. ` +
+    `Nothing was published: it is not clear that what was learnt helps; ${describeGain(guard)}. ` +
+    `${describeLimit(guard)}. ` +
     'More examples may settle it; POST …/publish with {"force": true} publishes it as it is.'
   )
 }
+
+/** What is to be said of an adapter that is published though an enforced guard would not have. */
+export const describeDoubt = (guard: GuardReport): string =>
+  `The guard would not have published this (${guard.outcome}): ${describeGain(guard)}. ` +
+  `${describeLimit(guard)}. It is published because the job's guard is "report", not "enforce".`
+
+const describeGain = ({ against, gain, p_value: pValue }: GuardReport): string =>
+  `the out-of-fold gain over ${REFERENCE_NAMES[against]} is ${nats(gain)} (p = ${pValue.toFixed(3)})`
+
+const describeLimit = ({ smallest_detectable_gain: smallest }: GuardReport): string =>
+  smallest === null
+    ? 'So few examples can show no gain at all'
+    : `These examples could have shown a gain of ${nats(smallest)} or more`
 
 const REFERENCE_NAMES: Readonly<Record<GuardReport['against'], string>> = {
   base: 'the base model',

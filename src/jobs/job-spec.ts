@@ -1,6 +1,7 @@
 import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import type { NewVersion } from '../db/versions.ts'
 import type {
+  GuardMode,
   JobError,
   JobReport,
   JobStatus,
@@ -43,6 +44,7 @@ export type JobSpec = {
   readonly frame: Frame
   readonly labels: readonly string[]
   /** Publish the adapter whatever the guard finds. */
+  readonly guard: GuardMode
   readonly force: boolean
   readonly confidence: Confidence | null
   /** Equal for training examples of one input, which stay in one fold. */

@@ -227,5 +227,8 @@ export class JobStore {
 /** A job made by an older release says nothing of what came later. */
 function ofThisRelease(spec: JobSpec): JobSpec {
   const groups = spec.training.gold.map((_, example) => example)
-  return { ...{ force: false, confidence: null, groups, warnings: [] }, ...spec }
+  return {
+    ...{ guard: 'report' as const, force: false, confidence: null, groups, warnings: [] },
+    ...spec,
+  }
 }

@@ -42,6 +42,7 @@ export function viewJob(
         position: spec.frame.position,
         labels: spec.labels,
         scope: spec.scope,
+        guard: spec.guard,
         force: spec.force,
         min_confidence: spec.confidence?.min ?? null,
         fallback_label: spec.confidence?.fallbackLabel ?? null,

@@ -13,7 +13,7 @@ import { digestOfVersion } from '../tasks/version-content.ts'
 import { scoreRotations } from './evaluate.ts'
 import { descended, type Found } from './gradient-steps.ts'
 import { countFoldTrials, guardFolds } from './guard-folds.ts'
-import { describeRefusal, reportGuard } from './guard-report.ts'
+import { describeDoubt, describeRefusal, reportGuard } from './guard-report.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { optimiserOf } from './optimiser-of.ts'
@@ -53,8 +53,11 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const outOfFold = predictOutOfFold({ gold, folds: guardFolds(spec), base, candidates })
   const verdict = judge(outOfFold, gold, { groups: spec.groups, hasAdapter })
   const whenForced = hasAdapter ? 'adapter' : 'bias_only'
-  const answer = spec.force ? whenForced : (verdict.answer ?? whenForced)
-  const isForced = spec.force && !(verdict.outcome === 'published' && verdict.answer === whenForced)
+  const isEnforced = spec.guard === 'enforce'
+  // Without its verdict's force the guard leaves an adapter that gained on its own examples alone.
+  const isUnheld = spec.force || (!isEnforced && hasAdapter)
+  const answer = isUnheld ? whenForced : (verdict.answer ?? whenForced)
+  const isAsFound = verdict.outcome === 'published' && verdict.answer === answer
   const isAdapter = answer === 'adapter'
 
   const bias = fitLabelBias(isAdapter ? own : base, gold)
@@ -72,7 +75,8 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const guard = reportGuard({
     verdict,
     answer,
-    isForced,
+    isEnforced,
+    isForced: isEnforced && spec.force && !isAsFound,
     outOfFold,
     gold,
     numFolds: candidates.length,
@@ -105,8 +109,9 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const version = await describeVersion(spec, pinned, { adapterDigest, layers, bias, temperature })
   if (adapterDigest !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
   const publication = { version, report: made }
-  if (verdict.outcome === 'published' || spec.force) {
-    return { state: { phase: 'publishing', publication } }
+  if (verdict.outcome === 'published' || isUnheld) {
+    const events = isEnforced || isAsFound ? [] : [message(describeDoubt(guard), 'warn')]
+    return { state: { phase: 'publishing', publication }, events }
   }
   const error = { code: verdict.outcome, message: describeRefusal(guard), param: null }
   return {
@@ -205,8 +210,15 @@ export async function publish(
   }
 }
 
-function describeAnswer({ answer, forced, gain, p_value: pValue }: JobReport['guard']): string {
+function describeAnswer({
+  answer,
+  enforced,
+  forced,
+  gain,
+  p_value: pValue,
+}: JobReport['guard']): string {
   const what = answer === 'adapter' ? 'A rotation' : 'A label bias without angles'
-  const how = forced ? 'forced, against the guard' : 'as the guard decided'
+  const decided = enforced ? 'as the guard decided' : 'the guard only reporting'
+  const how = forced ? 'forced, against the guard' : decided
   return `${what}, ${how}: out-of-fold gain ${gain.toFixed(3)} nats, p = ${pValue.toFixed(4)}.`
 }

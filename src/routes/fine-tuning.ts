@@ -135,6 +135,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     scope: request.scope,
     frame: built.value.frame,
     labels: built.value.labels,
+    guard: request.guard,
     force: request.force,
     confidence: request.confidence,
     groups: built.value.groups,

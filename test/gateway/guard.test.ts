@@ -41,7 +41,10 @@ async function start(
     training_file: file.id,
     suffix,
     seed: 7,
-    method: { type: 'rotation', rotation: { hyperparameters: RANDOM, ...rotation } },
+    method: {
+      type: 'rotation',
+      rotation: { guard: 'enforce', hyperparameters: RANDOM, ...rotation },
+    },
   })
   if (!response.ok) throw new Error(await response.text())
   return response.json<Job>()
@@ -148,7 +151,8 @@ describe('the guard', () => {
         },
       },
     })
-    expect(guardOf(job).compared.adapter.p_value).toBeGreaterThan(0.05)
+    // It too does better than the base model, and no better than the bias.
+    expect(guardOf(job).compared.adapter.gains.bias_only).toBeLessThanOrEqual(0)
     const [first, second] = job.arcana.report!.bias
     expect(first! - second!).toBeLessThan(-2)
 
@@ -225,6 +229,27 @@ describe('the guard', () => {
       answer: 'adapter',
       forced: true,
     })
+  })
+
+  it('only reports, and warns, for a job that does not have it enforced', async ({ expect }) => {
+    runner.scoreLabels = helpsMost
+    const job = await finish((await start({ guard: 'report' })).id)
+    expect(job.status).toBe('succeeded')
+    expect(guardOf(job)).toMatchObject({
+      outcome: 'inconclusive',
+      answer: 'adapter',
+      enforced: false,
+      forced: false,
+    })
+    const { data } = await (
+      await client.call('GET', `/v1/fine_tuning/jobs/${job.id}/events?limit=1000`)
+    ).json<{ data: { level: string; message: string }[] }>()
+    const warnings = data.filter(({ level }) => level === 'warn')
+    expect(warnings.map(({ message }) => message).join()).toContain('would not have published this')
+    // What does not even gain on its own examples is published by no mode.
+    runner.scoreLabels = knowsNothing
+    const none = await finish((await start({ guard: 'report' }, lines(20), 'none')).id)
+    expect(none.fine_tuned_model === null).toBe(guardOf(none).answer !== 'adapter')
   })
 
   it('judges each fold by a search that its examples have no part in', async ({ expect }) => {

@@ -48,7 +48,6 @@ const METHOD = {
   rotation: {
     instructions: 'Say the category.',
     // Four examples can show nothing to a guard.
-    force: true,
     hyperparameters: { optimizer: 'random', n_trials: 24 },
   },
 }
@@ -135,7 +134,7 @@ describe('a job', () => {
         version: 1,
         progress: { trials_done: 24, trials_total: 24 },
         report: {
-          guard: { outcome: 'inconclusive', forced: true, answer: 'adapter', folds: 4 },
+          guard: { outcome: 'inconclusive', enforced: false, answer: 'adapter', folds: 4 },
           optimizer: 'random',
           n_trials: 24,
           seed: 7,
@@ -227,7 +226,7 @@ describe('a job', () => {
     const job = await createJob({
       training_file: await uploadLines(toLines([chat('a', 'x'), chat('b', 'y')])),
       validation_file: await uploadLines(toLines([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')])),
-      method: { type: 'rotation', rotation: { force: true, hyperparameters: { n_trials: 12 } } },
+      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 12 } } },
     })
     expect(job).toMatchObject({
       method: { rotation: { instructions: 'From the file.', labels: ['x', 'y'] } },
@@ -256,7 +255,7 @@ describe('a job', () => {
       training_file: await uploadLines(toLines(many)),
       method: {
         type: 'rotation',
-        rotation: { force: true, hyperparameters: { optimizer: 'random', n_trials: 6 } },
+        rotation: { hyperparameters: { optimizer: 'random', n_trials: 6 } },
       },
     })
     const { arcana } = await waitFor(job.id)
@@ -274,8 +273,7 @@ describe('a job', () => {
       const loss = -angles.reduce((sum, angle) => sum + Math.abs(angle), 0)
       return [Math.log(0.5) + loss, Math.log(0.5) + loss]
     }
-    const method = { ...METHOD, rotation: { ...METHOD.rotation, force: false } }
-    const job = await waitFor((await createJob({ method })).id)
+    const job = await waitFor((await createJob()).id)
     expect(job).toMatchObject({
       status: 'failed',
       error: { code: 'no_gain' },
@@ -373,7 +371,7 @@ describe('a job that cannot be made', () => {
       [rotation({ scope: 'some' }), 'method.rotation.scope', 400],
       [rotation({ rank: 8 }), 'method.rotation.rank', 400],
       [
-        rotation({ hyperparameters: { optimizer: 'tarot' } }),
+        rotation({ hyperparameters: { optimizer: 'simplex' } }),
         'method.rotation.hyperparameters.optimizer',
         400,
       ],
@@ -501,7 +499,6 @@ describe('a job by bo', () => {
     type: 'rotation',
     rotation: {
       instructions: 'Say the category.',
-      force: true,
       hyperparameters: { optimizer: 'bo', n_trials: 20, ...hyperparameters },
       ...rest,
     },
@@ -587,7 +584,6 @@ describe('a job by gradient', () => {
     type: 'rotation',
     rotation: {
       instructions: 'Say the category.',
-      force: true,
       hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
     },
   }
@@ -672,8 +668,7 @@ describe('a job by gradient', () => {
 
   it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
     runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
-    const method = { ...GRADIENT, rotation: { ...GRADIENT.rotation, force: false } }
-    const job = await waitFor((await createJob({ method })).id)
+    const job = await waitFor((await createJob({ method: GRADIENT })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
     // Held-out loss only rises: patience ends the search before its last step.
     expect(job.arcana.progress.trials_done).toBe(9)

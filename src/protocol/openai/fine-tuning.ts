@@ -32,6 +32,9 @@ const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
 export type SubspaceName = (typeof SUBSPACES)[number]
 
+const GUARD_MODES = ['report', 'enforce'] as const
+export type GuardMode = (typeof GUARD_MODES)[number]
+
 const OWN_HYPERPARAMETERS = {
   bo: ['n_trials', 'subspace'],
   random: ['n_trials'],
@@ -79,7 +82,9 @@ const rotationFields = z.strictObject({
   ...frameFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
-  /** Publish the adapter whatever the guard finds; the report says so. */
+  /** Whether the guard's finding decides what is published, or only stands in the report. */
+  guard: z.enum(GUARD_MODES).default('report'),
+  /** Publish the adapter whatever an enforced guard finds; the report says so. */
   force: z.boolean().default(false),
   /** Where the surest label is less likely than this, the task answers with `fallback_label`. */
   min_confidence: minConfidenceSchema.nullish(),
@@ -139,6 +144,7 @@ export const createJobSchema = z
       position: rotation.position,
       labels: rotation.labels ?? null,
       scope: rotation.scope,
+      guard: rotation.guard,
       force: rotation.force,
       confidence:
         rotation.min_confidence == null
@@ -203,6 +209,7 @@ export type FineTuningJob = {
       readonly position: 'before' | 'after'
       readonly labels: readonly string[]
       readonly scope: Scope
+      readonly guard: GuardMode
       readonly force: boolean
       readonly min_confidence: number | null
       readonly fallback_label: string | null
@@ -314,7 +321,9 @@ export type GuardReport = GuardComparison & {
   readonly outcome: 'published' | 'no_gain' | 'inconclusive'
   /** What the figures above are of, and what is published: a rotation, or a label bias alone. */
   readonly answer: 'adapter' | 'bias_only'
-  /** Published against the outcome, because the job or its owner asked for it. */
+  /** False where the job asked for a finding and no more: then an adapter is published in any case. */
+  readonly enforced: boolean
+  /** Published against an enforced outcome, because the job or its owner asked for it. */
   readonly forced: boolean
   readonly test: 'paired one-sided sign-flip of out-of-fold log loss'
   readonly level: number

@@ -17,6 +17,10 @@ export type JobFigures = {
   readonly trials: number
   /** What the guard would have done; the bench publishes whatever was learnt. */
   readonly outcome: string
+  /** Of the adapter against the hardest of what it has to beat, out of fold; gains in nats. */
+  readonly p_value: number
+  readonly against: string
+  readonly gains: Readonly<Record<string, number>>
 }
 
 /** One set and seed: what each way of answering says of the test rows. */
@@ -63,18 +67,22 @@ export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
         seed,
         method: {
           type: 'rotation',
-          rotation: { instructions, labels: words, force: true, hyperparameters },
+          rotation: { instructions, labels: words, hyperparameters },
         },
       })
       const { report } = job.arcana
       if (job.status !== 'succeeded' || report == null) {
         throw new Error(`job ${job.id} ${job.status}: ${job.error?.message ?? 'no reason given'}`)
       }
+      const { adapter } = report.guard.compared
       tasks.push(task)
       jobs[optimizer] = {
         seconds: Number(seconds.toFixed(1)),
         trials: report.n_trials,
         outcome: report.guard.outcome,
+        p_value: adapter.p_value,
+        against: adapter.against,
+        gains: adapter.gains,
       }
     }
     const trained = (await compareRows(openai, tasks, train, words))[0]!

@@ -34,6 +34,8 @@ describe('a job’s examples', () => {
           ],
         },
         validation: null,
+        groups: [0, 1, 2],
+        warnings: [],
       },
     })
   })
