@@ -131,15 +131,16 @@ async function learn(
   return job
 }
 
-/** Why the job published what it did. */
+/** What the guard found of what was learnt. */
 function formatGuard({ arcana: { report } }: FineTuningJob): string {
   if (report == null) return 'the guard’s report is not there yet'
-  const { answer, gain, interval, against, p_value: pValue } = report.guard
+  const { answer, outcome, gain, interval, against, p_value: pValue } = report.guard
   const what = answer === 'adapter' ? 'the rotation' : 'a label bias alone'
   const range = (interval ?? []).map((value) => value.toFixed(2)).join(' to ')
+  const verdict = outcome === 'published' ? 'it helps' : outcome.replaceAll('_', ' ')
   return (
-    `judged on examples left out: ${what} beats ${against.replaceAll('_', ' ')} by ` +
-    `${gain.toFixed(2)} nats (${range}), p = ${pValue.toFixed(4)}`
+    `judged on examples left out: gain of ${what} over ${against.replaceAll('_', ' ')} ` +
+    `${gain.toFixed(2)} nats (${range}), p = ${pValue.toFixed(4)}: ${verdict}`
   )
 }
 
