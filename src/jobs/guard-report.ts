@@ -29,6 +29,7 @@ export function reportGuard(options: {
   const ofAnswer = answer === 'adapter' ? outOfFold.adapter : outOfFold.biasOnly
   return {
     outcome: verdict.outcome,
+    would_publish: verdict.outcome === 'published' ? verdict.answer : null,
     answer,
     enforced: options.isEnforced,
     forced: options.isForced,
@@ -77,9 +78,16 @@ export function describeRefusal(guard: GuardReport): string {
 }
 
 /** What is to be said of an adapter that is published though an enforced guard would not have. */
-export const describeDoubt = (guard: GuardReport): string =>
-  `The guard would not have published this (${guard.outcome}): ${describeGain(guard)}. ` +
-  `${describeLimit(guard)}. It is published because the job's guard is "report", not "enforce".`
+export function describeDoubt(guard: GuardReport): string {
+  const instead =
+    guard.would_publish === null
+      ? `The guard would have published nothing (${guard.outcome})`
+      : `The guard would have published ${REFERENCE_NAMES.bias_only} instead`
+  return (
+    `${instead}: ${describeGain(guard)}. ${describeLimit(guard)}. ` +
+    'The adapter is published because the job’s guard is "report", not "enforce".'
+  )
+}
 
 const describeGain = ({ against, gain, p_value: pValue }: GuardReport): string =>
   `the out-of-fold gain over ${REFERENCE_NAMES[against]} is ${nats(gain)} (p = ${pValue.toFixed(3)})`

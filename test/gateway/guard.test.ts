@@ -238,6 +238,7 @@ describe('the guard', () => {
     expect(guardOf(job)).toMatchObject({
       outcome: 'inconclusive',
       answer: 'adapter',
+      would_publish: null,
       enforced: false,
       forced: false,
     })
@@ -245,7 +246,16 @@ describe('the guard', () => {
       await client.call('GET', `/v1/fine_tuning/jobs/${job.id}/events?limit=1000`)
     ).json<{ data: { level: string; message: string }[] }>()
     const warnings = data.filter(({ level }) => level === 'warn')
-    expect(warnings.map(({ message }) => message).join()).toContain('would not have published this')
+    expect(warnings.map(({ message }) => message).join()).toContain(
+      'The guard would have published nothing (inconclusive)',
+    )
+    // Where a bias does as well, the adapter is published and the bias named.
+    runner.scoreLabels = knowsButLeans
+    const biased = await finish((await start({ guard: 'report' }, lines(20), 'biased')).id)
+    expect(guardOf(biased)).toMatchObject({ outcome: 'published', would_publish: 'bias_only' })
+    expect(guardOf(biased).answer).toBe(
+      biased.arcana.report!.adapter_digest ? 'adapter' : 'bias_only',
+    )
     // What does not even gain on its own examples is published by no mode.
     runner.scoreLabels = knowsNothing
     const none = await finish((await start({ guard: 'report' }, lines(20), 'none')).id)

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ComparedArm } from '../../protocol/arcana/compare.ts'
 import type { ArcanaProof } from '../../protocol/openai/chat-completions.ts'
-import type { FineTuningJob } from '../../protocol/openai/fine-tuning.ts'
+import type { FineTuningJob, JobReport } from '../../protocol/openai/fine-tuning.ts'
 import { Client, DemoError, readClientConfig } from './client.ts'
 import { LABELS, readNews, splitNews, toJsonLines, type NewsLine } from './news.ts'
 import { formatOutcomes, ProgressBar } from './print.ts'
@@ -134,14 +134,19 @@ async function learn(
 /** What the guard found of what was learnt. */
 function formatGuard({ arcana: { report } }: FineTuningJob): string {
   if (report == null) return 'the guard’s report is not there yet'
-  const { answer, outcome, gain, interval, against, p_value: pValue } = report.guard
+  const { answer, gain, interval, against, p_value: pValue } = report.guard
   const what = answer === 'adapter' ? 'the rotation' : 'a label bias alone'
   const range = (interval ?? []).map((value) => value.toFixed(2)).join(' to ')
-  const verdict = outcome === 'published' ? 'it helps' : outcome.replaceAll('_', ' ')
   return (
     `judged on examples left out: gain of ${what} over ${against.replaceAll('_', ' ')} ` +
-    `${gain.toFixed(2)} nats (${range}), p = ${pValue.toFixed(4)}: ${verdict}`
+    `${gain.toFixed(2)} nats (${range}), p = ${pValue.toFixed(4)}; ${describeVerdict(report.guard)}`
   )
+}
+
+function describeVerdict({ would_publish: would, answer, outcome }: JobReport['guard']): string {
+  if (would === answer) return 'the guard finds that it helps'
+  if (would === 'bias_only') return 'an enforced guard would publish a label bias alone'
+  return `an enforced guard would publish nothing (${outcome.replaceAll('_', ' ')})`
 }
 
 /** A line of each class, asked as any client would, with and without the header. */

@@ -319,6 +319,8 @@ export type GuardComparison = {
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type GuardReport = GuardComparison & {
   readonly outcome: 'published' | 'no_gain' | 'inconclusive'
+  /** What the guard itself would publish, or did; null is nothing. */
+  readonly would_publish: 'adapter' | 'bias_only' | null
   /** What the figures above are of, and what is published: a rotation, or a label bias alone. */
   readonly answer: 'adapter' | 'bias_only'
   /** False where the job asked for a finding and no more: then an adapter is published in any case. */
