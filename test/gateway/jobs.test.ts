@@ -464,14 +464,16 @@ describe('a job whose world fails', () => {
   })
 
   it('begins its trials anew where the build of the model changed', async ({ expect }) => {
-    let numScores = 0
-    runner.intercept = (request) => {
-      if (request.url.endsWith('/v1/score') && ++numScores === 3) {
-        runner.buildDigest = 'e'.repeat(64)
-      }
+    runner.intercept = async (request) => {
+      if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 100))
       return null
     }
     const { id } = await createJob()
+    // By this job's own progress: a job that an earlier test left behind may score too.
+    await vi.waitFor(async () => {
+      if ((await readJob(id)).arcana.progress.trials_done < 8) throw new Error('not there yet')
+    })
+    runner.buildDigest = 'e'.repeat(64)
     const job = await waitFor(id)
     expect(job).toMatchObject({
       status: 'succeeded',
