@@ -1,6 +1,7 @@
 /** Time to a prompt's first token, cold and with its prefix kept from an earlier request. */
 import { generate, openTestRunner } from '../fixtures/runner.ts'
 import type { GenerateRequest } from '../../src/protocol/runner.ts'
+import { median } from './engine/statistics.ts'
 
 const PROMPT_LEN = 512
 const NUM_REPETITIONS = 12
@@ -41,8 +42,4 @@ export async function run(): Promise<void> {
     )
   }
   await runner.release()
-}
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 }

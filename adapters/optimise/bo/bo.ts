@@ -1,7 +1,7 @@
 import { type Geometry, pairsPerLayer } from '../../rotation/rotation.ts'
 import { type Region, maximiseAcquisition } from '../acquisition/maximise.ts'
 import { bestOf, inOrder, isSuccess, type Success } from '../history.ts'
-import { fitGaussianProcess } from '../models/fit.ts'
+import { fitGaussianProcess, MAX_MODEL_POINTS } from '../models/fit.ts'
 import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
 import type { BoSpec, Observation, Optimiser } from '../optimiser.ts'
@@ -19,12 +19,6 @@ export { type BoOptions, DIRECTED_BO_OPTIONS, RANDOM_BO_OPTIONS } from './option
 const STREAM_SUBSPACE = 1
 const STREAM_DESIGN = 2
 const STREAM_ACQUISITION = 3
-
-/**
- * Observations the model is fitted to. Its cost grows with their cube: 300 take about 0.3 s, and a
- * Durable Object has 30 s of CPU. Longer jobs leave out what is farthest from the trust region.
- */
-export const MAX_MODEL_POINTS = 300
 
 /**
  * Bayesian optimisation in a low-dimensional subspace of the later layers' angles: the span of given

@@ -2,6 +2,12 @@ import { conditionOn, distanceMatrix, type Posterior } from './gaussian-process.
 import { nelderMead } from './nelder-mead.ts'
 import type { Points } from './points.ts'
 
+/**
+ * Observations a search fits the model to at most. Its cost grows with their cube: 300 take about
+ * 0.3 s, and a Durable Object has 30 s of CPU. Longer jobs leave some out.
+ */
+export const MAX_MODEL_POINTS = 300
+
 /** A normal prior on the logarithm of a parameter, and the range it may take. */
 type LogPrior = {
   readonly mean: number

@@ -1,7 +1,7 @@
 import { type LayerRotation, pairsPerLayer, type Rotation } from '../../rotation/rotation.ts'
 import { type MaximiseOptions, maximiseAcquisition } from '../acquisition/maximise.ts'
 import { bestOf, inOrder, isSuccess, type Success } from '../history.ts'
-import { fitGaussianProcess } from '../models/fit.ts'
+import { fitGaussianProcess, MAX_MODEL_POINTS } from '../models/fit.ts'
 import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
 import type { Observation, Optimiser, SearchSpec } from '../optimiser.ts'
@@ -33,8 +33,6 @@ export const DEFAULT_TAROT_OPTIONS: TarotOptions = {
 /** Streams of the seed's generator, so that no two uses draw the same numbers. */
 const STREAM_DESIGN = 1
 const STREAM_ACQUISITION = 2
-/** As for `bo`: past this the model's own cost grows with the cube of its points. */
-const MAX_MODEL_POINTS = 300
 /**
  * Coordinates are kept in steps of 1e-4 (8e-5 rad, a sixth of float16's step at π/4): a trial of
  * 1,440 of them takes 10 kB of a job's storage instead of 28.

@@ -1,19 +1,5 @@
-/** GGUF's value types. Source: ggml/docs/gguf.md, gguf_metadata_value_type */
-const SCALAR_BYTES: Readonly<Record<number, number>> = {
-  0: 1, // uint8
-  1: 1, // int8
-  2: 2, // uint16
-  3: 2, // int16
-  4: 4, // uint32
-  5: 4, // int32
-  6: 4, // float32
-  7: 1, // bool
-  10: 8, // uint64
-  11: 8, // int64
-  12: 8, // float64
-}
-const STRING = 8
-const ARRAY = 9
+import { FIXED_SIZES, TYPE_ARRAY, TYPE_STRING } from './value-types.ts'
+
 /** Magic, version, number of tensors, number of pairs. */
 const PAIRS_AT = 24
 const NUM_PAIRS_AT = 16
@@ -67,30 +53,30 @@ export function restoreByteOrderMarks(header: Uint8Array, metadata: Map<string, 
 
   function restoreValue(key: string, valueType: number): void {
     const value = metadata.get(key)
-    if (valueType === STRING) {
+    if (valueType === TYPE_STRING) {
       if (skipString() && typeof value === 'string') metadata.set(key, MARK + value)
-    } else if (valueType === ARRAY) {
+    } else if (valueType === TYPE_ARRAY) {
       restoreArray(Array.isArray(value) ? value : [])
     } else {
-      at += SCALAR_BYTES[valueType] ?? 0
+      at += FIXED_SIZES[valueType] ?? 0
     }
   }
 
   function restoreArray(items: unknown[]): void {
     const itemType = type()
     const length = size()
-    if (itemType === STRING) {
+    if (itemType === TYPE_STRING) {
       for (let i = 0; i < length; i++) {
         const item = items[i]
         if (skipString() && typeof item === 'string') items[i] = MARK + item
       }
-    } else if (itemType === ARRAY) {
+    } else if (itemType === TYPE_ARRAY) {
       for (let i = 0; i < length; i++) {
         const item = items[i]
         restoreArray(Array.isArray(item) ? item : [])
       }
     } else {
-      at += length * (SCALAR_BYTES[itemType] ?? 0)
+      at += length * (FIXED_SIZES[itemType] ?? 0)
     }
   }
 }

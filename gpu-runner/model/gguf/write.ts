@@ -1,22 +1,6 @@
 import { GgufError } from './errors.ts'
+import { FIXED_SIZES, TYPE_ARRAY, TYPE_STRING, TYPE_UINT32 } from './value-types.ts'
 
-/** Bytes of a value of each fixed-size type, by GGUF's type number. */
-const FIXED_SIZES: Readonly<Record<number, number>> = {
-  0: 1, // uint8
-  1: 1, // int8
-  2: 2, // uint16
-  3: 2, // int16
-  4: 4, // uint32
-  5: 4, // int32
-  6: 4, // float32
-  7: 1, // bool
-  10: 8, // uint64
-  11: 8, // int64
-  12: 8, // float64
-}
-const TYPE_UINT32 = 4
-const TYPE_STRING = 8
-const TYPE_ARRAY = 9
 const MAGIC = 0x46554747
 const VERSION = 3
 /** What offsets are multiples of where a file's metadata does not say. */

@@ -3,10 +3,10 @@ import {
   type BoOptions,
   DIRECTED_BO_OPTIONS,
   firstSearchedLayer,
-  MAX_MODEL_POINTS,
   RANDOM_BO_OPTIONS,
 } from '../../../adapters/optimise/bo/bo.ts'
 import { trustRegionLength } from '../../../adapters/optimise/bo/trust-region.ts'
+import { MAX_MODEL_POINTS } from '../../../adapters/optimise/models/fit.ts'
 import {
   createOptimiser,
   type Observation,

@@ -2,11 +2,10 @@ import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import type { LayerRotation, Rotation } from '../../../adapters/rotation/rotation.ts'
 import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
-import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { argmax } from '../../../gpu-runner/sampling/sampler.ts'
-import { prefillChunks } from '../../../gpu-runner/scheduler/chunks.ts'
 import type { ScoreHeader } from '../../../src/protocol/runner.ts'
+import { greedyRun } from '../../fixtures/logits.ts'
 import { readReference } from '../../fixtures/model.ts'
 import { openTestRunner, readSharedRows } from '../../fixtures/runner.ts'
 
@@ -40,33 +39,6 @@ function referenceRotation({ config: { numLayers, numHeads, headDim } }: Runner)
   return { geometry: { numLayers, numHeads, headDim }, layers }
 }
 
-/** Logits after the prompt, then greedy tokens; positions from promptLen − 1 on use `slot`. */
-async function run(
-  { executor, config }: Runner,
-  ids: readonly number[],
-  slot: number,
-  promptSlot: number,
-  numTokens: number,
-) {
-  const kv = new KvTensors(config, 1, ids.length + numTokens)
-  for (const [start, end] of prefillChunks(ids.length - 1)) {
-    await executor.prefill(kv, 0, ids.slice(start, end), start, promptSlot)
-  }
-  const tokens: number[] = []
-  let first = new Float32Array(0)
-  let next = ids.at(-1)!
-  for (let i = 0; i < numTokens; i++) {
-    const logits = await executor.decode(kv, 0, [next], [ids.length - 1 + i], [slot], (values) =>
-      values.slice(),
-    )
-    if (i === 0) first = logits
-    next = argmax(logits)
-    tokens.push(next)
-  }
-  await executor.forget(kv)
-  return { logits: first, tokens }
-}
-
 describe.skipIf(reference === null)('numbers of ../shared/reference', () => {
   for (const format of ['float32', 'block'] as const) {
     describe(format === 'float32' ? 'float32 build' : 'served build', () => {
@@ -83,7 +55,7 @@ describe.skipIf(reference === null)('numbers of ../shared/reference', () => {
           test(`case ${name} under ${scope} agrees`, async ({ expect }) => {
             expect(runner.context.tokenizer.encode(text)).toEqual(ids)
             const { top, greedy } = values[scope]
-            const { logits, tokens } = await run(
+            const { logits, tokens } = await greedyRun(
               runner,
               ids,
               scope === 'base' ? IDENTITY_SLOT : slot,
