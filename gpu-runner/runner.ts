@@ -8,7 +8,7 @@ import { LabelTries } from './engine/label-tries.ts'
 import { Turns } from './engine/turns.ts'
 import { GrammarStore } from './grammar/grammar-store.ts'
 import { decodeModelConfig, openGguf, type ModelConfig } from './model/gguf/index.ts'
-import { openTrainingGraph } from './onnx/backward/index.ts'
+import { openTrainingGraph, type LossKind } from './onnx/backward/index.ts'
 import { openBuild, type WeightFormat } from './onnx/build/index.ts'
 import type { Backend } from './ort/index.ts'
 import { DatasetStore } from './scoring/dataset-store.ts'
@@ -118,10 +118,16 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     now,
   }
   const prompts = new PromptCache(jobExecutor, options.scoreCacheBytes)
-  const openTraining = async () =>
-    backend.createSession(await openTrainingGraph(await buildOf('float32'), 'choices'), options)
-  const training = new LazySession(openTraining, options.gradientIdleMs)
-  const gradients = new GradientScorer(jobExecutor, prompts, training)
+  const trainingOf = (loss: LossKind) =>
+    new LazySession(
+      async () =>
+        backend.createSession(await openTrainingGraph(await buildOf('float32'), loss), options),
+      options.gradientIdleMs,
+    )
+  const gradients = new GradientScorer(jobExecutor, prompts, {
+    choices: trainingOf('choices'),
+    vocabulary: trainingOf('vocabulary'),
+  })
   const engine = new Engine(executor, {
     maxNumSeqs: options.maxNumSeqs,
     maxWaiting: options.maxWaiting,

@@ -138,7 +138,7 @@ function frequencyLosses(gold: readonly number[]): number[] {
 }
 
 /** Examples of one input are no independent witnesses: they count as one. */
-function meanByGroup(values: readonly number[], groups: readonly number[]): number[] {
+export function meanByGroup(values: readonly number[], groups: readonly number[]): number[] {
   if (groups.length !== values.length) {
     throw new RangeError(`${groups.length} groups of ${values.length} examples`)
   }

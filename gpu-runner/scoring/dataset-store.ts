@@ -1,16 +1,35 @@
 import { createHash } from 'node:crypto'
 import type { LabelTrie } from '../../adapters/objective/label-trie.ts'
-import { datasetSchema, type Dataset } from '../../src/protocol/runner.ts'
+import {
+  datasetSchema,
+  isTargetDataset,
+  MAX_TARGET_TOKENS,
+  type Dataset,
+} from '../../src/protocol/runner-scoring.ts'
 import { encodePrompt, type AdmissionContext } from '../engine/admission.ts'
 import { RunnerFault } from '../runner-fault.ts'
+
+/** What should follow the prompts: one of the labels each, or a text of its own. */
+export type Answers =
+  | {
+      readonly kind: 'labels'
+      /** The right label of each prompt, by index. */
+      readonly gold: readonly number[]
+      readonly trie: LabelTrie
+    }
+  | {
+      readonly kind: 'targets'
+      /** Tokens that should follow each prompt, the end of the turn last. */
+      readonly targets: readonly (readonly number[])[]
+    }
 
 /** Tokenised examples of a job. */
 export type TokenisedDataset = {
   readonly digest: string
   readonly prompts: readonly (readonly number[])[]
-  /** The right label of each prompt, by index. */
-  readonly gold: readonly number[]
-  readonly trie: LabelTrie
+  readonly answers: Answers
+  /** Most tokens fed after a prompt at once. */
+  readonly maxFeedLen: number
 }
 
 /** Tokens of all datasets kept; past it the one unused for longest goes and is asked for again. */
@@ -40,27 +59,62 @@ export class DatasetStore {
       throw new RunnerFault('invalid_request', 'the digest is not that of the bytes')
     }
     const dataset = parseDataset(bytes)
-    const trie = this.#context.tries.get(dataset.labels)
-    const maxTokens = this.#context.maxContext - 1 - trie.maxFeedDepth
-    const prompts = this.#encode(dataset, maxTokens)
-    const gold = dataset.examples.map(({ label }) => label)
-    const tokenised = { digest, prompts, gold, trie }
+    const answers = this.#encodeAnswers(dataset)
+    const feedLens = dataset.examples.map((_, example) =>
+      // The last token of a target is predicted and not fed.
+      answers.kind === 'labels' ? answers.trie.maxFeedDepth : answers.targets[example]!.length - 1,
+    )
+    const prompts = this.#encodePrompts(dataset, (example) => {
+      return this.#context.maxContext - 1 - feedLens[example]!
+    })
+    const tokenised = { digest, prompts, answers, maxFeedLen: Math.max(...feedLens) }
     this.#datasets.set(digest, tokenised)
     this.#dropOldest()
     return tokenised
   }
 
-  /** @throws {RunnerFault} naming the example at fault, or all that are past the context */
-  #encode(dataset: Dataset, maxTokens: number): (readonly number[])[] {
-    const tooLong: number[] = []
-    const prompts = dataset.examples.map(({ messages, label }, index) => {
-      if (label >= dataset.labels.length) {
-        throw new RunnerFault('invalid_request', `example ${index + 1} has no label ${label}`, {
-          param: `examples.${index}.label`,
-        })
+  /** @throws {RunnerFault} naming the example at fault, or all whose targets are too long */
+  #encodeAnswers(dataset: Dataset): Answers {
+    const { tokenizer, tries } = this.#context
+    if (isTargetDataset(dataset)) {
+      const targets = dataset.examples.map(({ target }) => [
+        ...tokenizer.encodeLabel(target),
+        tokenizer.endOfTurnId,
+      ])
+      const tooLong = targets.flatMap(({ length }, example) =>
+        length > MAX_TARGET_TOKENS ? [example] : [],
+      )
+      if (tooLong.length > 0) {
+        throw new RunnerFault(
+          'invalid_request',
+          `of ${targets.length} examples, ${tooLong.length} have a target of more than ` +
+            `${MAX_TARGET_TOKENS} tokens: number ${nameExamples(tooLong)}`,
+          { param: `examples.${tooLong[0]!}.target` },
+        )
       }
+      return { kind: 'targets', targets }
+    }
+    const gold = dataset.examples.map(({ label }) => label)
+    const unknown = gold.findIndex((label) => label >= dataset.labels.length)
+    if (unknown >= 0) {
+      throw new RunnerFault(
+        'invalid_request',
+        `example ${unknown + 1} has no label ${gold[unknown]!}`,
+        { param: `examples.${unknown}.label` },
+      )
+    }
+    return { kind: 'labels', gold, trie: tries.get(dataset.labels) }
+  }
+
+  /** @throws {RunnerFault} naming the example at fault, or all that are past the context */
+  #encodePrompts(
+    { examples }: Dataset,
+    maxTokensOf: (example: number) => number,
+  ): (readonly number[])[] {
+    const tooLong: number[] = []
+    const prompts = examples.map(({ messages }, index) => {
       try {
-        return encodePrompt(this.#context, messages, maxTokens)
+        return encodePrompt(this.#context, messages, maxTokensOf(index))
       } catch (error) {
         const fault = RunnerFault.from(error)
         if (fault.code === 'context_length_exceeded') {
@@ -73,12 +127,10 @@ export class DatasetStore {
       }
     })
     if (tooLong.length === 0) return prompts
-    const named = tooLong.slice(0, MAX_NAMED_EXAMPLES).map((index) => index + 1)
-    const more = tooLong.length > named.length ? ` and ${tooLong.length - named.length} more` : ''
     throw new RunnerFault(
       'context_length_exceeded',
-      `of ${dataset.examples.length} examples, ${tooLong.length} are past the context of ` +
-        `${maxTokens} tokens: number ${named.join(', ')}${more}`,
+      `of ${examples.length} examples, ${tooLong.length} are past the context of ` +
+        `${maxTokensOf(tooLong[0]!)} tokens: number ${nameExamples(tooLong)}`,
       { param: `examples.${tooLong[0]!}.messages` },
     )
   }
@@ -93,8 +145,11 @@ export class DatasetStore {
   }
 
   #dropOldest(): void {
-    const sizeOf = ({ prompts }: TokenisedDataset): number =>
-      prompts.reduce((sum, prompt) => sum + prompt.length, 0)
+    const sizeOf = ({ prompts, answers }: TokenisedDataset): number =>
+      [...prompts, ...(answers.kind === 'targets' ? answers.targets : [])].reduce(
+        (sum, tokens) => sum + tokens.length,
+        0,
+      )
     let total = [...this.#datasets.values()].reduce((sum, dataset) => sum + sizeOf(dataset), 0)
     for (const [digest, dataset] of this.#datasets) {
       if (total <= MAX_KEPT_TOKENS || this.#datasets.size === 1) return
@@ -102,6 +157,12 @@ export class DatasetStore {
       total -= sizeOf(dataset)
     }
   }
+}
+
+function nameExamples(examples: readonly number[]): string {
+  const named = examples.slice(0, MAX_NAMED_EXAMPLES).map((index) => index + 1)
+  const more = examples.length > named.length ? ` and ${examples.length - named.length} more` : ''
+  return `${named.join(', ')}${more}`
 }
 
 function parseDataset(bytes: Uint8Array) {

@@ -5,8 +5,9 @@ import {
   writeRotationTable,
   type Rotation,
 } from '../../adapters/rotation/rotation.ts'
-import type { GradientHeader } from '../../src/protocol/runner.ts'
+import type { GradientHeader } from '../../src/protocol/runner-scoring.ts'
 import type { Executor } from '../engine/executor.ts'
+import type { LossKind } from '../onnx/backward/index.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import { countCandidateValues, decodeCandidates, selectExamples } from './candidates.ts'
 import type { TokenisedDataset } from './dataset-store.ts'
@@ -21,30 +22,35 @@ import {
 
 /**
  * Candidates times examples times positions of one run. A row costs about as much whatever their
- * number, so a run is as short as a chunk of a prompt: a live row waits for one at most.
+ * number, so a run is as short as a chunk of a prompt: a live row waits for one at most. Only the
+ * positions of one target cannot be parted, and may be more.
  */
 const MAX_STEP_ROWS = 32
 const MAX_ABS_WEIGHT = 1e3
 
 export type Gradients = {
-  /** −Σ weight·log P(right label), [candidates] */
+  /** −Σ weight·log P(right label or target), [candidates] */
   readonly loss: Float32Array
-  /** log P(right label), [candidates, examples] */
+  /** log P(right label or target), [candidates, examples] */
   readonly logProbs: Float32Array
   /** In angles [candidates, layers, heads, pairs], then in log scales where the header has them. */
   readonly gradient: Float32Array
 }
 
-/** Differentiates the label loss of candidates over the examples of a dataset. */
+/** Differentiates the loss of candidates over the examples of a dataset. */
 export class GradientScorer {
   readonly #executor: Executor
   readonly #prompts: PromptCache
-  readonly #session: LazySession
+  readonly #sessions: Readonly<Record<LossKind, LazySession>>
 
-  constructor(executor: Executor, prompts: PromptCache, session: LazySession) {
+  constructor(
+    executor: Executor,
+    prompts: PromptCache,
+    sessions: Readonly<Record<LossKind, LazySession>>,
+  ) {
     this.#executor = executor
     this.#prompts = prompts
-    this.#session = session
+    this.#sessions = sessions
   }
 
   /**
@@ -76,7 +82,8 @@ export class GradientScorer {
         flatWeights.subarray(candidate * examples.length, (candidate + 1) * examples.length),
       ),
     )
-    return this.#session.use((session) =>
+    const loss = dataset.answers.kind === 'labels' ? 'choices' : 'vocabulary'
+    return this.#sessions[loss].use((session) =>
       this.#prompts.takeTurn(async () => {
         const tables = this.#tablesOf(rotations)
         const sums = zerosLike(tables)
@@ -85,24 +92,27 @@ export class GradientScorer {
         for (const members of this.#prompts.membersOf(examples)) {
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
           const all = members.map((example) => toTrainingExample(dataset, example))
-          for (const [start, end] of slices(all, rotations.length)) {
-            throwIfAborted(isAborted)
+          for (const [start, end, numTogether] of slices(all, rotations.length)) {
             const part = all.slice(start, end)
-            const partWeights = weights.map((row) => row.slice(done + start, done + end))
-            const result = await this.#executor.takeTurn(() =>
-              runTrainingStep(
-                session,
-                this.#executor.config,
-                kv,
-                start,
-                part,
-                tables,
-                partWeights,
-                sums,
-              ),
-            )
-            for (const [candidate, row] of result.logProbs.entries()) {
-              logProbs[candidate]!.push(...row)
+            for (let first = 0; first < rotations.length; first += numTogether) {
+              throwIfAborted(isAborted)
+              const last = Math.min(first + numTogether, rotations.length)
+              const partWeights = weights
+                .slice(first, last)
+                .map((row) => row.slice(done + start, done + end))
+              const result = await this.#executor.takeTurn(() =>
+                runTrainingStep(
+                  session,
+                  this.#executor.config,
+                  kv,
+                  start,
+                  part,
+                  tablesFrom(tables, first, last),
+                  partWeights,
+                  tablesFrom(sums, first, last),
+                ),
+              )
+              for (const [i, row] of result.logProbs.entries()) logProbs[first + i]!.push(...row)
             }
           }
           done += members.length
@@ -118,8 +128,8 @@ export class GradientScorer {
     )
   }
 
-  release(): Promise<void> {
-    return this.#session.release()
+  async release(): Promise<void> {
+    for (const session of Object.values(this.#sessions)) await session.release()
   }
 
   #tablesOf(rotations: readonly Rotation[]): RotationTables {
@@ -173,10 +183,20 @@ export class GradientScorer {
   }
 }
 
-/** The positions along the right label's path, the last prompt token first. */
-function toTrainingExample(dataset: TokenisedDataset, example: number): TrainingExample {
-  const prompt = dataset.prompts[example]!
-  const positions = labelPath(dataset.trie, dataset.gold[example]!).map(
+/** The positions along the right label's path or the target, the last prompt token first. */
+function toTrainingExample(
+  { prompts, answers }: TokenisedDataset,
+  example: number,
+): TrainingExample {
+  const prompt = prompts[example]!
+  if (answers.kind === 'targets') {
+    const target = answers.targets[example]!
+    const positions = target.map((gold, i): TrainingPosition => {
+      return { token: i === 0 ? prompt.at(-1)! : target[i - 1]!, gold, choices: null }
+    })
+    return { promptLen: prompt.length, positions }
+  }
+  const positions = labelPath(answers.trie, answers.gold[example]!).map(
     ({ token, gold, children }): TrainingPosition => ({
       token: token ?? prompt.at(-1)!,
       gold,
@@ -186,22 +206,41 @@ function toTrainingExample(dataset: TokenisedDataset, example: number): Training
   return { promptLen: prompt.length, positions }
 }
 
-/** [start, end) of the examples of each run: as many as its rows allow, at least one. */
+/**
+ * [start, end) of the examples of each run and how many candidates it takes at a time: as many as its
+ * rows allow, at least one of each.
+ */
 function* slices(
   examples: readonly TrainingExample[],
   numCandidates: number,
-): Generator<readonly [number, number]> {
+): Generator<readonly [number, number, number]> {
+  const together = (numRows: number): number =>
+    Math.max(1, Math.min(numCandidates, Math.floor(MAX_STEP_ROWS / numRows)))
   let start = 0
   let longest = 0
   for (const [index, { positions }] of examples.entries()) {
-    longest = Math.max(longest, positions.length)
-    if (index > start && (index + 1 - start) * longest * numCandidates > MAX_STEP_ROWS) {
-      yield [start, index]
+    const numRows = (index + 1 - start) * Math.max(longest, positions.length)
+    if (index > start && numRows * numCandidates > MAX_STEP_ROWS) {
+      yield [start, index, together((index - start) * longest)]
       start = index
-      longest = positions.length
+      longest = 0
     }
+    longest = Math.max(longest, positions.length)
   }
-  yield [start, examples.length]
+  yield [start, examples.length, together((examples.length - start) * longest)]
+}
+
+/** The tables of candidates [first, last), sharing memory with those of all. */
+function tablesFrom(
+  { numCandidates, cos, sin }: RotationTables,
+  first: number,
+  last: number,
+): RotationTables {
+  const cut = (table: Float32Array): Float32Array => {
+    const size = table.length / numCandidates
+    return table.subarray(first * size, last * size)
+  }
+  return { numCandidates: last - first, cos: cos.map(cut), sin: sin.map(cut) }
 }
 
 const zerosLike = ({ numCandidates, cos, sin }: RotationTables): RotationTables => ({

@@ -62,7 +62,7 @@ export class PromptCache {
   /** A group that is not kept, with nothing computed yet. */
   create(dataset: TokenisedDataset, examples: readonly number[]): Group {
     const longest = Math.max(...examples.map((index) => dataset.prompts[index]!.length))
-    const capacity = longest + dataset.trie.maxFeedDepth
+    const capacity = longest + dataset.maxFeedLen
     return { examples, kv: new KvTensors(this.#executor.config, examples.length, capacity) }
   }
 

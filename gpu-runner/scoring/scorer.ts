@@ -1,8 +1,9 @@
-import { LabelScorer } from '../../adapters/objective/label-trie.ts'
+import { LabelScorer, type LabelTrie } from '../../adapters/objective/label-trie.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
-import type { ScoreHeader } from '../../src/protocol/runner.ts'
+import type { ScoreHeader } from '../../src/protocol/runner-scoring.ts'
 import { IDENTITY_SLOT, type SlotTable } from '../adapters/slot-table.ts'
 import type { Executor } from '../engine/executor.ts'
+import { logNormaliser } from '../sampling/log-probs.ts'
 import { decodeCandidates, selectExamples } from './candidates.ts'
 import type { TokenisedDataset } from './dataset-store.ts'
 import { throwIfAborted, type Group, type PromptCache } from './prompt-cache.ts'
@@ -25,7 +26,8 @@ export class Scorer {
 
   /**
    * @param values angles [candidates, layers, heads, pairs], then log scales where the header has them
-   * @returns log P(label) [candidates][examples][labels]
+   * @returns log P(label) [candidates][examples][labels]; of targets [candidates][examples][1], the
+   * sum over their tokens
    * @throws {RunnerFault} values or examples that do not fit; aborted
    */
   score(
@@ -61,7 +63,7 @@ export class Scorer {
           const slot = isBase ? IDENTITY_SLOT : this.#slots.acquire(key, () => rotation)
           try {
             if (scope === 'all') await this.#prompts.prefill(dataset, group, slot, isAborted)
-            results[index]!.push(...(await this.#labelLogProbs(dataset, group, slot, isAborted)))
+            results[index]!.push(...(await this.#logProbs(dataset, group, slot, isAborted)))
           } finally {
             if (!isBase) this.#slots.discard(slot)
           }
@@ -73,14 +75,28 @@ export class Scorer {
     return results
   }
 
-  /** @returns [rows][labels] */
-  async #labelLogProbs(
-    { prompts, trie }: TokenisedDataset,
-    { examples, kv }: Group,
+  #logProbs(
+    { prompts, answers }: TokenisedDataset,
+    group: Group,
     slot: number,
     isAborted: () => boolean,
   ): Promise<number[][]> {
-    const rows = examples.map((example) => prompts[example]!)
+    const rows = group.examples.map((example) => prompts[example]!)
+    if (answers.kind === 'labels') {
+      return this.#labelLogProbs(rows, answers.trie, group, slot, isAborted)
+    }
+    const targets = group.examples.map((example) => answers.targets[example]!)
+    return this.#targetLogProbs(rows, targets, group, slot, isAborted)
+  }
+
+  /** @returns [rows][labels] */
+  async #labelLogProbs(
+    rows: readonly (readonly number[])[],
+    trie: LabelTrie,
+    { kv }: Group,
+    slot: number,
+    isAborted: () => boolean,
+  ): Promise<number[][]> {
     const scorers = rows.map(() => new LabelScorer(trie))
     const slots = rows.map(() => slot)
     const { vocab } = this.#executor.config
@@ -101,5 +117,40 @@ export class Scorer {
     await step(0, 0, (prompt) => prompt[prompt.length - 1]!)
     for (const feed of trie.feeds) await step(feed.node, feed.depth, () => feed.token)
     return scorers.map((scorer) => scorer.result())
+  }
+
+  /**
+   * One decode step a token, all rows together: the numbers are those of an answer that is generated.
+   * A row whose target has ended repeats its last step, which changes nothing.
+   * @returns [rows][1]
+   */
+  async #targetLogProbs(
+    rows: readonly (readonly number[])[],
+    targets: readonly (readonly number[])[],
+    { kv }: Group,
+    slot: number,
+    isAborted: () => boolean,
+  ): Promise<number[][]> {
+    const sums = rows.map(() => 0)
+    const slots = rows.map(() => slot)
+    const { vocab } = this.#executor.config
+    const numSteps = Math.max(...targets.map(({ length }) => length))
+    for (let step = 0; step < numSteps; step++) {
+      throwIfAborted(isAborted)
+      const depths = targets.map(({ length }) => Math.min(step, length - 1))
+      const ids = rows.map((prompt, row) =>
+        depths[row] === 0 ? prompt.at(-1)! : targets[row]![depths[row]! - 1]!,
+      )
+      const positions = rows.map((prompt, row) => prompt.length - 1 + depths[row]!)
+      await this.#executor.decode(kv, 0, ids, positions, slots, (logits) => {
+        for (const [row, target] of targets.entries()) {
+          const token = target[step]
+          if (token === undefined) continue
+          const own = logits.subarray(row * vocab, (row + 1) * vocab)
+          sums[row]! += own[token]! - logNormaliser(own)
+        }
+      })
+    }
+    return sums.map((sum) => [sum])
   }
 }

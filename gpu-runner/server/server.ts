@@ -2,18 +2,20 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { MAX_ADAPTER_BYTES } from '../../adapters/format/adapter-file.ts'
 import {
-  decodeBinaryBody,
   DIGEST_PATTERN,
-  encodeBinaryBody,
   generateRequestSchema,
-  gradientHeaderSchema,
   RUNNER_PROTOCOL_VERSION,
-  scoreHeaderSchema,
   type GenerateEvent,
   type GenerateRequest,
-  type GradientResponse,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
+import {
+  decodeBinaryBody,
+  encodeBinaryBody,
+  gradientHeaderSchema,
+  scoreHeaderSchema,
+  type GradientResponse,
+} from '../../src/protocol/runner-scoring.ts'
 import { detokenizeRequestSchema, tokenizeRequestSchema } from '../../src/protocol/tokenizer.ts'
 import type { z } from 'zod'
 import { admit } from '../engine/admission.ts'
@@ -73,16 +75,19 @@ export function createRunnerServer(
       return Promise.resolve()
     },
     'PUT /v1/datasets/:id': async (request, response, digest) => {
-      const { prompts, trie } = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
+      const { prompts, answers } = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
       const lengths = prompts.map((prompt) => prompt.length)
       sendJson(response, 200, {
         digest,
         num_examples: prompts.length,
-        num_labels: trie.labelTokens.length,
+        num_labels: answers.kind === 'labels' ? answers.trie.labelTokens.length : 0,
         prompt_tokens: {
           total: lengths.reduce((sum, length) => sum + length, 0),
           longest: Math.max(...lengths),
         },
+        ...(answers.kind === 'labels'
+          ? {}
+          : { target_tokens: answers.targets.map(({ length }) => length) }),
       })
     },
     'POST /v1/score': async (request, response) => {

@@ -1,23 +1,25 @@
 import { z } from 'zod'
 import {
+  generateEventSchema,
+  runnerErrorBodySchema,
+  runnerStatusSchema,
+  type GenerateEvent,
+  type GenerateRequest,
+  type RunnerError,
+  type RunnerStatus,
+} from '../protocol/runner.ts'
+import {
   datasetResidentSchema,
   decodeBinaryBody,
   encodeBinaryBody,
   encodeScoreBody,
-  generateEventSchema,
   gradientResponseSchema,
-  runnerErrorBodySchema,
-  runnerStatusSchema,
   scoreResponseSchema,
-  type GenerateEvent,
-  type GenerateRequest,
   type GradientHeader,
   type GradientResponse,
-  type RunnerError,
-  type RunnerStatus,
   type ScoreHeader,
   type ScoreResponse,
-} from '../protocol/runner.ts'
+} from '../protocol/runner-scoring.ts'
 import {
   detokenizeResponseSchema,
   tokenizeResponseSchema,

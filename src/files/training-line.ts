@@ -4,8 +4,18 @@ import { textContentSchema } from '../protocol/openai/content.ts'
 import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
 
+/** Characters of a target; a runner takes 256 tokens of it, which are fewer. */
+export const MAX_TARGET_CHARS = 8192
+
+/**
+ * What a line calls its answer: one of the task's labels, or a text to be generated. A chat's last
+ * message may be either.
+ */
+export type AnswerKind = 'label' | 'target' | 'message'
+
 /** One line of a training file: a conversation and the answer it should have. */
 export type TrainingExample = {
+  readonly kind: AnswerKind
   /** The file's own system message, which a job without instructions takes as its frame. */
   readonly system: string | null
   /** Without the system message; ends in what is answered. */
@@ -39,7 +49,18 @@ const labelledLineSchema = z.strictObject({
     .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
 })
 
-/** Reads one line: `{messages: […]}` ending in the assistant's answer, or `{input, label}`. */
+const targetLineSchema = z.strictObject({
+  input: z.string().min(1, 'must not be empty'),
+  target: z
+    .string()
+    .min(1, 'must not be empty')
+    .max(MAX_TARGET_CHARS, `must have at most ${MAX_TARGET_CHARS} characters`),
+})
+
+/**
+ * Reads one line: `{messages: […]}` ending in the assistant's answer, `{input, label}` or
+ * `{input, target}`.
+ */
 export function parseTrainingLine(text: string): Result<TrainingExample, TrainingLineError> {
   let value: unknown
   try {
@@ -54,14 +75,23 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
     const parsed = chatLineSchema.safeParse(value)
     return parsed.success ? toExample(parsed.data.messages) : bad(describe(parsed.error))
   }
+  if ('label' in value && 'target' in value) return bad('must hold a label or a target, not both')
+  if ('target' in value) {
+    const parsed = targetLineSchema.safeParse(value)
+    if (!parsed.success) return bad(describe(parsed.error))
+    return toPair('target', parsed.data.input, parsed.data.target)
+  }
   if ('input' in value || 'label' in value) {
     const parsed = labelledLineSchema.safeParse(value)
     if (!parsed.success) return bad(describe(parsed.error))
-    const { input, label } = parsed.data
-    if (label.trim() === '') return bad('label: must not be blank')
-    return ok({ system: null, messages: [{ role: 'user', content: input }], answer: label })
+    return toPair('label', parsed.data.input, parsed.data.label)
   }
-  return bad('must hold "messages", or "input" and "label"')
+  return bad('must hold "messages", or "input" and "label" or "target"')
+}
+
+function toPair(kind: 'label' | 'target', input: string, answer: string) {
+  if (answer.trim() === '') return bad(`${kind}: must not be blank`)
+  return ok({ kind, system: null, messages: [{ role: 'user' as const, content: input }], answer })
 }
 
 function toExample(
@@ -83,7 +113,12 @@ function toExample(
   if (!prompt.some(({ role }) => role === 'user')) {
     return bad('messages: there is no user message before the answer')
   }
-  return ok({ system: hasSystem ? first.content : null, messages: prompt, answer: last.content })
+  return ok({
+    kind: 'message' as const,
+    system: hasSystem ? first.content : null,
+    messages: prompt,
+    answer: last.content,
+  })
 }
 
 const bad = (message: string) => fail({ reason: 'not_an_example' as const, message })

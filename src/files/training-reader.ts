@@ -1,5 +1,5 @@
 import { LineSplitter, MAX_LINE_BYTES } from './line-splitter.ts'
-import { parseTrainingLine, type TrainingExample } from './training-line.ts'
+import { parseTrainingLine, type AnswerKind, type TrainingExample } from './training-line.ts'
 
 export const MAX_LINES = 100_000
 /** More than this are counted, not named. */
@@ -15,6 +15,8 @@ export class TrainingReader {
   #numBad = 0
   #numExamples = 0
   #isTooMany = false
+  /** The first line that says what its answer is, which all others follow. */
+  #first: { readonly kind: AnswerKind; readonly line: number } | null = null
 
   constructor(onExample: (example: TrainingExample, lineNumber: number) => void = () => undefined) {
     this.#onExample = onExample
@@ -72,6 +74,12 @@ export class TrainingReader {
     const parsed = parseTrainingLine(text)
     if (!parsed.ok) {
       this.#refuse(number, parsed.error.message)
+      return
+    }
+    const { kind } = parsed.value
+    if (kind !== 'message') this.#first ??= { kind, line: number }
+    if (this.#first !== null && kind !== 'message' && kind !== this.#first.kind) {
+      this.#refuse(number, `has a ${kind}, but line ${this.#first.line} has a ${this.#first.kind}`)
       return
     }
     this.#numExamples += 1

@@ -1,7 +1,8 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { TrainingExample } from '../files/training-line.ts'
-import type { JobWarning } from '../protocol/openai/fine-tuning.ts'
-import { MAX_LABEL_CHARS, MAX_LABELS, type Dataset } from '../protocol/runner.ts'
+import type { JobWarning, Objective } from '../protocol/openai/fine-tuning.ts'
+import { MAX_LABEL_CHARS, MAX_LABELS } from '../protocol/runner.ts'
+import type { Dataset, LabelDataset, TargetDataset } from '../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
 import { findWarnings, groupInputs } from './warnings.ts'
 
@@ -10,13 +11,21 @@ export type NumberedExample = { readonly example: TrainingExample; readonly line
 
 export type DatasetError = {
   readonly reason:
-    'too_few_inputs' | 'too_few_labels' | 'too_many_labels' | 'unknown_label' | 'systems_differ'
+    | 'too_few_inputs'
+    | 'too_few_labels'
+    | 'too_many_labels'
+    | 'unknown_label'
+    | 'systems_differ'
+    | 'answers_differ'
+    | 'labels_of_targets'
   readonly message: string
   readonly param: 'training_file' | 'validation_file'
 }
 
 export type JobDatasets = {
+  readonly objective: Objective
   readonly frame: Frame
+  /** None where the answers are texts of their own. */
   readonly labels: readonly string[]
   readonly training: Dataset
   readonly validation: Dataset | null
@@ -27,7 +36,7 @@ export type JobDatasets = {
 
 /**
  * Turns a job's files into what a runner scores: each example's prompt in the task's frame, as it
- * will be asked when served, and the index of its label.
+ * will be asked when served, and the index of its label or its target.
  */
 export function buildDatasets(
   training: readonly NumberedExample[],
@@ -36,6 +45,8 @@ export function buildDatasets(
     readonly instructions: string | null
     readonly position: Frame['position']
     readonly labels: readonly string[] | null
+    /** Null leaves it to the files. */
+    readonly objective: Objective | null
   },
 ): Result<JobDatasets, DatasetError> {
   let { instructions } = options
@@ -58,9 +69,21 @@ export function buildDatasets(
     }
   }
   const frame = { instructions, position: options.position }
-  const labels = options.labels ?? distinctAnswers(training)
-  const fault = checkLabels(labels)
+  const objective = options.objective ?? objectiveOf(training, options.labels)
+  const fault =
+    checkKinds(training, objective, 'training_file') ??
+    checkKinds(validation ?? [], objective, 'validation_file')
   if (fault !== null) return fail(fault)
+  if (objective === 'target' && options.labels !== null) {
+    return fail({
+      reason: 'labels_of_targets',
+      message: 'the answers are targets, and method.rotation.labels names labels',
+      param: 'training_file',
+    })
+  }
+  const labels = objective === 'target' ? [] : (options.labels ?? distinctAnswers(training))
+  const labelFault = objective === 'target' ? null : checkLabels(labels)
+  if (labelFault !== null) return fail(labelFault)
   const groups = groupInputs(training)
   if (new Set(groups).size < 2) {
     return fail({
@@ -69,15 +92,17 @@ export function buildDatasets(
       param: 'training_file',
     })
   }
-  const warnings = findWarnings(training, groups, labels)
-  const trainingSet = toDataset(training, labels, frame, 'training_file')
+  const warnings = findWarnings(training, groups, objective === 'target' ? null : labels)
+  const toSet = (examples: readonly NumberedExample[], param: DatasetError['param']) =>
+    objective === 'target'
+      ? ok(toTargetDataset(examples, frame))
+      : toLabelDataset(examples, labels, frame, param)
+  const trainingSet = toSet(training, 'training_file')
   if (!trainingSet.ok) return trainingSet
-  if (validation === null) {
-    return ok({ frame, labels, training: trainingSet.value, validation: null, groups, warnings })
-  }
-  const validationSet = toDataset(validation, labels, frame, 'validation_file')
+  const validationSet = validation === null ? ok(null) : toSet(validation, 'validation_file')
   if (!validationSet.ok) return validationSet
   return ok({
+    objective,
     frame,
     labels,
     training: trainingSet.value,
@@ -85,6 +110,41 @@ export function buildDatasets(
     groups,
     warnings,
   })
+}
+
+/**
+ * What the lines say they hold. The last messages of chats are labels where the job names labels, or
+ * where they recur as labels do: at most half as many different answers as lines.
+ */
+function objectiveOf(
+  examples: readonly NumberedExample[],
+  labels: readonly string[] | null,
+): Objective {
+  if (labels !== null) return 'label'
+  const said = examples.find(({ example }) => example.kind !== 'message')?.example.kind
+  if (said === 'label' || said === 'target') return said
+  const answers = distinctAnswers(examples)
+  const isShort = answers.every((answer) => answer.length <= MAX_LABEL_CHARS)
+  return isShort && 2 * answers.length <= examples.length ? 'label' : 'target'
+}
+
+function checkKinds(
+  examples: readonly NumberedExample[],
+  objective: Objective,
+  param: DatasetError['param'],
+): DatasetError | null {
+  const isOther = ({ example }: NumberedExample) =>
+    example.kind !== 'message' && example.kind !== objective
+  const others = examples.filter(isOther)
+  const [first] = others
+  if (first === undefined) return null
+  return {
+    reason: 'answers_differ',
+    message:
+      `the job learns ${objective}s, and there is a ${first.example.kind} in line ` +
+      nameLines(others),
+    param,
+  }
 }
 
 const labelOf = ({ example }: NumberedExample) => example.answer.trim()
@@ -102,7 +162,7 @@ function checkLabels(labels: readonly string[]): DatasetError | null {
         : `an answer of ${tooLong.length} characters, at most ${MAX_LABEL_CHARS} are allowed`
     return {
       reason: 'too_many_labels',
-      message: `this release learns classification tasks; the file has ${what}`,
+      message: `a classification task cannot have what the file has: ${what}; texts are learnt with the objective "target"`,
       param: 'training_file',
     }
   }
@@ -116,20 +176,32 @@ function checkLabels(labels: readonly string[]): DatasetError | null {
 
 const MAX_NAMED_LINES = 10
 
-function toDataset(
+function nameLines(examples: readonly NumberedExample[]): string {
+  const lines = examples.slice(0, MAX_NAMED_LINES).map(({ line }) => line)
+  const more = examples.length > lines.length ? ` and ${examples.length - lines.length} more` : ''
+  return `${lines.join(', ')}${more}`
+}
+
+/** Targets stand as they are given, but for white space around them. */
+const toTargetDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({
+  examples: examples.map(({ example }) => ({
+    messages: [...applyFrame(frame, example.messages).messages],
+    target: example.answer.trim(),
+  })),
+})
+
+function toLabelDataset(
   examples: readonly NumberedExample[],
   labels: readonly string[],
   frame: Frame,
   param: DatasetError['param'],
-): Result<Dataset, DatasetError> {
+): Result<LabelDataset, DatasetError> {
   const indices = new Map(labels.map((label, i) => [label, i]))
   const unknown = examples.filter((numbered) => !indices.has(labelOf(numbered)))
   if (unknown.length > 0) {
-    const lines = unknown.slice(0, MAX_NAMED_LINES).map(({ line }) => line)
-    const more = unknown.length > lines.length ? ` and ${unknown.length - lines.length} more` : ''
     return fail({
       reason: 'unknown_label',
-      message: `the answer is none of the labels in line ${lines.join(', ')}${more}`,
+      message: `the answer is none of the labels in line ${nameLines(unknown)}`,
       param,
     })
   }

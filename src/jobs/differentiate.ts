@@ -1,7 +1,7 @@
 import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
 import { RunnerFault } from '../dispatch/runner-client.ts'
-import type { GradientHeader } from '../protocol/runner.ts'
-import { MAX_ROWS_PER_CALL, withDataset, type Evaluation } from './evaluate.ts'
+import type { GradientHeader } from '../protocol/runner-scoring.ts'
+import { rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
 
 /**
  * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over
@@ -17,7 +17,7 @@ export async function differentiate(
 ): Promise<GradientAnswer> {
   const numExamples = evaluation.dataset.gold.length
   const { numCandidates } = query
-  const perCall = Math.max(1, Math.floor(MAX_ROWS_PER_CALL / numCandidates))
+  const perCall = Math.max(1, Math.floor(rowsPerCall(evaluation) / numCandidates))
   const logProbs = new Float32Array(numCandidates * numExamples).fill(NaN)
   const gradient = new Float32Array(query.values.length)
   for (let from = 0; from < examples.length; from += perCall) {

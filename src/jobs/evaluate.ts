@@ -1,6 +1,7 @@
 import type { Geometry, Rotation } from '../../adapters/rotation/rotation.ts'
 import { RunnerFault, RunnerRefusal, type RunnerClient } from '../dispatch/runner-client.ts'
-import { MAX_SCORE_CANDIDATES, type Scope } from '../protocol/runner.ts'
+import { type Scope } from '../protocol/runner.ts'
+import { MAX_SCORE_CANDIDATES } from '../protocol/runner-scoring.ts'
 import { readBlob } from '../storage/blobs.ts'
 import type { StoredDataset } from './job-spec.ts'
 import { packCandidates } from './pack-candidates.ts'
@@ -9,7 +10,9 @@ import { packCandidates } from './pack-candidates.ts'
  * Candidates times examples of one call: enough to fill a runner's batches, few enough that a call
  * ends within seconds and a cancelled job is noticed.
  */
-export const MAX_ROWS_PER_CALL = 512
+const MAX_ROWS_PER_CALL = 512
+/** Times tokens as well, where the answers are targets: some 30 s of a core. */
+const MAX_TARGET_ROWS_PER_CALL = 4096
 
 export type Evaluation = {
   readonly client: RunnerClient
@@ -18,12 +21,20 @@ export type Evaluation = {
   readonly scope: Scope
   readonly geometry: Geometry
   readonly buildDigest: string
+  /** Tokens of the dataset's longest target; null under labels. */
+  readonly longestTarget: number | null
   readonly signal: AbortSignal
 }
 
+/** Candidates times examples that one call may hold. */
+export const rowsPerCall = ({ longestTarget }: Pick<Evaluation, 'longestTarget'>): number =>
+  longestTarget === null
+    ? MAX_ROWS_PER_CALL
+    : Math.max(1, Math.floor(MAX_TARGET_ROWS_PER_CALL / longestTarget))
+
 /**
  * Scores rotations on a dataset.
- * @returns `[candidate][example][label]`: log P(label), no bias
+ * @returns `[candidate][example][label]`: log P(label), no bias; of targets one value an example
  * @throws {RunnerRefusal | RunnerFault}
  */
 export async function scoreRotations(
@@ -31,16 +42,17 @@ export async function scoreRotations(
   rotations: readonly Rotation[],
 ): Promise<number[][][]> {
   const numExamples = evaluation.dataset.gold.length
+  const maxRows = rowsPerCall(evaluation)
   const numCandidates = Math.max(
     1,
-    Math.min(MAX_SCORE_CANDIDATES, Math.floor(MAX_ROWS_PER_CALL / numExamples)),
+    Math.min(MAX_SCORE_CANDIDATES, Math.floor(maxRows / numExamples)),
   )
   const results: number[][][] = []
   for (let at = 0; at < rotations.length; at += numCandidates) {
     const group = rotations.slice(at, at + numCandidates)
     const merged: number[][][] = group.map(() => [])
-    for (let from = 0; from < numExamples; from += MAX_ROWS_PER_CALL) {
-      const to = Math.min(from + MAX_ROWS_PER_CALL, numExamples)
+    for (let from = 0; from < numExamples; from += maxRows) {
+      const to = Math.min(from + maxRows, numExamples)
       const part = await scoreOnce(evaluation, group, from, to)
       part.forEach((rows, candidate) => merged[candidate]!.push(...rows))
     }

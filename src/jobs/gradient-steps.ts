@@ -5,6 +5,7 @@ import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
 import { differentiate } from './differentiate.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
+import { trainingTokens } from './objective.ts'
 import {
   asJobFailure,
   evaluationOf,
@@ -85,13 +86,15 @@ export function foldRotations({ spec, searchState }: StepContext, pinned: Pinned
 }
 
 function searchOf(
-  { gradient, training, groups, seed }: JobSpec,
+  { gradient, training, groups, seed, objective }: JobSpec,
   pinned: PinnedModel,
 ): GradientSearch {
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   try {
     const { geometry } = pinned
-    return new GradientSearch({ geometry, gold: training.gold, groups, seed, options: gradient })
+    const { gold } = training
+    const sizes = objective === 'target' ? { sizes: trainingTokens(pinned) } : {}
+    return new GradientSearch({ geometry, gold, groups, seed, options: gradient, ...sizes })
   } catch (error) {
     throw asJobFailure(error)
   }

@@ -1,9 +1,9 @@
-import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { identityRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { scoreRotations } from './evaluate.ts'
 import { foldRotations } from './gradient-steps.ts'
 import { countFoldTrials, countGuardFolds, guardFolds } from './guard-folds.ts'
 import type { FoldTrial, JobSpec, PinnedModel } from './job-spec.ts'
+import { valueOf } from './objective.ts'
 import { optimiserOf } from './optimiser-of.ts'
 import {
   evaluationOf,
@@ -47,12 +47,8 @@ export async function searchFolds(context: StepContext, pinned: PinnedModel): Pr
     scoreRotations(evaluationOf(context, pinned, client, spec.training), rotations),
   )
   const foldTrials = asked.map(({ fold, index, z }, candidate): FoldTrial => {
-    const isSeen = (_: unknown, example: number) => folds[example] !== fold
-    const value = biasedMeanLogProb(
-      scores[candidate]!.filter(isSeen),
-      spec.training.gold.filter(isSeen),
-    )
-    return { fold, index, z, value: Number.isFinite(value) ? value : null }
+    const isSeen = (example: number) => folds[example] !== fold
+    return { fold, index, z, value: valueOf(spec, pinned, scores[candidate]!, isSeen) }
   })
   return { state: {}, foldTrials }
 }

@@ -8,6 +8,7 @@ import {
   type JobProgress,
   type JobReport,
 } from '../protocol/openai/fine-tuning.ts'
+import type { TargetReport } from '../protocol/openai/target-report.ts'
 import { servicesOf } from '../services.ts'
 import { backoffMs, judgeFault } from './faults.ts'
 import {
@@ -24,6 +25,7 @@ import { viewJob } from './job-view.ts'
 import { publish, report } from './publish.ts'
 import { message, type StepContext, type Transition } from './step-context.ts'
 import { bestValue, prepare, search } from './steps.ts'
+import { reportTargets } from './target-report.ts'
 
 /** Rounds done in one alarm: more would delay a cancel and the projection. */
 const SLICE_MS = 2_000
@@ -78,7 +80,10 @@ export class JobObject extends DurableObject<Bindings> {
   }
 
   /** @returns null where no job was made here */
-  read(): { readonly job: FineTuningJob; readonly report: JobReport | null } | null {
+  read(): {
+    readonly job: FineTuningJob
+    readonly report: JobReport | TargetReport | null
+  } | null {
     if (this.#spec === null) return null
     const isDecided = this.#state.status === 'succeeded' || this.#state.status === 'failed'
     return {
@@ -117,7 +122,8 @@ export class JobObject extends DurableObject<Bindings> {
     const { status, publication } = this.#state
     if (status !== 'failed' || publication === null) return { done: false, job: this.#view() }
     const { version, report: made } = publication
-    const forced = { ...made, guard: { ...made.guard, forced: true } }
+    // One of the two kinds of report, whichever it is.
+    const forced = { ...made, guard: { ...made.guard, forced: true } } as typeof made
     this.#apply({
       state: {
         status: 'running',
@@ -197,7 +203,9 @@ export class JobObject extends DurableObject<Bindings> {
     if (phase === 'publishing' && publication !== null) return publish(context, publication)
     if (phase === 'preparing' || pinned === null) return prepare(context)
     if (phase === 'searching') return search(context, pinned)
-    return phase === 'guarding' ? searchFolds(context, pinned) : report(context, pinned)
+    if (phase === 'guarding') return searchFolds(context, pinned)
+    const isOfTargets = context.spec.objective === 'target'
+    return isOfTargets ? reportTargets(context, pinned) : report(context, pinned)
   }
 
   /** @returns ms to wait before the step is tried again */

@@ -6,19 +6,21 @@ import type {
   JobReport,
   JobStatus,
   JobWarning,
+  Objective,
   OptimiserName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
+import type { TargetReport } from '../protocol/openai/target-report.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Frame } from '../tasks/frame.ts'
 
-/** Labelled examples as a runner scores them, kept in R2 while the job runs. */
+/** Examples as a runner scores them, kept in R2 while the job runs. */
 export type StoredDataset = {
   readonly blobKey: string
   /** SHA-256 of the blob, by which runners know it. */
   readonly digest: string
-  /** The right label of each example, by index. */
+  /** The right label of each example, by index; 0 for each where the answers are targets. */
   readonly gold: readonly number[]
 }
 
@@ -42,6 +44,8 @@ export type JobSpec = {
   readonly subspace?: SubspaceName | null
   readonly scope: Scope
   readonly frame: Frame
+  readonly objective: Objective
+  /** None where the answers are targets. */
   readonly labels: readonly string[]
   /** Publish the adapter whatever the guard finds. */
   readonly guard: GuardMode
@@ -61,6 +65,11 @@ export type PinnedModel = {
   readonly geometry: Geometry
   /** Prompt tokens of all training examples. */
   readonly promptTokens: number
+  /** Tokens of each example's target; absent under labels. */
+  readonly targetTokens?: {
+    readonly training: readonly number[]
+    readonly validation: readonly number[]
+  }
 }
 
 /** Where a job stands; written before each step that follows from it. */
@@ -77,7 +86,10 @@ export type JobState = {
    * Decided, its adapter stored, and not to be decided again; what the guard keeps back is here too,
    * until its owner asks for it.
    */
-  readonly publication: { readonly version: NewVersion; readonly report: JobReport } | null
+  readonly publication: {
+    readonly version: NewVersion
+    readonly report: JobReport | TargetReport
+  } | null
   readonly versionNumber: number | null
   /** First of the faults since the last success, and how many. */
   readonly faultSinceMs: number | null

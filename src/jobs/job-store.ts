@@ -229,6 +229,7 @@ function ofThisRelease(spec: JobSpec): JobSpec {
   const groups = spec.training.gold.map((_, example) => example)
   return {
     ...{ guard: 'report' as const, force: false, confidence: null, groups, warnings: [] },
+    ...{ objective: 'label' as const },
     ...spec,
   }
 }

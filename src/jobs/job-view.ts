@@ -40,7 +40,8 @@ export function viewJob(
       rotation: {
         instructions: spec.frame.instructions,
         position: spec.frame.position,
-        labels: spec.labels,
+        objective: spec.objective,
+        labels: spec.objective === 'target' ? null : spec.labels,
         scope: spec.scope,
         guard: spec.guard,
         force: spec.force,

@@ -4,7 +4,7 @@ import {
   type Geometry,
   type Rotation,
 } from '../../adapters/rotation/rotation.ts'
-import type { ScoreHeader } from '../protocol/runner.ts'
+import type { ScoreHeader } from '../protocol/runner-scoring.ts'
 
 /** Lays rotations out as [candidate, layer, head, pair], over the layers any of them touches. */
 export function packCandidates(

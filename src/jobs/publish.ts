@@ -6,6 +6,7 @@ import { applyTemperature } from '../../adapters/objective/temperature.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
+import type { TargetReport } from '../protocol/openai/target-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
@@ -140,7 +141,7 @@ async function scoreValidation(
 }
 
 /** What the search ends with; null where it has nothing. */
-function found(
+export function found(
   context: StepContext,
   pinned: PinnedModel,
 ): (Found & { readonly gradient?: GradientReport }) | null {
@@ -151,14 +152,15 @@ function found(
   return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
 }
 
-async function describeVersion(
+export async function describeVersion(
   spec: JobSpec,
   pinned: PinnedModel,
   adapter: {
     readonly adapterDigest: string | null
     readonly layers: readonly number[]
-    readonly bias: readonly number[]
-    readonly temperature: number
+    /** Null, as the temperature, where the answers are texts. */
+    readonly bias: readonly number[] | null
+    readonly temperature: number | null
   },
 ): Promise<NewVersion> {
   const content = {
@@ -170,7 +172,7 @@ async function describeVersion(
     layers: adapter.layers,
     instructions: spec.frame.instructions,
     position: spec.frame.position,
-    labels: spec.labels,
+    labels: spec.objective === 'target' ? null : spec.labels,
     bias: adapter.bias,
     temperature: adapter.temperature,
     minConfidence: spec.confidence?.min ?? null,
@@ -216,7 +218,7 @@ function describeAnswer({
   forced,
   gain,
   p_value: pValue,
-}: JobReport['guard']): string {
+}: (JobReport | TargetReport)['guard']): string {
   const what = answer === 'adapter' ? 'A rotation' : 'A label bias without angles'
   const decided = enforced ? 'as the guard decided' : 'the guard only reporting'
   const how = forced ? 'forced, against the guard' : decided

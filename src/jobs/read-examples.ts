@@ -1,6 +1,6 @@
 import { TrainingReader } from '../files/training-reader.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { MAX_DATASET_EXAMPLES } from '../protocol/runner.ts'
+import { MAX_DATASET_EXAMPLES } from '../protocol/runner-scoring.ts'
 import type { NumberedExample } from './dataset.ts'
 
 /** A job keeps its examples in memory while it starts; a Worker has 128 MB. */

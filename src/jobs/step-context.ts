@@ -71,8 +71,14 @@ export function evaluationOf(
     scope: context.spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,
+    longestTarget: longestTargetOf(pinned),
     signal: context.signal,
   }
+}
+
+function longestTargetOf({ targetTokens }: PinnedModel): number | null {
+  if (targetTokens === undefined) return null
+  return Math.max(...targetTokens.training, ...targetTokens.validation)
 }
 
 type ChosenRunner = Awaited<ReturnType<typeof chooseFor>>

@@ -1,10 +1,10 @@
-import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { findDirections } from './directions.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
 import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
+import { valueOf } from './objective.ts'
 import { optimiserOf } from './optimiser-of.ts'
 import {
   evaluationOf,
@@ -28,7 +28,7 @@ export async function prepare(context: StepContext): Promise<Transition> {
       pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal })
     const resident = await push(spec.training)
     // Told now, an over-long validation example does not cost the whole search first.
-    if (spec.validation !== null) await push(spec.validation)
+    const validation = spec.validation === null ? null : await push(spec.validation)
     const pinned: PinnedModel = {
       modelDigest: model.model_digest,
       buildDigest: model.build_digest,
@@ -38,6 +38,14 @@ export async function prepare(context: StepContext): Promise<Transition> {
         headDim: model.head_dim,
       },
       promptTokens: resident.prompt_tokens.total,
+      ...(resident.target_tokens === undefined
+        ? {}
+        : {
+            targetTokens: {
+              training: resident.target_tokens,
+              validation: validation?.target_tokens ?? [],
+            },
+          }),
     }
     return {
       state: {
@@ -48,13 +56,16 @@ export async function prepare(context: StepContext): Promise<Transition> {
       },
       events: [
         message(
-          `Learning ${spec.labels.length} labels from ${spec.training.gold.length} examples ` +
+          `Learning ${describeAnswers(spec)} from ${spec.training.gold.length} examples ` +
             `with ${spec.optimiser}, ${describeBudget(spec)}.`,
         ),
       ],
     }
   })
 }
+
+const describeAnswers = ({ objective, labels }: JobSpec): string =>
+  objective === 'target' ? 'texts' : `${labels.length} labels`
 
 const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
   optimiser === 'gradient' ? `at most ${numTrials - 1} steps` : `${numTrials} trials`
@@ -80,8 +91,8 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
   )
   const round = (trials.at(-1)?.round ?? -1) + 1
   const told = asked.map((z, i): Trial => {
-    const value = biasedMeanLogProb(scores[i]!, spec.training.gold)
-    return { round, index: trials.length + i, z, value: Number.isFinite(value) ? value : null }
+    const value = valueOf(spec, pinned, scores[i]!)
+    return { round, index: trials.length + i, z, value }
   })
   const events: NewEvent[] = []
   let best = bestValue(trials)

@@ -16,11 +16,14 @@ export function groupInputs(examples: readonly NumberedExample[]): number[] {
   })
 }
 
-/** What an owner should know of the examples; none of it stops a job. */
+/**
+ * What an owner should know of the examples; none of it stops a job.
+ * @param labels null where the answers are texts of their own, of which an input may have several
+ */
 export function findWarnings(
   examples: readonly NumberedExample[],
   groups: readonly number[],
-  labels: readonly string[],
+  labels: readonly string[] | null,
 ): JobWarning[] {
   const warnings: JobWarning[] = []
   const answerOf = (index: number) => examples[index]!.example.answer.trim()
@@ -34,6 +37,7 @@ export function findWarnings(
       lines: repeated.slice(0, MAX_NAMED_LINES),
     })
   }
+  if (labels === null) return warnings
   const conflicting = examples.flatMap(({ line }, i) =>
     answerOf(i) === answerOf(groups[i]!) ? [] : [line],
   )

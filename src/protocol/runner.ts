@@ -1,5 +1,6 @@
 /**
- * Messages between the gateway and a runner node, the internal seam of the house (DESIGN §4).
+ * Messages between the gateway and a runner node, the internal seam of the house (DESIGN §4). What
+ * jobs say is in runner-scoring.ts.
  * Every call but `/healthz` carries `Authorization: Bearer <runner secret>`.
  * Wire keys are snake_case; binary bodies are little-endian.
  */
@@ -7,7 +8,7 @@ import { z } from 'zod'
 import { runnerResponseFormatSchema } from './response-format.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 3
+export const RUNNER_PROTOCOL_VERSION = 4
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -29,10 +30,6 @@ export const MAX_ABS_PENALTY = 2
 export const MAX_TIMEOUT_MS = 86_400_000
 /** Far past any use; 1 changes nothing. */
 export const MAX_REPETITION_PENALTY = 10
-export const MAX_DATASET_EXAMPLES = 4096
-export const MAX_SCORE_CANDIDATES = 64
-/** A gradient's candidates share one training step; each holds its activations until the way back. */
-export const MAX_GRADIENT_CANDIDATES = 32
 
 export const DIGEST_PATTERN = /^[0-9a-f]{64}$/
 export const digestSchema = z.string().regex(DIGEST_PATTERN)
@@ -326,120 +323,3 @@ export const adapterResidentSchema = z.object({
   scope: scopeSchema,
   layers: z.array(z.number().int()),
 })
-
-/**
- * `PUT /v1/datasets/:digest`, body: this as JSON; the digest is the SHA-256 of those bytes.
- * The runner tokenises and keeps the examples, and the prompts' KV while memory allows.
- */
-export const datasetSchema = z.object({
-  labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(2).max(MAX_LABELS),
-  examples: z
-    .array(
-      z.object({ messages: z.array(promptMessageSchema).min(1), label: z.number().int().min(0) }),
-    )
-    .min(1)
-    .max(MAX_DATASET_EXAMPLES),
-})
-export type Dataset = z.infer<typeof datasetSchema>
-export const datasetResidentSchema = z.object({
-  digest: digestSchema,
-  num_examples: z.number().int(),
-  num_labels: z.number().int(),
-  prompt_tokens: z.object({ total: z.number().int(), longest: z.number().int() }),
-})
-
-/**
- * Header of `POST /v1/score`. The body is: uint32 header length, the header as JSON, then float32
- * angles [num_candidates, layers.length, num_heads, head_dim/2], then, where `has_log_scale`, log
- * scales of the same shape. Layers not named are the identity; `layers: []` scores the base model.
- * A pure function of (dataset, build, candidates).
- */
-export const scoreHeaderSchema = z.object({
-  dataset: digestSchema,
-  /** Where given, another build answers 409 `build_mismatch`. */
-  build_digest: digestSchema.optional(),
-  scope: scopeSchema,
-  num_candidates: z.number().int().min(1).max(MAX_SCORE_CANDIDATES),
-  layers: z.array(z.number().int().min(0)),
-  has_log_scale: z.boolean(),
-  /** Examples to score, by index; absent is all. */
-  examples: z.array(z.number().int().min(0)).min(1).optional(),
-})
-export type ScoreHeader = z.infer<typeof scoreHeaderSchema>
-
-/** `log_probs[candidate][example][label]`: log P(label) along the trie, natural log, no bias. */
-export const scoreResponseSchema = z.object({
-  build_digest: digestSchema,
-  log_probs: z.array(z.array(z.array(z.number()))),
-})
-export type ScoreResponse = z.infer<typeof scoreResponseSchema>
-
-/**
- * Header of `POST /v1/gradient`. The body is laid out as a score request's, with the example weights
- * [num_candidates, examples] after the candidates, as float32. Scope is `generated`.
- * The loss of a candidate is −Σ weight·log P(right label), so that weights of 1/n give the mean and
- * weights of 0 leave an example out of the gradient but not out of `log_probs`.
- * Computed in float32 throughout, unlike `/v1/score` on a served build.
- * A pure function of (dataset, build, candidates, weights).
- */
-export const gradientHeaderSchema = z.object({
-  dataset: digestSchema,
-  /** Where given, another build answers 409 `build_mismatch`. */
-  build_digest: digestSchema.optional(),
-  num_candidates: z.number().int().min(1).max(MAX_GRADIENT_CANDIDATES),
-  /** Layers of the candidates, and of the gradient. */
-  layers: z.array(z.number().int().min(0)).min(1),
-  has_log_scale: z.boolean(),
-  /** Examples by index; absent is all. */
-  examples: z.array(z.number().int().min(0)).min(1).optional(),
-})
-export type GradientHeader = z.infer<typeof gradientHeaderSchema>
-
-/**
- * Header of the answer, laid out likewise. Its float32 values are the loss [num_candidates], log
- * P(right label) [num_candidates, num_examples], then d loss / d angle
- * [num_candidates, num_layers, num_heads, head_dim/2] and, where the request has log scales,
- * d loss / d log scale of the same shape.
- */
-export const gradientResponseSchema = z.object({
-  build_digest: digestSchema,
-  num_candidates: z.number().int(),
-  num_examples: z.number().int(),
-})
-export type GradientResponse = z.infer<typeof gradientResponseSchema>
-
-/** Lays a score request out as one body. */
-export const encodeScoreBody = (
-  header: ScoreHeader,
-  values: Float32Array,
-): Uint8Array<ArrayBuffer> => encodeBinaryBody(header, values)
-
-/** A uint32 length, a header of that many bytes as JSON, then float32 values. */
-export function encodeBinaryBody(
-  header: ScoreHeader | GradientHeader | GradientResponse,
-  values: Float32Array,
-): Uint8Array<ArrayBuffer> {
-  const json = new TextEncoder().encode(JSON.stringify(header))
-  const body = new Uint8Array(4 + json.length + values.byteLength)
-  new DataView(body.buffer).setUint32(0, json.length, true)
-  body.set(json, 4)
-  body.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), 4 + json.length)
-  return body
-}
-
-/**
- * Splits such a body into its header text and its values.
- * @returns null where the body is too short for its own header or not a whole number of float32s
- */
-export function decodeBinaryBody(
-  body: Uint8Array,
-): { readonly headerJson: string; readonly values: Float32Array } | null {
-  if (body.length < 4) return null
-  const headerLen = new DataView(body.buffer, body.byteOffset, 4).getUint32(0, true)
-  const valuesLen = body.length - 4 - headerLen
-  if (valuesLen < 0 || valuesLen % 4 !== 0) return null
-  const headerJson = new TextDecoder().decode(body.subarray(4, 4 + headerLen))
-  // Copied, since the header's length need not keep float32 alignment.
-  const values = new Float32Array(body.slice(4 + headerLen).buffer)
-  return { headerJson, values }
-}

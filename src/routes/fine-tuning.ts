@@ -16,7 +16,7 @@ import {
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
 import { parseWire } from '../protocol/parse.ts'
-import type { Dataset } from '../protocol/runner.ts'
+import { isTargetDataset, type Dataset } from '../protocol/runner-scoring.ts'
 import { servicesOf } from '../services.ts'
 import { datasetKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
@@ -115,6 +115,12 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     const { param, message, reason } = built.error
     throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
   }
+  if (built.value.objective === 'target' && request.confidence !== null) {
+    throw invalidRequest(
+      "Invalid 'method.rotation.min_confidence': it is of labels, and the file has targets.",
+      'method.rotation.min_confidence',
+    )
+  }
   const id = `ftjob-${crypto.randomUUID().replaceAll('-', '')}`
   const store = async (dataset: Dataset, part: 'training' | 'validation') =>
     storeDataset(env.BLOBS, datasetKey(projectId, id, part), dataset)
@@ -134,6 +140,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     subspace: request.subspace,
     scope: request.scope,
     frame: built.value.frame,
+    objective: built.value.objective,
     labels: built.value.labels,
     guard: request.guard,
     force: request.force,
@@ -156,7 +163,9 @@ async function storeDataset(
   return {
     blobKey,
     digest: await sha256Hex(bytes),
-    gold: dataset.examples.map(({ label }) => label),
+    gold: isTargetDataset(dataset)
+      ? dataset.examples.map(() => 0)
+      : dataset.examples.map(({ label }) => label),
   }
 }
 

@@ -23,7 +23,7 @@ import type { Runner } from '../../gpu-runner/runner.ts'
 import type { TokenisedDataset } from '../../gpu-runner/scoring/dataset-store.ts'
 import { LABELS, readNews, type NewsLine } from '../../src/cli/demo/news.ts'
 import { packCandidates } from '../../src/jobs/pack-candidates.ts'
-import type { Dataset } from '../../src/protocol/runner.ts'
+import type { Dataset } from '../../src/protocol/runner-scoring.ts'
 import { NEWS_INSTRUCTIONS } from '../fixtures/api.ts'
 import { MODEL_DIGEST, openTestRunner } from '../fixtures/runner.ts'
 

@@ -9,13 +9,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { randomRotationBytes } from '../fixtures/adapter-bytes.ts'
 import { startRunnerProcess, type RunnerProcess } from '../fixtures/runner-process.ts'
 import { createRng } from '../../gpu-runner/sampling/rng.ts'
-import {
-  encodeScoreBody,
-  type Arm,
-  type Dataset,
-  type GenerateEvent,
-  type GenerateRequest,
-} from '../../src/protocol/runner.ts'
+import { type Arm, type GenerateEvent, type GenerateRequest } from '../../src/protocol/runner.ts'
+import { encodeScoreBody, type Dataset } from '../../src/protocol/runner-scoring.ts'
 
 const DEFAULT_MINUTES = 15
 const DEFAULT_AT_ONCE = 24

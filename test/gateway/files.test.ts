@@ -71,19 +71,35 @@ describe('a training file', () => {
       '{"prompt": "x", "completion": "y"}',
       '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}]}',
       `{"input": "${'x'.repeat(300_000)}", "label": "y"}`,
+      '{"input": "x", "target": ""}',
+      '{"input": "x", "label": "y", "target": "y"}',
+      `{"input": "x", "target": "${'y'.repeat(8193)}"}`,
     ].join('\n')
     const response = await upload(content)
     expect(response.status).toBe(400)
     const { error } = await response.json<{ error: { message: string; param: string } }>()
     expect(error.param).toBe('file')
-    expect(error.message).toContain('10 bad lines')
-    for (const bad of [2, 3, 4, 5, 6, 7, 8, 10, 11, 12]) {
+    expect(error.message).toContain('13 bad lines')
+    for (const bad of [2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15]) {
       expect(error.message).toContain(`line ${bad} `)
     }
     expect(error.message).not.toContain('line 1 ')
     expect(error.message).not.toContain('line 9 ')
     expect(await numStored()).toBe(0)
     expect(await (await client.call('GET', '/v1/files')).json()).toMatchObject({ data: [] })
+  })
+
+  it('that mixes labels and targets is refused, chats beside either are not', async ({ expect }) => {
+    const chat =
+      '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}'
+    const [label, target] = ['{"input": "x", "label": "y"}', '{"input": "x", "target": "y"}']
+    const response = await upload([chat, target, label, target].join('\n'))
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({
+      error: { message: 'The file has 1 bad line: line 3 has a label, but line 2 has a target.' },
+    })
+    expect((await upload([chat, target].join('\n'))).status).toBe(200)
+    expect((await upload([label, chat].join('\n'))).status).toBe(200)
   })
 
   it('with very many bad lines names the first and counts the rest', async ({ expect }) => {

@@ -1,7 +1,7 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
-import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner.ts'
+import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner-scoring.ts'
 import type { GuardReport, JobReport } from '../../src/protocol/openai/fine-tuning.ts'
 import { reportKey } from '../../src/storage/blobs.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'

@@ -2,7 +2,7 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
-import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner.ts'
+import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner-scoring.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
 import { clientOf, makeProject, MODEL } from './harness.ts'
@@ -226,7 +226,11 @@ describe('a job', () => {
     const job = await createJob({
       training_file: await uploadLines(toLines([chat('a', 'x'), chat('b', 'y')])),
       validation_file: await uploadLines(toLines([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')])),
-      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 12 } } },
+      // So few chats would be taken for texts of their own.
+      method: {
+        type: 'rotation',
+        rotation: { objective: 'label', hyperparameters: { n_trials: 12 } },
+      },
     })
     expect(job).toMatchObject({
       method: { rotation: { instructions: 'From the file.', labels: ['x', 'y'] } },

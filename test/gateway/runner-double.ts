@@ -7,22 +7,27 @@ import { vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { biasBytes } from '../../src/dispatch/proof.ts'
 import {
-  datasetSchema,
-  decodeBinaryBody,
-  encodeBinaryBody,
   generateRequestSchema,
-  gradientHeaderSchema,
   RUNNER_PROTOCOL_VERSION,
-  scoreHeaderSchema,
   type Applied,
   type Arm,
-  type Dataset,
   type GenerateEvent,
   type GenerateRequest,
   type PositionLogprob,
   type RunnerError,
   type RunnerStatus,
 } from '../../src/protocol/runner.ts'
+import {
+  datasetSchema,
+  decodeBinaryBody,
+  encodeBinaryBody,
+  gradientHeaderSchema,
+  isTargetDataset,
+  scoreHeaderSchema,
+  type Dataset,
+  type LabelDataset,
+  type TargetDataset,
+} from '../../src/protocol/runner-scoring.ts'
 import { sha256Hex } from '../../src/storage/digest.ts'
 
 export const MODEL_DIGEST = 'a'.repeat(64)
@@ -57,9 +62,13 @@ export class RunnerDouble {
   /** log P of each label for an example under a candidate's angles: higher is better. */
   scoreLabels: (
     angles: Float32Array,
-    example: Dataset['examples'][number],
+    example: LabelDataset['examples'][number],
     labels: readonly string[],
   ) => number[] = defaultScores
+
+  /** log P of an example's whole target under a candidate's angles. */
+  scoreTarget: (angles: Float32Array, example: TargetDataset['examples'][number]) => number =
+    defaultTargetScore
 
   /** d loss / d angle of each pair of one candidate, given its weights: downhill is better. */
   slopes: (angles: Float32Array, weights: Float32Array) => Float32Array = defaultSlopes
@@ -140,8 +149,11 @@ export class RunnerDouble {
     return Response.json({
       digest,
       num_examples: dataset.examples.length,
-      num_labels: dataset.labels.length,
+      num_labels: isTargetDataset(dataset) ? 0 : dataset.labels.length,
       prompt_tokens: { total: dataset.examples.length * 10, longest: 10 },
+      ...(isTargetDataset(dataset)
+        ? { target_tokens: dataset.examples.map(({ target }) => countTokens(target)) }
+        : {}),
     })
   }
 
@@ -154,14 +166,19 @@ export class RunnerDouble {
     const dataset = this.datasets.get(header.dataset)
     if (dataset === undefined) return refuse(404, 'dataset_not_resident', 'retryable')
     const perCandidate = header.layers.length * GEOMETRY.numHeads * (GEOMETRY.headDim / 2)
-    const examples = (header.examples ?? dataset.examples.map((_, i) => i)).map(
-      (i) => dataset.examples[i]!,
-    )
+    const examples = header.examples ?? dataset.examples.map((_, i) => i)
     const log_probs = Array.from({ length: header.num_candidates }, (_, candidate) => {
       const angles = split.values.subarray(candidate * perCandidate, (candidate + 1) * perCandidate)
-      return examples.map((example) => this.scoreLabels(angles, example, dataset.labels))
+      return examples.map((example) => this.#scoresOf(dataset, example, angles))
     })
     return Response.json({ build_digest: this.buildDigest, log_probs })
+  }
+
+  /** Of a target one value. */
+  #scoresOf(dataset: Dataset, example: number, angles: Float32Array): number[] {
+    return isTargetDataset(dataset)
+      ? [this.scoreTarget(angles, dataset.examples[example]!)]
+      : this.scoreLabels(angles, dataset.examples[example]!, dataset.labels)
   }
 
   #gradient(body: Uint8Array): Response {
@@ -172,9 +189,7 @@ export class RunnerDouble {
     }
     const dataset = this.datasets.get(header.dataset)
     if (dataset === undefined) return refuse(404, 'dataset_not_resident', 'retryable')
-    const examples = (header.examples ?? dataset.examples.map((_, i) => i)).map(
-      (i) => dataset.examples[i]!,
-    )
+    const examples = header.examples ?? dataset.examples.map((_, i) => i)
     const perCandidate = header.layers.length * GEOMETRY.numHeads * (GEOMETRY.headDim / 2)
     const weights = split.values.subarray(header.num_candidates * perCandidate)
     const losses: number[] = []
@@ -183,9 +198,10 @@ export class RunnerDouble {
     for (let candidate = 0; candidate < header.num_candidates; candidate++) {
       const angles = split.values.subarray(candidate * perCandidate, (candidate + 1) * perCandidate)
       const own = weights.subarray(candidate * examples.length, (candidate + 1) * examples.length)
-      const rows = examples.map(
-        (example) => this.scoreLabels(angles, example, dataset.labels)[example.label]!,
-      )
+      const rows = examples.map((example) => {
+        const gold = isTargetDataset(dataset) ? 0 : dataset.examples[example]!.label
+        return this.#scoresOf(dataset, example, angles)[gold]!
+      })
       losses.push(rows.reduce((sum, logProb, i) => sum - own[i]! * logProb, 0))
       logProbs.push(...rows)
       gradient.push(...this.slopes(angles, own))
@@ -331,10 +347,17 @@ const logprobOf = (text: string, numTop: number): PositionLogprob => ({
   })),
 })
 
+/** As the double counts a target's tokens: its words and the end of the turn. */
+export const countTokens = (target: string): number => target.split(' ').length + 1
+
+/** Likes positive first angles, as `defaultScores` does. */
+const defaultTargetScore: RunnerDouble['scoreTarget'] = (angles, { target }) =>
+  countTokens(target) * (Math.tanh(angles[0] ?? 0) - 2)
+
 /** Likes small positive first angles, so that there is something to learn. */
 function defaultScores(
   angles: Float32Array,
-  example: Dataset['examples'][number],
+  example: LabelDataset['examples'][number],
   labels: readonly string[],
 ): number[] {
   const gain = Math.tanh(angles[0] ?? 0)

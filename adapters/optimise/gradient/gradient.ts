@@ -38,6 +38,8 @@ export type GradientSpec = {
   readonly gold: readonly number[]
   /** Equal for examples that stay in one fold; none by default. */
   readonly groups?: readonly number[]
+  /** What each example counts for: the tokens of a target; 1 by default. */
+  readonly sizes?: readonly number[]
   /** A safe integer; decides the folds. */
   readonly seed: number
   readonly options?: Partial<GradientOptions>
@@ -101,9 +103,10 @@ export class GradientSearch {
   /** Fold of each example. */
   readonly folds: readonly number[]
   readonly #numFolds: number
+  readonly #sizes: readonly number[]
 
   /** @throws {RangeError} an option makes no sense for the geometry or the examples */
-  constructor({ geometry, gold, groups, seed, options = {} }: GradientSpec) {
+  constructor({ geometry, gold, groups, sizes, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
     checkOptions(this.options, geometry)
@@ -111,6 +114,8 @@ export class GradientSearch {
     this.#layers = Array.from({ length: last - first + 1 }, (_, i) => first + i)
     this.#numFolds = countFolds(groups ?? gold.map((_, example) => example), this.options.numFolds)
     this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
+    this.#sizes = sizes ?? gold.map(() => 1)
+    if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
   }
 
   /** Candidates of a query: the folds', then the one of all examples. */
@@ -156,14 +161,18 @@ export class GradientSearch {
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
     const lossOf = (candidate: number, example: number): number =>
-      -Math.max(logProbs[candidate * numExamples + example]!, LOG_PROB_FLOOR)
+      -Math.max(
+        logProbs[candidate * numExamples + example]!,
+        LOG_PROB_FLOOR * this.#sizes[example]!,
+      )
+    const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
     const foldLosses = new Array<number>(this.#numFolds).fill(0)
     let trainLoss = 0
     for (const [example, fold] of this.folds.entries()) {
-      trainLoss += lossOf(this.#numFolds, example) / numExamples
+      trainLoss += lossOf(this.#numFolds, example) / totalSize
       foldLosses[fold]! += lossOf(fold, example)
     }
-    const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / numExamples
+    const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / totalSize
     const step: GradientStep = { trainLoss, heldOutLoss, foldLosses }
     const numDone = state.history.length
     const lowest = state.history[state.bestStep]?.heldOutLoss ?? Infinity
@@ -219,7 +228,10 @@ export class GradientSearch {
     const numExamples = this.folds.length
     const weights = new Float32Array(this.numCandidates * numExamples)
     for (let candidate = 0; candidate < this.numCandidates; candidate++) {
-      const fitted = this.folds.filter((fold) => fold !== candidate).length
+      const fitted = this.#sizes.reduce(
+        (sum, size, example) => (this.folds[example] === candidate ? sum : sum + size),
+        0,
+      )
       for (const [example, fold] of this.folds.entries()) {
         weights[candidate * numExamples + example] = fold === candidate ? 0 : 1 / fitted
       }

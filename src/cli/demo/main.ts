@@ -143,7 +143,9 @@ function formatGuard({ arcana: { report } }: FineTuningJob): string {
   )
 }
 
-function describeVerdict({ would_publish: would, answer, outcome }: JobReport['guard']): string {
+type Verdict = Pick<JobReport['guard'], 'would_publish' | 'answer' | 'outcome'>
+
+function describeVerdict({ would_publish: would, answer, outcome }: Verdict): string {
   if (would === answer) return 'the guard finds that it helps'
   if (would === 'bias_only') return 'an enforced guard would publish a label bias alone'
   return `an enforced guard would publish nothing (${outcome.replaceAll('_', ' ')})`

@@ -1,6 +1,7 @@
 /** `/v1/fine_tuning/jobs`: OpenAI's shapes, with the one method this gateway has. */
 import { z } from 'zod'
 import { MAX_LABEL_CHARS, MAX_LABELS, scopeSchema, type Scope } from '../runner.ts'
+import type { TargetReport } from './target-report.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 
 /** A request's method, as OpenAI nests it. */
@@ -31,6 +32,10 @@ export type OptimiserName = (typeof OPTIMISERS)[number]
 const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
 export type SubspaceName = (typeof SUBSPACES)[number]
+
+const OBJECTIVES = ['label', 'target'] as const
+/** What is learnt: one of a few labels an example, or a text of its own. */
+export type Objective = (typeof OBJECTIVES)[number]
 
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
@@ -80,6 +85,8 @@ export const frameFields = {
 
 const rotationFields = z.strictObject({
   ...frameFields,
+  /** Left out, what the files' lines say. */
+  objective: z.enum(OBJECTIVES).nullish(),
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
@@ -92,7 +99,17 @@ const rotationFields = z.strictObject({
 })
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
-  const { scope, hyperparameters } = fields
+  const { scope, hyperparameters, objective } = fields
+  if (objective === 'target') {
+    for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
+      if (fields[name] == null) continue
+      context.addIssue({
+        code: 'custom',
+        path: [name],
+        message: 'is of labels, and the objective is "target"',
+      })
+    }
+  }
   if (scope === 'generated') return
   const { optimizer, subspace } = hyperparameters
   const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
@@ -143,6 +160,7 @@ export const createJobSchema = z
       instructions: rotation.instructions ?? null,
       position: rotation.position,
       labels: rotation.labels ?? null,
+      objective: rotation.objective ?? null,
       scope: rotation.scope,
       guard: rotation.guard,
       force: rotation.force,
@@ -207,7 +225,9 @@ export type FineTuningJob = {
     readonly rotation: {
       readonly instructions: string | null
       readonly position: 'before' | 'after'
-      readonly labels: readonly string[]
+      readonly objective: Objective
+      /** Null where the answers are texts of their own. */
+      readonly labels: readonly string[] | null
       readonly scope: Scope
       readonly guard: GuardMode
       readonly force: boolean
@@ -236,14 +256,14 @@ export type FineTuningJob = {
     readonly version: number | null
     readonly progress: JobProgress
     /** Absent in lists. */
-    readonly report?: JobReport | null
+    readonly report?: JobReport | TargetReport | null
   }
 }
 
 export type JobProgress = {
   readonly trials_done: number
   readonly trials_total: number
-  /** Mean log probability of the right label on the training examples; higher is better. */
+  /** Mean log probability of the right label, or of a target's token; higher is better. */
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null
@@ -365,7 +385,10 @@ export type GradientReport = {
   readonly chosen_step: number
   readonly learning_rate: number
   readonly n_folds: number
-  /** Mean −log P(right label), nats, in float32: after the chosen step, and of the base model. */
+  /**
+   * Mean −log P(right label), or of a target's token, nats, in float32: after the chosen step, and of
+   * the base model.
+   */
   readonly held_out_loss: number
   readonly base_loss: number
 }

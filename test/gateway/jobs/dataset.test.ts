@@ -1,13 +1,23 @@
 import { describe, it } from 'vitest'
 import { buildDatasets, type NumberedExample } from '../../../src/jobs/dataset.ts'
 
-const OPTIONS = { instructions: null, position: 'before', labels: null } as const
+const OPTIONS = { instructions: null, position: 'before', labels: null, objective: null } as const
 
-const example = (text: string, answer: string, line = 1, system: string | null = null) =>
+const example = (
+  text: string,
+  answer: string,
+  line = 1,
+  system: string | null = null,
+  kind: NumberedExample['example']['kind'] = 'label',
+) =>
   ({
     line,
-    example: { system, messages: [{ role: 'user', content: text }], answer },
+    example: { kind, system, messages: [{ role: 'user', content: text }], answer },
   }) satisfies NumberedExample
+const target = (text: string, answer: string, line = 1) =>
+  example(text, answer, line, null, 'target')
+const chat = (text: string, answer: string, line = 1) =>
+  example(text, answer, line, null, 'message')
 
 describe('a job’s examples', () => {
   it('become prompts in the task’s frame and indices of labels', ({ expect }) => {
@@ -23,6 +33,7 @@ describe('a job’s examples', () => {
     expect(built).toEqual({
       ok: true,
       value: {
+        objective: 'label',
         frame: { instructions: 'Say x or y.', position: 'after' },
         labels: ['x', 'y'],
         training: {
@@ -87,5 +98,76 @@ describe('a job’s examples', () => {
     expect(unknown?.[2]).toContain('line 4')
     expect(reasonOf([x, x], null, OPTIONS)?.[0]).toBe('too_few_labels')
     expect(reasonOf([x, example('b', 'y'.repeat(257))], null, OPTIONS)?.[0]).toBe('too_many_labels')
+  })
+})
+
+describe('what a job learns', () => {
+  const objectiveOf = (...args: Parameters<typeof buildDatasets>) => {
+    const built = buildDatasets(...args)
+    return built.ok ? built.value.objective : [built.error.reason, built.error.message]
+  }
+
+  it('is texts where the lines have targets, in the task’s frame', ({ expect }) => {
+    const built = buildDatasets(
+      [target('a', ' One day. '), target('a', 'Then.'), target('b', 'No.')],
+      null,
+      {
+        ...OPTIONS,
+        instructions: 'Go on.',
+      },
+    )
+    const system = { role: 'system', content: 'Go on.' }
+    expect(built).toMatchObject({
+      ok: true,
+      value: {
+        objective: 'target',
+        labels: [],
+        groups: [0, 0, 2],
+        warnings: [{ code: 'duplicate_inputs' }],
+        training: {
+          examples: [
+            { messages: [system, { role: 'user', content: 'a' }], target: 'One day.' },
+            { messages: [system, { role: 'user', content: 'a' }], target: 'Then.' },
+            { messages: [system, { role: 'user', content: 'b' }], target: 'No.' },
+          ],
+        },
+      },
+    })
+  })
+
+  it('is labels in chats whose answers recur, and texts in others', ({ expect }) => {
+    const recurring = [chat('a', 'x'), chat('b', 'y'), chat('c', 'x'), chat('d', 'y ')]
+    expect(objectiveOf(recurring, null, OPTIONS)).toBe('label')
+    const various = [chat('a', 'x'), chat('b', 'y'), chat('c', 'z')]
+    expect(objectiveOf(various, null, OPTIONS)).toBe('target')
+    expect(objectiveOf(various, null, { ...OPTIONS, labels: ['x', 'y', 'z'] })).toBe('label')
+    expect(objectiveOf(various, null, { ...OPTIONS, objective: 'label' })).toBe('label')
+    expect(objectiveOf(recurring, null, { ...OPTIONS, objective: 'target' })).toBe('target')
+    const long = 'y'.repeat(257)
+    expect(objectiveOf([chat('a', long), chat('b', long)], null, OPTIONS)).toBe('target')
+  })
+
+  it('is refused, naming lines, where lines hold something else', ({ expect }) => {
+    const targets = [target('a', 'One.', 1), target('b', 'Two.', 5)]
+    const labels = [example('a', 'x', 1), example('b', 'y', 2)]
+    expect(objectiveOf(targets, null, { ...OPTIONS, objective: 'label' })).toEqual([
+      'answers_differ',
+      expect.stringContaining('a target in line 1, 5'),
+    ])
+    expect(objectiveOf(labels, null, { ...OPTIONS, objective: 'target' })).toEqual([
+      'answers_differ',
+      expect.stringContaining('a label in line 1, 2'),
+    ])
+    expect(objectiveOf(targets, labels, OPTIONS)).toEqual([
+      'answers_differ',
+      expect.stringContaining('a label in line 1, 2'),
+    ])
+    expect(
+      objectiveOf([chat('a', 'x'), chat('b', 'y')], null, {
+        ...OPTIONS,
+        objective: 'target',
+        labels: ['x', 'y'],
+      }),
+    ).toEqual(['labels_of_targets', expect.stringContaining('method.rotation.labels')])
   })
 })

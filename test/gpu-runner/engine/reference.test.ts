@@ -4,7 +4,7 @@ import type { LayerRotation, Rotation } from '../../../adapters/rotation/rotatio
 import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { argmax } from '../../../gpu-runner/sampling/sampler.ts'
-import type { ScoreHeader } from '../../../src/protocol/runner.ts'
+import type { ScoreHeader } from '../../../src/protocol/runner-scoring.ts'
 import { greedyRun } from '../../fixtures/logits.ts'
 import { readReference } from '../../fixtures/model.ts'
 import { openTestRunner, readSharedRows } from '../../fixtures/runner.ts'

@@ -4,7 +4,8 @@ import { admit } from '../../../gpu-runner/engine/admission.ts'
 import type { EngineEvent } from '../../../gpu-runner/engine/engine-events.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { PREFILL_CHUNK_LEN } from '../../../gpu-runner/scheduler/chunks.ts'
-import type { Dataset, GenerateEvent, GenerateRequest } from '../../../src/protocol/runner.ts'
+import type { GenerateEvent, GenerateRequest } from '../../../src/protocol/runner.ts'
+import type { Dataset } from '../../../src/protocol/runner-scoring.ts'
 import {
   generate,
   openTestRunner,

@@ -4,7 +4,7 @@ import { LabelTries } from '../../../gpu-runner/engine/label-tries.ts'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { DatasetStore } from '../../../gpu-runner/scoring/dataset-store.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
-import type { Dataset } from '../../../src/protocol/runner.ts'
+import type { Dataset } from '../../../src/protocol/runner-scoring.ts'
 import { modelPath } from '../../fixtures/model.ts'
 
 const MAX_CONTEXT = 128
@@ -44,8 +44,8 @@ describe('a dataset', () => {
   })
 
   it('whose examples fit is kept as tokens', ({ expect }) => {
-    const { prompts, gold } = put(['short', 'word '.repeat(20)])
-    expect(gold).toEqual([0, 1])
+    const { prompts, answers } = put(['short', 'word '.repeat(20)])
+    expect(answers).toMatchObject({ kind: 'labels', gold: [0, 1] })
     expect(prompts[1]!.length).toBeGreaterThan(prompts[0]!.length)
     expect(prompts[1]!.length).toBeLessThan(MAX_CONTEXT)
   })

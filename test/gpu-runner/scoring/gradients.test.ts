@@ -13,7 +13,7 @@ import {
   type TrainingExample,
 } from '../../../gpu-runner/scoring/training-step.ts'
 import type { TokenisedDataset } from '../../../gpu-runner/scoring/dataset-store.ts'
-import type { GradientHeader } from '../../../src/protocol/runner.ts'
+import type { GradientHeader } from '../../../src/protocol/runner-scoring.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { modelPath, readReference, TEST_CACHE_DIR } from '../../fixtures/model.ts'
 import { MODEL_DIGEST, openTestRunner } from '../../fixtures/runner.ts'
@@ -183,6 +183,7 @@ describe.skipIf(reference === null)('gradients of ../shared/reference', () => {
 
 /** Labels of several tokens, of different lengths, one of them the start of another. */
 const LABELS = ['card not working', 'card not working abroad', 'card lost', 'top up']
+const GOLD = [1, 2, 3, 0]
 const INPUTS = [
   'My card was refused in Spain although it works at home.',
   'I cannot find my card anywhere!',
@@ -209,7 +210,7 @@ describe('gradients of labels of several tokens', () => {
     const bytes = new TextEncoder().encode(
       JSON.stringify({
         labels: LABELS,
-        examples: [1, 2, 3, 0].map((label, i) => ({
+        examples: GOLD.map((label, i) => ({
           messages: [{ role: 'user', content: INPUTS[i]! }],
           label,
         })),
@@ -231,7 +232,7 @@ describe('gradients of labels of several tokens', () => {
       candidates,
       () => false,
     )
-    return scores.map((rows) => rows.map((row, example) => row[dataset.gold[example]!]!))
+    return scores.map((rows) => rows.map((row, example) => row[GOLD[example]!]!))
   }
   const lossOf = (logProbs: readonly number[], candidate: number): number =>
     logProbs.reduce((sum, value, i) => sum - WEIGHTS[candidate * INPUTS.length + i]! * value, 0)

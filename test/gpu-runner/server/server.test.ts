@@ -9,19 +9,21 @@ import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRunnerServer } from '../../../gpu-runner/server/server.ts'
 import {
-  decodeBinaryBody,
-  encodeBinaryBody,
-  encodeScoreBody,
   generateEventSchema,
-  gradientResponseSchema,
   runnerErrorBodySchema,
   runnerStatusSchema,
-  scoreResponseSchema,
   type Arm,
   type GenerateEvent,
   type GenerateRequest,
-  type GradientHeader,
 } from '../../../src/protocol/runner.ts'
+import {
+  decodeBinaryBody,
+  encodeBinaryBody,
+  encodeScoreBody,
+  gradientResponseSchema,
+  scoreResponseSchema,
+  type GradientHeader,
+} from '../../../src/protocol/runner-scoring.ts'
 import {
   MODEL_DIGEST,
   openTestRunner,

@@ -1,0 +1,19 @@
+export type StringOperation = 'eq' | 'ne' | 'like' | 'ilike'
+
+/**
+ * 1 where the text passes, else 0: `eq` and `ne` compare whole texts, `like` looks for the reference
+ * within the text, `ilike` whatever the case.
+ * Source: OpenAI's grader `string_check`
+ */
+export function checkString(text: string, reference: string, operation: StringOperation): number {
+  switch (operation) {
+    case 'eq':
+      return text === reference ? 1 : 0
+    case 'ne':
+      return text === reference ? 0 : 1
+    case 'like':
+      return text.includes(reference) ? 1 : 0
+    case 'ilike':
+      return text.toLowerCase().includes(reference.toLowerCase()) ? 1 : 0
+  }
+}

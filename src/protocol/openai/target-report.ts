@@ -1,0 +1,74 @@
+/** The report of a job that learnt texts of its own instead of labels. */
+import type { Scope } from '../runner.ts'
+import type { GradientReport, JobReport, JobWarning, OptimiserName } from './fine-tuning.ts'
+
+/** How likely the targets are under one way of answering. */
+export type TargetMetrics = {
+  readonly num_examples: number
+  /** Tokens of all targets, an end of the turn each among them. */
+  readonly num_tokens: number
+  /** Mean negative log probability of a token, nats. */
+  readonly log_loss: number
+  /** e to the power of `log_loss`. */
+  readonly perplexity: number
+}
+
+export type TargetEvaluation = {
+  readonly base: TargetMetrics
+  readonly adapter: TargetMetrics
+}
+
+/** Whether what was learnt helps, judged on examples that it was not fitted to. */
+export type TargetGuardReport = {
+  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
+  /** What the guard itself would publish, or did; null is nothing. */
+  readonly would_publish: 'adapter' | null
+  readonly answer: 'adapter'
+  /** False where the job asked for a finding and no more: then an adapter is published in any case. */
+  readonly enforced: boolean
+  /** Published against an enforced outcome, because the job or its owner asked for it. */
+  readonly forced: boolean
+  readonly test: 'paired one-sided sign-flip of out-of-fold log probability'
+  readonly level: number
+  readonly power: number
+  readonly folds: number
+  /** Of each fold's own search; the job's own where the folds are part of it. */
+  readonly trials_per_fold: number
+  readonly against: 'base'
+  readonly p_value: number
+  /** Nats a token; positive is better. */
+  readonly gain: number
+  /** 95% by Student's t; null for a single example. */
+  readonly interval: readonly [number, number] | null
+  readonly smallest_detectable_gain: number | null
+  readonly out_of_fold: TargetEvaluation
+}
+
+export type TargetReport = {
+  readonly objective: 'target'
+  readonly guard: TargetGuardReport
+  readonly warnings: readonly JobWarning[]
+  readonly job: string
+  readonly optimizer: OptimiserName
+  readonly n_trials: number
+  /** Of the optimizer `gradient`. */
+  readonly gradient?: GradientReport
+  readonly seed: number
+  readonly scope: Scope
+  readonly layers: readonly number[]
+  readonly adapter_digest: string
+  readonly model_digest: string
+  readonly build_digest: string
+  /** Mean log probability of the targets' tokens: of the search's best trial, and of the base. */
+  readonly best_value: number | null
+  readonly best_trial: number | null
+  readonly base_value: number
+  /** Of the adapter as stored, measured again. */
+  readonly adapter_value: number
+  readonly seconds: number
+  readonly train: TargetEvaluation
+  readonly validation: TargetEvaluation | null
+}
+
+export const isTargetReport = (report: JobReport | TargetReport): report is TargetReport =>
+  'objective' in report
