@@ -22,6 +22,7 @@ export default defineConfig({
               bindings: {
                 RUNNER_URLS: 'http://runner.test',
                 RUNNER_SECRET: 'test-runner-secret',
+                GRADER_HOSTS: 'grader.test',
                 TEST_MIGRATIONS: await readD1Migrations(migrations),
               },
             },

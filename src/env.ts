@@ -12,13 +12,23 @@ export type Bindings = {
   readonly RUNNER_SECRET: string
   /** Slug of the base model this gateway serves. */
   readonly BASE_MODEL?: string
+  /** Hosts that graders of jobs may ask, `host` or `host:port`, comma separated; none by default. */
+  readonly GRADER_HOSTS?: string
 }
 
 export type Config = {
   readonly runnerUrls: readonly string[]
   readonly runnerSecret: string
   readonly baseModel: string
+  /** As `URL.host` writes them. */
+  readonly graderHosts: readonly string[]
 }
+
+const splitHosts = (text: string): string[] =>
+  text
+    .split(',')
+    .map((host) => host.trim().toLowerCase())
+    .filter((host) => host !== '')
 
 const variablesSchema = z.object({
   RUNNER_URLS: z
@@ -27,6 +37,7 @@ const variablesSchema = z.object({
     .pipe(z.array(z.url({ protocol: /^https?$/ })).min(1)),
   RUNNER_SECRET: z.string().min(1),
   BASE_MODEL: z.string().min(1).default('smollm2-135m-instruct'),
+  GRADER_HOSTS: z.string().default('').transform(splitHosts),
 })
 
 const parsed = new WeakMap<Bindings, Config>()
@@ -47,6 +58,7 @@ export function configOf(env: Bindings): Config {
     runnerUrls: Object.freeze(result.data.RUNNER_URLS),
     runnerSecret: result.data.RUNNER_SECRET,
     baseModel: result.data.BASE_MODEL,
+    graderHosts: Object.freeze(result.data.GRADER_HOSTS),
   })
   parsed.set(env, config)
   return config

@@ -97,16 +97,20 @@ async function startOn(
   signal: AbortSignal,
 ): Promise<Omit<Generation, 'runnerId'>> {
   try {
-    return await attempt(client, plan, signal)
+    return await generateOn(client, plan, signal)
   } catch (error) {
     if (!(error instanceof RunnerRefusal) || error.error.code !== 'adapter_not_resident')
       throw error
     await pushAdapters(client, context, new Set(error.error.missing ?? adapters), adapters)
-    return attempt(client, plan, signal)
+    return generateOn(client, plan, signal)
   }
 }
 
-async function attempt(
+/**
+ * Starts a request on one runner, with every adapter there that it needs.
+ * @throws {RunnerRefusal | RunnerFault | ApiError}
+ */
+export async function generateOn(
   client: RunnerClient,
   plan: GenerationPlan,
   signal: AbortSignal,

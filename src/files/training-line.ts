@@ -9,9 +9,9 @@ export const MAX_TARGET_CHARS = 8192
 
 /**
  * What a line calls its answer: one of the task's labels, or a text to be generated. A chat's last
- * message may be either.
+ * message may be either. `none` leaves the answer to be generated and graded.
  */
-export type AnswerKind = 'label' | 'target' | 'message'
+export type AnswerKind = 'label' | 'target' | 'message' | 'none'
 
 /** One line of a training file: a conversation and the answer it should have. */
 export type TrainingExample = {
@@ -20,6 +20,7 @@ export type TrainingExample = {
   readonly system: string | null
   /** Without the system message; ends in what is answered. */
   readonly messages: readonly PromptMessage[]
+  /** Empty where there is none. */
   readonly answer: string
 }
 
@@ -49,6 +50,8 @@ const labelledLineSchema = z.strictObject({
     .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
 })
 
+const promptLineSchema = z.strictObject({ input: z.string().min(1, 'must not be empty') })
+
 const targetLineSchema = z.strictObject({
   input: z.string().min(1, 'must not be empty'),
   target: z
@@ -58,8 +61,8 @@ const targetLineSchema = z.strictObject({
 })
 
 /**
- * Reads one line: `{messages: […]}` ending in the assistant's answer, `{input, label}` or
- * `{input, target}`.
+ * Reads one line: `{messages: […]}` ending in the assistant's answer, `{input, label}`,
+ * `{input, target}` or `{input}`.
  */
 export function parseTrainingLine(text: string): Result<TrainingExample, TrainingLineError> {
   let value: unknown
@@ -81,6 +84,11 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
     if (!parsed.success) return bad(describe(parsed.error))
     return toPair('target', parsed.data.input, parsed.data.target)
   }
+  if ('input' in value && !('label' in value)) {
+    const parsed = promptLineSchema.safeParse(value)
+    if (!parsed.success) return bad(describe(parsed.error))
+    return toPair('none', parsed.data.input, '')
+  }
   if ('input' in value || 'label' in value) {
     const parsed = labelledLineSchema.safeParse(value)
     if (!parsed.success) return bad(describe(parsed.error))
@@ -89,8 +97,8 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
   return bad('must hold "messages", or "input" and "label" or "target"')
 }
 
-function toPair(kind: 'label' | 'target', input: string, answer: string) {
-  if (answer.trim() === '') return bad(`${kind}: must not be blank`)
+function toPair(kind: 'label' | 'target' | 'none', input: string, answer: string) {
+  if (kind !== 'none' && answer.trim() === '') return bad(`${kind}: must not be blank`)
   return ok({ kind, system: null, messages: [{ role: 'user' as const, content: input }], answer })
 }
 

@@ -79,7 +79,8 @@ export class TrainingReader {
     const { kind } = parsed.value
     if (kind !== 'message') this.#first ??= { kind, line: number }
     if (this.#first !== null && kind !== 'message' && kind !== this.#first.kind) {
-      this.#refuse(number, `has a ${kind}, but line ${this.#first.line} has a ${this.#first.kind}`)
+      const what = this.#first.kind === 'none' ? `a ${kind}` : `no ${this.#first.kind}`
+      this.#refuse(number, `has ${what}, unlike line ${this.#first.line}`)
       return
     }
     this.#numExamples += 1

@@ -1,7 +1,8 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { TrainingExample } from '../files/training-line.ts'
 import type { JobWarning, Objective } from '../protocol/openai/fine-tuning.ts'
-import { MAX_LABEL_CHARS, MAX_LABELS } from '../protocol/runner.ts'
+import { needsTarget, type TextGrader } from '../protocol/openai/graders.ts'
+import { MAX_LABEL_CHARS, MAX_LABELS, type PromptMessage } from '../protocol/runner.ts'
 import type { Dataset, LabelDataset, TargetDataset } from '../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
 import { findWarnings, groupInputs } from './warnings.ts'
@@ -27,8 +28,8 @@ export type JobDatasets = {
   readonly frame: Frame
   /** None where the answers are texts of their own. */
   readonly labels: readonly string[]
-  readonly training: Dataset
-  readonly validation: Dataset | null
+  readonly training: Dataset | RewardSet
+  readonly validation: Dataset | RewardSet | null
   /** Equal for training examples of one input. */
   readonly groups: readonly number[]
   readonly warnings: readonly JobWarning[]
@@ -47,6 +48,8 @@ export function buildDatasets(
     readonly labels: readonly string[] | null
     /** Null leaves it to the files. */
     readonly objective: Objective | null
+    /** Of the objective "reward". */
+    readonly grader: TextGrader | null
   },
 ): Result<JobDatasets, DatasetError> {
   let { instructions } = options
@@ -71,8 +74,8 @@ export function buildDatasets(
   const frame = { instructions, position: options.position }
   const objective = options.objective ?? objectiveOf(training, options.labels)
   const fault =
-    checkKinds(training, objective, 'training_file') ??
-    checkKinds(validation ?? [], objective, 'validation_file')
+    checkKinds(training, objective, options.grader, 'training_file') ??
+    checkKinds(validation ?? [], objective, options.grader, 'validation_file')
   if (fault !== null) return fail(fault)
   if (objective === 'target' && options.labels !== null) {
     return fail({
@@ -81,8 +84,8 @@ export function buildDatasets(
       param: 'training_file',
     })
   }
-  const labels = objective === 'target' ? [] : (options.labels ?? distinctAnswers(training))
-  const labelFault = objective === 'target' ? null : checkLabels(labels)
+  const labels = objective !== 'label' ? [] : (options.labels ?? distinctAnswers(training))
+  const labelFault = objective !== 'label' ? null : checkLabels(labels)
   if (labelFault !== null) return fail(labelFault)
   const groups = groupInputs(training)
   if (new Set(groups).size < 2) {
@@ -92,11 +95,16 @@ export function buildDatasets(
       param: 'training_file',
     })
   }
-  const warnings = findWarnings(training, groups, objective === 'target' ? null : labels)
-  const toSet = (examples: readonly NumberedExample[], param: DatasetError['param']) =>
-    objective === 'target'
-      ? ok(toTargetDataset(examples, frame))
-      : toLabelDataset(examples, labels, frame, param)
+  const warnings = findWarnings(training, groups, objective === 'label' ? labels : null)
+  const toSet = (
+    examples: readonly NumberedExample[],
+    param: DatasetError['param'],
+  ): Result<Dataset | RewardSet, DatasetError> => {
+    if (objective === 'label') return toLabelDataset(examples, labels, frame, param)
+    return ok(
+      objective === 'target' ? toTargetDataset(examples, frame) : toRewardSet(examples, frame),
+    )
+  }
   const trainingSet = toSet(training, 'training_file')
   if (!trainingSet.ok) return trainingSet
   const validationSet = validation === null ? ok(null) : toSet(validation, 'validation_file')
@@ -123,6 +131,8 @@ function objectiveOf(
   if (labels !== null) return 'label'
   const said = examples.find(({ example }) => example.kind !== 'message')?.example.kind
   if (said === 'label' || said === 'target') return said
+  // Which is then refused by its lines: what is to be learnt is not there.
+  if (said === 'none') return 'target'
   const answers = distinctAnswers(examples)
   const isShort = answers.every((answer) => answer.length <= MAX_LABEL_CHARS)
   return isShort && 2 * answers.length <= examples.length ? 'label' : 'target'
@@ -131,18 +141,22 @@ function objectiveOf(
 function checkKinds(
   examples: readonly NumberedExample[],
   objective: Objective,
+  grader: TextGrader | null,
   param: DatasetError['param'],
 ): DatasetError | null {
-  const isOther = ({ example }: NumberedExample) =>
-    example.kind !== 'message' && example.kind !== objective
+  const isOther = ({ example: { kind } }: NumberedExample) =>
+    objective === 'reward'
+      ? kind === 'none' && grader !== null && needsTarget(grader)
+      : kind !== 'message' && kind !== objective
   const others = examples.filter(isOther)
   const [first] = others
   if (first === undefined) return null
   return {
     reason: 'answers_differ',
     message:
-      `the job learns ${objective}s, and there is a ${first.example.kind} in line ` +
-      nameLines(others),
+      `${objective === 'reward' ? 'the grader compares with targets' : `the job learns ${objective}s`}, ` +
+      `and there is ${first.example.kind === 'none' ? 'no answer' : `a ${first.example.kind}`} ` +
+      `in line ${nameLines(others)}`,
     param,
   }
 }
@@ -181,6 +195,24 @@ function nameLines(examples: readonly NumberedExample[]): string {
   const more = examples.length > lines.length ? ` and ${examples.length - lines.length} more` : ''
   return `${lines.join(', ')}${more}`
 }
+
+/** Prompts whose answers are generated and graded, kept in R2 while the job runs. */
+export type RewardSet = {
+  readonly examples: readonly {
+    readonly messages: readonly PromptMessage[]
+    /** The last user message, without the frame. */
+    readonly input: string
+    readonly target: string | null
+  }[]
+}
+
+const toRewardSet = (examples: readonly NumberedExample[], frame: Frame): RewardSet => ({
+  examples: examples.map(({ example }) => ({
+    messages: applyFrame(frame, example.messages).messages,
+    input: example.messages.findLast(({ role }) => role === 'user')?.content ?? '',
+    target: example.kind === 'none' ? null : example.answer.trim(),
+  })),
+})
 
 /** Targets stand as they are given, but for white space around them. */
 const toTargetDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({

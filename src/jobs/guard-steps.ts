@@ -1,18 +1,10 @@
 import { identityRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
-import { scoreRotations } from './evaluate.ts'
 import { foldRotations } from './gradient-steps.ts'
 import { countFoldTrials, countGuardFolds, guardFolds } from './guard-folds.ts'
 import type { FoldTrial, JobSpec, PinnedModel } from './job-spec.ts'
-import { valueOf } from './objective.ts'
+import { measureRotations, valueOf } from './objective.ts'
 import { optimiserOf } from './optimiser-of.ts'
-import {
-  evaluationOf,
-  message,
-  toStored,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+import { message, toStored, type StepContext, type Transition } from './step-context.ts'
 
 /** Candidates of one fold scored between two writes. */
 const MAX_FOLD_ROUND = 4
@@ -43,9 +35,7 @@ export async function searchFolds(context: StepContext, pinned: PinnedModel): Pr
     }
   }
   const rotations = asked.map(({ rotation }) => toStored(spec, pinned, rotation).rotation)
-  const scores = await withRunner(context, ({ client }) =>
-    scoreRotations(evaluationOf(context, pinned, client, spec.training), rotations),
-  )
+  const scores = await measureRotations(context, pinned, spec.training, rotations)
   const foldTrials = asked.map(({ fold, index, z }, candidate): FoldTrial => {
     const isSeen = (example: number) => folds[example] !== fold
     return { fold, index, z, value: valueOf(spec, pinned, scores[candidate]!, isSeen) }

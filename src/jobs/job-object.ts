@@ -6,9 +6,8 @@ import {
   type FineTuningJob,
   type JobEvent,
   type JobProgress,
-  type JobReport,
 } from '../protocol/openai/fine-tuning.ts'
-import type { TargetReport } from '../protocol/openai/target-report.ts'
+import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { servicesOf } from '../services.ts'
 import { backoffMs, judgeFault } from './faults.ts'
 import {
@@ -25,7 +24,7 @@ import { viewJob } from './job-view.ts'
 import { publish, report } from './publish.ts'
 import { message, type StepContext, type Transition } from './step-context.ts'
 import { bestValue, prepare, search } from './steps.ts'
-import { reportTargets } from './target-report.ts'
+import { reportTexts } from './text-report.ts'
 
 /** Rounds done in one alarm: more would delay a cancel and the projection. */
 const SLICE_MS = 2_000
@@ -82,7 +81,7 @@ export class JobObject extends DurableObject<Bindings> {
   /** @returns null where no job was made here */
   read(): {
     readonly job: FineTuningJob
-    readonly report: JobReport | TargetReport | null
+    readonly report: AnyReport | null
   } | null {
     if (this.#spec === null) return null
     const isDecided = this.#state.status === 'succeeded' || this.#state.status === 'failed'
@@ -204,8 +203,8 @@ export class JobObject extends DurableObject<Bindings> {
     if (phase === 'preparing' || pinned === null) return prepare(context)
     if (phase === 'searching') return search(context, pinned)
     if (phase === 'guarding') return searchFolds(context, pinned)
-    const isOfTargets = context.spec.objective === 'target'
-    return isOfTargets ? reportTargets(context, pinned) : report(context, pinned)
+    const isOfLabels = context.spec.objective === 'label'
+    return isOfLabels ? report(context, pinned) : reportTexts(context, pinned)
   }
 
   /** @returns ms to wait before the step is tried again */

@@ -3,14 +3,14 @@ import type { NewVersion } from '../db/versions.ts'
 import type {
   GuardMode,
   JobError,
-  JobReport,
   JobStatus,
   JobWarning,
   Objective,
   OptimiserName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
-import type { TargetReport } from '../protocol/openai/target-report.ts'
+import type { AnyReport } from '../protocol/openai/text-report.ts'
+import type { GenerationOptions, TextGrader } from '../protocol/openai/graders.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Frame } from '../tasks/frame.ts'
@@ -45,6 +45,9 @@ export type JobSpec = {
   readonly scope: Scope
   readonly frame: Frame
   readonly objective: Objective
+  /** Of the objective "reward" alone, as `generation`. */
+  readonly grader?: TextGrader | null
+  readonly generation?: GenerationOptions | null
   /** None where the answers are targets. */
   readonly labels: readonly string[]
   /** Publish the adapter whatever the guard finds. */
@@ -88,7 +91,7 @@ export type JobState = {
    */
   readonly publication: {
     readonly version: NewVersion
-    readonly report: JobReport | TargetReport
+    readonly report: AnyReport
   } | null
   readonly versionNumber: number | null
   /** First of the faults since the last success, and how many. */

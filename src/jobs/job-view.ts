@@ -29,7 +29,11 @@ export function viewJob(
     validation_file: spec.validationFile,
     result_files: [],
     seed: spec.seed,
-    trained_tokens: isSucceeded ? (state.pinned?.promptTokens ?? 0) * progress.trials_done : null,
+    // Texts for a grader are generated, not trained on.
+    trained_tokens:
+      isSucceeded && spec.objective !== 'reward'
+        ? (state.pinned?.promptTokens ?? 0) * progress.trials_done
+        : null,
     error: state.error,
     user_provided_suffix: spec.task,
     metadata: spec.metadata,
@@ -41,7 +45,9 @@ export function viewJob(
         instructions: spec.frame.instructions,
         position: spec.frame.position,
         objective: spec.objective,
-        labels: spec.objective === 'target' ? null : spec.labels,
+        grader: spec.grader ?? null,
+        generation: spec.generation ?? null,
+        labels: spec.objective === 'label' ? spec.labels : null,
         scope: spec.scope,
         guard: spec.guard,
         force: spec.force,

@@ -1,10 +1,34 @@
 import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { meanTokenLogProb } from '../../adapters/objective/target-log-probs.ts'
-import type { JobSpec, PinnedModel } from './job-spec.ts'
+import type { Rotation } from '../../adapters/rotation/rotation.ts'
+import { scoreRotations } from './evaluate.ts'
+import type { JobSpec, PinnedModel, StoredDataset } from './job-spec.ts'
+import { rewardRotations } from './rewards/reward-rotations.ts'
+import { evaluationOf, withRunner, type StepContext } from './step-context.ts'
+
+/**
+ * What the job's objective gives rotations on examples.
+ * @returns `[candidate][example][label]`: log P(label); of a target the sum of its tokens' log
+ * probabilities, of a graded text its score, as the only value
+ */
+export async function measureRotations(
+  context: StepContext,
+  pinned: PinnedModel,
+  dataset: StoredDataset,
+  rotations: readonly Rotation[],
+): Promise<readonly (readonly (readonly number[])[])[]> {
+  if (context.spec.objective === 'reward') {
+    const { scores } = await rewardRotations(context, pinned, dataset, rotations)
+    return scores.map((row) => row.map((score) => [score]))
+  }
+  return withRunner(context, ({ client }) =>
+    scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
+  )
+}
 
 /**
  * A candidate's value to a search, higher is better: of labels under the bias that suits the candidate
- * best, of targets a token's mean log probability.
+ * best, of targets a token's mean log probability, of graded texts the mean score.
  * @param scores of the training examples, as a runner gives them
  * @param isSeen examples that count; all by default
  * @returns null where it is not finite: a failed trial
@@ -16,14 +40,18 @@ export function valueOf(
   isSeen: (example: number) => boolean = () => true,
 ): number | null {
   const pick = <T>(values: readonly T[]): T[] => values.filter((_, example) => isSeen(example))
-  const value =
-    objective === 'target'
-      ? meanTokenLogProb(sumsOf(pick(scores)), pick(trainingTokens(pinned)))
-      : biasedMeanLogProb(pick(scores), pick(training.gold))
+  const value = {
+    label: () => biasedMeanLogProb(pick(scores), pick(training.gold)),
+    target: () => meanTokenLogProb(sumsOf(pick(scores)), pick(trainingTokens(pinned))),
+    reward: () => meanOf(sumsOf(pick(scores))),
+  }[objective]()
   return Number.isFinite(value) ? value : null
 }
 
-/** The one value that a runner scores a target by. */
+export const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** The one value of a target or a graded text. */
 export const sumsOf = (scores: readonly (readonly number[])[]): number[] =>
   scores.map(([sum]) => sum!)
 

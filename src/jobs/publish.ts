@@ -6,7 +6,7 @@ import { applyTemperature } from '../../adapters/objective/temperature.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
-import type { TargetReport } from '../protocol/openai/target-report.ts'
+import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
@@ -172,7 +172,7 @@ export async function describeVersion(
     layers: adapter.layers,
     instructions: spec.frame.instructions,
     position: spec.frame.position,
-    labels: spec.objective === 'target' ? null : spec.labels,
+    labels: spec.objective === 'label' ? spec.labels : null,
     bias: adapter.bias,
     temperature: adapter.temperature,
     minConfidence: spec.confidence?.min ?? null,
@@ -218,7 +218,7 @@ function describeAnswer({
   forced,
   gain,
   p_value: pValue,
-}: (JobReport | TargetReport)['guard']): string {
+}: AnyReport['guard']): string {
   const what = answer === 'adapter' ? 'A rotation' : 'A label bias without angles'
   const decided = enforced ? 'as the guard decided' : 'the guard only reporting'
   const how = forced ? 'forced, against the guard' : decided

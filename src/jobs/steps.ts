@@ -1,19 +1,12 @@
 import { findDirections } from './directions.ts'
-import { pushDataset, scoreRotations } from './evaluate.ts'
+import { pushDataset } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
 import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
-import { valueOf } from './objective.ts'
+import { measureRotations, valueOf } from './objective.ts'
 import { optimiserOf } from './optimiser-of.ts'
-import {
-  evaluationOf,
-  message,
-  toStored,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+import { message, toStored, withRunner, type StepContext, type Transition } from './step-context.ts'
 
 /** Candidates scored between two writes: what a crash can lose. */
 const MAX_ROUND_TRIALS = 8
@@ -26,9 +19,11 @@ export async function prepare(context: StepContext): Promise<Transition> {
     const { model } = runner.status
     const push = (dataset: StoredDataset) =>
       pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal })
-    const resident = await push(spec.training)
+    // Prompts for a grader are sent as they are asked.
+    const isPushed = spec.objective !== 'reward'
+    const resident = isPushed ? await push(spec.training) : null
     // Told now, an over-long validation example does not cost the whole search first.
-    const validation = spec.validation === null ? null : await push(spec.validation)
+    const validation = isPushed && spec.validation !== null ? await push(spec.validation) : null
     const pinned: PinnedModel = {
       modelDigest: model.model_digest,
       buildDigest: model.build_digest,
@@ -37,8 +32,8 @@ export async function prepare(context: StepContext): Promise<Transition> {
         numHeads: model.num_heads,
         headDim: model.head_dim,
       },
-      promptTokens: resident.prompt_tokens.total,
-      ...(resident.target_tokens === undefined
+      promptTokens: resident?.prompt_tokens.total ?? 0,
+      ...(resident?.target_tokens === undefined
         ? {}
         : {
             targetTokens: {
@@ -64,8 +59,12 @@ export async function prepare(context: StepContext): Promise<Transition> {
   })
 }
 
-const describeAnswers = ({ objective, labels }: JobSpec): string =>
-  objective === 'target' ? 'texts' : `${labels.length} labels`
+const describeAnswers = ({ objective, labels, grader }: JobSpec): string =>
+  ({
+    label: `${labels.length} labels`,
+    target: 'texts',
+    reward: `what the grader "${grader?.type ?? ''}" likes`,
+  })[objective]
 
 const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
   optimiser === 'gradient' ? `at most ${numTrials - 1} steps` : `${numTrials} trials`
@@ -86,9 +85,7 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
     }
   }
   const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
-  const scores = await withRunner(context, ({ client }) =>
-    scoreRotations(evaluationOf(context, pinned, client, spec.training), rotations),
-  )
+  const scores = await measureRotations(context, pinned, spec.training, rotations)
   const round = (trials.at(-1)?.round ?? -1) + 1
   const told = asked.map((z, i): Trial => {
     const value = valueOf(spec, pinned, scores[i]!)

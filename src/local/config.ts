@@ -15,6 +15,8 @@ export interface LocalConfig {
   readonly apiKey: string | null
   /** Slug of the base model to serve. */
   readonly model: string
+  /** Hosts that graders of jobs may ask, comma separated; none by default. */
+  readonly graderHosts: string
 }
 
 /** @throws {Error} a variable that cannot be used, by name */
@@ -36,6 +38,7 @@ export function readLocalConfig(env: NodeJS.ProcessEnv): LocalConfig {
     home: resolve(env['ARCANA_HOME'] || DEFAULT_HOME),
     apiKey: apiKey === '' ? null : apiKey,
     model: env['ARCANA_MODEL'] || DEFAULT_MODEL,
+    graderHosts: env['ARCANA_GRADER_HOSTS'] ?? '',
   }
 }
 

@@ -78,6 +78,7 @@ async function main(): Promise<void> {
           RUNNER_URLS: `http://${LOCAL_HOST}:${runnerPort}`,
           RUNNER_SECRET: runnerSecret,
           BASE_MODEL: config.model,
+          GRADER_HOSTS: config.graderHosts,
         },
       }
       return startNode(GATEWAY_HOST, {

@@ -25,6 +25,7 @@ export interface GatewayOptions {
     readonly RUNNER_URLS: string
     readonly RUNNER_SECRET: string
     readonly BASE_MODEL: string
+    readonly GRADER_HOSTS: string
   }
 }
 

@@ -4,10 +4,11 @@ import { findFile } from '../db/files.ts'
 import { findJob, listJobs } from '../db/jobs.ts'
 import type { Bindings } from '../env.ts'
 import { readJsonObject } from '../http/read-json.ts'
-import { buildDatasets } from '../jobs/dataset.ts'
+import { buildDatasets, type RewardSet } from '../jobs/dataset.ts'
 import type { JobObject } from '../jobs/job-object.ts'
 import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
 import { readExamples } from '../jobs/read-examples.ts'
+import { checkGrader } from '../jobs/rewards/check-grader.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
 import {
@@ -16,7 +17,7 @@ import {
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
 import { parseWire } from '../protocol/parse.ts'
-import { isTargetDataset, type Dataset } from '../protocol/runner-scoring.ts'
+import type { Dataset } from '../protocol/runner-scoring.ts'
 import { servicesOf } from '../services.ts'
 import { datasetKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
@@ -121,8 +122,12 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
       'method.rotation.min_confidence',
     )
   }
+  const grader =
+    request.grader === null
+      ? null
+      : await checkGrader(env, projectId, request.model, request.grader)
   const id = `ftjob-${crypto.randomUUID().replaceAll('-', '')}`
-  const store = async (dataset: Dataset, part: 'training' | 'validation') =>
+  const store = async (dataset: Dataset | RewardSet, part: 'training' | 'validation') =>
     storeDataset(env.BLOBS, datasetKey(projectId, id, part), dataset)
   return {
     projectId,
@@ -141,6 +146,8 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     scope: request.scope,
     frame: built.value.frame,
     objective: built.value.objective,
+    grader,
+    generation: request.generation,
     labels: built.value.labels,
     guard: request.guard,
     force: request.force,
@@ -156,16 +163,17 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
 async function storeDataset(
   bucket: R2Bucket,
   blobKey: string,
-  dataset: Dataset,
+  dataset: Dataset | RewardSet,
 ): Promise<StoredDataset> {
   const bytes = new TextEncoder().encode(JSON.stringify(dataset))
   await bucket.put(blobKey, bytes)
   return {
     blobKey,
     digest: await sha256Hex(bytes),
-    gold: isTargetDataset(dataset)
-      ? dataset.examples.map(() => 0)
-      : dataset.examples.map(({ label }) => label),
+    gold:
+      'labels' in dataset
+        ? dataset.examples.map(({ label }) => label)
+        : dataset.examples.map(() => 0),
   }
 }
 

@@ -10,8 +10,7 @@ import {
   type TaskWithVersions,
 } from '../protocol/arcana/tasks.ts'
 import { ApiError, notFound } from '../protocol/openai/error.ts'
-import type { JobReport } from '../protocol/openai/fine-tuning.ts'
-import type { TargetReport } from '../protocol/openai/target-report.ts'
+import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { forgetTask } from '../tasks/resolve.ts'
@@ -82,9 +81,9 @@ export const noVersion = (name: string, version: string) =>
 
 const noTask = (name: string) => notFound(`No such task: ${name}`, 'name', 'task_not_found')
 
-async function readReport(bucket: R2Bucket, key: string): Promise<JobReport | TargetReport | null> {
+async function readReport(bucket: R2Bucket, key: string): Promise<AnyReport | null> {
   const object = await bucket.get(key)
-  return object === null ? null : object.json<JobReport | TargetReport>()
+  return object === null ? null : object.json<AnyReport>()
 }
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
@@ -102,7 +101,7 @@ const toTask = (row: TaskRow, baseModel: string): Task => ({
 export const toVersion = (
   version: Version,
   task: TaskRow,
-  report: JobReport | TargetReport | null,
+  report: AnyReport | null,
 ): TaskVersion => ({
   object: 'arcana.task.version',
   id: `${task.name}@${version.number}`,

@@ -89,14 +89,16 @@ describe('a training file', () => {
     expect(await (await client.call('GET', '/v1/files')).json()).toMatchObject({ data: [] })
   })
 
-  it('that mixes labels and targets is refused, chats beside either are not', async ({ expect }) => {
+  it('that mixes labels and targets is refused, chats beside either are not', async ({
+    expect,
+  }) => {
     const chat =
       '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}'
     const [label, target] = ['{"input": "x", "label": "y"}', '{"input": "x", "target": "y"}']
     const response = await upload([chat, target, label, target].join('\n'))
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({
-      error: { message: 'The file has 1 bad line: line 3 has a label, but line 2 has a target.' },
+      error: { message: 'The file has 1 bad line: line 3 has no target, unlike line 2.' },
     })
     expect((await upload([chat, target].join('\n'))).status).toBe(200)
     expect((await upload([label, chat].join('\n'))).status).toBe(200)

@@ -51,6 +51,10 @@ export class RunnerDouble {
   isDown = false
   /** Looked at before the double's own answer; null lets that answer. */
   intercept: Handler = () => null
+  /** Answers for hosts that are no runner; null is a host that is not there. */
+  elsewhere: Handler = () => null
+  /** Which of the labels a choice is sure of. */
+  chosenLabel: (request: GenerateRequest) => number = () => 0
   /** Milliseconds before an event of a generation. */
   delayMs: (event: GenerateEvent | 'die') => number = () => 0
   /** Sends a generation's events one byte a chunk. */
@@ -77,7 +81,11 @@ export class RunnerDouble {
     vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
       const request = new Request(input, init)
       const url = request.url
-      if (!url.startsWith(URL_PREFIX)) throw new TypeError(`no such host: ${url}`)
+      if (!url.startsWith(URL_PREFIX)) {
+        const answer = await this.elsewhere(request)
+        if (answer === null) throw new TypeError(`no such host: ${url}`)
+        return answer
+      }
       if (this.isDown) throw new TypeError('connection refused')
       this.calls.push(`${request.method} ${url.slice(URL_PREFIX.length)}`)
       if (request.headers.get('authorization') !== `Bearer ${this.secret}`) {
@@ -249,7 +257,8 @@ export class RunnerDouble {
       bias_digest: spec.bias === undefined ? null : await sha256Hex(biasBytes(spec.bias)),
     }
     const labels = request.choice?.labels
-    const words = labels === undefined ? this.words(spec) : [labels[0]!]
+    const chosen = this.chosenLabel(request)
+    const words = labels === undefined ? this.words(spec) : [labels[chosen]!]
     return [
       { event: 'accepted', arm, applied, prompt_tokens: 7 },
       ...(request.echo ? [promptOf(request, arm)] : []),
@@ -261,8 +270,8 @@ export class RunnerDouble {
               arm,
               labels: labels.map((label, i) => ({
                 label,
-                probability: i === 0 ? 1 : 0,
-                log_probability: i === 0 ? 0 : -50,
+                probability: i === chosen ? 1 : 0,
+                log_probability: i === chosen ? 0 : -50,
               })),
             },
           ]),

@@ -13,6 +13,7 @@ describe('readLocalConfig', () => {
       home: join(process.cwd(), '.arcana'),
       apiKey: null,
       model: 'smollm2-135m-instruct',
+      graderHosts: '',
     })
   })
 
@@ -22,12 +23,14 @@ describe('readLocalConfig', () => {
       ARCANA_HOME: '/srv/x',
       ARCANA_API_KEY: 'sk-12345',
       ARCANA_MODEL: 'm',
+      ARCANA_GRADER_HOSTS: 'grader.example',
     }
     expect(readLocalConfig(env)).toEqual({
       port: 9000,
       home: '/srv/x',
       apiKey: 'sk-12345',
       model: 'm',
+      graderHosts: 'grader.example',
     })
   })
 

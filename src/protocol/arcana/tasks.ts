@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { frameFields, type JobReport } from '../openai/fine-tuning.ts'
-import type { TargetReport } from '../openai/target-report.ts'
+import { frameFields } from '../openai/fine-tuning.ts'
+import type { AnyReport } from '../openai/text-report.ts'
 import type { Scope } from '../runner.ts'
 
 export const promoteSchema = z.strictObject({
@@ -66,7 +66,7 @@ export type TaskVersion = {
   /** Of an uploaded version: `import-…`. */
   readonly job: string
   readonly created_at: number
-  readonly report: JobReport | TargetReport | null
+  readonly report: AnyReport | null
 }
 
 export type TaskWithVersions = Task & {

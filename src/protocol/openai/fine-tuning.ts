@@ -1,12 +1,21 @@
 /** `/v1/fine_tuning/jobs`: OpenAI's shapes, with the one method this gateway has. */
 import { z } from 'zod'
 import { MAX_LABEL_CHARS, MAX_LABELS, scopeSchema, type Scope } from '../runner.ts'
-import type { TargetReport } from './target-report.ts'
+import {
+  generationSchema,
+  graderSchema,
+  isTextGrader,
+  type GenerationOptions,
+  type TextGrader,
+} from './graders.ts'
+import type { AnyReport } from './text-report.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'
 const DEFAULT_NUM_TRIALS = 150
+/** A trial on a grader generates a text an example, dozens of steps where a label takes one. */
+const DEFAULT_NUM_REWARD_TRIALS = 40
 /** The search's own cost grows with the cube of the trials; at this many it is a second a round. */
 const MAX_NUM_TRIALS = 1000
 const DEFAULT_NUM_STEPS = 30
@@ -34,8 +43,8 @@ const SUBSPACES = ['gradient', 'random'] as const
 export type SubspaceName = (typeof SUBSPACES)[number]
 
 const OBJECTIVES = ['label', 'target'] as const
-/** What is learnt: one of a few labels an example, or a text of its own. */
-export type Objective = (typeof OBJECTIVES)[number]
+/** What is learnt: one of a few labels an example, a text of its own, or what a grader likes. */
+export type Objective = (typeof OBJECTIVES)[number] | 'reward'
 
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
@@ -87,6 +96,10 @@ const rotationFields = z.strictObject({
   ...frameFields,
   /** Left out, what the files' lines say. */
   objective: z.enum(OBJECTIVES).nullish(),
+  /** What examples are scored by; left out, the probability of their labels or targets. */
+  grader: graderSchema.nullish(),
+  /** How texts for a grader are drawn. */
+  generation: generationSchema.nullish(),
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
@@ -99,17 +112,8 @@ const rotationFields = z.strictObject({
 })
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
-  const { scope, hyperparameters, objective } = fields
-  if (objective === 'target') {
-    for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
-      if (fields[name] == null) continue
-      context.addIssue({
-        code: 'custom',
-        path: [name],
-        message: 'is of labels, and the objective is "target"',
-      })
-    }
-  }
+  const { scope, hyperparameters } = fields
+  checkGrader(fields, context)
   if (scope === 'generated') return
   const { optimizer, subspace } = hyperparameters
   const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
@@ -120,6 +124,34 @@ const rotationSchema = rotationFields.superRefine((fields, context) => {
     message: `must be "generated" for the ${name} "gradient"`,
   })
 })
+
+/** Adds an issue where fields do not go together with what is learnt. */
+function checkGrader(fields: z.output<typeof rotationFields>, context: z.RefinementCtx): void {
+  const { objective, grader, generation, hyperparameters } = fields
+  const add = (path: string[], message: string): void => {
+    context.addIssue({ code: 'custom', path, message })
+  }
+  const isText = isTextGrader(grader)
+  if (objective != null && grader != null && objective !== grader.type) {
+    add(['grader'], `is "${grader.type}", and the objective is "${objective}"`)
+  }
+  if (generation != null && !isText) add(['generation'], 'needs a grader of generated texts')
+  const learnt = isText ? grader.type : (objective ?? grader?.type)
+  if (learnt === undefined || learnt === 'label') return
+  for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
+    if (fields[name] != null) add([name], `is of labels, and the job learns by "${learnt}"`)
+  }
+  if (!isText) return
+  const { optimizer, subspace } = hyperparameters
+  const noGradient = `needs a gradient, and the grader "${grader.type}" has none`
+  if (optimizer === 'gradient') add(['hyperparameters', 'optimizer'], noGradient)
+  if (subspace === 'gradient') add(['hyperparameters', 'subspace'], noGradient)
+}
+
+const objectiveOf = ({ objective, grader }: z.output<typeof rotationFields>): Objective | null => {
+  if (isTextGrader(grader)) return 'reward'
+  return objective ?? grader?.type ?? null
+}
 
 export const createJobSchema = z
   .strictObject({
@@ -160,7 +192,11 @@ export const createJobSchema = z
       instructions: rotation.instructions ?? null,
       position: rotation.position,
       labels: rotation.labels ?? null,
-      objective: rotation.objective ?? null,
+      objective: objectiveOf(rotation),
+      grader: isTextGrader(rotation.grader) ? rotation.grader : null,
+      generation: isTextGrader(rotation.grader)
+        ? (rotation.generation ?? generationSchema.parse({}))
+        : null,
       scope: rotation.scope,
       guard: rotation.guard,
       force: rotation.force,
@@ -170,7 +206,9 @@ export const createJobSchema = z
           : { min: rotation.min_confidence, fallbackLabel: rotation.fallback_label ?? null },
       optimiser: hyperparameters.optimizer,
       // The first measures the base model, before any step.
-      numTrials: isGradient ? numSteps + 1 : (hyperparameters.n_trials ?? DEFAULT_NUM_TRIALS),
+      numTrials: isGradient
+        ? numSteps + 1
+        : (hyperparameters.n_trials ?? defaultTrialsOf(rotation)),
       gradient: isGradient
         ? { numSteps, learningRate: hyperparameters.learning_rate ?? DEFAULT_LEARNING_RATE }
         : null,
@@ -178,8 +216,16 @@ export const createJobSchema = z
     }
   })
 
-const subspaceOf = ({ scope, hyperparameters }: z.output<typeof rotationSchema>): SubspaceName =>
-  hyperparameters.subspace ?? (scope === 'generated' ? 'gradient' : 'random')
+const subspaceOf = ({
+  scope,
+  grader,
+  hyperparameters,
+}: z.output<typeof rotationSchema>): SubspaceName =>
+  hyperparameters.subspace ??
+  (scope === 'generated' && !isTextGrader(grader) ? 'gradient' : 'random')
+
+const defaultTrialsOf = ({ grader }: z.output<typeof rotationSchema>): number =>
+  isTextGrader(grader) ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS
 
 /** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
 export const publishJobSchema = z.strictObject({
@@ -226,6 +272,8 @@ export type FineTuningJob = {
       readonly instructions: string | null
       readonly position: 'before' | 'after'
       readonly objective: Objective
+      readonly grader: TextGrader | null
+      readonly generation: GenerationOptions | null
       /** Null where the answers are texts of their own. */
       readonly labels: readonly string[] | null
       readonly scope: Scope
@@ -256,14 +304,14 @@ export type FineTuningJob = {
     readonly version: number | null
     readonly progress: JobProgress
     /** Absent in lists. */
-    readonly report?: JobReport | TargetReport | null
+    readonly report?: AnyReport | null
   }
 }
 
 export type JobProgress = {
   readonly trials_done: number
   readonly trials_total: number
-  /** Mean log probability of the right label, or of a target's token; higher is better. */
+  /** Mean log probability of the right label or of a target's token, or mean score; higher is better. */
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null

@@ -1,4 +1,4 @@
-import { isTargetReport } from '../../../src/protocol/openai/target-report.ts'
+import { isTextReport } from '../../../src/protocol/openai/text-report.ts'
 import type OpenAI from 'openai'
 import {
   applyBias,
@@ -72,7 +72,7 @@ export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
         },
       })
       const { report } = job.arcana
-      if (job.status !== 'succeeded' || report == null || isTargetReport(report)) {
+      if (job.status !== 'succeeded' || report == null || isTextReport(report)) {
         throw new Error(`job ${job.id} ${job.status}: ${job.error?.message ?? 'no reason given'}`)
       }
       const { adapter } = report.guard.compared

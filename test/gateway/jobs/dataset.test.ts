@@ -1,7 +1,13 @@
 import { describe, it } from 'vitest'
 import { buildDatasets, type NumberedExample } from '../../../src/jobs/dataset.ts'
 
-const OPTIONS = { instructions: null, position: 'before', labels: null, objective: null } as const
+const OPTIONS = {
+  instructions: null,
+  position: 'before',
+  labels: null,
+  objective: null,
+  grader: null,
+} as const
 
 const example = (
   text: string,

@@ -1,12 +1,12 @@
 import { describe, it } from 'vitest'
-import { judgeTargets } from '../../../adapters/guard/target-verdict.ts'
+import { judgeTexts, targetDifferences } from '../../../adapters/guard/text-verdict.ts'
 import { meanTokenLogProb } from '../../../adapters/objective/target-log-probs.ts'
 
 const base = [-20, -30, -12, -40, -25, -18, -33, -21]
 const numTokens = [5, 10, 4, 12, 8, 6, 11, 8]
 const groups = base.map((_, i) => i)
 const judged = (adapter: readonly number[], options: object = {}) =>
-  judgeTargets(base, adapter, { numTokens, groups, hasAdapter: true, ...options })
+  judgeTexts(targetDifferences(base, adapter, numTokens), { groups, hasAdapter: true, ...options })
 
 describe('the guard of targets', () => {
   it('publishes what makes every target likelier, and says by how much a token', ({ expect }) => {

@@ -1,6 +1,7 @@
-/** The report of a job that learnt texts of its own instead of labels. */
+/** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
 import type { Scope } from '../runner.ts'
 import type { GradientReport, JobReport, JobWarning, OptimiserName } from './fine-tuning.ts'
+import type { GenerationOptions, TextGrader } from './graders.ts'
 
 /** How likely the targets are under one way of answering. */
 export type TargetMetrics = {
@@ -13,13 +14,19 @@ export type TargetMetrics = {
   readonly perplexity: number
 }
 
-export type TargetEvaluation = {
-  readonly base: TargetMetrics
-  readonly adapter: TargetMetrics
+/** What a grader says of the texts of one way of answering. */
+export type RewardMetrics = {
+  readonly num_examples: number
+  readonly mean_score: number
 }
 
+/** An answer under the base model and under the adapter. */
+export type Both<T> = { readonly base: T; readonly adapter: T }
+export type TargetEvaluation = Both<TargetMetrics>
+export type RewardEvaluation = Both<RewardMetrics>
+
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
-export type TargetGuardReport = {
+export type TextGuardReport<Evaluation> = {
   readonly outcome: 'published' | 'no_gain' | 'inconclusive'
   /** What the guard itself would publish, or did; null is nothing. */
   readonly would_publish: 'adapter' | null
@@ -28,7 +35,9 @@ export type TargetGuardReport = {
   readonly enforced: boolean
   /** Published against an enforced outcome, because the job or its owner asked for it. */
   readonly forced: boolean
-  readonly test: 'paired one-sided sign-flip of out-of-fold log probability'
+  readonly test:
+    | 'paired one-sided sign-flip of out-of-fold log probability'
+    | 'paired one-sided sign-flip of out-of-fold score'
   readonly level: number
   readonly power: number
   readonly folds: number
@@ -36,17 +45,16 @@ export type TargetGuardReport = {
   readonly trials_per_fold: number
   readonly against: 'base'
   readonly p_value: number
-  /** Nats a token; positive is better. */
+  /** Nats a token, or the grader's own unit; positive is better. */
   readonly gain: number
   /** 95% by Student's t; null for a single example. */
   readonly interval: readonly [number, number] | null
   readonly smallest_detectable_gain: number | null
-  readonly out_of_fold: TargetEvaluation
+  readonly out_of_fold: Evaluation
 }
 
-export type TargetReport = {
-  readonly objective: 'target'
-  readonly guard: TargetGuardReport
+type TextReport<Evaluation> = {
+  readonly guard: TextGuardReport<Evaluation>
   readonly warnings: readonly JobWarning[]
   readonly job: string
   readonly optimizer: OptimiserName
@@ -59,16 +67,34 @@ export type TargetReport = {
   readonly adapter_digest: string
   readonly model_digest: string
   readonly build_digest: string
-  /** Mean log probability of the targets' tokens: of the search's best trial, and of the base. */
+  /** Mean log probability of a token, or mean score: of the search's best trial, and of the base. */
   readonly best_value: number | null
   readonly best_trial: number | null
   readonly base_value: number
   /** Of the adapter as stored, measured again. */
   readonly adapter_value: number
   readonly seconds: number
-  readonly train: TargetEvaluation
-  readonly validation: TargetEvaluation | null
+  readonly train: Evaluation
+  readonly validation: Evaluation | null
 }
 
-export const isTargetReport = (report: JobReport | TargetReport): report is TargetReport =>
+export type TargetReport = TextReport<TargetEvaluation> & { readonly objective: 'target' }
+
+/** One example answered both ways, by the same seed, the adapter learnt without it. */
+export type RewardSample = Both<{ readonly text: string; readonly score: number }> & {
+  readonly input: string
+}
+
+export type RewardReport = TextReport<RewardEvaluation> & {
+  readonly objective: 'reward'
+  /** As it was asked, a task with its version. */
+  readonly grader: TextGrader
+  readonly generation: GenerationOptions
+  /** A few, for a reader to judge. */
+  readonly samples: readonly RewardSample[]
+}
+
+export type AnyReport = JobReport | TargetReport | RewardReport
+
+export const isTextReport = (report: AnyReport): report is TargetReport | RewardReport =>
   'objective' in report

@@ -1,9 +1,9 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
-import type { TargetReport } from '../../src/protocol/openai/target-report.ts'
-import { client, runner, useFreshProject } from './fresh-project.ts'
-import { MODEL } from './harness.ts'
-import { countTokens } from './runner-double.ts'
+import type { TargetReport } from '../../../src/protocol/openai/text-report.ts'
+import { client, runner, useFreshProject } from '../fresh-project.ts'
+import { MODEL } from '../harness.ts'
+import { countTokens } from '../runner-double.ts'
 
 useFreshProject()
 

@@ -1,0 +1,135 @@
+import { touchedLayers, type Rotation } from '../../../adapters/rotation/rotation.ts'
+import { generateOn, type GenerationPlan } from '../../dispatch/generate.ts'
+import { RunnerRefusal, type RunnerClient } from '../../dispatch/runner-client.ts'
+import { MAX_ARMS, type Arm, type PromptMessage } from '../../protocol/runner.ts'
+import { sha256Hex } from '../../storage/digest.ts'
+import { baseArm } from '../../tasks/compose.ts'
+import { BuildChanged } from '../faults.ts'
+import type { PinnedModel } from '../job-spec.ts'
+import { toStored, withRunner, type StepContext } from '../step-context.ts'
+import { inPool } from './pool.ts'
+
+/** Prompts generated at a time: the arms of one already fill most of a batch. */
+const NUM_PROMPTS_TOGETHER = 2
+/** Odd, so that seeds of a job's examples differ; 2^32 / golden ratio. */
+const SEED_STEP = 0x9e3779b1
+
+type Candidate = {
+  readonly arm: Arm
+  readonly layers: readonly number[]
+  /** Null for the base model. */
+  readonly bytes: Uint8Array | null
+}
+
+/**
+ * Answers to each prompt under each rotation, all rotations of a prompt side by side as arms of one
+ * request with one seed: only the rotation differs.
+ * @returns `[rotation][prompt]`
+ * @throws {RunnerRefusal | RunnerFault | BuildChanged}
+ */
+export async function generateTexts(
+  context: StepContext,
+  pinned: PinnedModel,
+  prompts: readonly (readonly PromptMessage[])[],
+  rotations: readonly Rotation[],
+): Promise<string[][]> {
+  const candidates = await Promise.all(
+    rotations.map((rotation) => toCandidate(context, pinned, rotation)),
+  )
+  return withRunner(context, async ({ client, status }) => {
+    const numArms = Math.min(MAX_ARMS, status.limits.max_rows)
+    const answers = await inPool(prompts, NUM_PROMPTS_TOGETHER, async (messages, index) => {
+      const texts: string[] = []
+      for (let at = 0; at < candidates.length; at += numArms) {
+        const group = candidates.slice(at, at + numArms)
+        texts.push(...(await answer(context, pinned, client, messages, index, group)))
+      }
+      return texts
+    })
+    return rotations.map((_, candidate) => answers.map((texts) => texts[candidate]!))
+  })
+}
+
+async function toCandidate(
+  { spec }: StepContext,
+  pinned: PinnedModel,
+  rotation: Rotation,
+): Promise<Candidate> {
+  const layers = touchedLayers(rotation)
+  if (layers.length === 0) return { arm: baseArm(), layers, bytes: null }
+  const { bytes } = toStored(spec, pinned, rotation)
+  const digest = await sha256Hex(bytes)
+  return { arm: { adapters: [{ digest, weight: 1 }], scope: spec.scope }, layers, bytes }
+}
+
+/** @returns the text of each arm */
+async function answer(
+  { spec, signal }: StepContext,
+  pinned: PinnedModel,
+  client: RunnerClient,
+  messages: readonly PromptMessage[],
+  index: number,
+  candidates: readonly Candidate[],
+): Promise<string[]> {
+  const { generation } = spec
+  if (generation == null) throw new Error('a job with a grader without its generation')
+  const seed = (spec.seed + Math.imul(index + 1, SEED_STEP)) >>> 0
+  const arms = candidates.map(({ arm }) => ({ ...arm, seed }))
+  const plan: GenerationPlan = {
+    model: spec.model,
+    modelDigest: pinned.modelDigest,
+    request: {
+      request_id: `${spec.id}-${index}`,
+      tenant: spec.projectId,
+      // Requests of people go first.
+      service_tier: 'flex',
+      messages: [...messages],
+      arms,
+      sampling: {
+        max_tokens: generation.max_tokens,
+        temperature: generation.temperature,
+        top_p: 1,
+        stop: [],
+      },
+    },
+    expected: arms.map((arm, i) => ({
+      arm,
+      modelDigest: pinned.modelDigest,
+      biasDigest: null,
+      layers: candidates[i]!.layers,
+      layersExact: true,
+    })),
+  }
+  const started = await withCandidates(client, candidates, () => generateOn(client, plan, signal))
+  const texts = arms.map(() => '')
+  try {
+    if (started.accepted.build_digest !== pinned.buildDigest) throw new BuildChanged()
+    for await (const event of started.events) {
+      if (event.event === 'token') texts[event.arm]! += event.text
+    }
+  } finally {
+    await started.events.return(undefined)
+  }
+  return texts
+}
+
+/** Makes a call that needs candidates' adapters, pushing those that the runner lacks. */
+async function withCandidates<T>(
+  client: RunnerClient,
+  candidates: readonly Candidate[],
+  call: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    const isMissing = error instanceof RunnerRefusal && error.error.code === 'adapter_not_resident'
+    if (!isMissing) throw error
+    const missing = error.error.missing
+    for (const { arm, bytes } of candidates) {
+      const digest = arm.adapters[0]?.digest
+      if (bytes === null || digest === undefined) continue
+      if (missing === undefined || missing.includes(digest)) await client.putAdapter(digest, bytes)
+    }
+  }
+  return call()
+}

@@ -1,0 +1,73 @@
+import { checkString } from '../../../adapters/graders/string-check.ts'
+import { textSimilarity } from '../../../adapters/graders/text-similarity.ts'
+import {
+  TEMPLATE_PATTERN,
+  type TemplateField,
+  type TextGrader,
+} from '../../protocol/openai/graders.ts'
+import { servicesOf } from '../../services.ts'
+import type { StepContext } from '../step-context.ts'
+import { askWebhook } from './http-grader.ts'
+import { inPool } from './pool.ts'
+import { askTask } from './task-grader.ts'
+
+/** An answer and what it answers. */
+export type GradedItem = {
+  readonly input: string
+  readonly output: string
+  /** Null where the example has none. */
+  readonly target: string | null
+}
+
+/** Calls of one grader at a time. */
+const NUM_CALLS_TOGETHER = 4
+
+/**
+ * Scores answers; equal ones are asked about once.
+ * @returns one score an item, finite
+ * @throws {JobFailure} `grader_failed`; {RunnerFault} a task that no runner answers for now
+ */
+export async function gradeTexts(
+  context: StepContext,
+  items: readonly GradedItem[],
+): Promise<number[]> {
+  const { grader } = context.spec
+  if (grader == null) throw new Error('a job on rewards without its grader')
+  const keys = items.map(({ input, output, target }) => JSON.stringify([input, output, target]))
+  const distinct = [...new Map(keys.map((key, i) => [key, items[i]!]))]
+  const scores = await inPool(distinct, NUM_CALLS_TOGETHER, ([, item]) =>
+    grade(context, grader, item),
+  )
+  const scoreOf = new Map(distinct.map(([key], i) => [key, scores[i]!]))
+  return keys.map((key) => scoreOf.get(key)!)
+}
+
+async function grade(context: StepContext, grader: TextGrader, item: GradedItem): Promise<number> {
+  switch (grader.type) {
+    case 'string_check':
+      return checkString(fill(grader.input, item), fill(grader.reference, item), grader.operation)
+    case 'text_similarity':
+      return textSimilarity(
+        fill(grader.input, item),
+        fill(grader.reference, item),
+        grader.evaluation_metric,
+      )
+    case 'task':
+      return askTask(context, grader, fill(grader.input, item))
+    case 'http':
+      return askWebhook(grader, item, {
+        allowedHosts: servicesOf(context.env).config.graderHosts,
+        signal: context.signal,
+      })
+  }
+}
+
+/** Puts an item's texts in a template's places. */
+function fill(template: string, { input, output, target }: GradedItem): string {
+  const values: Record<TemplateField, string> = {
+    'sample.output_text': output,
+    'item.input': input,
+    'item.target': target ?? '',
+  }
+  return template.replace(TEMPLATE_PATTERN, (_, name: string) => values[name as TemplateField])
+}

@@ -1,0 +1,52 @@
+import { collectAnswers } from '../../dispatch/collect.ts'
+import { startGeneration } from '../../dispatch/generate.ts'
+import { RunnerFault } from '../../dispatch/runner-client.ts'
+import { ApiError } from '../../protocol/openai/error.ts'
+import type { TextGrader } from '../../protocol/openai/graders.ts'
+import { calibrateLabels } from '../../tasks/confidence.ts'
+import { applyFrame } from '../../tasks/frame.ts'
+import { planArm, planGeneration } from '../../tasks/plan.ts'
+import { readSelection, resolveSelection } from '../../tasks/resolve.ts'
+import { JobFailure } from '../faults.ts'
+import type { StepContext } from '../step-context.ts'
+
+/**
+ * The probability that a task gives a label to a text, as a request of the task would be told.
+ * @throws {JobFailure} the task is gone or cannot read the text; {RunnerFault} worth another try
+ */
+export async function askTask(
+  { env, runners, spec, signal }: StepContext,
+  grader: TextGrader & { readonly type: 'task' },
+  text: string,
+): Promise<number> {
+  try {
+    const terms = readSelection(grader.task, 'task')
+    const selection = await resolveSelection(env.DB, spec.projectId, spec.model, terms, 'task')
+    const { messages } = applyFrame(selection.frame, [{ role: 'user', content: text }])
+    const plan = planGeneration({
+      requestId: `${spec.id}-grader`,
+      projectId: spec.projectId,
+      model: spec.model,
+      input: { messages: [...messages] },
+      arms: [await planArm(selection, selection.labels, undefined)],
+      labels: selection.labels,
+      sampling: { maxTokens: undefined, temperature: 0, topP: 1, stop: [] },
+      service: { tier: 'flex', deadlineAtMs: undefined },
+    })
+    const place = { pool: runners, blobs: env.BLOBS, projectId: spec.projectId }
+    const [answer] = await collectAnswers(await startGeneration(place, plan, signal))
+    const labels = calibrateLabels(answer?.labels ?? [], selection)
+    const found = labels.find(({ label }) => label === grader.label)
+    if (found !== undefined) return found.probability
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    const message = `the grader’s task ${grader.task} gave no answer: ${error.message}`
+    if (error.status >= 500 || error.status === 429) throw new RunnerFault('unreachable', message)
+    throw new JobFailure('grader_failed', message, 'method')
+  }
+  throw new JobFailure(
+    'grader_failed',
+    `The grader’s task ${grader.task} has no label "${grader.label}".`,
+    'method',
+  )
+}

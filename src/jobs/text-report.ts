@@ -1,0 +1,301 @@
+import {
+  judgeTexts,
+  targetDifferences,
+  type TextVerdict,
+} from '../../adapters/guard/text-verdict.ts'
+import { GUARD_LEVEL, GUARD_POWER } from '../../adapters/guard/verdict.ts'
+import { meanTokenLogProb } from '../../adapters/objective/target-log-probs.ts'
+import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
+import type {
+  RewardEvaluation,
+  RewardReport,
+  RewardSample,
+  TargetEvaluation,
+  TargetMetrics,
+  TargetReport,
+  TextGuardReport,
+} from '../protocol/openai/text-report.ts'
+import { adapterKey } from '../storage/blobs.ts'
+import { sha256Hex } from '../storage/digest.ts'
+import { scoreRotations } from './evaluate.ts'
+import { countFoldTrials, guardFolds } from './guard-folds.ts'
+import { foldsFound } from './guard-steps.ts'
+import type { PinnedModel, StoredDataset } from './job-spec.ts'
+import { meanOf, sumsOf, trainingTokens } from './objective.ts'
+import { describeVersion, found } from './publish.ts'
+import { rewardRotations } from './rewards/reward-rotations.ts'
+import {
+  evaluationOf,
+  message,
+  toStored,
+  withRunner,
+  type StepContext,
+  type Transition,
+} from './step-context.ts'
+
+/** Examples whose texts a report shows, and how much of each. */
+const MAX_SAMPLES = 5
+const MAX_SAMPLE_CHARS = 2000
+
+/** What was measured of the base model and of what was found, in the unit of the job's value. */
+type Measured<Evaluation> = {
+  readonly baseValue: number
+  readonly adapterValue: number
+  /** Of each training example, what was learnt without it less the base model. */
+  readonly differences: readonly number[]
+  readonly train: Evaluation
+  readonly outOfFold: Evaluation
+  readonly validation: Evaluation | null
+}
+
+/**
+ * Measures what a job on texts and its folds found, and decides by the folds whether it is published.
+ * As for labels, the adapter is stored before the state says so, under its contents' name.
+ */
+export async function reportTexts(context: StepContext, pinned: PinnedModel): Promise<Transition> {
+  const identity = identityRotation(pinned.geometry)
+  const best = found(context, pinned)
+  const { rotation: stored } = toStored(context.spec, pinned, best?.rotation ?? identity)
+  const folds = foldsFound(context, pinned)
+  if (context.spec.objective === 'reward') {
+    const { samples, measured } = await measureRewards(context, pinned, stored, folds)
+    const { grader, generation } = context.spec
+    if (grader == null || generation == null) throw new Error('a job on rewards without its grader')
+    return conclude(context, pinned, stored, measured, (common) => ({
+      objective: 'reward',
+      grader,
+      generation,
+      ...common,
+      samples,
+    }))
+  }
+  const measured = await measureTargets(context, pinned, stored, folds)
+  return conclude(context, pinned, stored, measured, (common) => ({
+    objective: 'target',
+    ...common,
+  }))
+}
+
+async function measureTargets(
+  context: StepContext,
+  pinned: PinnedModel,
+  stored: Rotation,
+  folds: readonly Rotation[],
+): Promise<Measured<TargetEvaluation>> {
+  const { spec } = context
+  const identity = identityRotation(pinned.geometry)
+  const score = async (dataset: StoredDataset, rotations: readonly Rotation[]) => {
+    const scores = await withRunner(context, ({ client }) =>
+      scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
+    )
+    return scores.map(sumsOf) as [number[], number[], ...number[][]]
+  }
+  const [base, own, ...candidates] = await score(spec.training, [identity, stored, ...folds])
+  const numTokens = trainingTokens(pinned)
+  const outOfFold = guardFolds(spec).map((fold, example) => candidates[fold]![example]!)
+  let validation: TargetEvaluation | null = null
+  if (spec.validation !== null) {
+    const [ofBase, ofAdapter] = await score(spec.validation, [identity, stored])
+    validation = evaluateTargets(ofBase, ofAdapter, pinned.targetTokens?.validation ?? [])
+  }
+  return {
+    baseValue: meanTokenLogProb(base, numTokens),
+    adapterValue: meanTokenLogProb(own, numTokens),
+    differences: targetDifferences(base, outOfFold, numTokens),
+    train: evaluateTargets(base, own, numTokens),
+    outOfFold: evaluateTargets(base, outOfFold, numTokens),
+    validation,
+  }
+}
+
+async function measureRewards(
+  context: StepContext,
+  pinned: PinnedModel,
+  stored: Rotation,
+  folds: readonly Rotation[],
+): Promise<{
+  readonly measured: Measured<RewardEvaluation>
+  readonly samples: readonly RewardSample[]
+}> {
+  const { spec } = context
+  const identity = identityRotation(pinned.geometry)
+  const { inputs, texts, scores } = await rewardRotations(context, pinned, spec.training, [
+    identity,
+    stored,
+    ...folds,
+  ])
+  const [base, own] = scores as [number[], number[]]
+  // The folds' own rotations stand after the two.
+  const foldOf = guardFolds(spec)
+  const outOfFold = foldOf.map((fold, example) => scores[2 + fold]![example]!)
+  let validation: RewardEvaluation | null = null
+  if (spec.validation !== null) {
+    const held = await rewardRotations(context, pinned, spec.validation, [identity, stored])
+    validation = evaluateRewards(held.scores[0]!, held.scores[1]!)
+  }
+  const cut = (text: string) => text.slice(0, MAX_SAMPLE_CHARS)
+  const samples = inputs.slice(0, MAX_SAMPLES).map((input, example): RewardSample => ({
+    input: cut(input),
+    base: { text: cut(texts[0]![example]!), score: base[example]! },
+    adapter: { text: cut(texts[2 + foldOf[example]!]![example]!), score: outOfFold[example]! },
+  }))
+  return {
+    samples,
+    measured: {
+      baseValue: meanOf(base),
+      adapterValue: meanOf(own),
+      differences: outOfFold.map((score, example) => score - base[example]!),
+      train: evaluateRewards(base, own),
+      outOfFold: evaluateRewards(base, outOfFold),
+      validation,
+    },
+  }
+}
+
+type Common<Evaluation> = Pick<
+  TargetReport,
+  Exclude<keyof TargetReport, 'objective' | 'guard' | 'train' | 'validation'>
+> & {
+  readonly guard: TextGuardReport<Evaluation>
+  readonly train: Evaluation
+  readonly validation: Evaluation | null
+}
+
+/** Judges, stores what may be published, and says what comes next. */
+async function conclude<Evaluation>(
+  context: StepContext,
+  pinned: PinnedModel,
+  stored: Rotation,
+  measured: Measured<Evaluation>,
+  toReport: (common: Common<Evaluation>) => TargetReport | RewardReport,
+): Promise<Transition> {
+  const { spec, trials, env } = context
+  const best = found(context, pinned)
+  const { bytes } = toStored(spec, pinned, stored)
+  const layers = touchedLayers(stored)
+  const hasAdapter = layers.length > 0 && measured.adapterValue > measured.baseValue
+  const verdict = judgeTexts(measured.differences, { groups: spec.groups, hasAdapter })
+  const isEnforced = spec.guard === 'enforce'
+  // Without its verdict's force the guard leaves an adapter that gained on its own examples alone.
+  const isPublished = hasAdapter && (verdict.outcome === 'published' || spec.force || !isEnforced)
+  const guard: TextGuardReport<Evaluation> = {
+    outcome: verdict.outcome,
+    would_publish: verdict.outcome === 'published' ? 'adapter' : null,
+    answer: 'adapter',
+    enforced: isEnforced,
+    forced: isEnforced && spec.force && isPublished && verdict.outcome !== 'published',
+    test: `paired one-sided sign-flip of out-of-fold ${spec.objective === 'reward' ? 'score' : 'log probability'}`,
+    level: GUARD_LEVEL,
+    power: GUARD_POWER,
+    folds: new Set(guardFolds(spec)).size,
+    trials_per_fold: best?.gradient === undefined ? countFoldTrials(spec) : trials.length,
+    against: 'base',
+    p_value: verdict.pValue,
+    gain: verdict.gain,
+    interval: verdict.interval,
+    smallest_detectable_gain: verdict.smallestDetectableGain,
+    out_of_fold: measured.outOfFold,
+  }
+  const adapterDigest = await sha256Hex(bytes)
+  const report = toReport({
+    guard,
+    warnings: spec.warnings,
+    job: spec.id,
+    optimizer: spec.optimiser,
+    n_trials: trials.length,
+    ...(best?.gradient === undefined ? {} : { gradient: best.gradient }),
+    seed: spec.seed,
+    scope: spec.scope,
+    layers,
+    adapter_digest: adapterDigest,
+    model_digest: pinned.modelDigest,
+    build_digest: pinned.buildDigest,
+    best_value: best?.value ?? null,
+    best_trial: best?.index ?? null,
+    base_value: measured.baseValue,
+    adapter_value: measured.adapterValue,
+    seconds: (Date.now() - (context.state.startedAtMs ?? spec.createdAtMs)) / 1000,
+    train: measured.train,
+    validation: measured.validation,
+  })
+  const version = await describeVersion(spec, pinned, {
+    adapterDigest,
+    layers,
+    bias: null,
+    temperature: null,
+  })
+  // Otherwise nothing was found that could be published, forced or not.
+  const publication = hasAdapter ? { version, report } : null
+  if (publication !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
+  const unit = spec.objective === 'reward' ? '' : ' nats a token'
+  if (isPublished) {
+    const isDoubted = verdict.outcome !== 'published' && !isEnforced
+    const events = isDoubted ? [message(describeDoubt(verdict, unit), 'warn')] : []
+    return { state: { phase: 'publishing', publication }, events }
+  }
+  const text = hasAdapter
+    ? describeRefusal(verdict, unit)
+    : 'Nothing was published: no rotation does better on the job’s own examples.'
+  return {
+    state: {
+      phase: 'finished',
+      status: 'failed',
+      finishedAtMs: Date.now(),
+      error: { code: verdict.outcome, message: text, param: null },
+      publication,
+    },
+    events: [message(text, 'warn')],
+  }
+}
+
+const evaluateTargets = (
+  base: readonly number[],
+  adapter: readonly number[],
+  numTokens: readonly number[],
+): TargetEvaluation => ({
+  base: measureTargetsOf(base, numTokens),
+  adapter: measureTargetsOf(adapter, numTokens),
+})
+
+function measureTargetsOf(sums: readonly number[], numTokens: readonly number[]): TargetMetrics {
+  const logLoss = -meanTokenLogProb(sums, numTokens)
+  return {
+    num_examples: sums.length,
+    num_tokens: numTokens.reduce((total, count) => total + count, 0),
+    log_loss: logLoss,
+    perplexity: Math.exp(logLoss),
+  }
+}
+
+const evaluateRewards = (
+  base: readonly number[],
+  adapter: readonly number[],
+): RewardEvaluation => ({
+  base: { num_examples: base.length, mean_score: meanOf(base) },
+  adapter: { num_examples: adapter.length, mean_score: meanOf(adapter) },
+})
+
+const describeGain = ({ gain, pValue }: TextVerdict, unit: string): string =>
+  `the out-of-fold gain over the base model is ${gain.toFixed(3)}${unit} ` +
+  `(p = ${pValue.toFixed(3)})`
+
+const describeLimit = ({ smallestDetectableGain: smallest }: TextVerdict, unit: string): string =>
+  smallest === null
+    ? 'So few examples can show no gain at all'
+    : `These examples could have shown a gain of ${smallest.toFixed(3)}${unit} or more`
+
+function describeRefusal(verdict: TextVerdict, unit: string): string {
+  if (verdict.outcome === 'no_gain') {
+    return `Nothing was published: nothing learnt helps; ${describeGain(verdict, unit)}.`
+  }
+  return (
+    `Nothing was published: it is not clear that what was learnt helps; ` +
+    `${describeGain(verdict, unit)}. ${describeLimit(verdict, unit)}. ` +
+    'More examples may settle it; POST …/publish with {"force": true} publishes it as it is.'
+  )
+}
+
+const describeDoubt = (verdict: TextVerdict, unit: string): string =>
+  `The guard would have published nothing (${verdict.outcome}): ${describeGain(verdict, unit)}. ` +
+  `${describeLimit(verdict, unit)}. ` +
+  'The adapter is published because the job’s guard is "report", not "enforce".'

@@ -1,0 +1,107 @@
+/** What says how good an answer is; OpenAI's graders in OpenAI's shapes, and some of our own. */
+import { z } from 'zod'
+
+const MAX_TEMPLATE_CHARS = 8192
+const MAX_URL_CHARS = 2048
+const DEFAULT_HTTP_TIMEOUT_SECONDS = 10
+const MAX_HTTP_TIMEOUT_SECONDS = 60
+/** As a target's tokens. */
+const MAX_GENERATED_TOKENS = 256
+const DEFAULT_GENERATED_TOKENS = 64
+
+/** What a template may name, in double braces. */
+export const TEMPLATE_FIELDS = ['sample.output_text', 'item.input', 'item.target'] as const
+export type TemplateField = (typeof TEMPLATE_FIELDS)[number]
+export const TEMPLATE_PATTERN = /\{\{\s*([^{}]*?)\s*\}\}/g
+
+const templateSchema = z
+  .string()
+  .max(MAX_TEMPLATE_CHARS)
+  .superRefine((template, context) => {
+    for (const [, name] of template.matchAll(TEMPLATE_PATTERN)) {
+      if ((TEMPLATE_FIELDS as readonly (string | undefined)[]).includes(name)) continue
+      context.addIssue({
+        code: 'custom',
+        message: `knows ${TEMPLATE_FIELDS.join(', ')}, and not "${name ?? ''}"`,
+      })
+    }
+  })
+const OUTPUT = '{{sample.output_text}}'
+/** OpenAI's graders have one; it is not used. */
+const nameSchema = z.string().max(256).optional()
+
+const METRICS = [
+  'fuzzy_match',
+  'gleu',
+  'rouge_1',
+  'rouge_2',
+  'rouge_3',
+  'rouge_4',
+  'rouge_5',
+  'rouge_l',
+] as const
+
+const textGraderSchema = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('string_check'),
+    name: nameSchema,
+    input: templateSchema.default(OUTPUT),
+    reference: templateSchema,
+    operation: z.enum(['eq', 'ne', 'like', 'ilike']),
+  }),
+  z.strictObject({
+    type: z.literal('text_similarity'),
+    name: nameSchema,
+    input: templateSchema.default(OUTPUT),
+    reference: templateSchema,
+    evaluation_metric: z.enum(METRICS, {
+      error: (issue) => `must be one of ${METRICS.join(', ')}, not ${JSON.stringify(issue.input)}`,
+    }),
+  }),
+  /** The probability that another task of the project gives a label. */
+  z.strictObject({
+    type: z.literal('task'),
+    name: nameSchema,
+    input: templateSchema.default(OUTPUT),
+    /** A name, or `name@version`. */
+    task: z.string().min(1).max(256),
+    label: z.string().min(1),
+  }),
+  /** Asked by POST with `{input, output, target}`; answers `{score}`, higher being better. */
+  z.strictObject({
+    type: z.literal('http'),
+    name: nameSchema,
+    url: z.url({ protocol: /^https?$/ }).max(MAX_URL_CHARS),
+    timeout_seconds: z
+      .number()
+      .gt(0)
+      .max(MAX_HTTP_TIMEOUT_SECONDS)
+      .default(DEFAULT_HTTP_TIMEOUT_SECONDS),
+  }),
+])
+/** Scores generated texts. */
+export type TextGrader = z.output<typeof textGraderSchema>
+
+/** `label` and `target` score by the model's own probabilities, without generating. */
+export const graderSchema = z.union([
+  z.strictObject({ type: z.enum(['label', 'target']) }),
+  textGraderSchema,
+])
+export type Grader = z.output<typeof graderSchema>
+
+export const isTextGrader = (grader: Grader | null | undefined): grader is TextGrader =>
+  grader != null && grader.type !== 'label' && grader.type !== 'target'
+
+/** Whether a grader cannot do without the examples' targets. */
+export const needsTarget = (grader: TextGrader): boolean =>
+  ['input' in grader ? grader.input : '', 'reference' in grader ? grader.reference : ''].some(
+    (template) =>
+      [...template.matchAll(TEMPLATE_PATTERN)].some(([, name]) => name === 'item.target'),
+  )
+
+/** How the texts that are graded are drawn; seeds are the job's. */
+export const generationSchema = z.strictObject({
+  max_tokens: z.int().min(1).max(MAX_GENERATED_TOKENS).default(DEFAULT_GENERATED_TOKENS),
+  temperature: z.number().min(0).max(2).default(1),
+})
+export type GenerationOptions = z.output<typeof generationSchema>
