@@ -11,7 +11,7 @@ export const MAX_TARGET_CHARS = 8192
  * What a line calls its answer: one of the task's labels, or a text to be generated. A chat's last
  * message may be either. `none` leaves the answer to be generated and graded.
  */
-export type AnswerKind = 'label' | 'target' | 'message' | 'none'
+export type AnswerKind = 'label' | 'target' | 'pair' | 'message' | 'none'
 
 /** One line of a training file: a conversation and the answer it should have. */
 export type TrainingExample = {
@@ -20,8 +20,10 @@ export type TrainingExample = {
   readonly system: string | null
   /** Without the system message; ends in what is answered. */
   readonly messages: readonly PromptMessage[]
-  /** Empty where there is none. */
+  /** Empty where there is none; of a pair the preferred one. */
   readonly answer: string
+  /** Of a pair alone. */
+  readonly rejected?: string
 }
 
 export type TrainingLineError = {
@@ -52,17 +54,25 @@ const labelledLineSchema = z.strictObject({
 
 const promptLineSchema = z.strictObject({ input: z.string().min(1, 'must not be empty') })
 
+const targetTextSchema = z
+  .string()
+  .min(1, 'must not be empty')
+  .max(MAX_TARGET_CHARS, `must have at most ${MAX_TARGET_CHARS} characters`)
+
 const targetLineSchema = z.strictObject({
   input: z.string().min(1, 'must not be empty'),
-  target: z
-    .string()
-    .min(1, 'must not be empty')
-    .max(MAX_TARGET_CHARS, `must have at most ${MAX_TARGET_CHARS} characters`),
+  target: targetTextSchema,
+})
+
+const pairLineSchema = z.strictObject({
+  input: z.string().min(1, 'must not be empty'),
+  preferred: targetTextSchema,
+  rejected: targetTextSchema,
 })
 
 /**
  * Reads one line: `{messages: […]}` ending in the assistant's answer, `{input, label}`,
- * `{input, target}` or `{input}`.
+ * `{input, target}`, `{input, preferred, rejected}` or `{input}`.
  */
 export function parseTrainingLine(text: string): Result<TrainingExample, TrainingLineError> {
   let value: unknown
@@ -79,6 +89,10 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
     return parsed.success ? toExample(parsed.data.messages) : bad(describe(parsed.error))
   }
   if ('label' in value && 'target' in value) return bad('must hold a label or a target, not both')
+  if ('preferred' in value || 'rejected' in value) {
+    const parsed = pairLineSchema.safeParse(value)
+    return parsed.success ? toChoice(parsed.data) : bad(describe(parsed.error))
+  }
   if ('target' in value) {
     const parsed = targetLineSchema.safeParse(value)
     if (!parsed.success) return bad(describe(parsed.error))
@@ -97,7 +111,14 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
   return bad('must hold "messages", or "input" and "label" or "target"')
 }
 
-function toPair(kind: 'label' | 'target' | 'none', input: string, answer: string) {
+function toChoice({ input, preferred, rejected }: z.infer<typeof pairLineSchema>) {
+  if (preferred.trim() === '' || rejected.trim() === '') return bad('a text must not be blank')
+  if (preferred.trim() === rejected.trim()) return bad('preferred and rejected are the same')
+  const pair = toPair('pair', input, preferred)
+  return pair.ok ? ok({ ...pair.value, rejected }) : pair
+}
+
+function toPair(kind: 'label' | 'target' | 'pair' | 'none', input: string, answer: string) {
   if (kind !== 'none' && answer.trim() === '') return bad(`${kind}: must not be blank`)
   return ok({ kind, system: null, messages: [{ role: 'user' as const, content: input }], answer })
 }

@@ -1,6 +1,7 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { TrainingExample } from '../files/training-line.ts'
-import type { JobWarning, Objective } from '../protocol/openai/fine-tuning.ts'
+import type { JobWarning } from '../protocol/openai/fine-tuning.ts'
+import type { Objective } from '../protocol/openai/objective.ts'
 import { needsTarget, type TextGrader } from '../protocol/openai/graders.ts'
 import { MAX_LABEL_CHARS, MAX_LABELS, type PromptMessage } from '../protocol/runner.ts'
 import type { Dataset, LabelDataset, TargetDataset } from '../protocol/runner-scoring.ts'
@@ -30,7 +31,7 @@ export type JobDatasets = {
   readonly labels: readonly string[]
   readonly training: Dataset | RewardSet
   readonly validation: Dataset | RewardSet | null
-  /** Equal for training examples of one input. */
+  /** Equal for training examples of one input; a pair is two examples. */
   readonly groups: readonly number[]
   readonly warnings: readonly JobWarning[]
 }
@@ -101,6 +102,7 @@ export function buildDatasets(
     param: DatasetError['param'],
   ): Result<Dataset | RewardSet, DatasetError> => {
     if (objective === 'label') return toLabelDataset(examples, labels, frame, param)
+    if (objective === 'preference') return ok(toPairDataset(examples, frame))
     return ok(
       objective === 'target' ? toTargetDataset(examples, frame) : toRewardSet(examples, frame),
     )
@@ -115,7 +117,7 @@ export function buildDatasets(
     labels,
     training: trainingSet.value,
     validation: validationSet.value,
-    groups,
+    groups: objective === 'preference' ? groups.flatMap((group) => [group, group]) : groups,
     warnings,
   })
 }
@@ -131,11 +133,19 @@ function objectiveOf(
   if (labels !== null) return 'label'
   const said = examples.find(({ example }) => example.kind !== 'message')?.example.kind
   if (said === 'label' || said === 'target') return said
+  if (said === 'pair') return 'preference'
   // Which is then refused by its lines: what is to be learnt is not there.
   if (said === 'none') return 'target'
   const answers = distinctAnswers(examples)
   const isShort = answers.every((answer) => answer.length <= MAX_LABEL_CHARS)
   return isShort && 2 * answers.length <= examples.length ? 'label' : 'target'
+}
+
+const LEARNT: Readonly<Record<Objective, string>> = {
+  label: 'the job learns labels',
+  target: 'the job learns targets',
+  preference: 'the job learns pairs',
+  reward: 'the grader compares with targets',
 }
 
 function checkKinds(
@@ -147,14 +157,16 @@ function checkKinds(
   const isOther = ({ example: { kind } }: NumberedExample) =>
     objective === 'reward'
       ? kind === 'none' && grader !== null && needsTarget(grader)
-      : kind !== 'message' && kind !== objective
+      : objective === 'preference'
+        ? kind !== 'pair'
+        : kind !== 'message' && kind !== objective
   const others = examples.filter(isOther)
   const [first] = others
   if (first === undefined) return null
   return {
     reason: 'answers_differ',
     message:
-      `${objective === 'reward' ? 'the grader compares with targets' : `the job learns ${objective}s`}, ` +
+      `${LEARNT[objective]}, ` +
       `and there is ${first.example.kind === 'none' ? 'no answer' : `a ${first.example.kind}`} ` +
       `in line ${nameLines(others)}`,
     param,
@@ -212,6 +224,17 @@ const toRewardSet = (examples: readonly NumberedExample[], frame: Frame): Reward
     input: example.messages.findLast(({ role }) => role === 'user')?.content ?? '',
     target: example.kind === 'none' ? null : example.answer.trim(),
   })),
+})
+
+/** The preferred text of each pair, then its rejected one. */
+const toPairDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({
+  examples: examples.flatMap(({ example }) => {
+    const messages = [...applyFrame(frame, example.messages).messages]
+    return [example.answer, example.rejected ?? ''].map((text) => ({
+      messages,
+      target: text.trim(),
+    }))
+  }),
 })
 
 /** Targets stand as they are given, but for white space around them. */

@@ -6,6 +6,7 @@ import { differentiate } from './differentiate.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { trainingTokens } from './objective.ts'
+import { differentiatePairs } from './preference.ts'
 import {
   asJobFailure,
   evaluationOf,
@@ -39,15 +40,18 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
       ],
     }
   }
-  const answer = await withRunner(context, ({ client }) =>
-    differentiate(evaluationOf(context, pinned, client, spec.training), query),
-  )
+  const { answer, base } = await withRunner(context, async ({ client }) => {
+    const evaluation = evaluationOf(context, pinned, client, spec.training)
+    if (spec.beta == null) return { answer: await differentiate(evaluation, query), base: null }
+    const known = state.history.length === 0 ? null : (context.state.baseLogProbs ?? null)
+    return differentiatePairs(evaluation, query, spec.beta, known)
+  })
   const next = search.tell(state, answer)
   const index = state.history.length
   const { trainLoss } = next.history[index]!
   const trial: Trial = { round: index, index, z: [], value: -trainLoss }
   return {
-    state: {},
+    state: base === null ? {} : { baseLogProbs: base },
     trials: [trial],
     search: encodeGradientState(next),
     events: [stepEvent(spec, next)],

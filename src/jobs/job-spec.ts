@@ -5,10 +5,10 @@ import type {
   JobError,
   JobStatus,
   JobWarning,
-  Objective,
   OptimiserName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
+import type { Objective } from '../protocol/openai/objective.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import type { GenerationOptions, TextGrader } from '../protocol/openai/graders.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
@@ -45,6 +45,8 @@ export type JobSpec = {
   readonly scope: Scope
   readonly frame: Frame
   readonly objective: Objective
+  /** Of the objective "preference" alone. */
+  readonly beta?: number | null
   /** Of the objective "reward" alone, as `generation`. */
   readonly grader?: TextGrader | null
   readonly generation?: GenerationOptions | null
@@ -80,6 +82,8 @@ export type JobState = {
   readonly status: JobStatus
   readonly phase: 'preparing' | 'searching' | 'guarding' | 'reporting' | 'publishing' | 'finished'
   readonly pinned: PinnedModel | null
+  /** Of pairs: the base model's log probability of each text, from the search's first step on. */
+  readonly baseLogProbs?: readonly number[]
   /** How often the trials began anew because no runner had the pinned build any more. */
   readonly numRestarts: number
   readonly startedAtMs: number | null

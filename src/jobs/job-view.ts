@@ -45,6 +45,7 @@ export function viewJob(
         instructions: spec.frame.instructions,
         position: spec.frame.position,
         objective: spec.objective,
+        beta: spec.beta ?? null,
         grader: spec.grader ?? null,
         generation: spec.generation ?? null,
         labels: spec.objective === 'label' ? spec.labels : null,

@@ -43,6 +43,9 @@ export function valueOf(
   const value = {
     label: () => biasedMeanLogProb(pick(scores), pick(training.gold)),
     target: () => meanTokenLogProb(sumsOf(pick(scores)), pick(trainingTokens(pinned))),
+    preference: () => {
+      throw new Error('pairs are not searched by values')
+    },
     reward: () => meanOf(sumsOf(pick(scores))),
   }[objective]()
   return Number.isFinite(value) ? value : null

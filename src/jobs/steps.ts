@@ -63,6 +63,7 @@ const describeAnswers = ({ objective, labels, grader }: JobSpec): string =>
   ({
     label: `${labels.length} labels`,
     target: 'texts',
+    preference: 'which texts are preferred',
     reward: `what the grader "${grader?.type ?? ''}" likes`,
   })[objective]
 

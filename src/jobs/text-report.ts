@@ -5,10 +5,14 @@ import {
 } from '../../adapters/guard/text-verdict.ts'
 import { GUARD_LEVEL, GUARD_POWER } from '../../adapters/guard/verdict.ts'
 import { meanTokenLogProb } from '../../adapters/objective/target-log-probs.ts'
+import { logSigmoid, preferenceMargins } from '../../adapters/objective/preference.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
+import type { JobReport } from '../protocol/openai/fine-tuning.ts'
 import type {
+  AnyReport,
+  PreferenceEvaluation,
+  PreferenceMetrics,
   RewardEvaluation,
-  RewardReport,
   RewardSample,
   TargetEvaluation,
   TargetMetrics,
@@ -57,6 +61,15 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
   const best = found(context, pinned)
   const { rotation: stored } = toStored(context.spec, pinned, best?.rotation ?? identity)
   const folds = foldsFound(context, pinned)
+  const { beta } = context.spec
+  if (beta != null) {
+    const measured = await measurePairs(context, pinned, stored, folds, beta)
+    return conclude(context, pinned, stored, measured, (common) => ({
+      objective: 'preference',
+      beta,
+      ...common,
+    }))
+  }
   if (context.spec.objective === 'reward') {
     const { samples, measured } = await measureRewards(context, pinned, stored, folds)
     const { grader, generation } = context.spec
@@ -76,6 +89,79 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
   }))
 }
 
+async function measurePairs(
+  context: StepContext,
+  pinned: PinnedModel,
+  stored: Rotation,
+  folds: readonly Rotation[],
+  beta: number,
+): Promise<Measured<PreferenceEvaluation>> {
+  const { spec } = context
+  const identity = identityRotation(pinned.geometry)
+  const [base, own, ...candidates] = await scoreTexts(context, pinned, spec.training, [
+    identity,
+    stored,
+    ...folds,
+  ])
+  const outOfFold = guardFolds(spec).map((fold, example) => candidates[fold]![example]!)
+  const evaluate = (ofBase: readonly number[], ofAdapter: readonly number[]) => ({
+    base: measurePairsOf(ofBase, ofBase, beta),
+    adapter: measurePairsOf(ofAdapter, ofBase, beta),
+  })
+  let validation: PreferenceEvaluation | null = null
+  if (spec.validation !== null) {
+    const [ofBase, ofAdapter] = await scoreTexts(context, pinned, spec.validation, [
+      identity,
+      stored,
+    ])
+    validation = evaluate(ofBase, ofAdapter)
+  }
+  return {
+    baseValue: -evaluate(base, base).base.log_loss,
+    adapterValue: -evaluate(base, own).adapter.log_loss,
+    // Both texts of a pair are one group.
+    differences: preferenceMargins(outOfFold, base, beta).flatMap((margin) => {
+      const gain = logSigmoid(margin) + Math.LN2
+      return [gain, gain]
+    }),
+    train: evaluate(base, own),
+    outOfFold: evaluate(base, outOfFold),
+    validation,
+  }
+}
+
+function measurePairsOf(
+  logProbs: readonly number[],
+  base: readonly number[],
+  beta: number,
+): PreferenceMetrics {
+  const gaps = preferenceMargins(
+    logProbs,
+    logProbs.map(() => 0),
+    1,
+  )
+  const margins = preferenceMargins(logProbs, base, beta)
+  return {
+    num_pairs: gaps.length,
+    preferred_share: gaps.filter((gap) => gap > 0).length / gaps.length,
+    mean_gap: meanOf(gaps),
+    log_loss: -meanOf(margins.map(logSigmoid)),
+  }
+}
+
+/** Log probability of each whole text, [rotation][text]. */
+async function scoreTexts(
+  context: StepContext,
+  pinned: PinnedModel,
+  dataset: StoredDataset,
+  rotations: readonly Rotation[],
+): Promise<[number[], number[], ...number[][]]> {
+  const scores = await withRunner(context, ({ client }) =>
+    scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
+  )
+  return scores.map(sumsOf) as [number[], number[], ...number[][]]
+}
+
 async function measureTargets(
   context: StepContext,
   pinned: PinnedModel,
@@ -84,12 +170,8 @@ async function measureTargets(
 ): Promise<Measured<TargetEvaluation>> {
   const { spec } = context
   const identity = identityRotation(pinned.geometry)
-  const score = async (dataset: StoredDataset, rotations: readonly Rotation[]) => {
-    const scores = await withRunner(context, ({ client }) =>
-      scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
-    )
-    return scores.map(sumsOf) as [number[], number[], ...number[][]]
-  }
+  const score = (dataset: StoredDataset, rotations: readonly Rotation[]) =>
+    scoreTexts(context, pinned, dataset, rotations)
   const [base, own, ...candidates] = await score(spec.training, [identity, stored, ...folds])
   const numTokens = trainingTokens(pinned)
   const outOfFold = guardFolds(spec).map((fold, example) => candidates[fold]![example]!)
@@ -152,6 +234,15 @@ async function measureRewards(
   }
 }
 
+/** What the guard compares. */
+const JUDGED = {
+  target: 'log probability',
+  preference: 'preference',
+  reward: 'score',
+} as const
+/** After a gain. */
+const UNITS = { target: ' nats a token', preference: ' nats a pair', reward: '' } as const
+
 type Common<Evaluation> = Pick<
   TargetReport,
   Exclude<keyof TargetReport, 'objective' | 'guard' | 'train' | 'validation'>
@@ -167,9 +258,11 @@ async function conclude<Evaluation>(
   pinned: PinnedModel,
   stored: Rotation,
   measured: Measured<Evaluation>,
-  toReport: (common: Common<Evaluation>) => TargetReport | RewardReport,
+  toReport: (common: Common<Evaluation>) => Exclude<AnyReport, JobReport>,
 ): Promise<Transition> {
   const { spec, trials, env } = context
+  const { objective } = spec
+  if (objective === 'label') throw new Error('labels have a report of their own')
   const best = found(context, pinned)
   const { bytes } = toStored(spec, pinned, stored)
   const layers = touchedLayers(stored)
@@ -184,7 +277,7 @@ async function conclude<Evaluation>(
     answer: 'adapter',
     enforced: isEnforced,
     forced: isEnforced && spec.force && isPublished && verdict.outcome !== 'published',
-    test: `paired one-sided sign-flip of out-of-fold ${spec.objective === 'reward' ? 'score' : 'log probability'}`,
+    test: `paired one-sided sign-flip of out-of-fold ${JUDGED[objective]}`,
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     folds: new Set(guardFolds(spec)).size,
@@ -227,7 +320,7 @@ async function conclude<Evaluation>(
   // Otherwise nothing was found that could be published, forced or not.
   const publication = hasAdapter ? { version, report } : null
   if (publication !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
-  const unit = spec.objective === 'reward' ? '' : ' nats a token'
+  const unit = UNITS[objective]
   if (isPublished) {
     const isDoubted = verdict.outcome !== 'published' && !isEnforced
     const events = isDoubted ? [message(describeDoubt(verdict, unit), 'warn')] : []

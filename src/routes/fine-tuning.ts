@@ -16,6 +16,7 @@ import {
   publishJobSchema,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
+import { DEFAULT_BETA, type Objective } from '../protocol/openai/objective.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
 import { servicesOf } from '../services.ts'
@@ -101,6 +102,23 @@ function checkNames(request: CreateJob, baseModel: string): void {
   }
 }
 
+/** Pairs have a gradient and no value of their own; a beta is theirs alone. */
+function checkPairs(objective: Objective, { beta, optimiser }: CreateJob): void {
+  if (objective !== 'preference') {
+    if (beta === null) return
+    throw invalidRequest(
+      "Invalid 'method.rotation.beta': it is of pairs, and the file has none.",
+      'method.rotation.beta',
+    )
+  }
+  if (optimiser === 'gradient') return
+  const param = 'method.rotation.hyperparameters.optimizer'
+  throw invalidRequest(
+    `Invalid '${param}': pairs are learnt by "gradient", not by "${optimiser}".`,
+    param,
+  )
+}
+
 /** Reads the files, checks that a task can be learnt from them, and stores the job's datasets. */
 async function makeSpec(env: Bindings, projectId: string, request: CreateJob): Promise<JobSpec> {
   const read = async (fileId: string, param: 'training_file' | 'validation_file') => {
@@ -116,9 +134,11 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     const { param, message, reason } = built.error
     throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
   }
-  if (built.value.objective === 'target' && request.confidence !== null) {
+  const { objective } = built.value
+  checkPairs(objective, request)
+  if (objective !== 'label' && request.confidence !== null) {
     throw invalidRequest(
-      "Invalid 'method.rotation.min_confidence': it is of labels, and the file has targets.",
+      "Invalid 'method.rotation.min_confidence': it is of labels, and the file has none.",
       'method.rotation.min_confidence',
     )
   }
@@ -146,6 +166,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     scope: request.scope,
     frame: built.value.frame,
     objective: built.value.objective,
+    beta: objective === 'preference' ? (request.beta ?? DEFAULT_BETA) : null,
     grader,
     generation: request.generation,
     labels: built.value.labels,

@@ -3,11 +3,11 @@ import { z } from 'zod'
 import { MAX_LABEL_CHARS, MAX_LABELS, scopeSchema, type Scope } from '../runner.ts'
 import {
   generationSchema,
-  graderSchema,
   isTextGrader,
   type GenerationOptions,
   type TextGrader,
 } from './graders.ts'
+import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 
@@ -41,10 +41,6 @@ export type OptimiserName = (typeof OPTIMISERS)[number]
 const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
 export type SubspaceName = (typeof SUBSPACES)[number]
-
-const OBJECTIVES = ['label', 'target'] as const
-/** What is learnt: one of a few labels an example, a text of its own, or what a grader likes. */
-export type Objective = (typeof OBJECTIVES)[number] | 'reward'
 
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
@@ -94,12 +90,7 @@ export const frameFields = {
 
 const rotationFields = z.strictObject({
   ...frameFields,
-  /** Left out, what the files' lines say. */
-  objective: z.enum(OBJECTIVES).nullish(),
-  /** What examples are scored by; left out, the probability of their labels or targets. */
-  grader: graderSchema.nullish(),
-  /** How texts for a grader are drawn. */
-  generation: generationSchema.nullish(),
+  ...objectiveFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
@@ -113,7 +104,7 @@ const rotationFields = z.strictObject({
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
   const { scope, hyperparameters } = fields
-  checkGrader(fields, context)
+  checkObjective(fields, context)
   if (scope === 'generated') return
   const { optimizer, subspace } = hyperparameters
   const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
@@ -124,34 +115,6 @@ const rotationSchema = rotationFields.superRefine((fields, context) => {
     message: `must be "generated" for the ${name} "gradient"`,
   })
 })
-
-/** Adds an issue where fields do not go together with what is learnt. */
-function checkGrader(fields: z.output<typeof rotationFields>, context: z.RefinementCtx): void {
-  const { objective, grader, generation, hyperparameters } = fields
-  const add = (path: string[], message: string): void => {
-    context.addIssue({ code: 'custom', path, message })
-  }
-  const isText = isTextGrader(grader)
-  if (objective != null && grader != null && objective !== grader.type) {
-    add(['grader'], `is "${grader.type}", and the objective is "${objective}"`)
-  }
-  if (generation != null && !isText) add(['generation'], 'needs a grader of generated texts')
-  const learnt = isText ? grader.type : (objective ?? grader?.type)
-  if (learnt === undefined || learnt === 'label') return
-  for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
-    if (fields[name] != null) add([name], `is of labels, and the job learns by "${learnt}"`)
-  }
-  if (!isText) return
-  const { optimizer, subspace } = hyperparameters
-  const noGradient = `needs a gradient, and the grader "${grader.type}" has none`
-  if (optimizer === 'gradient') add(['hyperparameters', 'optimizer'], noGradient)
-  if (subspace === 'gradient') add(['hyperparameters', 'subspace'], noGradient)
-}
-
-const objectiveOf = ({ objective, grader }: z.output<typeof rotationFields>): Objective | null => {
-  if (isTextGrader(grader)) return 'reward'
-  return objective ?? grader?.type ?? null
-}
 
 export const createJobSchema = z
   .strictObject({
@@ -193,6 +156,7 @@ export const createJobSchema = z
       position: rotation.position,
       labels: rotation.labels ?? null,
       objective: objectiveOf(rotation),
+      beta: rotation.beta ?? null,
       grader: isTextGrader(rotation.grader) ? rotation.grader : null,
       generation: isTextGrader(rotation.grader)
         ? (rotation.generation ?? generationSchema.parse({}))
@@ -272,6 +236,7 @@ export type FineTuningJob = {
       readonly instructions: string | null
       readonly position: 'before' | 'after'
       readonly objective: Objective
+      readonly beta: number | null
       readonly grader: TextGrader | null
       readonly generation: GenerationOptions | null
       /** Null where the answers are texts of their own. */

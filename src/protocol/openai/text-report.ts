@@ -20,10 +20,22 @@ export type RewardMetrics = {
   readonly mean_score: number
 }
 
+/** Which of two texts one way of answering makes likelier. */
+export type PreferenceMetrics = {
+  readonly num_pairs: number
+  /** Share of pairs whose preferred text is the likelier one. */
+  readonly preferred_share: number
+  /** Mean of log p(preferred) − log p(rejected), nats. */
+  readonly mean_gap: number
+  /** Mean −log σ(beta · (gap − the base model's gap)); ln 2 for the base model itself. */
+  readonly log_loss: number
+}
+
 /** An answer under the base model and under the adapter. */
 export type Both<T> = { readonly base: T; readonly adapter: T }
 export type TargetEvaluation = Both<TargetMetrics>
 export type RewardEvaluation = Both<RewardMetrics>
+export type PreferenceEvaluation = Both<PreferenceMetrics>
 
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type TextGuardReport<Evaluation> = {
@@ -38,6 +50,7 @@ export type TextGuardReport<Evaluation> = {
   readonly test:
     | 'paired one-sided sign-flip of out-of-fold log probability'
     | 'paired one-sided sign-flip of out-of-fold score'
+    | 'paired one-sided sign-flip of out-of-fold preference'
   readonly level: number
   readonly power: number
   readonly folds: number
@@ -45,7 +58,7 @@ export type TextGuardReport<Evaluation> = {
   readonly trials_per_fold: number
   readonly against: 'base'
   readonly p_value: number
-  /** Nats a token, or the grader's own unit; positive is better. */
+  /** Nats a token or a pair, or the grader's own unit; positive is better. */
   readonly gain: number
   /** 95% by Student's t; null for a single example. */
   readonly interval: readonly [number, number] | null
@@ -80,6 +93,11 @@ type TextReport<Evaluation> = {
 
 export type TargetReport = TextReport<TargetEvaluation> & { readonly objective: 'target' }
 
+export type PreferenceReport = TextReport<PreferenceEvaluation> & {
+  readonly objective: 'preference'
+  readonly beta: number
+}
+
 /** One example answered both ways, by the same seed, the adapter learnt without it. */
 export type RewardSample = Both<{ readonly text: string; readonly score: number }> & {
   readonly input: string
@@ -94,7 +112,7 @@ export type RewardReport = TextReport<RewardEvaluation> & {
   readonly samples: readonly RewardSample[]
 }
 
-export type AnyReport = JobReport | TargetReport | RewardReport
+export type AnyReport = JobReport | TargetReport | PreferenceReport | RewardReport
 
-export const isTextReport = (report: AnyReport): report is TargetReport | RewardReport =>
+export const isTextReport = (report: AnyReport): report is Exclude<AnyReport, JobReport> =>
   'objective' in report

@@ -1,0 +1,41 @@
+/**
+ * Pairs of a preferred and a rejected text: examples 2p and 2p + 1 are pair p's. The loss of a pair is
+ * −log σ(margin), the margin being β·((log p(preferred) − log p(rejected)) − the same of the base model).
+ * Source: Rafailov et al. 2023, arXiv:2305.18290
+ */
+
+/** @returns one margin a pair @throws {RangeError} lengths that differ or are odd */
+export function preferenceMargins(
+  logProbs: ArrayLike<number>,
+  base: ArrayLike<number>,
+  beta: number,
+): number[] {
+  if (logProbs.length !== base.length || logProbs.length % 2 !== 0) {
+    throw new RangeError(`${logProbs.length} and ${base.length} values are no pairs`)
+  }
+  const gapOf = (values: ArrayLike<number>, pair: number): number =>
+    values[2 * pair]! - values[2 * pair + 1]!
+  return Array.from({ length: logProbs.length / 2 }, (_, pair) => {
+    return beta * (gapOf(logProbs, pair) - gapOf(base, pair))
+  })
+}
+
+/** log σ(margin), without overflow. */
+export const logSigmoid = (margin: number): number =>
+  margin < 0 ? margin - Math.log1p(Math.exp(margin)) : -Math.log1p(Math.exp(-margin))
+
+/**
+ * What the texts' log probabilities count for, so that the gradient of −Σ weight·log p is the gradient
+ * of the pairs' loss: β·σ(−margin) for the preferred text and as much less for the rejected one.
+ * @param shares what each pair's loss counts for
+ * @returns [2 × pairs]
+ */
+export const preferenceWeights = (
+  margins: readonly number[],
+  beta: number,
+  shares: readonly number[],
+): number[] =>
+  margins.flatMap((margin, pair) => {
+    const weight = shares[pair]! * beta * Math.exp(logSigmoid(-margin))
+    return [weight, -weight]
+  })

@@ -1,0 +1,62 @@
+/** What a job learns, as its method says it. */
+import { z } from 'zod'
+import { generationSchema, graderSchema, isTextGrader } from './graders.ts'
+
+/** A usual choice; larger keeps closer to the base model. */
+export const DEFAULT_BETA = 0.1
+const MAX_BETA = 10
+const OBJECTIVES = ['label', 'target', 'preference'] as const
+/** What is learnt: labels, texts, which of two texts is preferred, or what a grader likes. */
+export type Objective = (typeof OBJECTIVES)[number] | 'reward'
+
+export const objectiveFields = {
+  /** Left out, what the files' lines say. */
+  objective: z.enum(OBJECTIVES).nullish(),
+  /** Of pairs: how much a pair's margin over the base model counts. */
+  beta: z.number().gt(0).max(MAX_BETA).nullish(),
+  /** What examples are scored by; left out, the probability of their labels or targets. */
+  grader: graderSchema.nullish(),
+  /** How texts for a grader are drawn. */
+  generation: generationSchema.nullish(),
+}
+type ObjectiveFields = z.output<z.ZodObject<typeof objectiveFields>>
+
+/** Adds an issue where fields do not go together with what is learnt. */
+export function checkObjective(
+  fields: ObjectiveFields & {
+    readonly labels?: unknown
+    readonly min_confidence?: unknown
+    readonly fallback_label?: unknown
+    readonly hyperparameters: {
+      readonly optimizer: string
+      readonly subspace?: string | undefined
+    }
+  },
+  context: z.RefinementCtx,
+): void {
+  const { objective, grader, generation, hyperparameters } = fields
+  const add = (path: string[], message: string): void => {
+    context.addIssue({ code: 'custom', path, message })
+  }
+  const isText = isTextGrader(grader)
+  if (objective != null && grader != null && objective !== grader.type) {
+    add(['grader'], `is "${grader.type}", and the objective is "${objective}"`)
+  }
+  if (generation != null && !isText) add(['generation'], 'needs a grader of generated texts')
+  const learnt = isText ? grader.type : (objective ?? grader?.type)
+  if (learnt === undefined || learnt === 'label') return
+  for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
+    if (fields[name] != null) add([name], `is of labels, and the job learns by "${learnt}"`)
+  }
+  if (!isText) return
+  const { optimizer, subspace } = hyperparameters
+  const noGradient = `needs a gradient, and the grader "${grader.type}" has none`
+  if (optimizer === 'gradient') add(['hyperparameters', 'optimizer'], noGradient)
+  if (subspace === 'gradient') add(['hyperparameters', 'subspace'], noGradient)
+}
+
+/** What the method says is learnt; null leaves it to the files' lines. */
+export function objectiveOf({ objective, grader }: ObjectiveFields): Objective | null {
+  if (isTextGrader(grader)) return 'reward'
+  return objective ?? grader?.type ?? null
+}
