@@ -83,7 +83,7 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     buildDir: path.join(modelDir, 'builds'),
     prefillFormat,
     numThreads: integer('ARCANA_THREADS', Math.max(1, availableParallelism()), 1, 256),
-    allowSpinning: env.ARCANA_SPIN === '1',
+    allowSpinning: env.ARCANA_SPIN !== '0',
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
     maxNumSeqs,
     maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),

@@ -199,10 +199,7 @@ async function generate(
       param: 'arms',
     })
   }
-  const emit = (event: GenerateEvent): void => {
-    response.write(`${JSON.stringify(event)}\n`)
-    if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
-  }
+  const emit = createEventWriter(response)
   const { response_format: format, arms } = wire
   const grammar = format ? await runner.grammars.open(format, arms.length) : null
   if (response.destroyed) {
@@ -289,3 +286,21 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
 }
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
+
+/**
+ * Writes events a line each, not at once but after what this turn still does: by then the engine has
+ * begun its next step, so writing costs a step nothing.
+ */
+function createEventWriter(response: ServerResponse): (event: GenerateEvent) => void {
+  let pending: GenerateEvent[] = []
+  const flush = (): void => {
+    const events = pending
+    pending = []
+    response.write(events.map((event) => `${JSON.stringify(event)}\n`).join(''))
+    const last = events[events.length - 1]!
+    if (last.event === 'done' || (last.event === 'error' && last.arm === null)) response.end()
+  }
+  return (event) => {
+    if (pending.push(event) === 1) setImmediate(flush)
+  }
+}
