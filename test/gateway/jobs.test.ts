@@ -47,19 +47,22 @@ const METHOD = {
   type: 'rotation',
   rotation: {
     instructions: 'Say the category.',
-    // Four examples can show nothing to a guard.
     hyperparameters: { optimizer: 'random', n_trials: 24 },
   },
 }
 
+/** A job whose guard only reports where `method` says nothing else: four examples can show nothing. */
 async function createJob(overrides: Record<string, unknown> = {}): Promise<Job> {
   const body = {
     model: MODEL,
     training_file: await uploadLines(toLines(EXAMPLES)),
     suffix: 'news',
     seed: 7,
-    method: METHOD,
+    method: METHOD as { rotation?: object } | undefined,
     ...overrides,
+  }
+  if (body.method?.rotation) {
+    body.method = { ...body.method, rotation: { guard: 'report', ...body.method.rotation } }
   }
   const response = await client.call('POST', '/v1/fine_tuning/jobs', body)
   if (!response.ok) throw new Error(await response.text())

@@ -83,7 +83,7 @@ const rotationFields = z.strictObject({
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
-  guard: z.enum(GUARD_MODES).default('report'),
+  guard: z.enum(GUARD_MODES).default('enforce'),
   /** Publish the adapter whatever an enforced guard finds; the report says so. */
   force: z.boolean().default(false),
   /** Where the surest label is less likely than this, the task answers with `fallback_label`. */

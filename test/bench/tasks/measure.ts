@@ -67,7 +67,7 @@ export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
         seed,
         method: {
           type: 'rotation',
-          rotation: { instructions, labels: words, hyperparameters },
+          rotation: { instructions, labels: words, guard: 'report', hyperparameters },
         },
       })
       const { report } = job.arcana
@@ -110,9 +110,14 @@ export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
 }
 
 /** As many rows of every label as there can be of 20, by a seeded shuffle of all. */
-function drawBalanced(rows: readonly Row[], words: readonly string[], seed: number): Row[] {
+export function drawBalanced(
+  rows: readonly Row[],
+  words: readonly string[],
+  seed: number,
+  numRows = NUM_TRAIN_ROWS,
+): Row[] {
   const shuffled = permutation(rows.length, createRng(seed)).map((i) => rows[i]!)
-  const perLabel = Math.floor(NUM_TRAIN_ROWS / words.length)
+  const perLabel = Math.floor(numRows / words.length)
   return words.flatMap((word) => shuffled.filter((row) => row.word === word).slice(0, perLabel))
 }
 
