@@ -7,13 +7,15 @@
  * `--sets A,B` (ag_news), `--jobs N` (20) of each, `--first N` (0) the first job's seed, `--rows N`
  * (20) to learn from, `--unseen N` (60) validation rows that say what an adapter is truly worth,
  * `--labels shuffled|true`, `--seconds N` (280) after which no further job begins, `--out FILE`
- * (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs alone
+ * (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs alone, `--power` to print how often
+ * a gain of so many nats would be seen
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { openTestRunner } from '../fixtures/runner.ts'
 import { runJob, type JobRecord } from './guard/jobs.ts'
+import { powerCurves } from './guard/power.ts'
 import { judgeRecord, summarise } from './guard/verdicts.ts'
 import { drawBalanced } from './tasks/measure.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
@@ -33,11 +35,14 @@ export async function run(args: readonly string[]): Promise<void> {
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard.jsonl' },
       judge: { type: 'boolean', default: false },
+      power: { type: 'boolean', default: false },
     },
   })
   if (!values.judge) await collect(values)
   const lines = (await readFile(values.out, 'utf8')).trim().split('\n')
-  console.table(summarise(lines.map((line) => JSON.parse(line) as JobRecord)))
+  const records = lines.map((line) => JSON.parse(line) as JobRecord)
+  console.table(summarise(records))
+  if (values.power) console.table(powerCurves(records))
 }
 
 async function collect(values: {
