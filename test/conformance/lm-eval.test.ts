@@ -22,10 +22,10 @@ const BASE = 'smollm2-135m-instruct'
 const TASK = 'turned'
 const CHOICES = ['World', 'Sports', 'Business']
 
-/** Log likelihood and whether it is greedy, of each choice of a row. */
+/** Log likelihood and whether it is greedy, of each choice of a row, written as text. */
 type Sample = {
   readonly doc: { readonly text: string }
-  readonly filtered_resps: readonly (readonly [number, boolean])[]
+  readonly filtered_resps: readonly (readonly [string, string])[]
 }
 
 describe.skipIf(python === undefined)('lm-evaluation-harness', () => {
@@ -86,7 +86,7 @@ describe.skipIf(python === undefined)('lm-evaluation-harness', () => {
   }
 
   const scoresOf = (samples: readonly Sample[]) =>
-    samples.map(({ filtered_resps: choices }) => choices.map(([score]) => score))
+    samples.map(({ filtered_resps: choices }) => choices.map(([value]) => Number(value)))
 
   /** The same by a call of our own. */
   async function score({ doc }: Sample, choice: number, model: string): Promise<number> {
@@ -124,7 +124,10 @@ describe.skipIf(python === undefined)('lm-evaluation-harness', () => {
     expect(scoresOf(byText)).toEqual(scoresOf(byIds))
     const [first] = byIds
     for (const choice of CHOICES.keys()) {
-      expect(first!.filtered_resps[choice]![0]).toBeCloseTo(await score(first!, choice, BASE), 4)
+      expect(Number(first!.filtered_resps[choice]![0])).toBeCloseTo(
+        await score(first!, choice, BASE),
+        4,
+      )
     }
   })
 
@@ -134,7 +137,7 @@ describe.skipIf(python === undefined)('lm-evaluation-harness', () => {
     const [first] = turned
     for (const choice of CHOICES.keys()) {
       const [own, base] = [await score(first!, choice, model), await score(first!, choice, BASE)]
-      expect(first!.filtered_resps[choice]![0]).toBeCloseTo(own, 4)
+      expect(Number(first!.filtered_resps[choice]![0])).toBeCloseTo(own, 4)
       expect(Math.abs(own - base)).toBeGreaterThan(1e-3)
     }
   })
