@@ -11,7 +11,7 @@ export type AnswerPart =
 
 /** A call up to its arguments' object, after what may stand between calls. */
 const HEAD =
-  /^\s*[[,;]?\s*\{\s*"name"\s*:\s*"([\w-]{1,64})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)/
+  /^\s*(?:[[,;]\s*)?\{\s*"name"\s*:\s*"([\w-]{1,64})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)/
 /** A head longer than this is none; the call is then read whole. */
 const MAX_HEAD_LEN = 512
 
@@ -159,7 +159,7 @@ export class ToolCallParser {
   }
 
   #readTail(): boolean {
-    const next = /^\s*\}\s*[,;]?\s*(?=\{)/.exec(this.#held)
+    const next = /^\s*\}\s*(?:[,;]\s*)?(?=\{)/.exec(this.#held)
     if (next) {
       this.#held = this.#held.slice(next[0].length)
       this.#state = 'head'

@@ -112,6 +112,22 @@ describe('ToolCallParser', () => {
     )
   })
 
+  it('reads white space without end in time', ({ expect }) => {
+    // A caller's logit bias can make any model write it; the engine's loop waits meanwhile.
+    const beginnings: readonly [ToolFormat, string][] = [
+      [TAGGED, 'So'],
+      [TAGGED, '<tool_call>'],
+      [TAGGED, '<tool_call>{"name": "f", "arguments": {}'],
+      [TAGGED, '<tool_call>{"name": "f", "arguments": {}}'],
+      [BARE, ''],
+    ]
+    const startedMs = performance.now()
+    for (const [format, beginning] of beginnings) {
+      read(format, [beginning, ...Array.from({ length: 2000 }, () => ' '.repeat(10))])
+    }
+    expect(performance.now() - startedMs).toBeLessThan(10_000)
+  })
+
   it('gives arguments out as they come', ({ expect }) => {
     const parser = new ToolCallParser(TAGGED, NAMES)
     expect(parser.push('<tool_call>\n{"name": "f", "arguments": {"a": ')).toEqual([
