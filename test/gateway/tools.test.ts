@@ -176,6 +176,19 @@ describe('what is no tool', () => {
       'messages[1].tool_calls[0].function.arguments',
     ],
     [
+      'arguments nested past any use',
+      said({
+        role: 'assistant',
+        tool_calls: [
+          {
+            ...CALL,
+            function: { name: 'f', arguments: `{"a":${'['.repeat(9e4)}${']'.repeat(9e4)}}` },
+          },
+        ],
+      }),
+      'messages[1].tool_calls[0].function.arguments',
+    ],
+    [
       'calls of a user',
       said({ role: 'user', content: 'x', tool_calls: [CALL] }),
       'messages[1].tool_calls',

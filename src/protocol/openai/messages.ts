@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import type { ChatMessage, PromptMessage } from '../runner.ts'
 import { functionNameSchema, MAX_TOOL_CALLS, type ToolCall } from '../tools.ts'
+import { isShallow, MAX_SCHEMA_NESTING } from '../response-format.ts'
 import { textContentSchema } from './content.ts'
 
 /** Sent back by clients that append the answer they were given. */
@@ -28,17 +29,23 @@ const messageSchema = z
 export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
 
 const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
-  try {
-    const value: unknown = JSON.parse(json)
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-      return value as Record<string, unknown>
-    }
-  } catch {
-    // As any other text that is none.
-  }
-  context.addIssue({ code: 'custom', message: 'must be a JSON object, written as a string' })
+  const value = parseJson(json)
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (isObject && isShallow(value)) return value as Record<string, unknown>
+  const message = isObject
+    ? `is nested more than ${MAX_SCHEMA_NESTING} deep`
+    : 'must be a JSON object, written as a string'
+  context.addIssue({ code: 'custom', message })
   return z.NEVER
 })
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
 
 const toolCallSchema = z
   .strictObject({
