@@ -22,6 +22,7 @@ import { noLog, type Log } from '../log.ts'
 import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
+import { openGrammar } from '../tools/open-grammar.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
@@ -200,8 +201,8 @@ async function generate(
     })
   }
   const emit = createEventWriter(response)
-  const { response_format: format, arms } = wire
-  const grammar = format ? await runner.grammars.open(format, arms.length) : null
+  const { grammars, context } = runner
+  const grammar = await openGrammar({ grammars, tokenizer: context.tokenizer }, wire)
   if (response.destroyed) {
     grammar?.close()
     return
