@@ -94,20 +94,23 @@ export class HiddenStates {
     return this.#tries.get(words)
   }
 
-  /** The base model's final-norm output at the prompt's last position, [hidden]. */
-  async read(ids: readonly number[]): Promise<Float32Array> {
+  /** The base model's final-norm output at the prompt's last position, [hidden], and its logits, [vocab]. */
+  async read(
+    ids: readonly number[],
+  ): Promise<{ readonly state: Float32Array; readonly logits: Float32Array }> {
     const { numHeads, numKvHeads, headDim, numLayers, hidden, vocab } = this.#config
     const kv = new KvTensors(this.#config, 1, ids.length)
     const views = kv.views(0, 1)
     const binding = this.#session.createBinding()
     try {
       const state = new Float32Array(hidden)
+      const logits = new Float32Array(vocab)
       const int32 = (value: number) => ({ data: Int32Array.of(value), dims: [1] })
       binding.bindInput(INPUT_IDS, { data: BigInt64Array.from(ids, BigInt), dims: [1, ids.length] })
       binding.bindInput(SEQLENS_K, int32(ids.length - 1))
       binding.bindInput(TOTAL_SEQUENCE_LENGTH, int32(ids.length))
       binding.bindInput(LOGIT_ROWS, { data: BigInt64Array.of(BigInt(ids.length - 1)), dims: [1] })
-      binding.bindOutput(LOGITS, { data: new Float32Array(vocab), dims: [1, vocab] })
+      binding.bindOutput(LOGITS, { data: logits, dims: [1, vocab] })
       binding.bindOutput(LAST_HIDDEN, { data: state, dims: [1, hidden] })
       const heads = Array.from({ length: ids.length * numHeads }, (_, i) => i % numHeads)
       binding.bindInput(ROTATION_POSITIONS, {
@@ -127,7 +130,7 @@ export class HiddenStates {
         binding.bindInput(rotationSin(layer), { data: this.#slots.sin[layer]!, dims: table })
       }
       await binding.run()
-      return state
+      return { state, logits }
     } finally {
       binding.release()
     }

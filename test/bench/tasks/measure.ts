@@ -122,9 +122,8 @@ async function probe(
   const read = async (rows: readonly Row[]): Promise<Float32Array[]> => {
     const states: Float32Array[] = []
     for (const { input } of rows) {
-      states.push(
-        await hidden.read(hidden.encode(instructions, [{ role: 'user', content: input }])),
-      )
+      const ids = hidden.encode(instructions, [{ role: 'user', content: input }])
+      states.push((await hidden.read(ids)).state)
     }
     return states
   }
