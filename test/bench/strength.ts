@@ -20,7 +20,7 @@ import { drawBalanced, goldOf } from './tasks/draw.ts'
 import {
   compareArms,
   deleteTasks,
-  learnTask,
+  learnPublished,
   openService,
   taskName,
   uploadRows,
@@ -128,7 +128,7 @@ async function sweep(openai: OpenAI, plan: Plan): Promise<Swept | null> {
       instructions,
       words,
     }
-    const { task } = await learnTask(openai, lesson)
+    const task = await learnPublished(openai, lesson)
     tasks.push(task)
     const opposite = await uploadOpposite(openai, task)
     tasks.push(opposite.task)
@@ -225,11 +225,18 @@ function toMarkdown(
 
 function chartOf(swept: readonly Swept[]): TopLevelSpec {
   const values = swept.flatMap(({ set, points }) => points.map((point) => ({ set, ...point })))
+  const ticks = STRENGTHS.filter((strength) => strength % 0.25 === 0)
   const panel = (field: string, title: string) => ({
     ...PANEL,
     mark: { type: 'line', point: { size: 24 }, strokeWidth: 2 } as const,
     encoding: {
-      x: { field: 'strength', type: 'quantitative', title: 'strength', axis: { grid: false } },
+      x: {
+        field: 'strength',
+        type: 'quantitative',
+        title: 'strength',
+        scale: { nice: false },
+        axis: { values: ticks, grid: false, labelFlush: false },
+      },
       y: { field, type: 'quantitative', title, scale: { zero: false } },
       color: { field: 'set', type: 'nominal', title: null },
     } as const,

@@ -56,7 +56,7 @@ export async function measure(tools: Tools, plan: Plan): Promise<Measured> {
   const train = drawBalanced(plan.train, words, seed, num_train)
   const wanted = new Set(plan.columns)
   const tasks: string[] = []
-  const learnt: string[] = []
+  const learnt: { readonly optimizer: string; readonly task: string | null }[] = []
   const jobs: Record<string, JobFigures> = {}
   const file = await uploadRows(openai, train)
   try {
@@ -77,19 +77,22 @@ export async function measure(tools: Tools, plan: Plan): Promise<Measured> {
         return null
       })
       if (job === null) continue
-      tasks.push(job.task)
-      learnt.push(optimizer)
+      learnt.push({ optimizer, task: job.task })
+      if (job.task !== null) tasks.push(job.task)
       jobs[optimizer] = job.figures
     }
     const columns: Record<string, LabelLogProbs> = {}
     const adapters = tasks.slice(1)
     const needsTraining = wanted.has('calibrated') || wanted.has('logistic')
-    if (adapters.length > 0 || wanted.has('base') || needsTraining) {
+    if (learnt.length > 0 || wanted.has('base') || needsTraining) {
       const arms = adapters.length > 0 ? adapters : [frame]
       const [base, ...adapted] = await compareRows(openai, arms, test, words)
       // Where the base was measured before, it says the same again.
       columns['base'] = base!
-      learnt.forEach((name, k) => (columns[name] = adapted[k]!))
+      // Where nothing was published, the base model is what a request gets.
+      for (const { optimizer, task } of learnt) {
+        columns[optimizer] = task === null ? base! : adapted[adapters.indexOf(task)]!
+      }
       if (needsTraining) {
         const trained = (await compareRows(openai, [frame], train, words))[0]!
         const options = { numLabels: words.length, c: LABELS_C }

@@ -90,14 +90,18 @@ export type Lesson = {
   readonly words: readonly string[]
 }
 
+/** Codes of jobs that ended well and published nothing. */
+const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain', 'inconclusive'])
+
 /**
  * Learns a task, published whatever the guard says of it.
- * @throws {Error} the job did not succeed
+ * @returns the task's name, null where the job found nothing to publish: the base model answers then
+ * @throws {Error} the job failed
  */
 export async function learnTask(
   openai: OpenAI,
   { name, file, seed, optimizer, numTrials, instructions, words }: Lesson,
-): Promise<{ readonly task: string; readonly figures: JobFigures }> {
+): Promise<{ readonly task: string | null; readonly figures: JobFigures }> {
   const task = taskName(name)
   const hyperparameters = OWN_BUDGET.has(optimizer)
     ? { optimizer }
@@ -113,16 +117,17 @@ export async function learnTask(
     },
   })
   const { report } = job.arcana
-  if (job.status !== 'succeeded' || report == null) {
+  const hasNothing = job.status === 'failed' && NOTHING_LEARNT.has(job.error?.code ?? '')
+  if ((job.status !== 'succeeded' && !hasNothing) || report == null) {
     throw new Error(`job ${job.id} ${job.status}: ${job.error?.message ?? 'no reason given'}`)
   }
   const { adapter } = report.guard.compared
   return {
-    task,
+    task: hasNothing ? null : task,
     figures: {
       seconds: Number(seconds.toFixed(1)),
       trials: report.n_trials,
-      outcome: report.guard.outcome,
+      outcome: hasNothing ? 'nothing published' : report.guard.outcome,
       p_value: round(adapter.p_value),
       against: adapter.against,
       gains: Object.fromEntries(
@@ -168,6 +173,13 @@ export async function uploadTask(
 
 export const taskName = (name: string): string =>
   `bench-${name.replaceAll('_', '-')}-${Date.now().toString(36)}`
+
+/** As {@link learnTask}. @throws {Error} nothing was published either */
+export async function learnPublished(openai: OpenAI, lesson: Lesson): Promise<string> {
+  const { task } = await learnTask(openai, lesson)
+  if (task === null) throw new Error(`${lesson.name}: the job found nothing to publish`)
+  return task
+}
 
 export async function deleteTasks(openai: OpenAI, tasks: readonly string[]): Promise<void> {
   for (const task of tasks) await openai.delete(`/tasks/${task}`).catch(() => undefined)
