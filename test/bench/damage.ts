@@ -11,14 +11,13 @@
 import { access, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import OpenAI from 'openai'
-import { startStack } from '../fixtures/stack.ts'
+import type OpenAI from 'openai'
 import { measureDamage, type Call, type Damage } from './damage/measure.ts'
 import { DAMAGE_SETS, readDamageSet } from './damage/sets.ts'
 import { toMarkdown } from './damage/table.ts'
 import { writeResults } from './results/write.ts'
 import { drawBalanced } from './tasks/draw.ts'
-import { learnPublished, uploadRows } from './tasks/service.ts'
+import { deleteTasks, learnPublished, openService, uploadRows } from './tasks/service.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 
 const DEFAULT_DATA = fileURLToPath(new URL('../../../shared/data', import.meta.url))
@@ -54,11 +53,12 @@ export async function run(args: readonly string[]): Promise<void> {
     return
   }
   const service = await openService()
+  const call = callerOf(service.baseUrl, service.apiKey)
+  const titles = new Map<string, string>()
   try {
     const tasks = [...positionals]
-    const titles = new Map<string, string>()
     if (values.adapter !== undefined) {
-      await upload(service.call, await readFile(values.adapter))
+      await upload(call, await readFile(values.adapter))
       tasks.push(UPLOADED_TASK)
     }
     for (const set of values.learn?.split(',') ?? []) {
@@ -70,7 +70,7 @@ export async function run(args: readonly string[]): Promise<void> {
     const results: Damage[] = []
     for (const name of values.sets.split(',')) {
       const set = await readDamageSet(values.data, name, numRows, values.split)
-      for (const damage of await measureDamage(service.call, tasks, set)) {
+      for (const damage of await measureDamage(call, tasks, set)) {
         const named = { ...damage, task: titles.get(damage.task) ?? damage.task }
         console.log(JSON.stringify(named))
         results.push(named)
@@ -84,26 +84,9 @@ export async function run(args: readonly string[]): Promise<void> {
       'damage.json': { split: values.split, results },
     })
   } finally {
+    await deleteTasks(service.openai, [...titles.keys()])
     await service.stop()
   }
-}
-
-async function openService(): Promise<{
-  readonly call: Call
-  readonly openai: OpenAI
-  readonly stop: () => Promise<void>
-}> {
-  const connect = (baseURL: string, apiKey: string) => ({
-    call: callerOf(baseURL, apiKey),
-    openai: new OpenAI({ baseURL, apiKey, timeout: 600_000 }),
-  })
-  const { ARCANA_BASE_URL: baseUrl, ARCANA_API_KEY: apiKey } = process.env
-  if (baseUrl !== undefined) {
-    if (apiKey === undefined) throw new Error('ARCANA_BASE_URL is set and ARCANA_API_KEY is not')
-    return { ...connect(baseUrl, apiKey), stop: () => Promise.resolve() }
-  }
-  const stack = await startStack()
-  return { ...connect(stack.baseUrl, stack.apiKey), stop: () => stack.stop() }
 }
 
 async function upload(call: Call, adapter: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -21,8 +21,8 @@ import { bySet, isAboveChance, pairedDifference } from './tasks/resample.ts'
 import { openService } from './tasks/service.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 import { DEFAULT_KEPT, Store, type Measured, type Setting } from './tasks/store.ts'
-import { summarise } from './tasks/summary.ts'
-import { bySeedMarkdown, toMarkdown, type Tables } from './tasks/table.ts'
+import { meanOverSets, round, summarise } from './tasks/summary.ts'
+import { bySeedMarkdown, METRICS, toMarkdown, type Tables } from './tasks/table.ts'
 
 const DEFAULT_LORA = path.join(path.dirname(DEFAULT_KEPT), 'lora.jsonl')
 const NUM_TRAIN_ROWS = 20
@@ -149,9 +149,17 @@ async function report(
   console.log(markdown)
   if (out === undefined) return
   const { entries, differences, atChance } = tables
+  const means = Object.fromEntries(
+    complete.map((column) => [
+      column,
+      Object.fromEntries(
+        METRICS.map(([metric]) => [metric, round(meanOverSets(entries, column, metric)!)]),
+      ),
+    ]),
+  )
   await writeResults(out, {
     'tasks.md': markdown,
     'tasks-by-seed.md': bySeedMarkdown(tables),
-    'tasks.json': { entries, differences, at_chance: [...atChance] },
+    'tasks.json': { means, differences, at_chance: [...atChance], entries },
   })
 }

@@ -22,17 +22,27 @@ const OWN_BUDGET: ReadonlySet<string> = new Set(['gradient', 'auto'])
 
 export type Message = { readonly role: 'system' | 'user' | 'assistant'; readonly content: string }
 
+export type Service = {
+  readonly baseUrl: string
+  readonly apiKey: string
+  readonly openai: OpenAI
+  readonly stop: () => Promise<void>
+}
+
 /** The server that is named by ARCANA_BASE_URL and ARCANA_API_KEY, or one of its own. */
-export async function openService(): Promise<{ openai: OpenAI; stop: () => Promise<void> }> {
-  const connect = (baseURL: string, apiKey: string) =>
-    new OpenAI({ baseURL, apiKey, maxRetries: 2, timeout: 600_000 })
+export async function openService(): Promise<Service> {
+  const connect = (baseUrl: string, apiKey: string) => ({
+    baseUrl,
+    apiKey,
+    openai: new OpenAI({ baseURL: baseUrl, apiKey, maxRetries: 2, timeout: 600_000 }),
+  })
   const { ARCANA_BASE_URL: baseUrl, ARCANA_API_KEY: apiKey } = process.env
   if (baseUrl !== undefined) {
     if (apiKey === undefined) throw new Error('ARCANA_BASE_URL is set and ARCANA_API_KEY is not')
-    return { openai: connect(baseUrl, apiKey), stop: () => Promise.resolve() }
+    return { ...connect(baseUrl, apiKey), stop: () => Promise.resolve() }
   }
   const stack = await startStack()
-  return { openai: connect(stack.baseUrl, stack.apiKey), stop: () => stack.stop() }
+  return { ...connect(stack.baseUrl, stack.apiKey), stop: () => stack.stop() }
 }
 
 /**

@@ -45,6 +45,17 @@ export function summarise({ gold, columns, jobs, ...setting }: Measured): Entry 
   }
 }
 
+/** Sets count alike, and seeds within a set. @returns null where an entry lacks the column */
+export function meanOverSets(
+  entries: readonly Entry[],
+  column: string,
+  metric: keyof Scores,
+): number | null {
+  if (entries.some(({ scores }) => !(column in scores))) return null
+  const sets = [...Map.groupBy(entries, ({ set }) => set).values()]
+  return mean(sets.map((own) => mean(own.map(({ scores }) => scores[column]![metric]))))
+}
+
 export const mean = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length
 

@@ -1,7 +1,7 @@
 import type { PairedDifference } from './resample.ts'
-import { deviation, mean, type Entry, type Scores } from './summary.ts'
+import { deviation, mean, meanOverSets, type Entry, type Scores } from './summary.ts'
 
-const METRICS: readonly (readonly [keyof Scores, string])[] = [
+export const METRICS: readonly (readonly [keyof Scores, string])[] = [
   ['balanced_accuracy', 'Balanced accuracy'],
   ['accuracy', 'Accuracy'],
   ['weighted_f1', 'Weighted F1'],
@@ -49,8 +49,7 @@ export function toMarkdown(tables: Tables): string {
       const values = seedsOf(set).flatMap(({ scores }) => scores[column]?.[metric] ?? [])
       return values.length === 0 ? undefined : mean(values)
     }
-    const meanOf = (column: string): string =>
-      incomplete.includes(column) ? '' : short(mean(sets.map((set) => cell(set, column)!)))
+    const meanOf = (column: string) => short(meanOverSets(entries, column, metric) ?? undefined)
     return [
       ...head(['set', 'seeds', ...columns]),
       ...sets.map((set) =>
