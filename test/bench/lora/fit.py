@@ -16,6 +16,7 @@ more to all rows. Adam without weight decay, all rows a step, no dropout.
 import argparse
 import json
 import os
+import sys
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -165,9 +166,15 @@ def choose(model, rows: Rows, labels: Labels, gold, folds, max_steps: int, seed:
             adapted.unload()
             total += torch.tensor(held)
         loss, steps = (total / len(gold)).min(0)
+        told = {"setting": describe(setting), "held_out_loss": float(loss), "steps": int(steps)}
+        print(json.dumps(told), file=sys.stderr, flush=True)
         if best is None or float(loss) < best[0]:
             best = (float(loss), index, int(steps))
     return best
+
+
+def describe(setting: tuple[list[str], float]) -> str:
+    return f"{'+'.join(setting[0])}, rate {setting[1]}"
 
 
 def balanced_accuracy(log_probs: torch.Tensor, gold: torch.Tensor) -> float:
@@ -208,8 +215,7 @@ def measure(content: dict, seeds: list[int] | None, max_steps: int, done: set, o
         with torch.no_grad():
             answered = test.log_probs(model, labels)
         adapted.unload()
-        targets, rate = SETTINGS[index]
-        chosen = f"{'+'.join(targets)}, rate {rate}, {steps} steps"
+        chosen = f"{describe(SETTINGS[index])}, {steps} steps"
         line = {
             **setting_of,
             "seed": seed,
