@@ -17,7 +17,7 @@ import { openTestRunner } from '../fixtures/runner.ts'
 import { runJob, type JobRecord } from './guard/jobs.ts'
 import { powerCurves } from './guard/power.ts'
 import { judgeRecord, summarise } from './guard/verdicts.ts'
-import { drawBalanced } from './tasks/measure.ts'
+import { drawBalanced } from './tasks/draw.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 
 const SCORE_CACHE_BYTES = 4 * 2 ** 30
