@@ -57,10 +57,19 @@ function viewHyperparameters({
   optimiser,
   numTrials,
   gradient,
+  auto,
   subspace,
 }: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
   if (optimiser === 'bo') {
     return { optimizer: optimiser, n_trials: numTrials, subspace: subspace ?? 'random' }
+  }
+  if (optimiser === 'auto') {
+    if (auto == null) throw new Error('an auto job without its hyperparameters')
+    return {
+      optimizer: optimiser,
+      n_trials: numTrials - 1,
+      budget_seconds: auto.budgetSeconds,
+    }
   }
   if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
