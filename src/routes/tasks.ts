@@ -54,7 +54,7 @@ export const tasks = new Hono<AppEnv>()
     }
     throw new ApiError(
       409,
-      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live}.`,
+      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live ?? 'none'}.`,
       { param: 'expected_live', code: 'conflict' },
     )
   })

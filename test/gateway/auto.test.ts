@@ -148,6 +148,12 @@ describe('a job by auto', () => {
     expect(await unnamed.json()).toMatchObject({ error: { code: 'model_not_found' } })
     const task = await (await client.call('GET', '/v1/tasks/news')).json()
     expect(task).toMatchObject({ live_version: null, versions: [{ version: 1, job: id }] })
+    const promoted = await client.call('POST', '/v1/tasks/news/promote', {
+      version: 1,
+      expected_live: null,
+    })
+    expect(await promoted.json()).toMatchObject({ live_version: 1 })
+    expect((await chat(`${MODEL}:news`)).status).toBe(200)
     release()
     expect(await waitFor(id)).toMatchObject({ status: 'succeeded', arcana: { version: 2 } })
     const { data } = await checkpointsOf(id)

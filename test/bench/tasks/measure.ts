@@ -59,7 +59,9 @@ export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
     for (const optimizer of plan.optimisers) {
       const task = `bench-${set.replaceAll('_', '-')}-${seed}-${optimizer}-${Date.now().toString(36)}`
       const hyperparameters =
-        optimizer === 'gradient' ? { optimizer } : { optimizer, n_trials: plan.numTrials }
+        optimizer === 'gradient' || optimizer === 'auto'
+          ? { optimizer }
+          : { optimizer, n_trials: plan.numTrials }
       const { job, seconds } = await runJob(openai, {
         model: MODEL,
         training_file: file,

@@ -78,6 +78,15 @@ describe('the space of configurations', () => {
     })
   })
 
+  test('has the slow configuration next: half the rate in nearly three times the steps', ({
+    expect,
+  }) => {
+    const z = nextConfiguration([{ z: DEFAULT_CONFIGURATION, value: -1 }], 1)
+    const { learningRate, numSteps } = toConfiguration(z, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)
+    expect(learningRate).toBeCloseTo(DEFAULT_GRADIENT_OPTIONS.learningRate / 2, 12)
+    expect(numSteps).toBe(Math.round(2 ** 1.5 * DEFAULT_GRADIENT_OPTIONS.numSteps))
+  })
+
   test('leaves out layers from either end, and never all', ({ expect }) => {
     const layersAt = (window: number) =>
       toConfiguration([0, window, 0, 0], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).layers
