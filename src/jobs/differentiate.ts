@@ -26,7 +26,7 @@ export async function differentiate(
 ): Promise<GradientAnswer> {
   const numExamples = evaluation.dataset.gold.length
   const { numCandidates } = query
-  const perCall = countPerCall(numCandidates)
+  const perCall = countPerCall(query, numExamples)
   const logProbs = new Float32Array(numCandidates * numExamples).fill(NaN)
   const gradient = new Float32Array(query.values.length)
   for (let from = 0; from < examples.length; from += perCall) {
@@ -42,9 +42,15 @@ export async function differentiate(
   return { logProbs, gradient }
 }
 
-const countPerCall = (numCandidates: number): number => {
-  const fitting = Math.floor(MAX_ROWS_PER_CALL / numCandidates)
-  return Math.max(1, fitting < GROUP_LEN ? fitting : fitting - (fitting % GROUP_LEN))
+/** Examples of one call, by the rows that each of them takes. */
+function countPerCall(
+  { numCandidates, weights, skipsUnweighted }: GradientQuery,
+  numExamples: number,
+): number {
+  const numRows = weights.reduce((sum, weight) => sum + (weight === 0 ? 0 : 1), 0)
+  const perExample = skipsUnweighted ? Math.ceil(numRows / numExamples) : numCandidates
+  const fitting = Math.floor(MAX_ROWS_PER_CALL / Math.max(1, perExample))
+  return fitting < GROUP_LEN ? Math.max(1, fitting) : fitting - (fitting % GROUP_LEN)
 }
 
 async function differentiateOnce(

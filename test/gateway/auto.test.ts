@@ -1,5 +1,6 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
+import { decodeBinaryBody } from '../../src/protocol/runner.ts'
 import { client, runner, useFreshProject } from './fresh-project.ts'
 import { MODEL } from './harness.ts'
 
@@ -45,15 +46,18 @@ const AUTO = {
   },
 }
 
-async function createJob(overrides: Record<string, unknown> = {}): Promise<Response> {
+async function upload(examples: readonly object[]): Promise<string> {
   const form = new FormData()
-  const lines = EXAMPLES.map((example) => JSON.stringify(example)).join('\n')
+  const lines = examples.map((example) => JSON.stringify(example)).join('\n')
   form.append('file', new File([lines], 'train.jsonl'))
   form.append('purpose', 'fine-tune')
-  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
+  return (await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()).id
+}
+
+async function createJob(overrides: Record<string, unknown> = {}): Promise<Response> {
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: file.id,
+    training_file: await upload(EXAMPLES),
     suffix: 'news',
     seed: 7,
     method: AUTO,
@@ -197,6 +201,28 @@ describe('a job by auto', () => {
       expect(cut.arcana.report!.adapter_digest).toBe(whole.arcana.report!.adapter_digest)
       expect((await checkpointsOf(id)).data).toHaveLength(2)
     }
+  })
+
+  it('asks for many examples in whole groups, so that all calls share their prompts', async ({
+    expect,
+  }) => {
+    const many = Array.from({ length: 100 }, (_, i) => ({
+      input: `example ${i}`,
+      label: i % 2 === 0 ? 'a' : 'b',
+    }))
+    const groups = new Set<string>()
+    runner.intercept = async (request) => {
+      const isScore = request.url.endsWith('/v1/score')
+      if (!isScore && !request.url.endsWith('/v1/gradient')) return null
+      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+      const { examples } = JSON.parse(split.headerJson) as { examples: number[] }
+      for (let at = 0; at < examples.length; at += 32)
+        groups.add(examples.slice(at, at + 32).join())
+      return null
+    }
+    const job = await started({ training_file: await upload(many) })
+    expect((await waitFor(job.id)).status).toBe('succeeded')
+    expect([...groups].map((group) => group.split(',').length)).toEqual([32, 32, 32, 4])
   })
 
   it('ends with its budget, and then with what it has', async ({ expect }) => {
