@@ -34,7 +34,7 @@ export function viewJob(
     user_provided_suffix: spec.task,
     metadata: spec.metadata,
     integrations: [],
-    estimated_finish: estimateFinish(state, progress, nowMs),
+    estimated_finish: estimateFinish(spec, state, progress, nowMs),
     method: {
       type: METHOD_TYPE,
       rotation: {
@@ -80,10 +80,16 @@ function viewHyperparameters({
   }
 }
 
-/** Unix seconds at which the trials will be done at the pace so far. */
-function estimateFinish(state: JobState, progress: JobProgress, nowMs: number): number | null {
+/** Unix seconds at which the trials will be done: by the budget, or at the pace so far. */
+function estimateFinish(
+  { auto }: JobSpec,
+  state: JobState,
+  progress: JobProgress,
+  nowMs: number,
+): number | null {
   const done = progress.trials_done + progress.guard_trials_done
   const total = progress.trials_total + progress.guard_trials_total
   if (state.status !== 'running' || state.startedAtMs === null || done === 0) return null
+  if (auto != null) return seconds(Math.max(nowMs, state.startedAtMs + auto.budgetSeconds * 1000))
   return seconds(nowMs + ((nowMs - state.startedAtMs) / done) * (total - done))
 }

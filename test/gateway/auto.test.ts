@@ -145,6 +145,14 @@ describe('a job by auto', () => {
       fine_tuning_job_id: id,
       step_number: 2,
     })
+    const running = await (
+      await client.call('GET', `/v1/fine_tuning/jobs/${id}`)
+    ).json<{
+      created_at: number
+      estimated_finish: number
+    }>()
+    expect(running.estimated_finish - running.created_at).toBeGreaterThanOrEqual(600)
+    expect(running.estimated_finish - running.created_at).toBeLessThan(660)
     // It answers by its number; the task has no live version yet.
     expect((await chat(`${MODEL}:news@1`)).status).toBe(200)
     const unnamed = await chat(`${MODEL}:news`)

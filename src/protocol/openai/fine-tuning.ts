@@ -162,7 +162,10 @@ export type FineTuningJob = {
 export type JobProgress = {
   readonly trials_done: number
   readonly trials_total: number
-  /** Mean log probability of the right label on the training examples; higher is better. */
+  /**
+   * Mean log probability of the right label on the training examples; higher is better. Under `auto`
+   * of examples held out by the folds.
+   */
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null
@@ -180,7 +183,8 @@ export type JobEvent = {
   readonly message: string
   /**
    * For `metrics`: step, trial, round, value, best_value, total; under `gradient` also train_loss
-   * and held_out_loss after `trial` steps.
+   * and held_out_loss (null where it was not looked at) after `trial` steps. Under `auto` trial is the
+   * configuration's number and step its own; all but these and the losses come when it has ended.
    */
   readonly data: Readonly<Record<string, number | null>> | null
 }
