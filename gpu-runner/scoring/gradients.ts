@@ -76,46 +76,70 @@ export class GradientScorer {
         flatWeights.subarray(candidate * examples.length, (candidate + 1) * examples.length),
       ),
     )
-    return this.#session.use((session) =>
+    // What a candidate has no use for is not computed, where the caller says so.
+    const activeOf = (example: number): readonly number[] =>
+      header.skip_unweighted === true
+        ? rotations.flatMap((_, candidate) =>
+            weights[candidate]![example] === 0 ? [] : [candidate],
+          )
+        : rotations.map((_, candidate) => candidate)
+    return this.#session.use((loading) =>
       this.#prompts.takeTurn(async () => {
         const tables = this.#tablesOf(rotations)
         const sums = zerosLike(tables)
-        const logProbs = rotations.map((): number[] => [])
+        const logProbs = rotations.map(() => new Array<number>(examples.length).fill(NaN))
         let done = 0
         for (const members of this.#prompts.membersOf(examples)) {
+          // Prompts are computed while the session loads.
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
+          const session = await loading
           const all = members.map((example) => toTrainingExample(dataset, example))
-          for (const [start, end] of slices(all, rotations.length)) {
+          const active = members.map((_, i) => activeOf(done + i))
+          for (const { start, end, candidates } of runsOf(all, active)) {
             throwIfAborted(isAborted)
-            const part = all.slice(start, end)
-            const partWeights = weights.map((row) => row.slice(done + start, done + end))
+            const part = pickTables(tables, candidates)
+            const partSums = zerosLike(part)
+            const partWeights = candidates.map((candidate) =>
+              weights[candidate]!.slice(done + start, done + end),
+            )
             const result = await this.#executor.takeTurn(() =>
               runTrainingStep(
                 session,
                 this.#executor.config,
                 kv,
                 start,
+                all.slice(start, end),
                 part,
-                tables,
                 partWeights,
-                sums,
+                partSums,
               ),
             )
-            for (const [candidate, row] of result.logProbs.entries()) {
-              logProbs[candidate]!.push(...row)
+            addTables(sums, partSums, candidates)
+            for (const [i, candidate] of candidates.entries()) {
+              for (const [example, logProb] of result.logProbs[i]!.entries()) {
+                logProbs[candidate]![done + start + example] = logProb
+              }
             }
           }
           done += members.length
         }
         return {
           loss: Float32Array.from(logProbs, (row, candidate) =>
-            row.reduce((sum, logProb, i) => sum - weights[candidate]![i]! * logProb, 0),
+            row.reduce((sum, logProb, i) => {
+              const weight = weights[candidate]![i]!
+              return weight === 0 ? sum : sum - weight * logProb
+            }, 0),
           ),
           logProbs: Float32Array.from(logProbs.flat()),
           gradient: this.#toAngles(header, rotations, tables, sums),
         }
       }),
     )
+  }
+
+  /** Begins to load the training graph, for a call that is to come. */
+  warm(): void {
+    this.#session.warm()
   }
 
   release(): Promise<void> {
@@ -186,22 +210,74 @@ function toTrainingExample(dataset: TokenisedDataset, example: number): Training
   return { promptLen: prompt.length, positions }
 }
 
-/** [start, end) of the examples of each run: as many as its rows allow, at least one. */
-function* slices(
+type Run = {
+  /** [start, end) of the group's examples. */
+  readonly start: number
+  readonly end: number
+  readonly candidates: readonly number[]
+}
+
+/**
+ * The runs of a group: neighbours that the same candidates want, as many as a run's rows allow, at
+ * least one. Examples that no candidate wants are in none.
+ */
+function* runsOf(
   examples: readonly TrainingExample[],
-  numCandidates: number,
-): Generator<readonly [number, number]> {
+  active: readonly (readonly number[])[],
+): Generator<Run> {
   let start = 0
   let longest = 0
+  const runTo = (end: number): Run[] =>
+    active[start]!.length === 0 ? [] : [{ start, end, candidates: active[start]! }]
   for (const [index, { positions }] of examples.entries()) {
     longest = Math.max(longest, positions.length)
-    if (index > start && (index + 1 - start) * longest * numCandidates > MAX_STEP_ROWS) {
-      yield [start, index]
+    if (index === start) continue
+    const candidates = active[index]!
+    const isOther = candidates.join() !== active[start]!.join()
+    if (isOther || (index + 1 - start) * longest * candidates.length > MAX_STEP_ROWS) {
+      yield* runTo(index)
       start = index
       longest = positions.length
     }
   }
-  yield [start, examples.length]
+  yield* runTo(examples.length)
+}
+
+/** The tables of some candidates, in their order. */
+function pickTables(tables: RotationTables, candidates: readonly number[]): RotationTables {
+  if (candidates.length === tables.numCandidates) return tables
+  const pick = (table: Float32Array): Float32Array => {
+    const pairs = table.length / tables.numCandidates
+    const picked = new Float32Array(candidates.length * pairs)
+    for (const [i, candidate] of candidates.entries()) {
+      picked.set(table.subarray(candidate * pairs, (candidate + 1) * pairs), i * pairs)
+    }
+    return picked
+  }
+  return {
+    numCandidates: candidates.length,
+    cos: tables.cos.map(pick),
+    sin: tables.sin.map(pick),
+  }
+}
+
+/** Adds the tables of some candidates to those of all. */
+function addTables(
+  sums: RotationTables,
+  part: RotationTables,
+  candidates: readonly number[],
+): void {
+  for (const name of ['cos', 'sin'] as const) {
+    for (const [layer, table] of part[name].entries()) {
+      const pairs = table.length / candidates.length
+      const sum = sums[name][layer]!
+      for (const [i, candidate] of candidates.entries()) {
+        for (let pair = 0; pair < pairs; pair++) {
+          sum[candidate * pairs + pair]! += table[i * pairs + pair]!
+        }
+      }
+    }
+  }
 }
 
 const zerosLike = ({ numCandidates, cos, sin }: RotationTables): RotationTables => ({

@@ -75,6 +75,8 @@ export function createRunnerServer(
     },
     'PUT /v1/datasets/:id': async (request, response, digest) => {
       const { prompts, trie } = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
+      const { searchParams } = new URL(request.url ?? '/', 'http://runner')
+      if (searchParams.get('use') === 'gradient') runner.gradients.warm()
       const lengths = prompts.map((prompt) => prompt.length)
       sendJson(response, 200, {
         digest,

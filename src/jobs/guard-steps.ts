@@ -1,5 +1,6 @@
 import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
 import { identityRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
+import { foldsAdvanced } from './auto-steps.ts'
 import { scoreRotations } from './evaluate.ts'
 import { foldRotations } from './gradient-steps.ts'
 import { countFoldTrials, countGuardFolds, guardFolds } from './guard-folds.ts'
@@ -62,6 +63,9 @@ export function foldsFound(context: StepContext, pinned: PinnedModel): Rotation[
   const { spec } = context
   if (spec.optimiser === 'gradient') {
     return foldRotations(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
+  }
+  if (spec.optimiser === 'auto') {
+    return foldsAdvanced(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
   }
   return Array.from({ length: countGuardFolds(spec) }, (_, fold) => {
     const optimiser = optimiserOf(context, pinned, fold)

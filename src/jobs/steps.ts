@@ -1,7 +1,9 @@
 import { biasedMeanLogProb } from '../../adapters/objective/label-bias.ts'
+import { advance } from './auto-steps.ts'
 import { findDirections } from './directions.ts'
 import { pushDataset, scoreRotations } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
+import { isGradient } from './guard-folds.ts'
 import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
@@ -24,11 +26,11 @@ export async function prepare(context: StepContext): Promise<Transition> {
   return withRunner(context, async (runner) => {
     const { client } = runner
     const { model } = runner.status
-    const push = (dataset: StoredDataset) =>
-      pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal })
-    const resident = await push(spec.training)
+    const push = (dataset: StoredDataset, use: 'score' | 'gradient') =>
+      pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal }, use)
+    const resident = await push(spec.training, isGradient(spec) ? 'gradient' : 'score')
     // Told now, an over-long validation example does not cost the whole search first.
-    if (spec.validation !== null) await push(spec.validation)
+    if (spec.validation !== null) await push(spec.validation, 'score')
     const pinned: PinnedModel = {
       modelDigest: model.model_digest,
       buildDigest: model.build_digest,
@@ -56,13 +58,17 @@ export async function prepare(context: StepContext): Promise<Transition> {
   })
 }
 
-const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
-  optimiser === 'gradient' ? `at most ${numTrials - 1} steps` : `${numTrials} trials`
+function describeBudget({ optimiser, numTrials, auto }: JobSpec): string {
+  if (optimiser === 'gradient') return `at most ${numTrials - 1} steps`
+  if (optimiser !== 'auto') return `${numTrials} trials`
+  return `at most ${numTrials - 1} configurations in about ${auto?.budgetSeconds ?? 0} s`
+}
 
 /** One round: ask, evaluate, tell. */
 export async function search(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
   if (spec.optimiser === 'gradient') return descend(context, pinned)
+  if (spec.optimiser === 'auto') return advance(context, pinned)
   if (spec.subspace === 'gradient' && context.searchState === null) {
     return findDirections(context, pinned)
   }

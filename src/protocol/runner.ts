@@ -347,6 +347,7 @@ export const adapterResidentSchema = z.object({
 /**
  * `PUT /v1/datasets/:digest`, body: this as JSON; the digest is the SHA-256 of those bytes.
  * The runner tokenises and keeps the examples, and the prompts' KV while memory allows.
+ * With `?use=gradient` it begins to load what `POST /v1/gradient` needs.
  */
 export const datasetSchema = z.object({
   labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(2).max(MAX_LABELS),
@@ -409,6 +410,11 @@ export const gradientHeaderSchema = z.object({
   has_log_scale: z.boolean(),
   /** Examples by index; absent is all. */
   examples: z.array(z.number().int().min(0)).min(1).optional(),
+  /**
+   * Leaves out what has weight 0: its log probability is NaN, and it costs nothing. Neighbours of
+   * equal patterns of zeros are computed together, so examples are best ordered by them.
+   */
+  skip_unweighted: z.boolean().optional(),
 })
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>
 

@@ -23,10 +23,13 @@ import { sha256Hex } from '../storage/digest.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 const DEFAULT_PAGE = 20
+/** OpenAI's. */
+const DEFAULT_CHECKPOINTS_PAGE = 10
 const MAX_JOBS_PAGE = 100
 /** A page holds every trial of an ordinary job. */
 const MAX_EVENTS_PAGE = 1000
 const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
+const checkpointsQuerySchema = pageQuerySchema(DEFAULT_CHECKPOINTS_PAGE, MAX_JOBS_PAGE)
 const eventsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_EVENTS_PAGE)
 
 export const fineTuningJobs = new Hono<AppEnv>()
@@ -58,6 +61,22 @@ export const fineTuningJobs = new Hono<AppEnv>()
     const events = await stub.listEvents(page.limit, page.after)
     if (events === null) throw invalidRequest('No such event to list after.', 'after')
     return c.json(toPage(events, page.limit))
+  })
+  .get('/:id/checkpoints', async (c) => {
+    const page = parseWire(checkpointsQuerySchema, c.req.query())
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    const all = await stub.listCheckpoints()
+    if (all === null) throw noJob(c.req.param('id'))
+    const from = page.after === undefined ? 0 : all.findIndex(({ id }) => id === page.after) + 1
+    if (page.after !== undefined && from === 0) {
+      throw invalidRequest('No such checkpoint to list after.', 'after')
+    }
+    const list = toPage(all.slice(from), page.limit)
+    return c.json({
+      ...list,
+      first_id: list.data[0]?.id ?? null,
+      last_id: list.data.at(-1)?.id ?? null,
+    })
   })
   .post('/:id/cancel', async (c) => {
     const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
@@ -131,6 +150,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     optimiser: request.optimiser,
     numTrials: request.numTrials,
     gradient: request.gradient,
+    auto: request.auto,
     subspace: request.subspace,
     scope: request.scope,
     frame: built.value.frame,

@@ -456,7 +456,7 @@ describe('from a file to an answer', () => {
           instructions: 'Is this Sports or Business? Answer with the category only.',
           // So short a search is worth little; what is tested is the client.
           force: true,
-          hyperparameters: { n_trials: 40 },
+          hyperparameters: { optimizer: 'bo', n_trials: 40 },
         },
       } as never,
     })
@@ -570,7 +570,10 @@ describe('from a file to an answer', () => {
       model: MODEL,
       training_file: file.id,
       suffix: 'never',
-      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 1000 } } } as never,
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'bo', n_trials: 1000 } },
+      } as never,
     })
     await new Promise((resolve) => setTimeout(resolve, 1000))
     expect((await openai.fineTuning.jobs.cancel(job.id)).status).toBe('cancelled')
