@@ -38,7 +38,9 @@ export default defineConfig({
       {
         test: {
           name: 'node',
-          include: ['test/{adapters,gpu-runner,local,cli,conformance,e2e,faults}/**/*.test.ts'],
+          include: [
+            'test/{adapters,bench,gpu-runner,local,cli,conformance,e2e,faults}/**/*.test.ts',
+          ],
           testTimeout: MODEL_TIMEOUT_MS,
           hookTimeout: MODEL_TIMEOUT_MS,
           // One file at a time: two cores hold one model, and timings mean nothing under two.

@@ -11,6 +11,8 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
   /** Bearer secret that every call but /healthz must carry. */
   readonly secret: string
   readonly modelSlug: string
+  /** A GGUF file to serve under that name; undefined is the catalogue's. */
+  readonly modelFile: string | undefined
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
   readonly logLevel: LogLevel
   /** End when standard input closes: the supervisor holds the other end. */
@@ -80,10 +82,11 @@ export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConf
     port: integer('ARCANA_RUNNER_PORT', 8788, 0, 65535),
     secret,
     modelSlug: env.ARCANA_MODEL ?? 'smollm2-135m-instruct',
+    modelFile: env.ARCANA_MODEL_FILE === '' ? undefined : env.ARCANA_MODEL_FILE,
     buildDir: path.join(modelDir, 'builds'),
     prefillFormat,
     numThreads: integer('ARCANA_THREADS', Math.max(1, availableParallelism()), 1, 256),
-    allowSpinning: env.ARCANA_SPIN === '1',
+    allowSpinning: env.ARCANA_SPIN !== '0',
     maxContext: integer('ARCANA_MAX_CONTEXT', DEFAULT_MAX_CONTEXT, 16, 1 << 20),
     maxNumSeqs,
     maxWaiting: integer('ARCANA_MAX_WAITING', DEFAULT_MAX_WAITING, 1, 100_000),

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 import type { AddressInfo } from 'node:net'
 import { parseArgs } from 'node:util'
-import { readConfig } from './config.ts'
+import { readConfig, type RunnerConfig } from './config.ts'
 import { createLog, logRequests } from './log.ts'
 import { CATALOGUE } from './model/catalogue.ts'
+import { digestOfOwnFile } from './model/own-file.ts'
 import { modelDirectory, pullModel } from './model/pull.ts'
 import { openBackend } from './ort/index.ts'
 import { openRunner } from './runner.ts'
@@ -34,11 +35,7 @@ async function main(): Promise<void> {
     process.stdin.on('error', () => process.exit(0))
     process.stdin.resume()
   }
-  const entry = CATALOGUE.get(config.modelSlug)
-  if (!entry) {
-    throw new Error(`no model ${config.modelSlug}; known: ${[...CATALOGUE.keys()].join(', ')}`)
-  }
-  const ggufPath = await pullModel(entry, { directory: modelDir })
+  const { ggufPath, modelDigest } = await findModel(config, modelDir)
   const { backend, fallbackReason } = openBackend(config.ortBackend)
   if (fallbackReason !== null) {
     console.error(
@@ -48,7 +45,7 @@ async function main(): Promise<void> {
   const runner = await openRunner(backend, {
     ...config,
     ggufPath,
-    modelDigest: entry.sha256,
+    modelDigest,
     decodeFormat: 'block',
   })
   const log = createLog(config.logLevel, (line) => {
@@ -66,7 +63,7 @@ async function main(): Promise<void> {
     runnerId: config.runnerId,
     secret: config.secret,
     modelSlug: config.modelSlug,
-    modelDigest: entry.sha256,
+    modelDigest,
     ortBackend: backend.name,
   }
   const server = createRunnerServer(runner, identity, log)
@@ -78,7 +75,7 @@ async function main(): Promise<void> {
         runner_id: config.runnerId,
         port,
         model: config.modelSlug,
-        model_digest: entry.sha256,
+        model_digest: modelDigest,
         build_digest: runner.context.buildDigest,
         ort_backend: backend.name,
       }),
@@ -94,6 +91,21 @@ async function main(): Promise<void> {
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
+}
+
+async function findModel(
+  { modelSlug, modelFile }: RunnerConfig,
+  modelDir: string,
+): Promise<{ readonly ggufPath: string; readonly modelDigest: string }> {
+  if (modelFile !== undefined) {
+    return { ggufPath: modelFile, modelDigest: await digestOfOwnFile(modelFile, modelSlug) }
+  }
+  const entry = CATALOGUE.get(modelSlug)
+  if (!entry) {
+    throw new Error(`no model ${modelSlug}; known: ${[...CATALOGUE.keys()].join(', ')}`)
+  }
+  const ggufPath = await pullModel(entry, { directory: modelDir })
+  return { ggufPath, modelDigest: entry.sha256 }
 }
 
 main().catch((error: unknown) => {

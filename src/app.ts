@@ -11,6 +11,7 @@ import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { models } from './routes/models.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
+import { unserved } from './routes/unserved.ts'
 import { versions } from './routes/versions.ts'
 
 /** The gateway: routes, and the one place where errors become answers. */
@@ -31,6 +32,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
   app.route('/', tokenizer)
+  app.route('/', unserved)
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}`, {

@@ -10,11 +10,14 @@ export const GUARD_POWER = 0.8
 /** Answers that need no learning; `label_frequencies` is the best constant one, in hindsight. */
 export type Reference = 'base' | 'calibrated_base' | 'bias_only' | 'label_frequencies'
 
+/** What needs no learning and has to be beaten by the test; the second keeps chance from publishing. */
+const TESTED = ['base', 'label_frequencies'] as const satisfies readonly Reference[]
+
 /** An answer held against everything that could do as well with less. */
 export type Comparison = {
   /**
    * Mean log loss of each reference less the answer's own, nats; positive is better. An adapter's over
-   * a bias alone decides between the two and is not tested.
+   * a bias alone and over the calibrated base model are not tested: they choose between answers.
    */
   readonly gains: Readonly<Partial<Record<Reference, number>>>
   /** The reference that is hardest to beat: of the largest p-value, then of the smallest gain. */
@@ -35,13 +38,13 @@ export type Verdict = {
 }
 
 /**
- * Decides whether what was learnt is published. Fixed before any data: an adapter has to beat the
- * base model, the base model with its label bias taken out, and the labels' frequencies; a bias
- * alone the base model and the frequencies; each by a paired one-sided sign-flip test on out-of-fold
- * log loss. An answer's p-value is its largest. The two answers share the level by Holm's rule.
- * So labels that have nothing to do with their inputs are published at most at the level: nothing
- * learnt from them can beat their frequencies but by luck. Of two answers that pass, the one of the
- * lower loss is published, and a bias that does as well as the adapter is preferred to it.
+ * Decides whether what was learnt is published. Fixed before any data: an adapter, and a bias alone,
+ * has to beat the base model and the labels' frequencies, each by a paired one-sided sign-flip test
+ * on out-of-fold log loss. An answer's p-value is its largest. The two answers share the level by
+ * Holm's rule. So labels that have nothing to do with their inputs are published at most at the
+ * level: nothing learnt from them can beat their frequencies but by luck. An adapter must have a lower
+ * loss than the calibrated base model too, and of two answers that pass, the one of the lower loss is
+ * published: a bias that does as well as the adapter is preferred to it.
  * @param groups equal for examples that count as one, as repeated inputs; [examples]
  * @param hasAdapter whether the search found a rotation at all
  * @throws {RangeError} no examples, or lengths that differ
@@ -60,12 +63,14 @@ export function judge(
   const compare = (answer: readonly number[], references: readonly Reference[]): Comparison =>
     compareTo(answer, losses, references, groups)
   const adapterLosses = lossesOf(predictions.adapter, gold)
-  const tested = compare(adapterLosses, ['base', 'calibrated_base', 'label_frequencies'])
+  const tested = compare(adapterLosses, TESTED)
   const gainOverBias = gainOver(losses.bias_only, adapterLosses, groups)
-  const adapter = { ...tested, gains: { ...tested.gains, bias_only: gainOverBias } }
-  const biasOnly = compare(losses.bias_only, ['base', 'label_frequencies'])
+  const gainOverCalibrated = gainOver(losses.calibrated_base, adapterLosses, groups)
+  const untested = { bias_only: gainOverBias, calibrated_base: gainOverCalibrated }
+  const adapter = { ...tested, gains: { ...tested.gains, ...untested } }
+  const biasOnly = compare(losses.bias_only, TESTED)
 
-  const adapterPValue = hasAdapter ? adapter.pValue : 1
+  const adapterPValue = hasAdapter && gainOverCalibrated > 0 ? adapter.pValue : 1
   const smaller = Math.min(adapterPValue, biasOnly.pValue)
   const passes = (pValue: number): boolean =>
     smaller <= GUARD_LEVEL / 2 && pValue <= (pValue === smaller ? GUARD_LEVEL / 2 : GUARD_LEVEL)

@@ -1,13 +1,14 @@
 import { checkExamples, logSumExp, meanLogProb, type LabelLogProbs } from './label-log-probs.ts'
 
-/** Beyond these a temperature says only that the examples were too few. */
-export const MIN_TEMPERATURE = 0.2
-export const MAX_TEMPERATURE = 10
 /**
- * Weight of the squared log temperature: it keeps the fit from the bounds where all predictions are
- * right, and is a tenth of an example's loss at twenty examples and a temperature of e.
+ * A temperature below 1 would make predictions surer than the fit itself is, on the word of some
+ * twenty examples: one error among the next then costs more than all of them gained (decision 10).
  */
-export const TEMPERATURE_RIDGE = 0.005
+export const MIN_TEMPERATURE = 1
+/** Beyond this a temperature says only that the examples were too few. */
+export const MAX_TEMPERATURE = 10
+/** Weight of the squared log temperature, in examples: it counts for less the more there are. */
+export const TEMPERATURE_RIDGE = 1
 /** Golden-section steps: the log temperature to 1e-6. */
 const NUM_STEPS = 32
 const GOLDEN = (Math.sqrt(5) - 1) / 2
@@ -28,8 +29,8 @@ export function applyTemperature(logProbs: LabelLogProbs, temperature: number): 
 }
 
 /**
- * The temperature under which predictions are likeliest: the maximum of mean log P(right label)
- * − TEMPERATURE_RIDGE·ln² T. Of predictions for examples that were learnt from it says nothing; give
+ * The temperature under which predictions are likeliest: the maximum of the sum of
+ * log P(right label) − TEMPERATURE_RIDGE·ln² T. Of predictions for examples that were learnt from it says nothing; give
  * it out-of-fold ones.
  * @param logProbs [examples][labels]
  * @returns within MIN_TEMPERATURE and MAX_TEMPERATURE
@@ -38,7 +39,8 @@ export function applyTemperature(logProbs: LabelLogProbs, temperature: number): 
 export function fitTemperature(logProbs: LabelLogProbs, gold: readonly number[]): number {
   checkExamples(logProbs, gold)
   const value = (log: number): number =>
-    meanLogProb(applyTemperature(logProbs, Math.exp(log)), gold) - TEMPERATURE_RIDGE * log * log
+    meanLogProb(applyTemperature(logProbs, Math.exp(log)), gold) -
+    (TEMPERATURE_RIDGE / gold.length) * log * log
   // Concave in 1/T without the ridge, hence with one maximum in ln T too.
   let low = Math.log(MIN_TEMPERATURE)
   let high = Math.log(MAX_TEMPERATURE)

@@ -12,16 +12,21 @@ import type {
   Arm,
   GenerateEvent,
   GenerateRequest,
-  PromptMessage,
+  ChatMessage,
 } from '../../src/protocol/runner.ts'
+import type { ToolFunction } from '../../src/protocol/tools.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
 import type { SamplerOptions } from '../sampling/sampler.ts'
+import { checkTools } from '../tools/open-grammar.ts'
+import { isHeld } from '../tools/tool-grammar.ts'
+import type { ToolFormat } from '../tools/tool-format.ts'
 import { NoChatTemplateError, PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
 import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
 import type { LabelTries } from './label-tries.ts'
 import { PromptEcho } from './prompt-echo.ts'
+import { ToolDecoding } from './tool-decoding.ts'
 
 const UINT32_RANGE = 2 ** 32
 
@@ -41,7 +46,7 @@ export type AdmissionContext = {
 /**
  * Turns a wire request into one the engine can run: tokens, leased adapters, written slots.
  * Whatever it leased is given back by the request's `release`, or at once where this throws.
- * @param grammar of the wire's `response_format`, a row an arm; closed with the leases
+ * @param grammar of the wire's `response_format` or `tools`, a row an arm; closed with the leases
  * @throws {RunnerFault} a request that cannot be served
  */
 export function admit(
@@ -55,9 +60,9 @@ export function admit(
     for (const end of leases.splice(0)) end()
   }
   try {
-    if ((wire.response_format === undefined) !== (grammar === null)) {
-      throw new RunnerFault('internal', 'a response format was not opened')
-    }
+    const needsGrammar = wire.response_format !== undefined || (wire.tools && isHeld(wire.tools))
+    if (needsGrammar && !grammar) throw new RunnerFault('internal', 'a grammar was not opened')
+    const toolFormat = checkTools(context.tokenizer, wire)
     const promptIds = encodeInput(context, wire, context.maxContext - 1)
     const outside = wire.arms.find(({ rotate_from: from }) => from && from >= promptIds.length)
     if (outside) {
@@ -89,7 +94,14 @@ export function admit(
         request: whole,
         arm: index,
         slot,
-        decoding: createDecoding(context, wire, arm, promptIds, grammar?.rows[index] ?? null),
+        decoding: createDecoding(
+          context,
+          wire,
+          arm,
+          promptIds,
+          grammar?.rows[index] ?? null,
+          toolFormat,
+        ),
         describeApplied: () => describeApplied(context, slot, arm),
         numComputedTokens: 0,
         numCachedTokens: 0,
@@ -108,10 +120,10 @@ export function admit(
 /** @throws {RunnerFault} as {@link encodePrompt}; a prompt of no tokens, or of unknown ones */
 function encodeInput(
   context: Pick<AdmissionContext, 'tokenizer'>,
-  { messages, prompt }: GenerateRequest,
+  { messages, prompt, tools }: GenerateRequest,
   maxTokens: number,
 ): readonly number[] {
-  if (messages !== undefined) return encodePrompt(context, messages, maxTokens)
+  if (messages !== undefined) return encodePrompt(context, messages, maxTokens, tools?.functions)
   const { tokenizer } = context
   const ids = typeof prompt === 'string' ? encodeText(tokenizer, prompt, maxTokens) : (prompt ?? [])
   const fault = (code: 'invalid_request' | 'context_length_exceeded', message: string) =>
@@ -140,11 +152,12 @@ export function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: nu
 /** @throws {RunnerFault} context_length_exceeded; invalid_request where the template refuses */
 export function encodePrompt(
   { tokenizer }: Pick<AdmissionContext, 'tokenizer'>,
-  messages: readonly PromptMessage[],
+  messages: readonly ChatMessage[],
   maxTokens: number,
+  functions: readonly ToolFunction[] = [],
 ): number[] {
   try {
-    return tokenizer.encodeChat(messages, { maxTokens })
+    return tokenizer.encodeChat(messages, { maxTokens, functions })
   } catch (error) {
     if (error instanceof PromptTooLongError) {
       throw new RunnerFault('context_length_exceeded', error.message, { param: 'messages' })
@@ -181,10 +194,11 @@ function leaseSlot(context: AdmissionContext, arm: Arm, leases: (() => void)[]):
 
 function createDecoding(
   { tokenizer, tries, maxContext }: AdmissionContext,
-  { choice, sampling }: GenerateRequest,
+  { choice, sampling, tools }: GenerateRequest,
   arm: Arm,
   promptIds: readonly number[],
   grammar: GrammarRow | null,
+  toolFormat: ToolFormat | null,
 ): Decoding {
   const lastPromptToken = promptIds[promptIds.length - 1]!
   const sampler: SamplerOptions = {
@@ -201,7 +215,7 @@ function createDecoding(
       throw new RunnerFault('invalid_request', 'a bias needs a choice', { param: 'arms' })
     const maxTokens = Math.min(sampling.max_tokens ?? room, room)
     checkLogitBias(sampling.logit_bias, tokenizer.vocabSize)
-    return new TextDecoding(tokenizer, {
+    const text = new TextDecoding(tokenizer, {
       lastPromptToken,
       maxTokens,
       stops: sampling.stop,
@@ -211,7 +225,11 @@ function createDecoding(
       grammar,
       history: new TokenHistory(promptIds),
       numTopLogprobs: sampling.logprobs ?? null,
+      shownTokens: toolFormat?.markers ? Object.values(toolFormat.markers) : [],
     })
+    if (!tools || !toolFormat) return text
+    const names = tools.functions.map(({ name }) => name)
+    return new ToolDecoding(text, { format: toolFormat, names, parallel: tools.parallel })
   }
   if (grammar) {
     throw new RunnerFault('invalid_request', 'a choice of labels is a response format of its own', {

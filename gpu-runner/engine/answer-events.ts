@@ -17,6 +17,14 @@ export function toWire(sequence: Sequence, output: AnswerOutput, nowMs: number):
         ids: [...output.ids],
         ...(output.logprobs ? { logprobs: [...output.logprobs] } : {}),
       }
+    case 'tool_call':
+      return {
+        event: 'tool_call',
+        arm,
+        index: output.index,
+        ...(output.name === undefined ? {} : { name: output.name }),
+        arguments: output.arguments,
+      }
     case 'labels':
       return { event: 'labels', arm, labels: [...output.labels] }
     case 'finish':

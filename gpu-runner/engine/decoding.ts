@@ -17,10 +17,19 @@ export type DecodingOutput =
       /** One an id, where they are wanted. */
       readonly logprobs?: readonly PositionLogprob[]
     }
+  | {
+      readonly kind: 'tool_call'
+      /** Which of the answer's calls. */
+      readonly index: number
+      /** On its first part. */
+      readonly name?: string
+      /** More of its arguments' JSON. */
+      readonly arguments: string
+    }
   | { readonly kind: 'labels'; readonly labels: readonly LabelProbability[] }
   | {
       readonly kind: 'finish'
-      readonly reason: 'stop' | 'length'
+      readonly reason: 'stop' | 'length' | 'tool_calls'
       readonly completionTokens: number
       readonly stopToken?: PositionLogprob
     }
@@ -57,6 +66,8 @@ export type TextDecodingOptions = {
   readonly history: TokenHistory
   /** Likeliest tokens to report at each place; null reports no log probabilities. */
   readonly numTopLogprobs: number | null
+  /** Control tokens that are part of the text. */
+  readonly shownTokens?: readonly string[]
 }
 
 /** Free text: change the logits, sample, detokenise, watch for stops. */
@@ -73,7 +84,7 @@ export class TextDecoding implements Decoding {
 
   constructor(tokenizer: ChatTokenizer, options: TextDecodingOptions) {
     this.#tokenizer = tokenizer
-    this.#detokenizer = tokenizer.createDetokenizer()
+    this.#detokenizer = tokenizer.createDetokenizer(options.shownTokens)
     this.#stops = new StopMatcher(options.stops)
     this.#options = options
     this.maxOffsets = options.maxTokens

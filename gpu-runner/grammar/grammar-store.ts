@@ -57,10 +57,18 @@ export class GrammarStore {
    * @throws {RunnerFault} invalid_request naming what is not enforced, or a bound that was met;
    *   over_capacity where every grammar kept is in use
    */
-  async open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
-    const ebnf = ebnfOf(format)
+  open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
+    return this.openEbnf(ebnfOf(format), numRows, 'response_format')
+  }
+
+  /**
+   * @param ebnf in XGrammar's notation
+   * @param param the request's field that asks for it
+   * @throws {RunnerFault} as {@link open}
+   */
+  async openEbnf(ebnf: string, numRows: number, param: string): Promise<OpenGrammar> {
     const key = createHash('sha256').update(ebnf).digest('hex')
-    const known = this.#lookup(key)
+    const known = this.#lookup(key, param)
     if (known) return this.#openRows(known, numRows)
     if (this.#numWaiting >= MAX_WAITING) {
       throw new RunnerFault('over_capacity', `${MAX_WAITING} grammars are waiting`)
@@ -69,7 +77,7 @@ export class GrammarStore {
     try {
       return await this.#compiling.run(async () => {
         // Asked again: the one before may have compiled the same. In use before the next can evict.
-        const host = this.#lookup(key) ?? (await this.#compile(key, ebnf))
+        const host = this.#lookup(key, param) ?? (await this.#compile(key, ebnf, param))
         return this.#openRows(host, numRows)
       })
     } finally {
@@ -92,9 +100,9 @@ export class GrammarStore {
     this.#hosts.clear()
   }
 
-  #lookup(key: string): GrammarHost | null {
+  #lookup(key: string, param: string): GrammarHost | null {
     const refusal = this.#refusals.get(key)
-    if (refusal !== undefined) throw refused(refusal)
+    if (refusal !== undefined) throw refused(refusal, param)
     const host = this.#hosts.get(key)
     if (!host) return null
     this.#hosts.delete(key)
@@ -103,7 +111,7 @@ export class GrammarStore {
     return host
   }
 
-  async #compile(key: string, ebnf: string): Promise<GrammarHost> {
+  async #compile(key: string, ebnf: string, param: string): Promise<GrammarHost> {
     await this.#makeRoom()
     this.#vocabulary ??= Array.from({ length: this.#tokenizer.vocabSize }, (_, id) =>
       byteLevelText(this.#tokenizer.textBytesOf(id) ?? new Uint8Array()),
@@ -119,7 +127,7 @@ export class GrammarStore {
         this.#refusals.delete(this.#refusals.keys().next().value!)
       }
       this.#refusals.set(key, error.message)
-      throw refused(error.message)
+      throw refused(error.message, param)
     }
     this.#hosts.set(key, host)
     return host
@@ -148,7 +156,5 @@ function ebnfOf(format: RunnerResponseFormat): string {
   }
 }
 
-const refused = (reason: string): RunnerFault =>
-  new RunnerFault('invalid_request', `the schema is too complex: ${reason}`, {
-    param: 'response_format',
-  })
+const refused = (reason: string, param: string): RunnerFault =>
+  new RunnerFault('invalid_request', `the schema is too complex: ${reason}`, { param })

@@ -82,50 +82,70 @@ export class GradientScorer {
         flatWeights.subarray(candidate * examples.length, (candidate + 1) * examples.length),
       ),
     )
-    const loss = dataset.answers.kind === 'labels' ? 'choices' : 'vocabulary'
-    return this.#sessions[loss].use((session) =>
+    // What a candidate has no use for is not computed, where the caller says so.
+    const activeOf = (example: number): readonly number[] =>
+      header.skip_unweighted === true
+        ? rotations.flatMap((_, candidate) =>
+            weights[candidate]![example] === 0 ? [] : [candidate],
+          )
+        : rotations.map((_, candidate) => candidate)
+    return this.#sessions[lossOf(dataset)].use((loading) =>
       this.#prompts.takeTurn(async () => {
         const tables = this.#tablesOf(rotations)
         const sums = zerosLike(tables)
-        const logProbs = rotations.map((): number[] => [])
+        const logProbs = rotations.map(() => new Array<number>(examples.length).fill(NaN))
         let done = 0
         for (const members of this.#prompts.membersOf(examples)) {
+          // Prompts are computed while the session loads.
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
+          const session = await loading
           const all = members.map((example) => toTrainingExample(dataset, example))
-          for (const [start, end, numTogether] of slices(all, rotations.length)) {
-            const part = all.slice(start, end)
-            for (let first = 0; first < rotations.length; first += numTogether) {
-              throwIfAborted(isAborted)
-              const last = Math.min(first + numTogether, rotations.length)
-              const partWeights = weights
-                .slice(first, last)
-                .map((row) => row.slice(done + start, done + end))
-              const result = await this.#executor.takeTurn(() =>
-                runTrainingStep(
-                  session,
-                  this.#executor.config,
-                  kv,
-                  start,
-                  part,
-                  tablesFrom(tables, first, last),
-                  partWeights,
-                  tablesFrom(sums, first, last),
-                ),
-              )
-              for (const [i, row] of result.logProbs.entries()) logProbs[first + i]!.push(...row)
+          const active = members.map((_, i) => activeOf(done + i))
+          for (const { start, end, candidates } of runsOf(all, active)) {
+            throwIfAborted(isAborted)
+            const part = pickTables(tables, candidates)
+            const partSums = zerosLike(part)
+            const partWeights = candidates.map((candidate) =>
+              weights[candidate]!.slice(done + start, done + end),
+            )
+            const result = await this.#executor.takeTurn(() =>
+              runTrainingStep(
+                session,
+                this.#executor.config,
+                kv,
+                start,
+                all.slice(start, end),
+                part,
+                partWeights,
+                partSums,
+              ),
+            )
+            addTables(sums, partSums, candidates)
+            for (const [i, candidate] of candidates.entries()) {
+              for (const [example, logProb] of result.logProbs[i]!.entries()) {
+                logProbs[candidate]![done + start + example] = logProb
+              }
             }
           }
           done += members.length
         }
         return {
           loss: Float32Array.from(logProbs, (row, candidate) =>
-            row.reduce((sum, logProb, i) => sum - weights[candidate]![i]! * logProb, 0),
+            row.reduce((sum, logProb, i) => {
+              const weight = weights[candidate]![i]!
+              return weight === 0 ? sum : sum - weight * logProb
+            }, 0),
           ),
           logProbs: Float32Array.from(logProbs.flat()),
           gradient: this.#toAngles(header, rotations, tables, sums),
         }
       }),
     )
+  }
+
+  /** Begins to load the training graph, for a call that is to come. */
+  warm(dataset: TokenisedDataset): void {
+    this.#sessions[lossOf(dataset)].warm()
   }
 
   async release(): Promise<void> {
@@ -183,6 +203,9 @@ export class GradientScorer {
   }
 }
 
+const lossOf = ({ answers }: TokenisedDataset): 'choices' | 'vocabulary' =>
+  answers.kind === 'labels' ? 'choices' : 'vocabulary'
+
 /** The positions along the right label's path or the target, the last prompt token first. */
 function toTrainingExample(
   { prompts, answers }: TokenisedDataset,
@@ -206,41 +229,79 @@ function toTrainingExample(
   return { promptLen: prompt.length, positions }
 }
 
+type Run = {
+  /** [start, end) of the group's examples. */
+  readonly start: number
+  readonly end: number
+  readonly candidates: readonly number[]
+}
+
 /**
- * [start, end) of the examples of each run and how many candidates it takes at a time: as many as its
- * rows allow, at least one of each.
+ * The runs of a group: neighbours that the same candidates want, as many as a run's rows allow, at
+ * least one; where one example alone has too many rows, its candidates are parted. Examples that no
+ * candidate wants are in none.
  */
-function* slices(
+function* runsOf(
   examples: readonly TrainingExample[],
-  numCandidates: number,
-): Generator<readonly [number, number, number]> {
-  const together = (numRows: number): number =>
-    Math.max(1, Math.min(numCandidates, Math.floor(MAX_STEP_ROWS / numRows)))
+  active: readonly (readonly number[])[],
+): Generator<Run> {
   let start = 0
   let longest = 0
+  const runsTo = function* (end: number): Generator<Run> {
+    const candidates = active[start]!
+    const numTogether = Math.max(1, Math.floor(MAX_STEP_ROWS / ((end - start) * longest)))
+    for (let first = 0; first < candidates.length; first += numTogether) {
+      yield { start, end, candidates: candidates.slice(first, first + numTogether) }
+    }
+  }
   for (const [index, { positions }] of examples.entries()) {
-    const numRows = (index + 1 - start) * Math.max(longest, positions.length)
-    if (index > start && numRows * numCandidates > MAX_STEP_ROWS) {
-      yield [start, index, together((index - start) * longest)]
+    const rows = (index + 1 - start) * Math.max(longest, positions.length)
+    const isOther = active[index]!.join() !== active[start]!.join()
+    if (index > start && (isOther || rows * active[start]!.length > MAX_STEP_ROWS)) {
+      yield* runsTo(index)
       start = index
       longest = 0
     }
     longest = Math.max(longest, positions.length)
   }
-  yield [start, examples.length, together((examples.length - start) * longest)]
+  yield* runsTo(examples.length)
 }
 
-/** The tables of candidates [first, last), sharing memory with those of all. */
-function tablesFrom(
-  { numCandidates, cos, sin }: RotationTables,
-  first: number,
-  last: number,
-): RotationTables {
-  const cut = (table: Float32Array): Float32Array => {
-    const size = table.length / numCandidates
-    return table.subarray(first * size, last * size)
+/** The tables of some candidates, in their order. */
+function pickTables(tables: RotationTables, candidates: readonly number[]): RotationTables {
+  if (candidates.length === tables.numCandidates) return tables
+  const pick = (table: Float32Array): Float32Array => {
+    const pairs = table.length / tables.numCandidates
+    const picked = new Float32Array(candidates.length * pairs)
+    for (const [i, candidate] of candidates.entries()) {
+      picked.set(table.subarray(candidate * pairs, (candidate + 1) * pairs), i * pairs)
+    }
+    return picked
   }
-  return { numCandidates: last - first, cos: cos.map(cut), sin: sin.map(cut) }
+  return {
+    numCandidates: candidates.length,
+    cos: tables.cos.map(pick),
+    sin: tables.sin.map(pick),
+  }
+}
+
+/** Adds the tables of some candidates to those of all. */
+function addTables(
+  sums: RotationTables,
+  part: RotationTables,
+  candidates: readonly number[],
+): void {
+  for (const name of ['cos', 'sin'] as const) {
+    for (const [layer, table] of part[name].entries()) {
+      const pairs = table.length / candidates.length
+      const sum = sums[name][layer]!
+      for (const [i, candidate] of candidates.entries()) {
+        for (let pair = 0; pair < pairs; pair++) {
+          sum[candidate * pairs + pair]! += table[i * pairs + pair]!
+        }
+      }
+    }
+  }
 }
 
 const zerosLike = ({ numCandidates, cos, sin }: RotationTables): RotationTables => ({

@@ -17,18 +17,19 @@ export class LazySession {
     return this.#session !== null
   }
 
-  /** Loads the session where need be. A load that fails is tried again by the next user. */
-  async use<T>(work: (session: Session) => Promise<T>): Promise<T> {
+  /**
+   * Loads the session where need be; the work may do what it can before that is done. A load that
+   * fails is tried again by the next user.
+   */
+  async use<T>(work: (loading: Promise<Session>) => Promise<T>): Promise<T> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     this.#numUsers += 1
     try {
-      this.#session ??= this.#open()
-      const session = await this.#session.catch((error: unknown) => {
-        this.#session = null
-        throw error
-      })
-      return await work(session)
+      const loading = this.#load()
+      // Not to be an unhandled rejection where the work fails first.
+      loading.catch(() => undefined)
+      return await work(loading)
     } finally {
       this.#numUsers -= 1
       if (this.#numUsers === 0 && this.#session !== null) {
@@ -38,6 +39,22 @@ export class LazySession {
     }
   }
 
+  /** Loads the session for a user that is to come; where none does, it is let go as after one. */
+  warm(): void {
+    // What failed is the next user's to see.
+    void this.use((loading) => loading).catch(() => undefined)
+  }
+
+  #load(): Promise<Session> {
+    if (this.#session !== null) return this.#session
+    const loading = this.#open().catch((error: unknown) => {
+      if (this.#session === loading) this.#session = null
+      throw error
+    })
+    this.#session = loading
+    return loading
+  }
+
   /** Frees the session unless it is in use. */
   async release(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -45,6 +62,12 @@ export class LazySession {
     if (this.#numUsers > 0 || this.#session === null) return
     const session = this.#session
     this.#session = null
-    ;(await session).release()
+    // A load that failed holds nothing.
+    await session.then(
+      (loaded) => {
+        loaded.release()
+      },
+      () => undefined,
+    )
   }
 }

@@ -66,18 +66,25 @@ export class PromptCache {
     return { examples, kv: new KvTensors(this.#executor.config, examples.length, capacity) }
   }
 
-  /** Computes each prompt but for its last token. */
+  /**
+   * Computes each prompt but for its last token. What a prompt begins with as an earlier one of the
+   * group does, a task's instructions above all, is copied from there.
+   */
   async prefill(
     dataset: TokenisedDataset,
     { examples, kv }: Group,
     slot: number,
     isAborted: () => boolean,
   ): Promise<void> {
-    for (const [row, example] of examples.entries()) {
-      const prompt = dataset.prompts[example]!
+    const prompts = examples.map((example) => dataset.prompts[example]!)
+    for (const [row, prompt] of prompts.entries()) {
+      const shared = findShared(prompts, row)
+      if (shared.numTokens > 0) kv.copyRow(row, kv, shared.row, shared.numTokens)
       for (const [start, end] of prefillChunks(prompt.length - 1)) {
+        if (end <= shared.numTokens) continue
         throwIfAborted(isAborted)
-        await this.#executor.prefill(kv, row, prompt.slice(start, end), start, slot)
+        const from = Math.max(start, shared.numTokens)
+        await this.#executor.prefill(kv, row, prompt.slice(from, end), from, slot)
       }
     }
   }
@@ -91,6 +98,22 @@ export class PromptCache {
       total -= kv.sizeBytes
     }
   }
+}
+
+/** The earlier row that a prompt, but for its last token, agrees with for longest. */
+function findShared(
+  prompts: readonly (readonly number[])[],
+  row: number,
+): { readonly row: number; readonly numTokens: number } {
+  const prompt = prompts[row]!
+  let best = { row: 0, numTokens: 0 }
+  for (const [earlier, other] of prompts.slice(0, row).entries()) {
+    const limit = Math.min(prompt.length, other.length) - 1
+    let numTokens = 0
+    while (numTokens < limit && prompt[numTokens] === other[numTokens]) numTokens++
+    if (numTokens > best.numTokens) best = { row: earlier, numTokens }
+  }
+  return best
 }
 
 export function throwIfAborted(isAborted: () => boolean): void {

@@ -24,6 +24,7 @@ import { noLog, type Log } from '../log.ts'
 import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
+import { openGrammar } from '../tools/open-grammar.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
@@ -75,7 +76,10 @@ export function createRunnerServer(
       return Promise.resolve()
     },
     'PUT /v1/datasets/:id': async (request, response, digest) => {
-      const { prompts, answers } = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
+      const dataset = datasets.put(digest, await readBody(request, MAX_DATASET_BYTES))
+      const { prompts, answers } = dataset
+      const { searchParams } = new URL(request.url ?? '/', 'http://runner')
+      if (searchParams.get('use') === 'gradient') runner.gradients.warm(dataset)
       const lengths = prompts.map((prompt) => prompt.length)
       sendJson(response, 200, {
         digest,
@@ -204,12 +208,9 @@ async function generate(
       param: 'arms',
     })
   }
-  const emit = (event: GenerateEvent): void => {
-    response.write(`${JSON.stringify(event)}\n`)
-    if (event.event === 'done' || (event.event === 'error' && event.arm === null)) response.end()
-  }
-  const { response_format: format, arms } = wire
-  const grammar = format ? await runner.grammars.open(format, arms.length) : null
+  const emit = createEventWriter(response)
+  const { grammars, context } = runner
+  const grammar = await openGrammar({ grammars, tokenizer: context.tokenizer }, wire)
   if (response.destroyed) {
     grammar?.close()
     return
@@ -294,3 +295,21 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
 }
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
+
+/**
+ * Writes events a line each, not at once but after what this turn still does: by then the engine has
+ * begun its next step, so writing costs a step nothing.
+ */
+function createEventWriter(response: ServerResponse): (event: GenerateEvent) => void {
+  let pending: GenerateEvent[] = []
+  const flush = (): void => {
+    const events = pending
+    pending = []
+    response.write(events.map((event) => `${JSON.stringify(event)}\n`).join(''))
+    const last = events[events.length - 1]!
+    if (last.event === 'done' || (last.event === 'error' && last.arm === null)) response.end()
+  }
+  return (event) => {
+    if (pending.push(event) === 1) setImmediate(flush)
+  }
+}

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { Template } from '@huggingface/jinja'
-import type { PromptMessage } from '../../src/protocol/runner.ts'
+import type { ChatMessage } from '../../src/protocol/runner.ts'
+import type { ToolFunction } from '../../src/protocol/tools.ts'
+import { TOOL_FORMATS, type ToolFormat } from '../tools/tool-format.ts'
 
 /** A stretch of the prompt: written by the template (trusted) or by whoever wrote the message. */
 export interface PromptSegment {
@@ -8,11 +10,33 @@ export interface PromptSegment {
   readonly trusted: boolean
 }
 
+/** What a template does with functions, found out by giving it some. */
+export type ToolSupport = {
+  /** It shows the model what it may call. */
+  readonly showsFunctions: boolean
+  /** Earlier calls and their results come back in the prompt. */
+  readonly showsCalls: boolean
+  /** How the model writes a call; null where it is none of those known here. */
+  readonly format: ToolFormat | null
+}
+
+/** Whether a text holds what must not be taken for the template's own. */
+type IsSuspect = (text: string) => boolean
+const NEVER: IsSuspect = () => false
+
+/** The ways in which templates write a text that they are given. */
+const WAYS_TO_WRITE: readonly ((text: string) => string)[] = [
+  (text) => text,
+  (text) => text.trim(),
+  (text) => JSON.stringify(text).slice(1, -1),
+]
+
 /** The model's own Jinja chat template. */
 export class ChatTemplate {
   readonly source: string
   readonly #template: Template
   readonly #variables: Readonly<Record<string, unknown>>
+  #toolSupport: ToolSupport | null = null
 
   /** @param variables what the template may name besides the messages: bos_token, eos_token */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
@@ -21,40 +45,131 @@ export class ChatTemplate {
     this.#variables = variables
   }
 
+  get toolSupport(): ToolSupport {
+    return (this.#toolSupport ??= this.#probeTools())
+  }
+
   /** The prompt's text, up to and with the opening of the assistant's answer. */
-  render(messages: readonly PromptMessage[]): string {
+  render(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
     return this.#template.render({
       ...this.#variables,
-      messages: messages.map(({ role, content }) => ({ role, content })),
+      messages: messages.map(toTemplateMessage),
+      // As transformers does: a template may ask whether it is none.
+      tools: functions.length === 0 ? null : functions.map(toTemplateTool),
       add_generation_prompt: true,
     })
   }
 
   /**
-   * The prompt in stretches that join to `render(messages)`, each marked by who wrote it: contents
-   * are rendered as random stand-ins, and found again by them.
+   * The prompt in stretches that join to `render(messages, functions)`, each marked by who wrote it:
+   * contents are rendered as random stand-ins, and found again by them. Texts in functions and calls
+   * are kept from the template only where they are suspect, since templates look into them.
    * Templates that trim contents, as Gemma's and Llama 3's do, are served.
    * @throws {Error} the template alters contents otherwise, so authorship is not plain
    */
-  segments(messages: readonly PromptMessage[]): PromptSegment[] {
+  segments(
+    messages: readonly ChatMessage[],
+    functions: readonly ToolFunction[] = [],
+    isSuspect: IsSuspect = NEVER,
+  ): PromptSegment[] {
     const nonce = randomUUID()
-    const standIn = (index: number): string => `{${nonce}:${index}}`
-    const skeleton = this.render(
-      messages.map(({ role }, index) => ({ role, content: standIn(index) })),
-    )
-    // Odd parts are the captured message indices.
-    const parts = skeleton.split(new RegExp(`\\{${nonce}:(\\d+)\\}`))
-    const whole = this.render(messages)
-    for (const change of [(content: string) => content, (content: string) => content.trim()]) {
-      const segments = parts
-        .map((part, i): PromptSegment =>
-          i % 2 === 0
-            ? { text: part, trusted: true }
-            : { text: change(messages[Number(part)]!.content), trusted: false },
-        )
-        .filter(({ text }) => text !== '')
-      if (segments.map(({ text }) => text).join('') === whole) return segments
+    const hidden: string[] = []
+    const hide = (text: string): string => {
+      hidden.push(text)
+      return `{${nonce}:${hidden.length - 1}}`
     }
+    const hideSuspects = (text: string): string => (isSuspect(text) ? hide(text) : text)
+    const skeleton = this.render(
+      messages.map((message): ChatMessage => {
+        // Templates ask whether there is a content at all.
+        const content = message.content === '' ? '' : hide(message.content)
+        if (!('tool_calls' in message)) return { ...message, content }
+        const calls = message.tool_calls.map((call) => mapTexts(call, hideSuspects))
+        return { ...message, content, tool_calls: calls }
+      }),
+      functions.map((each) => mapTexts(each, hideSuspects)),
+    )
+    // Odd parts are the captured indices.
+    const parts = skeleton.split(new RegExp(`\\{${nonce}:(\\d+)\\}`))
+    const whole = this.render(messages, functions)
+    const segments: PromptSegment[] = []
+    let at = 0
+    for (const [i, part] of parts.entries()) {
+      const text = i % 2 === 0 ? part : findWritten(whole, at, hidden[Number(part)]!, parts[i + 1]!)
+      if (text === null || !whole.startsWith(text, at)) break
+      at += text.length
+      if (text !== '') segments.push({ text, trusted: i % 2 === 0 })
+    }
+    if (segments.map(({ text }) => text).join('') === whole) return segments
     throw new Error('the chat template alters message contents; it cannot be encoded safely')
   }
+
+  #probeTools(): ToolSupport {
+    // Letters and digits only: templates write names in many ways.
+    const [shown, called, result] = ['f', 'g', 'r'].map((kind) => kind + randomUUID().slice(0, 8))
+    const render = (...messages: ChatMessage[]): string => {
+      try {
+        return this.render(messages, [{ name: shown!, parameters: { type: 'object' } }])
+      } catch {
+        return ''
+      }
+    }
+    const ask: ChatMessage = { role: 'user', content: 'q' }
+    const call = { id: 'call00000', name: called!, arguments: { a: 1 } }
+    const prompt = render(ask)
+    const after = render(
+      ask,
+      { role: 'assistant', content: '', tool_calls: [call] },
+      { role: 'tool', content: result!, tool_call_id: call.id, name: called! },
+    )
+    const seen = `${prompt}\n${after}`
+    return {
+      showsFunctions: prompt.includes(shown!),
+      showsCalls: after.includes(called!) && after.includes(result!),
+      format: TOOL_FORMATS.find(({ isOf }) => isOf(seen, called!)) ?? null,
+    }
+  }
+}
+
+function findWritten(whole: string, at: number, text: string, next: string): string | null {
+  const forms = WAYS_TO_WRITE.map((write) => write(text))
+  return (
+    forms.find((form) => whole.startsWith(form, at) && whole.startsWith(next, at + form.length)) ??
+    null
+  )
+}
+
+/** A message as Hugging Face's templates know it, which is OpenAI's with arguments as an object. */
+function toTemplateMessage(message: ChatMessage): Record<string, unknown> {
+  const { role, content } = message
+  if (message.role === 'tool') {
+    return { role, content, tool_call_id: message.tool_call_id, name: message.name }
+  }
+  if (!('tool_calls' in message)) return { role, content }
+  const calls = message.tool_calls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: 'function',
+    function: { name, arguments: given },
+  }))
+  return { role, content, tool_calls: calls }
+}
+
+const NO_PARAMETERS = { type: 'object', properties: {} }
+
+function toTemplateTool({ name, description, parameters = NO_PARAMETERS }: ToolFunction): object {
+  return {
+    type: 'function',
+    function: { name, ...(description === undefined ? {} : { description }), parameters },
+  }
+}
+
+/** A JSON value with each text in it, keys too, put through `change`. */
+function mapTexts<T>(value: T, change: (text: string) => string): T {
+  const map = (item: unknown): unknown => {
+    if (typeof item === 'string') return change(item)
+    if (Array.isArray(item)) return item.map(map)
+    if (typeof item !== 'object' || item === null) return item
+    return Object.fromEntries(Object.entries(item).map(([key, inner]) => [change(key), map(inner)]))
+  }
+  return map(value) as T
 }

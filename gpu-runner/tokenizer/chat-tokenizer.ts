@@ -1,6 +1,7 @@
-import type { PromptMessage } from '../../src/protocol/runner.ts'
+import type { ChatMessage } from '../../src/protocol/runner.ts'
+import type { ToolFunction } from '../../src/protocol/tools.ts'
 import type { GgufMetadata } from '../model/gguf/index.ts'
-import { ChatTemplate, type PromptSegment } from './chat-template.ts'
+import { ChatTemplate, type PromptSegment, type ToolSupport } from './chat-template.ts'
 import { Detokenizer } from './detokenizer.ts'
 import { PromptTooLongError } from './section-encoder.ts'
 import { TokenTrie } from './token-trie.ts'
@@ -14,6 +15,8 @@ export class NoChatTemplateError extends Error {
     super('this model has no chat template: it completes text (/v1/completions), and holds no chat')
   }
 }
+
+const NO_TOOLS: ToolSupport = { showsFunctions: false, showsCalls: false, format: null }
 
 export type ControlTokens = { readonly bos: string | null; readonly pad: string | null }
 
@@ -108,13 +111,18 @@ export class ChatTokenizer {
    * The prompt's text, up to and with the opening of the assistant's answer.
    * @throws {NoChatTemplateError}
    */
-  renderChat(messages: readonly PromptMessage[]): string {
-    return this.#chatTemplate().render(messages)
+  renderChat(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
+    return this.#chatTemplate().render(messages, functions)
+  }
+
+  /** What the chat template does with functions. */
+  get toolSupport(): ToolSupport {
+    return this.#template?.toolSupport ?? NO_TOOLS
   }
 
   /**
-   * The prompt's ids: those of `encode(renderChat(messages))`, except that control tokens which a
-   * message's content writes out stay plain text.
+   * The prompt's ids: those of `encode(renderChat(messages, functions))`, except that control tokens
+   * which a message, a call or a function writes out stay plain text.
    * @throws {PromptTooLongError} over `maxTokens`. Work is bounded by maxTokens, not by the text: no
    *   token is over maxTokenBytes (81 for SmolLM2), so more than maxTokens × maxTokenBytes bytes are
    *   refused unread (bytes that the vocabulary would drop count too), one long run is refused by
@@ -122,14 +130,22 @@ export class ChatTokenizer {
    * @throws {NoChatTemplateError}
    */
   encodeChat(
-    messages: readonly PromptMessage[],
-    options: { readonly maxTokens?: number } = {},
+    messages: readonly ChatMessage[],
+    options: { readonly maxTokens?: number; readonly functions?: readonly ToolFunction[] } = {},
   ): number[] {
     const template = this.#chatTemplate()
-    const maxTokens = options.maxTokens ?? Infinity
+    const { maxTokens = Infinity, functions = [] } = options
     const contentBytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0)
-    if (contentBytes > maxTokens * this.#maxTokenBytes) throw new PromptTooLongError(maxTokens)
-    return this.#encodePrompt(template.segments(messages), maxTokens)
+    const functionBytes = functions.length === 0 ? 0 : JSON.stringify(functions).length
+    if (contentBytes + functionBytes > maxTokens * this.#maxTokenBytes)
+      throw new PromptTooLongError(maxTokens)
+    const segments = template.segments(messages, functions, (text) => this.#namesControl(text))
+    return this.#encodePrompt(segments, maxTokens)
+  }
+
+  #namesControl(text: string): boolean {
+    for (const part of this.#specials.split(text)) if (typeof part === 'number') return true
+    return false
   }
 
   decode(ids: readonly number[]): string {
@@ -154,8 +170,14 @@ export class ChatTokenizer {
     return this.#vocabulary.bytesOfId[id] ?? null
   }
 
-  createDetokenizer(): Detokenizer {
-    return new Detokenizer(this.#vocabulary.bytesOfId)
+  /** @param shown control tokens that are text here: the marks around a call, in some files */
+  createDetokenizer(shown: readonly string[] = []): Detokenizer {
+    const { bytesOfId, specialIds } = this.#vocabulary
+    const ids = shown.map((name) => specialIds.get(name)).filter((id) => id !== undefined)
+    if (ids.length === 0) return new Detokenizer(bytesOfId)
+    const bytes = [...bytesOfId]
+    for (const id of ids) bytes[id] = this.#shownBytesOfId[id]
+    return new Detokenizer(bytes)
   }
 
   #chatTemplate(): ChatTemplate {

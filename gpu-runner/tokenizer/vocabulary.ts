@@ -14,7 +14,13 @@ const TOKEN_TYPE_USER_DEFINED = 4
 const TOKEN_TYPE_UNUSED = 5
 const TOKEN_TYPE_BYTE = 6
 /** End a turn in some model's template; each stops an answer wherever the vocabulary has it. */
-const TURN_END_TOKENS: readonly string[] = ['<|im_end|>', '<end_of_turn>', '<|eot_id|>']
+const TURN_END_TOKENS: readonly string[] = [
+  '<|im_end|>',
+  '<end_of_turn>',
+  '<|eot_id|>',
+  // Llama 3.1's end of a turn that calls a function.
+  '<|eom_id|>',
+]
 const TEXT_END_TOKENS: readonly string[] = ['<|endoftext|>', '<eos>', '</s>', '<|end_of_text|>']
 const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/
 

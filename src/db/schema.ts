@@ -34,7 +34,7 @@ export const tasks = sqliteTable(
   {
     projectId: text('project_id').notNull(),
     name: text('name').notNull(),
-    /** Null only while the task is deleted. */
+    /** Null while the task is deleted, and before its first version is published for good. */
     liveVersion: integer('live_version'),
     /**
      * Versions up to this number went with a deleted task of the same name. Numbers are never used
@@ -75,7 +75,10 @@ export const versions = sqliteTable(
     fallbackLabel: text('fallback_label'),
     /** R2 key of the report. */
     reportKey: text('report_key').notNull(),
-    /** Publication is unique by job: a replay after a crash finds its own row. */
+    /**
+     * Publication is unique by job: a replay after a crash finds its own row. A checkpoint's has the
+     * job's id, a slash and the checkpoint's number.
+     */
     jobId: text('job_id').notNull(),
     createdAtMs: integer('created_at_ms').notNull(),
   },

@@ -35,7 +35,8 @@ export async function promoteVersion(
     readonly projectId: string
     readonly name: string
     readonly version: number
-    readonly expectedLive: number
+    /** Null where none is live. */
+    readonly expectedLive: number | null
     readonly nowMs: number
   },
 ): Promise<boolean> {
@@ -43,7 +44,7 @@ export async function promoteVersion(
   const result = await db
     .prepare(
       `UPDATE tasks SET live_version = ?3, updated_at_ms = ?5
-       WHERE project_id = ?1 AND name = ?2 AND live_version = ?4 AND deleted_at_ms IS NULL
+       WHERE project_id = ?1 AND name = ?2 AND live_version IS ?4 AND deleted_at_ms IS NULL
          AND ?3 > retired_through
          AND EXISTS (SELECT 1 FROM versions WHERE project_id = ?1 AND task = ?2 AND number = ?3)`,
     )

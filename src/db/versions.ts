@@ -44,21 +44,26 @@ export async function listVersions(
 /**
  * Adds a job's version under the task's next number and makes it live, in one transaction. Run
  * again for the same job, it changes nothing: not the number, and not what is live by now.
+ * A version that is not to be live brings its task into being without one, if need be.
  * @returns the version's number
  */
-export async function publishVersion(db: D1Database, version: NewVersion): Promise<number> {
+export async function publishVersion(
+  db: D1Database,
+  version: NewVersion,
+  { isLive }: { readonly isLive: boolean } = { isLive: true },
+): Promise<number> {
   const v = version
+  const moved = `live_version = excluded.live_version, updated_at_ms = excluded.updated_at_ms,`
   const nextNumber = `1 + coalesce(
     (SELECT max(number) FROM versions WHERE project_id = ?1 AND task = ?2), 0)`
   const [, , published] = await db.batch<{ number: number }>([
     db
       .prepare(
         `INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms)
-         SELECT ?1, ?2, ${nextNumber}, ?4, ?4
+         SELECT ?1, ?2, ${isLive ? nextNumber : 'NULL'}, ?4, ?4
          WHERE NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?3)
          ON CONFLICT (project_id, name) DO UPDATE SET
-           live_version = excluded.live_version,
-           updated_at_ms = excluded.updated_at_ms,
+           ${isLive ? moved : ''}
            created_at_ms = iif(deleted_at_ms IS NULL, created_at_ms, excluded.created_at_ms),
            deleted_at_ms = NULL`,
       )

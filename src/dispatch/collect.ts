@@ -3,12 +3,16 @@ import type { Generation } from './generate.ts'
 import { toApiError } from './runner-error.ts'
 import type { EndEvent } from './usage.ts'
 
+export type AnswerCall = { readonly name: string; readonly arguments: string }
+
 /** All that one arm has said. */
 export type Answer = {
   /** The prompt, where it was asked back. */
   readonly promptText: string
   readonly promptTokens: readonly PromptToken[]
   readonly text: string
+  /** Functions called, in order. */
+  readonly calls: readonly AnswerCall[]
   /** One a token, where they were asked for. */
   readonly logprobs: readonly PositionLogprob[]
   readonly labels: readonly LabelProbability[] | undefined
@@ -19,6 +23,7 @@ class AnswerRecord {
   promptText = ''
   readonly promptTokens: PromptToken[] = []
   text = ''
+  readonly calls: { name: string; arguments: string }[] = []
   readonly logprobs: PositionLogprob[] = []
   labels: readonly LabelProbability[] | undefined
   end: EndEvent | null = null
@@ -44,6 +49,11 @@ export async function collectAnswers(generation: Generation): Promise<readonly A
           record.text += event.text
           record.logprobs.push(...(event.logprobs ?? []))
           break
+        case 'tool_call': {
+          const call = (record.calls[event.index] ??= { name: event.name ?? '', arguments: '' })
+          call.arguments += event.arguments
+          break
+        }
         case 'labels':
           record.labels = event.labels
           break

@@ -101,8 +101,15 @@ export class RunnerClient {
     await response.body?.cancel()
   }
 
-  async putDataset(digest: string, bytes: Uint8Array, signal?: AbortSignal) {
-    const response = await this.#call('PUT', `/v1/datasets/${digest}`, bytes, {
+  /** @param use what the job will ask for first, which the runner then begins to load */
+  async putDataset(
+    digest: string,
+    bytes: Uint8Array,
+    signal?: AbortSignal,
+    use: 'score' | 'gradient' = 'score',
+  ) {
+    const query = use === 'gradient' ? '?use=gradient' : ''
+    const response = await this.#call('PUT', `/v1/datasets/${digest}${query}`, bytes, {
       type: 'application/json',
       signal: withTimeout(DATASET_TIMEOUT_MS, signal),
     })

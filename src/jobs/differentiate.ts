@@ -1,7 +1,10 @@
 import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
 import { RunnerFault } from '../dispatch/runner-client.ts'
 import type { GradientHeader } from '../protocol/runner-scoring.ts'
-import { rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
+import { exampleOrder, isInOrder, rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
+
+/** A runner computes prompts in groups of as many; calls that share groups share their prompts. */
+const GROUP_LEN = 32
 
 /**
  * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over
@@ -13,11 +16,11 @@ import { rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
 export async function differentiate(
   evaluation: Evaluation,
   query: GradientQuery,
-  examples: readonly number[] = evaluation.dataset.gold.map((_, example) => example),
+  examples: readonly number[] = exampleOrder(evaluation),
 ): Promise<GradientAnswer> {
   const numExamples = evaluation.dataset.gold.length
   const { numCandidates } = query
-  const perCall = Math.max(1, Math.floor(rowsPerCall(evaluation) / numCandidates))
+  const perCall = countPerCall(query, numExamples, rowsPerCall(evaluation))
   const logProbs = new Float32Array(numCandidates * numExamples).fill(NaN)
   const gradient = new Float32Array(query.values.length)
   for (let from = 0; from < examples.length; from += perCall) {
@@ -33,9 +36,21 @@ export async function differentiate(
   return { logProbs, gradient }
 }
 
+/** Examples of one call, by the rows that each of them takes. */
+function countPerCall(
+  { numCandidates, weights, skipsUnweighted }: GradientQuery,
+  numExamples: number,
+  maxRows: number,
+): number {
+  const numRows = weights.reduce((sum, weight) => sum + (weight === 0 ? 0 : 1), 0)
+  const perExample = skipsUnweighted ? Math.ceil(numRows / numExamples) : numCandidates
+  const fitting = Math.floor(maxRows / Math.max(1, perExample))
+  return fitting < GROUP_LEN ? Math.max(1, fitting) : fitting - (fitting % GROUP_LEN)
+}
+
 async function differentiateOnce(
   evaluation: Evaluation,
-  { numCandidates, layers, hasLogScale, values, weights }: GradientQuery,
+  { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted }: GradientQuery,
   examples: readonly number[],
 ): Promise<GradientAnswer> {
   const { client, dataset, buildDigest, signal } = evaluation
@@ -46,7 +61,8 @@ async function differentiateOnce(
     num_candidates: numCandidates,
     layers: [...layers],
     has_log_scale: hasLogScale,
-    ...(examples.length === numExamples ? {} : { examples: [...examples] }),
+    ...(isInOrder(examples, numExamples) ? {} : { examples: [...examples] }),
+    ...(skipsUnweighted ? { skip_unweighted: true } : {}),
   }
   const body = new Float32Array(values.length + numCandidates * examples.length)
   body.set(values)

@@ -14,10 +14,20 @@ const MAX_ROWS_PER_CALL = 512
 /** Times tokens as well, where the answers are targets: some 30 s of a core. */
 const MAX_TARGET_ROWS_PER_CALL = 4096
 
+/** The order of a call's examples; by index where the evaluation names none. */
+export const exampleOrder = ({ order, dataset }: Evaluation): readonly number[] =>
+  order ?? dataset.gold.map((_, example) => example)
+
+/** Whether a call is of all examples by index, and so need not name them. */
+export const isInOrder = (examples: readonly number[], numExamples: number): boolean =>
+  examples.length === numExamples && examples.every((example, i) => example === i)
+
 export type Evaluation = {
   readonly client: RunnerClient
   readonly blobs: R2Bucket
   readonly dataset: StoredDataset
+  /** In what order the examples are asked for, which says what a runner computes together. */
+  readonly order?: readonly number[]
   readonly scope: Scope
   readonly geometry: Geometry
   readonly buildDigest: string
@@ -41,7 +51,8 @@ export async function scoreRotations(
   evaluation: Evaluation,
   rotations: readonly Rotation[],
 ): Promise<number[][][]> {
-  const numExamples = evaluation.dataset.gold.length
+  const order = exampleOrder(evaluation)
+  const numExamples = order.length
   const maxRows = rowsPerCall(evaluation)
   const numCandidates = Math.max(
     1,
@@ -50,11 +61,15 @@ export async function scoreRotations(
   const results: number[][][] = []
   for (let at = 0; at < rotations.length; at += numCandidates) {
     const group = rotations.slice(at, at + numCandidates)
-    const merged: number[][][] = group.map(() => [])
+    const merged = group.map(() => new Array<number[]>(numExamples))
     for (let from = 0; from < numExamples; from += maxRows) {
-      const to = Math.min(from + maxRows, numExamples)
-      const part = await scoreOnce(evaluation, group, from, to)
-      part.forEach((rows, candidate) => merged[candidate]!.push(...rows))
+      const examples = order.slice(from, from + maxRows)
+      const part = await scoreOnce(evaluation, group, examples)
+      part.forEach((rows, candidate) => {
+        rows.forEach((row, i) => {
+          merged[candidate]![examples[i]!] = row
+        })
+      })
     }
     results.push(...merged)
   }
@@ -64,16 +79,14 @@ export async function scoreRotations(
 async function scoreOnce(
   evaluation: Evaluation,
   rotations: readonly Rotation[],
-  from: number,
-  to: number,
+  examples: readonly number[],
 ): Promise<number[][][]> {
   const { client, dataset, buildDigest, signal } = evaluation
-  const isWhole = from === 0 && to === dataset.gold.length
   const { header, values } = packCandidates(rotations, evaluation.geometry, {
     dataset: dataset.digest,
     build_digest: buildDigest,
     scope: evaluation.scope,
-    ...(isWhole ? {} : { examples: Array.from({ length: to - from }, (_, i) => from + i) }),
+    ...(isInOrder(examples, dataset.gold.length) ? {} : { examples: [...examples] }),
   })
   const response = await withDataset(evaluation, () => client.score(header, values, signal))
   if (response.build_digest !== buildDigest) {
@@ -81,7 +94,7 @@ async function scoreOnce(
   }
   const isShaped =
     response.log_probs.length === rotations.length &&
-    response.log_probs.every((rows) => rows.length === to - from)
+    response.log_probs.every((rows) => rows.length === examples.length)
   if (!isShaped) throw new RunnerFault('protocol', 'scores are not of the shape asked for')
   return response.log_probs
 }
@@ -101,9 +114,10 @@ export async function withDataset<T>(evaluation: Evaluation, call: () => Promise
 /** Gives a runner the job's examples. @returns what it made of them */
 export async function pushDataset(
   evaluation: Pick<Evaluation, 'client' | 'blobs' | 'dataset' | 'signal'>,
+  use: 'score' | 'gradient' = 'score',
 ) {
   const { client, blobs, dataset, signal } = evaluation
   const bytes = await readBlob(blobs, dataset.blobKey)
   if (bytes === null) throw new Error(`dataset blob ${dataset.blobKey} is missing`)
-  return client.putDataset(dataset.digest, bytes, signal)
+  return client.putDataset(dataset.digest, bytes, signal, use)
 }

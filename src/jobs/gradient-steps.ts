@@ -76,8 +76,8 @@ export function descended(
       n_steps: state.history.length - 1,
       chosen_step: state.bestStep,
       learning_rate: search.options.learningRate,
-      n_folds: search.numCandidates - 1,
-      held_out_loss: chosen.heldOutLoss,
+      n_folds: search.numCandidates,
+      held_out_loss: chosen.heldOutLoss!,
       base_loss: state.history[0]!.trainLoss,
     },
   }
@@ -119,7 +119,9 @@ function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEven
     type: 'metrics',
     message:
       `After ${index} of ${spec.numTrials - 1} steps: train loss ${trainLoss.toFixed(4)}, ` +
-      `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`,
+      (heldOutLoss === null
+        ? 'held-out loss not looked at'
+        : `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`),
     data: {
       step: index + 1,
       trial: index,

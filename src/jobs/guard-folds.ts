@@ -8,14 +8,27 @@ import type { JobSpec } from './job-spec.ts'
 const FOLD_TRIAL_SHARE = 0.3
 /** The first trials of a search are spent on its initial design. */
 const MIN_FOLD_TRIALS = 16
+/** Whether the search steps along gradients, with folds of its own. */
+export const isGradient = ({ optimiser }: Pick<JobSpec, 'optimiser'>): boolean =>
+  optimiser === 'gradient' || optimiser === 'auto'
+
 /** Trials of each fold's search; 0 where the search has folds of its own. */
-export const countFoldTrials = ({ optimiser, numTrials }: JobSpec): number =>
-  optimiser === 'gradient'
+export const countFoldTrials = (spec: JobSpec): number =>
+  isGradient(spec)
     ? 0
-    : Math.min(numTrials, Math.max(MIN_FOLD_TRIALS, Math.round(FOLD_TRIAL_SHARE * numTrials)))
+    : Math.min(
+        spec.numTrials,
+        Math.max(MIN_FOLD_TRIALS, Math.round(FOLD_TRIAL_SHARE * spec.numTrials)),
+      )
 
 export const countGuardFolds = ({ groups }: JobSpec): number => countFolds(groups)
 
 /** Fold of each training example; the folds of `gradient` are these too. */
 export const guardFolds = (spec: JobSpec): number[] =>
   stratifiedFolds(spec.training.gold, countGuardFolds(spec), spec.seed, spec.groups)
+
+/** Training examples fold by fold: those that the same fits leave out are neighbours. */
+export function foldOrder(spec: JobSpec): number[] {
+  const folds = guardFolds(spec)
+  return folds.map((_, example) => example).sort((a, b) => folds[a]! - folds[b]! || a - b)
+}

@@ -1,4 +1,5 @@
 import { identityRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
+import { foldsAdvanced } from './auto-steps.ts'
 import { foldRotations } from './gradient-steps.ts'
 import { countFoldTrials, countGuardFolds, guardFolds } from './guard-folds.ts'
 import type { FoldTrial, JobSpec, PinnedModel } from './job-spec.ts'
@@ -48,6 +49,9 @@ export function foldsFound(context: StepContext, pinned: PinnedModel): Rotation[
   const { spec } = context
   if (spec.optimiser === 'gradient') {
     return foldRotations(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
+  }
+  if (spec.optimiser === 'auto') {
+    return foldsAdvanced(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
   }
   return Array.from({ length: countGuardFolds(spec) }, (_, fold) => {
     const optimiser = optimiserOf(context, pinned, fold)

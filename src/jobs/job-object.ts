@@ -4,11 +4,13 @@ import type { Bindings } from '../env.ts'
 import {
   isFinished,
   type FineTuningJob,
+  type JobCheckpoint,
   type JobEvent,
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { servicesOf } from '../services.ts'
+import { publishCheckpoint, viewCheckpoints } from './checkpoint.ts'
 import { backoffMs, judgeFault } from './faults.ts'
 import {
   INITIAL_STATE,
@@ -94,6 +96,11 @@ export class JobObject extends DurableObject<Bindings> {
   /** Newest first, one more than `limit` where there are more; null where `after` is unknown. */
   listEvents(limit: number, after: string | undefined): JobEvent[] | null {
     return this.#spec === null ? null : this.#store.events(limit, after)
+  }
+
+  /** Newest first; null where no job was made here. */
+  listCheckpoints(): JobCheckpoint[] | null {
+    return this.#spec === null ? null : viewCheckpoints(this.#spec, this.#state)
   }
 
   async cancel(): Promise<CancelOutcome | null> {
@@ -202,6 +209,7 @@ export class JobObject extends DurableObject<Bindings> {
     if (phase === 'publishing' && publication !== null) return publish(context, publication)
     if (phase === 'preparing' || pinned === null) return prepare(context)
     if (phase === 'searching') return search(context, pinned)
+    if (phase === 'checkpointing') return publishCheckpoint(context, pinned)
     if (phase === 'guarding') return searchFolds(context, pinned)
     const isOfLabels = context.spec.objective === 'label'
     return isOfLabels ? report(context, pinned) : reportTexts(context, pinned)

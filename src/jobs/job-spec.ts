@@ -2,6 +2,7 @@ import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import type { NewVersion } from '../db/versions.ts'
 import type {
   GuardMode,
+  JobCheckpoint,
   JobError,
   JobStatus,
   JobWarning,
@@ -40,6 +41,8 @@ export type JobSpec = {
   readonly numTrials: number
   /** Of the optimiser `gradient` alone; jobs of older releases have none. */
   readonly gradient: { readonly numSteps: number; readonly learningRate: number } | null
+  /** Of the optimiser `auto` alone; jobs of older releases have none. */
+  readonly auto?: { readonly budgetSeconds: number } | null
   /** Of the optimiser `bo` alone; jobs of older releases have none and search a random one. */
   readonly subspace?: SubspaceName | null
   readonly scope: Scope
@@ -80,7 +83,14 @@ export type PinnedModel = {
 /** Where a job stands; written before each step that follows from it. */
 export type JobState = {
   readonly status: JobStatus
-  readonly phase: 'preparing' | 'searching' | 'guarding' | 'reporting' | 'publishing' | 'finished'
+  readonly phase:
+    | 'preparing'
+    | 'searching'
+    | 'checkpointing'
+    | 'guarding'
+    | 'reporting'
+    | 'publishing'
+    | 'finished'
   readonly pinned: PinnedModel | null
   /** Of pairs: the base model's log probability of each text, from the search's first step on. */
   readonly baseLogProbs?: readonly number[]
@@ -98,6 +108,8 @@ export type JobState = {
     readonly report: AnyReport
   } | null
   readonly versionNumber: number | null
+  /** Versions published before the job's own, in order; jobs of older releases have none. */
+  readonly checkpoints?: readonly Checkpoint[]
   /** First of the faults since the last success, and how many. */
   readonly faultSinceMs: number | null
   readonly numFaults: number
@@ -108,6 +120,16 @@ export type JobState = {
   /** Its datasets are deleted. */
   readonly isCleaned: boolean
 }
+
+/** A version published on the way, which is not live. */
+export type Checkpoint = {
+  readonly versionNumber: number
+  readonly createdAtMs: number
+  /** Trials that it is made of. */
+  readonly numTrials: number
+  readonly metrics: CheckpointMetrics
+}
+export type CheckpointMetrics = Omit<JobCheckpoint['metrics'], 'step'>
 
 export const INITIAL_STATE: JobState = {
   status: 'queued',
@@ -129,7 +151,10 @@ export const INITIAL_STATE: JobState = {
 /** An evaluation of the search that a fold's examples have no part in. */
 export type FoldTrial = Omit<Trial, 'round'> & { readonly fold: number }
 
-/** One evaluation; under `gradient` the candidate of all examples after `index` steps, without z. */
+/**
+ * One evaluation. Under `gradient` the candidate of all examples after `index` steps, without z; under
+ * `auto` the base model, then a configuration each, with what its folds' held-out examples came to.
+ */
 export type Trial = {
   readonly round: number
   readonly index: number

@@ -38,7 +38,7 @@ export function viewJob(
     user_provided_suffix: spec.task,
     metadata: spec.metadata,
     integrations: [],
-    estimated_finish: estimateFinish(state, progress, nowMs),
+    estimated_finish: estimateFinish(spec, state, progress, nowMs),
     method: {
       type: METHOD_TYPE,
       rotation: {
@@ -65,10 +65,19 @@ function viewHyperparameters({
   optimiser,
   numTrials,
   gradient,
+  auto,
   subspace,
 }: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
   if (optimiser === 'bo') {
     return { optimizer: optimiser, n_trials: numTrials, subspace: subspace ?? 'random' }
+  }
+  if (optimiser === 'auto') {
+    if (auto == null) throw new Error('an auto job without its hyperparameters')
+    return {
+      optimizer: optimiser,
+      n_trials: numTrials - 1,
+      budget_seconds: auto.budgetSeconds,
+    }
   }
   if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
@@ -79,10 +88,16 @@ function viewHyperparameters({
   }
 }
 
-/** Unix seconds at which the trials will be done at the pace so far. */
-function estimateFinish(state: JobState, progress: JobProgress, nowMs: number): number | null {
+/** Unix seconds at which the trials will be done: by the budget, or at the pace so far. */
+function estimateFinish(
+  { auto }: JobSpec,
+  state: JobState,
+  progress: JobProgress,
+  nowMs: number,
+): number | null {
   const done = progress.trials_done + progress.guard_trials_done
   const total = progress.trials_total + progress.guard_trials_total
   if (state.status !== 'running' || state.startedAtMs === null || done === 0) return null
+  if (auto != null) return seconds(Math.max(nowMs, state.startedAtMs + auto.budgetSeconds * 1000))
   return seconds(nowMs + ((nowMs - state.startedAtMs) / done) * (total - done))
 }

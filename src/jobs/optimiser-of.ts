@@ -41,7 +41,7 @@ function optimiserSpec(
   const { seed, scope, optimiser: name } = spec
   const numTrials = fold === null ? spec.numTrials : countFoldTrials(spec)
   const common = { geometry: pinned.geometry, seed, numTrials, scope }
-  if (name === 'gradient') throw new Error('gradient is not searched by values')
+  if (name === 'gradient' || name === 'auto') throw new Error(`${name} is not searched by values`)
   if (name !== 'bo' || spec.subspace !== 'gradient') return { ...common, name }
   if (searchState === null) throw new Error('a search without its directions')
   return { ...common, name, directions: readDirections(searchState, spec, pinned, fold) }

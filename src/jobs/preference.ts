@@ -16,10 +16,12 @@ import type { Evaluation } from './evaluate.ts'
  */
 export async function differentiatePairs(
   evaluation: Evaluation,
-  query: GradientQuery,
+  asked: GradientQuery,
   beta: number,
   base: readonly number[] | null,
 ): Promise<{ readonly answer: GradientAnswer; readonly base: readonly number[] }> {
+  // Weights follow from log probabilities, so that all of them are needed.
+  const query: GradientQuery = { ...asked, skipsUnweighted: false }
   const numTexts = evaluation.dataset.gold.length
   const rowOf = (values: Float32Array, candidate: number): Float32Array =>
     values.subarray(candidate * numTexts, (candidate + 1) * numTexts)

@@ -5,15 +5,16 @@ import { applyBias } from '../../adapters/objective/label-log-probs.ts'
 import { applyTemperature } from '../../adapters/objective/temperature.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
-import type { GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
+import type { AutoReport, GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
+import { advanced } from './auto-steps.ts'
 import { scoreRotations } from './evaluate.ts'
 import { descended, type Found } from './gradient-steps.ts'
-import { countFoldTrials, guardFolds } from './guard-folds.ts'
+import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
 import { describeDoubt, describeRefusal, reportGuard } from './guard-report.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
@@ -81,7 +82,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     outOfFold,
     gold,
     numFolds: candidates.length,
-    trialsPerFold: best?.gradient === undefined ? countFoldTrials(spec) : trials.length,
+    trialsPerFold: isGradient(spec) ? trials.length : countFoldTrials(spec),
   })
   const made: JobReport = {
     guard,
@@ -90,6 +91,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     optimizer: spec.optimiser,
     n_trials: trials.length,
     ...(best?.gradient === undefined ? {} : { gradient: best.gradient }),
+    ...(best?.auto === undefined ? {} : { auto: best.auto }),
     seed: spec.seed,
     scope: spec.scope,
     labels: spec.labels,
@@ -144,7 +146,8 @@ async function scoreValidation(
 export function found(
   context: StepContext,
   pinned: PinnedModel,
-): (Found & { readonly gradient?: GradientReport }) | null {
+): (Found & { readonly gradient?: GradientReport; readonly auto?: AutoReport }) | null {
+  if (context.spec.optimiser === 'auto') return advanced(context, pinned)
   if (context.spec.optimiser === 'gradient') return descended(context, pinned)
   const optimiser = optimiserOf(context, pinned)
   const best = optimiser.best(context.trials)

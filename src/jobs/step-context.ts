@@ -5,6 +5,7 @@ import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { Bindings } from '../env.ts'
 import type { Evaluation } from './evaluate.ts'
+import { foldOrder, isGradient } from './guard-folds.ts'
 import { BuildChanged, JobFailure } from './faults.ts'
 import type { FoldTrial, JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
@@ -64,11 +65,13 @@ export function evaluationOf(
   client: Evaluation['client'],
   dataset: StoredDataset,
 ): Evaluation {
+  const { spec } = context
   return {
     client,
     blobs: context.env.BLOBS,
     dataset,
-    scope: context.spec.scope,
+    ...(dataset === spec.training && isGradient(spec) ? { order: foldOrder(spec) } : {}),
+    scope: spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,
     longestTarget: longestTargetOf(pinned),

@@ -1,6 +1,8 @@
+import { advance } from './auto-steps.ts'
 import { findDirections } from './directions.ts'
 import { pushDataset } from './evaluate.ts'
 import { descend } from './gradient-steps.ts'
+import { isGradient } from './guard-folds.ts'
 import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
@@ -17,13 +19,15 @@ export async function prepare(context: StepContext): Promise<Transition> {
   return withRunner(context, async (runner) => {
     const { client } = runner
     const { model } = runner.status
-    const push = (dataset: StoredDataset) =>
-      pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal })
+    const push = (dataset: StoredDataset, use: 'score' | 'gradient') =>
+      pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal }, use)
     // Prompts for a grader are sent as they are asked.
     const isPushed = spec.objective !== 'reward'
-    const resident = isPushed ? await push(spec.training) : null
+    const use = isGradient(spec) ? 'gradient' : 'score'
+    const resident = isPushed ? await push(spec.training, use) : null
     // Told now, an over-long validation example does not cost the whole search first.
-    const validation = isPushed && spec.validation !== null ? await push(spec.validation) : null
+    const validation =
+      isPushed && spec.validation !== null ? await push(spec.validation, 'score') : null
     const pinned: PinnedModel = {
       modelDigest: model.model_digest,
       buildDigest: model.build_digest,
@@ -67,13 +71,17 @@ const describeAnswers = ({ objective, labels, grader }: JobSpec): string =>
     reward: `what the grader "${grader?.type ?? ''}" likes`,
   })[objective]
 
-const describeBudget = ({ optimiser, numTrials }: JobSpec): string =>
-  optimiser === 'gradient' ? `at most ${numTrials - 1} steps` : `${numTrials} trials`
+function describeBudget({ optimiser, numTrials, auto }: JobSpec): string {
+  if (optimiser === 'gradient') return `at most ${numTrials - 1} steps`
+  if (optimiser !== 'auto') return `${numTrials} trials`
+  return `at most ${numTrials - 1} configurations in about ${auto?.budgetSeconds ?? 0} s`
+}
 
 /** One round: ask, evaluate, tell. */
 export async function search(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
   if (spec.optimiser === 'gradient') return descend(context, pinned)
+  if (spec.optimiser === 'auto') return advance(context, pinned)
   if (spec.subspace === 'gradient' && context.searchState === null) {
     return findDirections(context, pinned)
   }

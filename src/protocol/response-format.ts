@@ -47,7 +47,7 @@ export const runnerResponseFormatSchema = z.discriminatedUnion('type', [
 export type RunnerResponseFormat = z.infer<typeof runnerResponseFormatSchema>
 
 /** Whether a value's arrays and objects stand in each other at most {@link MAX_SCHEMA_NESTING} deep. */
-function isShallow(value: unknown): boolean {
+export function isShallow(value: unknown): boolean {
   let level: unknown[] = [value]
   for (let depth = 0; depth <= MAX_SCHEMA_NESTING; depth++) {
     level = level.flatMap((item) =>

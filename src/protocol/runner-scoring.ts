@@ -47,6 +47,7 @@ export type TargetDataset = z.infer<typeof targetDatasetSchema>
  * `PUT /v1/datasets/:digest`, body: this as JSON; the digest is the SHA-256 of those bytes. Examples
  * have one of the labels each, or a text of their own.
  * The runner tokenises and keeps the examples, and the prompts' KV while memory allows.
+ * With `?use=gradient` it begins to load what `POST /v1/gradient` needs.
  */
 export const datasetSchema = z.union([labelDatasetSchema, targetDatasetSchema])
 export type Dataset = z.infer<typeof datasetSchema>
@@ -111,6 +112,11 @@ export const gradientHeaderSchema = z.object({
   has_log_scale: z.boolean(),
   /** Examples by index; absent is all. */
   examples: z.array(z.number().int().min(0)).min(1).optional(),
+  /**
+   * Leaves out what has weight 0: its log probability is NaN, and it costs nothing. Neighbours of
+   * equal patterns of zeros are computed together, so examples are best ordered by them.
+   */
+  skip_unweighted: z.boolean().optional(),
 })
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>
 

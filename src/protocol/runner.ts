@@ -6,9 +6,10 @@
  */
 import { z } from 'zod'
 import { runnerResponseFormatSchema } from './response-format.ts'
+import { runnerToolsSchema, toolMessageSchemas } from './tools.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 4
+export const RUNNER_PROTOCOL_VERSION = 5
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -42,6 +43,10 @@ export const promptMessageSchema = z.object({
   content: z.string(),
 })
 export type PromptMessage = z.infer<typeof promptMessageSchema>
+
+/** A message of a chat in which functions may have been called. */
+export const chatMessageSchema = z.union([...toolMessageSchemas, promptMessageSchema])
+export type ChatMessage = z.infer<typeof chatMessageSchema>
 
 /** One adapter of a selection and the strength at which its angles are added. */
 export const adapterTermSchema = z.object({
@@ -112,7 +117,7 @@ export const generateRequestSchema = z
     /** From admission; past it the request is given up. Absent is the runner's own. */
     timeout_ms: z.number().int().min(1).max(MAX_TIMEOUT_MS).optional(),
     /** A chat, through the model's template; either this or `prompt`. */
-    messages: z.array(promptMessageSchema).min(1).optional(),
+    messages: z.array(chatMessageSchema).min(1).optional(),
     /** Text in which control tokens written out count as such, or token ids, as they stand. */
     prompt: z.union([z.string(), z.array(z.number().int().min(0))]).optional(),
     /** Give the prompt back in `prompt` events; with `sampling.logprobs`, token by token. */
@@ -121,6 +126,8 @@ export const generateRequestSchema = z
     sampling: samplingSchema,
     /** What the answer must be, enforced token by token; not beside `choice`. */
     response_format: runnerResponseFormatSchema.optional(),
+    /** Functions that the answer may call, shown by the model's template; beside `messages` only. */
+    tools: runnerToolsSchema.optional(),
     /** Restrict the answer to one of these labels and report the probability of each. */
     choice: z
       .object({ labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(1).max(MAX_LABELS) })
@@ -219,7 +226,7 @@ export const usageSchema = z.object({
 
 /**
  * Events of `POST /v1/generate`, one JSON object a line (`application/x-ndjson`). Per arm, in order:
- * accepted, prompt*, (token | labels)*, then end or error. The stream closes with `done`; without it, the
+ * accepted, prompt*, (token | tool_call | labels)*, then end or error. The stream closes with `done`; without it, the
  * runner died. An `error` with arm null ends the whole request.
  */
 export const generateEventSchema = z.discriminatedUnion('event', [
@@ -247,6 +254,16 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     logprobs: z.array(positionLogprobSchema).optional(),
   }),
   z.object({
+    event: z.literal('tool_call'),
+    arm: z.number().int(),
+    /** Which of the answer's calls this is a part of, from 0. */
+    index: z.number().int().min(0),
+    /** On the call's first part. */
+    name: z.string().optional(),
+    /** The arguments' JSON from where the last part ended, as the model wrote it. */
+    arguments: z.string(),
+  }),
+  z.object({
     event: z.literal('labels'),
     arm: z.number().int(),
     labels: z.array(labelProbabilitySchema),
@@ -254,7 +271,7 @@ export const generateEventSchema = z.discriminatedUnion('event', [
   z.object({
     event: z.literal('end'),
     arm: z.number().int(),
-    finish_reason: z.enum(['stop', 'length']),
+    finish_reason: z.enum(['stop', 'length', 'tool_calls']),
     usage: usageSchema,
     /** The control token that ended the answer, which no `token` event names; with `logprobs`. */
     stop_token: positionLogprobSchema.optional(),

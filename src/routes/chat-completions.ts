@@ -7,6 +7,7 @@ import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
   chatRequestSchema,
+  createToolCallId,
   toChatLogprobs,
   withoutUnsupported,
   type ChatChoice,
@@ -80,6 +81,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       selection,
       confidence,
       includeUsage,
+      hasTools: request.tools !== undefined,
       caller,
       recordUsage,
     })
@@ -116,10 +118,23 @@ function toCompletion(
   const arcana = proofOf(selection, ends[0]!.applied, generation.runnerId, labels, confidence)
   const contentOf = (text: string) =>
     arcana.withheld === true ? (confidence?.fallbackLabel ?? null) : text
-  const [first, ...others] = answers.map(({ text, logprobs }, index): ChatChoice => ({
+  const messageOf = ({ text, calls }: Answer): ChatChoice['message'] => {
+    if (calls.length === 0) return { role: 'assistant', content: contentOf(text), refusal: null }
+    return {
+      role: 'assistant',
+      content: text === '' ? null : text,
+      refusal: null,
+      tool_calls: calls.map((call) => ({
+        id: createToolCallId(),
+        type: 'function',
+        function: { name: call.name, arguments: call.arguments },
+      })),
+    }
+  }
+  const [first, ...others] = answers.map((answer, index): ChatChoice => ({
     index,
-    message: { role: 'assistant', content: contentOf(text), refusal: null },
-    logprobs: hasLogprobs ? toChatLogprobs(logprobs) : null,
+    message: messageOf(answer),
+    logprobs: hasLogprobs ? toChatLogprobs(answer.logprobs) : null,
     finish_reason: ends[index]!.finish_reason,
   }))
   return {

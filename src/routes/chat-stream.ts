@@ -2,15 +2,17 @@ import type { Generation } from '../dispatch/generate.ts'
 import { usageOf, type EndEvent } from '../dispatch/usage.ts'
 import { sseStream } from '../http/sse-stream.ts'
 import {
+  createToolCallId,
   toChatLogprobs,
   type ArcanaProof,
   type ChatCompletionChunk,
+  type ChatDelta,
   type ChatLogprobs,
   type FinishReason,
   type Usage,
 } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
-import type { LabelProbability } from '../protocol/runner.ts'
+import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels, isWithheld } from '../tasks/confidence.ts'
 import { proofOf } from '../tasks/plan.ts'
@@ -24,6 +26,8 @@ type ChatStreamOptions = {
   /** When the answer is withheld. */
   readonly confidence: Confidence | null
   readonly includeUsage: boolean
+  /** The answer may be calls, with no content at all. */
+  readonly hasTools: boolean
   /** Aborted when the client goes away. */
   readonly caller: AbortController
   readonly recordUsage: (usage: Usage) => void
@@ -47,9 +51,13 @@ async function pump(
     switch (event.event) {
       case 'accepted':
         write(
-          chunkOf(options, event.arm, { role: 'assistant', content: '' }, null, {
-            arcana: proofOf(selection, event.applied, generation.runnerId),
-          }),
+          chunkOf(
+            options,
+            event.arm,
+            { role: 'assistant', content: options.hasTools ? null : '' },
+            null,
+            { arcana: proofOf(selection, event.applied, generation.runnerId) },
+          ),
         )
         break
       case 'token':
@@ -59,6 +67,9 @@ async function pump(
           const content = contentOf(options, event.text, labels[event.arm])
           if (content !== null) write(chunkOf(options, event.arm, { content }, null, { logprobs }))
         }
+        break
+      case 'tool_call':
+        write(chunkOf(options, event.arm, { tool_calls: [callDeltaOf(event)] }, null))
         break
       case 'labels':
         labels[event.arm] = event.labels
@@ -84,6 +95,15 @@ async function pump(
   options.recordUsage(usage)
 }
 
+function callDeltaOf({
+  index,
+  name,
+  arguments: json,
+}: Extract<GenerateEvent, { event: 'tool_call' }>): NonNullable<ChatDelta['tool_calls']>[number] {
+  if (name === undefined) return { index, function: { arguments: json } }
+  return { index, id: createToolCallId(), type: 'function', function: { name, arguments: json } }
+}
+
 /** What an answer of labels says: its label, or what stands for it where it is too unsure. */
 function contentOf(
   { selection, confidence }: ChatStreamOptions,
@@ -98,7 +118,7 @@ function contentOf(
 function chunkOf(
   { head, includeUsage }: ChatStreamOptions,
   index: number,
-  delta: { readonly role?: 'assistant'; readonly content?: string },
+  delta: ChatDelta,
   finishReason: FinishReason | null,
   extra: { readonly arcana?: ArcanaProof; readonly logprobs?: ChatLogprobs | null } = {},
 ): ChatCompletionChunk {

@@ -16,6 +16,7 @@ import {
   publishJobSchema,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
+import { findForeign, settleHyperparameters } from '../protocol/openai/hyperparameters.ts'
 import { DEFAULT_BETA, type Objective } from '../protocol/openai/objective.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
@@ -25,10 +26,13 @@ import { sha256Hex } from '../storage/digest.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 const DEFAULT_PAGE = 20
+/** OpenAI's. */
+const DEFAULT_CHECKPOINTS_PAGE = 10
 const MAX_JOBS_PAGE = 100
 /** A page holds every trial of an ordinary job. */
 const MAX_EVENTS_PAGE = 1000
 const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
+const checkpointsQuerySchema = pageQuerySchema(DEFAULT_CHECKPOINTS_PAGE, MAX_JOBS_PAGE)
 const eventsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_EVENTS_PAGE)
 
 export const fineTuningJobs = new Hono<AppEnv>()
@@ -60,6 +64,22 @@ export const fineTuningJobs = new Hono<AppEnv>()
     const events = await stub.listEvents(page.limit, page.after)
     if (events === null) throw invalidRequest('No such event to list after.', 'after')
     return c.json(toPage(events, page.limit))
+  })
+  .get('/:id/checkpoints', async (c) => {
+    const page = parseWire(checkpointsQuerySchema, c.req.query())
+    const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
+    const all = await stub.listCheckpoints()
+    if (all === null) throw noJob(c.req.param('id'))
+    const from = page.after === undefined ? 0 : all.findIndex(({ id }) => id === page.after) + 1
+    if (page.after !== undefined && from === 0) {
+      throw invalidRequest('No such checkpoint to list after.', 'after')
+    }
+    const list = toPage(all.slice(from), page.limit)
+    return c.json({
+      ...list,
+      first_id: list.data[0]?.id ?? null,
+      last_id: list.data.at(-1)?.id ?? null,
+    })
   })
   .post('/:id/cancel', async (c) => {
     const stub = await requireJob(c.env, c.get('projectId'), c.req.param('id'))
@@ -103,7 +123,11 @@ function checkNames(request: CreateJob, baseModel: string): void {
 }
 
 /** Pairs have a gradient and no value of their own; a beta is theirs alone. */
-function checkPairs(objective: Objective, { beta, optimiser }: CreateJob): void {
+function checkPairs(
+  objective: Objective,
+  { beta }: CreateJob,
+  { optimiser }: Pick<JobSpec, 'optimiser'>,
+): void {
   if (objective !== 'preference') {
     if (beta === null) return
     throw invalidRequest(
@@ -135,7 +159,14 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
   }
   const { objective } = built.value
-  checkPairs(objective, request)
+  const method = { ...request, objective }
+  const foreign = findForeign(method)
+  if (foreign !== null) {
+    const param = `method.rotation.hyperparameters.${foreign.name}`
+    throw invalidRequest(`Invalid '${param}': ${foreign.message}.`, param)
+  }
+  const search = settleHyperparameters(method)
+  checkPairs(objective, request, search)
   if (objective !== 'label' && request.confidence !== null) {
     throw invalidRequest(
       "Invalid 'method.rotation.min_confidence': it is of labels, and the file has none.",
@@ -159,10 +190,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     validationFile: request.validationFile,
     metadata: request.metadata,
     seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
-    optimiser: request.optimiser,
-    numTrials: request.numTrials,
-    gradient: request.gradient,
-    subspace: request.subspace,
+    ...search,
     scope: request.scope,
     frame: built.value.frame,
     objective: built.value.objective,

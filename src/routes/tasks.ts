@@ -12,6 +12,7 @@ import {
 import { ApiError, notFound } from '../protocol/openai/error.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
+import { jobOfVersion } from '../jobs/checkpoint.ts'
 import { servicesOf } from '../services.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
@@ -53,7 +54,7 @@ export const tasks = new Hono<AppEnv>()
     }
     throw new ApiError(
       409,
-      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live}.`,
+      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live ?? 'none'}.`,
       { param: 'expected_live', code: 'conflict' },
     )
   })
@@ -121,7 +122,7 @@ export const toVersion = (
   temperature: version.temperature,
   min_confidence: version.minConfidence,
   fallback_label: version.fallbackLabel,
-  job: version.jobId,
+  job: jobOfVersion(version.jobId),
   created_at: seconds(version.createdAtMs),
   report,
 })

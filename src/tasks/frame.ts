@@ -1,4 +1,4 @@
-import type { PromptMessage } from '../protocol/runner.ts'
+import type { ChatMessage, PromptMessage } from '../protocol/runner.ts'
 
 /** A task's instructions and where they stand in the prompt. */
 export type Frame = {
@@ -7,8 +7,8 @@ export type Frame = {
   readonly position: 'before' | 'after'
 }
 
-export type Framed = {
-  readonly messages: readonly PromptMessage[]
+export type Framed<T> = {
+  readonly messages: readonly (T | PromptMessage)[]
   /** The caller's own system message stands where the task's instructions would. */
   readonly replaced: boolean
 }
@@ -17,7 +17,7 @@ export type Framed = {
  * Puts a task's frame around a conversation. Training examples and requests go through this one
  * function, so that a task is asked as it was taught.
  */
-export function applyFrame(frame: Frame, messages: readonly PromptMessage[]): Framed {
+export function applyFrame<T extends ChatMessage>(frame: Frame, messages: readonly T[]): Framed<T> {
   if (frame.instructions === null) return { messages, replaced: false }
   if (messages.some((message) => message.role === 'system')) return { messages, replaced: true }
   if (frame.position === 'before') {

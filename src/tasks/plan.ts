@@ -114,6 +114,7 @@ export type Sampling = {
   readonly stop: readonly string[]
   readonly shaping?: TokenShaping
   readonly responseFormat?: GenerateRequest['response_format']
+  readonly tools?: GenerateRequest['tools']
 }
 
 /** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
@@ -132,11 +133,14 @@ export function planGeneration(options: {
   readonly service: Service
 }): GenerationPlan {
   const { arms, labels, sampling, service } = options
-  const { responseFormat } = sampling
+  const { responseFormat, tools } = sampling
   const misplaced =
     labels === null
       ? null
-      : (fieldNotOfLabels(sampling.shaping ?? {}) ?? (responseFormat && 'response_format') ?? null)
+      : (fieldNotOfLabels(sampling.shaping ?? {}) ??
+        (responseFormat && 'response_format') ??
+        (tools && 'tools') ??
+        null)
   if (misplaced !== null) {
     throw invalidRequest(
       `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
@@ -161,6 +165,7 @@ export function planGeneration(options: {
       ...sampling.shaping,
     },
     ...(responseFormat === undefined ? {} : { response_format: responseFormat }),
+    ...(tools === undefined ? {} : { tools }),
     ...(labels === null ? {} : { choice: { labels: [...labels] } }),
   }
   return {

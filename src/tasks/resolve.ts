@@ -12,7 +12,7 @@ const MAX_CACHED_NAMES = 4096
 const VERSION_TTL_MS = 600_000
 const MAX_CACHED_VERSIONS = 1024
 
-type LiveName = { readonly liveVersion: number; readonly retiredThrough: number }
+type LiveName = { readonly liveVersion: number | null; readonly retiredThrough: number }
 
 // One cache an isolate, so that what publishes or deletes here can forget what it moved.
 const names = new TtlCache<LiveName>(NAME_TTL_MS, MAX_CACHED_NAMES)
@@ -76,6 +76,9 @@ async function resolveTerm(
   const live = await resolveName(db, projectId, term.name)
   if (live === null) throw unknownTask(`The task "${term.name}" does not exist.`, param)
   const number = term.version ?? live.liveVersion
+  if (number === null) {
+    throw unknownTask(`The task "${term.name}" has no live version yet; name one.`, param)
+  }
   const version =
     number > live.retiredThrough ? await resolveVersion(db, projectId, term.name, number) : null
   if (version === null) {
@@ -96,7 +99,7 @@ async function resolveName(
   const known = names.get(key)
   if (known !== undefined) return known
   const row = await findTask(db, projectId, name)
-  if (row?.liveVersion == null) return null
+  if (row === null) return null
   const found = { liveVersion: row.liveVersion, retiredThrough: row.retiredThrough }
   names.set(key, found)
   return found

@@ -1,115 +1,165 @@
 /**
  * What a job learns from twenty examples, measured through the product's own API: upload, jobs,
- * comparison of the base and every task on test rows, and what can be had without a job. Against the
- * server at ARCANA_BASE_URL with ARCANA_API_KEY, or one that is started for it.
+ * comparison of the base and every task on held-out rows, and what can be had without a job. Against
+ * the server at ARCANA_BASE_URL with ARCANA_API_KEY, or one that is started for it.
  *
- * `--sets NAME,…` (ag_news), `--seeds 0,1,…` (0–4), `--optimizers NAME,…` (bo), `--trials N` (150),
- * `--rows N` (200), `--shots` for four-shot prompting, `--out FOLDER` for `tasks.json` and `tasks.md`.
- * With --out, sets and seeds that the folder has are not measured again, but read from its
- * `measured.jsonl`; that file holds predictions and belongs into no repository.
+ * `--sets NAME,…` (all twelve), `--seeds 0,1,…` (0,1,2), `--optimizers NAME,…` (gradient), names that
+ * the service knows or `none`; `--trials N` (150) of those that search; `--split NAME` (validation:
+ * `test` is for a final run), `--rows N` (300) of it, `--shots` for four-shot prompting, `--out FOLDER`
+ * for `tasks.json`, `tasks.md` and `tasks-by-seed.md`.
+ * Sets, seeds and columns that `--kept FILE` (.arcana/bench/measured.jsonl) has are not measured again.
+ * `--lora FILE` (.arcana/bench/lora.jsonl) adds columns of the same rows that lora/fit.py measured;
+ * `--export FOLDER` writes what that script reads and measures nothing.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { measure, type Measured } from './tasks/measure.ts'
+import { exportForLora } from './lora/export.ts'
+import { writeResults } from './results/write.ts'
+import { HiddenStates } from './tasks/hidden-states.ts'
+import { BASELINES, measure } from './tasks/measure.ts'
+import { bySet, isAboveChance, pairedDifference } from './tasks/resample.ts'
 import { openService } from './tasks/service.ts'
-import { readRows } from './tasks/sets.ts'
-import { pairedDifference, summarise, toMarkdown, type Entry } from './tasks/table.ts'
+import { readRows, TASK_SETS } from './tasks/sets.ts'
+import { DEFAULT_KEPT, Store, type Measured, type Setting } from './tasks/store.ts'
+import { meanOverSets, round, summarise } from './tasks/summary.ts'
+import { bySeedMarkdown, METRICS, toMarkdown, type Tables } from './tasks/table.ts'
 
-/** What the first issue asks for, on ag_news by `bo`. */
-const MIN_GAIN = 0.2
-const MAX_JOB_SECONDS = 90
+const DEFAULT_LORA = path.join(path.dirname(DEFAULT_KEPT), 'lora.jsonl')
+const NUM_TRAIN_ROWS = 20
+/** The column that the others are held against, where it was measured; else the last. */
+const CHALLENGER = 'auto'
 
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      sets: { type: 'string', default: 'ag_news' },
-      seeds: { type: 'string', default: '0,1,2,3,4' },
-      optimizers: { type: 'string', default: 'bo' },
+      sets: { type: 'string', default: Object.keys(TASK_SETS).join(',') },
+      seeds: { type: 'string', default: '0,1,2' },
+      optimizers: { type: 'string', default: 'gradient' },
       trials: { type: 'string', default: '150' },
-      rows: { type: 'string', default: '200' },
+      split: { type: 'string', default: 'validation' },
+      rows: { type: 'string', default: '300' },
       shots: { type: 'boolean', default: false },
+      kept: { type: 'string', default: DEFAULT_KEPT },
+      lora: { type: 'string', default: DEFAULT_LORA },
       out: { type: 'string' },
+      export: { type: 'string' },
     },
   })
-  const seeds = values.seeds.split(',').map(Number)
-  const optimisers = values.optimizers.split(',')
-  const kept = values.out === undefined ? null : path.join(values.out, 'measured.jsonl')
-  if (values.out !== undefined) mkdirSync(values.out, { recursive: true })
-  const measured = kept !== null && existsSync(kept) ? readMeasured(kept) : []
+  const settings = values.sets.split(',').flatMap((set) =>
+    values.seeds.split(',').map((seed): Setting => ({
+      set,
+      seed: Number(seed),
+      split: values.split,
+      num_rows: Number(values.rows),
+      num_train: NUM_TRAIN_ROWS,
+    })),
+  )
+  if (values.export !== undefined) {
+    await exportForLora(settings, values.export)
+    return
+  }
+  const optimisers = values.optimizers === 'none' ? [] : values.optimizers.split(',')
+  const columns = [...BASELINES.filter((name) => name !== 'shots' || values.shots), ...optimisers]
+  const store = new Store(values.kept, [values.lora])
+  const numMissing = await measureMissing(settings, columns, Number(values.trials), store)
+  await report(
+    settings.flatMap((setting) => store.get(setting) ?? []),
+    columns,
+    values.out,
+  )
+  if (numMissing > 0) {
+    console.error(`${numMissing} columns could not be measured; run again for them alone`)
+    process.exitCode = 1
+  }
+}
+
+/** @returns how many columns are missing at the end, of sets that are here */
+export async function measureMissing(
+  settings: readonly Setting[],
+  columns: readonly string[],
+  numTrials: number,
+  store: Store,
+): Promise<number> {
+  const lacking = (setting: Setting): string[] => {
+    const known = store.get(setting)?.columns ?? {}
+    return columns.filter((column) => !(column in known))
+  }
+  if (settings.every((setting) => lacking(setting).length === 0)) return 0
   const service = await openService()
+  let hidden: Promise<HiddenStates> | null = null
+  const tools = { openai: service.openai, hidden: () => (hidden ??= HiddenStates.open()) }
+  let numMissing = 0
   try {
-    for (const set of values.sets.split(',')) {
-      const train = readRows(set, 'train')
-      const test = readRows(set, 'test', Number(values.rows))
+    for (const setting of settings) {
+      const wanted = lacking(setting)
+      if (wanted.length === 0) continue
+      const train = readRows(setting.set, 'train')
+      const test = readRows(setting.set, setting.split, setting.num_rows)
       if (train === null || test === null) {
-        console.log(`skipped: ../shared/data/${set} is not beside this checkout`)
+        console.log(`skipped: ../shared/data/${setting.set} is not beside this checkout`)
         continue
       }
-      for (const seed of seeds) {
-        if (measured.some((entry) => entry.set === set && entry.seed === seed)) continue
-        const entry = await measure(service.openai, {
-          set,
-          seed,
-          optimisers,
-          numTrials: Number(values.trials),
-          train,
-          test,
-          hasShots: values.shots,
-        })
-        console.log(JSON.stringify(summarise(entry)))
-        measured.push(entry)
-        if (kept !== null) appendFileSync(kept, `${JSON.stringify(entry)}\n`)
-      }
+      const part = await measure(tools, { ...setting, columns: wanted, numTrials, train, test })
+      store.add(part)
+      console.log(JSON.stringify(summarise(part)))
+      numMissing += lacking(setting).length
     }
   } finally {
     await service.stop()
+    const opened = hidden as Promise<HiddenStates> | null
+    ;(await opened)?.release()
   }
+  return numMissing
+}
+
+async function report(
+  measured: readonly Measured[],
+  asked: readonly string[],
+  out: string | undefined,
+): Promise<void> {
   if (measured.length === 0) return
-  report(measured, values.out)
-}
-
-const readMeasured = (file: string): Measured[] =>
-  readFileSync(file, 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Measured)
-
-function report(measured: readonly Measured[], out: string | undefined): void {
-  const entries = measured.map(summarise)
-  // Columns that every set and seed has; the last optimiser is what the others are held against.
-  const columns = Object.keys(entries[0]!.scores).filter((name) =>
-    entries.every(({ scores }) => name in scores),
-  )
-  const best = columns.at(-1)!
-  const differences = columns
-    .filter((name) => name !== best)
-    .map((name) => pairedDifference(measured, best, name))
-  const markdown = toMarkdown(entries, differences, '# Tasks from twenty examples')
-  console.log(markdown)
-  if (entries.every(({ set, scores }) => set === 'ag_news' && 'bo' in scores)) {
-    printFirstIssue(entries)
+  const has = (name: string) => (entry: Measured) => name in entry.columns
+  const others = [...new Set(measured.flatMap((entry) => Object.keys(entry.columns)))]
+  const columns = [
+    ...BASELINES.filter((name) => others.includes(name)),
+    ...others.filter(
+      (name) => !(BASELINES as readonly string[]).includes(name) && !asked.includes(name),
+    ),
+    ...asked.filter(
+      (name) => !(BASELINES as readonly string[]).includes(name) && others.includes(name),
+    ),
+  ]
+  const complete = columns.filter((name) => measured.every(has(name)))
+  const challenger = complete.includes(CHALLENGER) ? CHALLENGER : complete.at(-1)!
+  const tables: Tables = {
+    entries: measured.map(summarise),
+    columns,
+    incomplete: columns.filter((name) => !complete.includes(name)),
+    differences: complete
+      .filter((name) => name !== challenger)
+      .map((name) => pairedDifference(measured, challenger, name)),
+    atChance: new Set(
+      bySet(measured).flatMap((entries) =>
+        isAboveChance(entries, complete) ? [] : [entries[0]!.set],
+      ),
+    ),
   }
+  const markdown = toMarkdown(tables)
+  console.log(markdown)
   if (out === undefined) return
-  writeFileSync(path.join(out, 'tasks.md'), markdown)
-  writeFileSync(
-    path.join(out, 'tasks.json'),
-    `${JSON.stringify({ entries, differences }, null, 2)}\n`,
+  const { entries, differences, atChance } = tables
+  const means = Object.fromEntries(
+    complete.map((column) => [
+      column,
+      Object.fromEntries(
+        METRICS.map(([metric]) => [metric, round(meanOverSets(entries, column, metric)!)]),
+      ),
+    ]),
   )
-}
-
-function printFirstIssue(entries: readonly Entry[]): void {
-  const gains = entries
-    .map(({ scores }) => scores['bo']!.balanced_accuracy - scores['base']!.balanced_accuracy)
-    .sort((a, b) => a - b)
-  console.log(
-    JSON.stringify({
-      figure: 'median balanced accuracy of bo above base',
-      value: Number(gains[Math.floor(gains.length / 2)]!.toFixed(4)),
-      at_least: MIN_GAIN,
-      slowest_job_seconds: Math.max(...entries.map(({ jobs }) => jobs['bo']!.seconds)),
-      at_most_seconds: MAX_JOB_SECONDS,
-    }),
-  )
+  await writeResults(out, {
+    'tasks.md': markdown,
+    'tasks-by-seed.md': bySeedMarkdown(tables),
+    'tasks.json': { means, differences, at_chance: [...atChance], entries },
+  })
 }

@@ -340,6 +340,14 @@ describe('errors', () => {
   it('are the client’s own classes with OpenAI’s codes', async ({ expect }) => {
     const create = (body: object) =>
       openai.chat.completions.create({ model: MODEL, messages: ask('Hi'), ...body })
+    const tool = { type: 'function', function: { name: 'f' } } as const
+    const called: OpenAI.Chat.ChatCompletionMessageParam[] = [
+      {
+        role: 'assistant',
+        tool_calls: [{ id: 'c', type: 'function', function: { name: 'f', arguments: '{}' } }],
+      },
+      { role: 'tool', tool_call_id: 'c', content: '1' },
+    ]
     const cases: [() => Promise<unknown>, number, string | null, string | null][] = [
       [() => create({ model: 'gpt-4o' }), 404, 'model_not_found', 'model'],
       [() => create({ model: `${MODEL}:nobody` }), 404, 'model_not_found', 'model'],
@@ -365,6 +373,23 @@ describe('errors', () => {
           new OpenAI({ baseURL: stack.baseUrl, apiKey: 'sk-wrong', maxRetries: 0 }).models.list(),
         401,
         'invalid_api_key',
+        null,
+      ],
+      // This model's own template takes none; test/conformance/tools.test.ts has one that does.
+      [() => create({ tools: [tool] }), 400, 'invalid_request', 'tools'],
+      [() => create({ tools: [tool], tool_choice: 'required' }), 400, 'invalid_request', 'tools'],
+      [() => create({ messages: [...ask('Hi'), ...called] }), 400, 'invalid_request', 'messages'],
+      [() => create({ functions: [tool.function] }), 400, 'unsupported_parameter', 'functions'],
+      [
+        () => openai.responses.create({ model: MODEL, input: 'Hi' }),
+        404,
+        'unsupported_endpoint',
+        null,
+      ],
+      [
+        () => openai.embeddings.create({ model: MODEL, input: 'Hi' }),
+        404,
+        'unsupported_endpoint',
         null,
       ],
       [() => openai.files.retrieve('file-none'), 404, 'file_not_found', 'id'],
@@ -431,7 +456,7 @@ describe('from a file to an answer', () => {
           instructions: 'Is this Sports or Business? Answer with the category only.',
           // So short a search is worth little; what is tested is the client.
           force: true,
-          hyperparameters: { n_trials: 40 },
+          hyperparameters: { optimizer: 'bo', n_trials: 40 },
         },
       } as never,
     })
@@ -545,7 +570,10 @@ describe('from a file to an answer', () => {
       model: MODEL,
       training_file: file.id,
       suffix: 'never',
-      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 1000 } } } as never,
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'bo', n_trials: 1000 } },
+      } as never,
     })
     await new Promise((resolve) => setTimeout(resolve, 1000))
     expect((await openai.fineTuning.jobs.cancel(job.id)).status).toBe('cancelled')

@@ -73,6 +73,10 @@ describe('the base model', () => {
         },
       ],
       user: 'someone',
+      prompt_cache_options: { mode: 'explicit' },
+      store: false,
+      modalities: ['text'],
+      max_tokens: 5,
       n: 1,
       presence_penalty: 0,
       response_format: { type: 'text' },
@@ -231,7 +235,17 @@ describe('a response format', () => {
 
 describe('a request that cannot be served', () => {
   const cases: readonly [string, Record<string, unknown>, string][] = [
-    ['tools', { tools: [{ type: 'function' }] }, 'tools'],
+    ['functions by their old name', { functions: [{ name: 'f' }] }, 'functions'],
+    ['a call by its old name', { function_call: 'auto' }, 'function_call'],
+    ['a voice', { modalities: ['text', 'audio'] }, 'modalities'],
+    ['audio', { audio: { voice: 'alloy', format: 'wav' } }, 'audio'],
+    ['a prediction', { prediction: { type: 'content', content: 'x' } }, 'prediction'],
+    ['a web search', { web_search_options: {} }, 'web_search_options'],
+    ['storage', { store: true }, 'store'],
+    ['an effort', { reasoning_effort: 'low' }, 'reasoning_effort'],
+    ['a verbosity', { verbosity: 'low' }, 'verbosity'],
+    ['moderation', { moderation: { model: 'x' } }, 'moderation'],
+    ['two limits', { max_tokens: 3, max_completion_tokens: 4 }, 'max_tokens'],
     ['seventeen answers', { n: 17 }, 'n'],
     ['alternatives of no log probabilities', { top_logprobs: 2 }, 'top_logprobs'],
     ['21 alternatives', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'],
@@ -267,7 +281,7 @@ describe('a request that cannot be served', () => {
     ['a temperature of the wrong type', { temperature: 'hot' }, 'temperature'],
     [
       'a message of no known role',
-      { messages: [{ role: 'tool', content: 'x' }] },
+      { messages: [{ role: 'critic', content: 'x' }] },
       'messages[0].role',
     ],
     ['a message without content', { messages: [{ role: 'user' }] }, 'messages[0].content'],

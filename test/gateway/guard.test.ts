@@ -82,9 +82,9 @@ const knowsNothing: typeof runner.scoreLabels = (angles, example) => {
   const leaning = (numberOf(example) >> 1) % 2 === 0 ? 1 : -1
   return normalised([leaning * (1 + (angles[0] ?? 0)), 0])
 }
-/** Angles that help three lines of four and harm the fourth. */
+/** Angles that help seven lines of ten and harm the others. */
 const helpsMost: typeof runner.scoreLabels = (angles, example) => {
-  const gain = (angles[0] ?? 0) * (numberOf(example) % 4 === 0 ? -1 : 1)
+  const gain = (angles[0] ?? 0) * (numberOf(example) % 10 < 3 ? -1 : 1)
   return normalised([example.label === 0 ? gain : 0, example.label === 1 ? gain : 0])
 }
 

@@ -47,19 +47,22 @@ const METHOD = {
   type: 'rotation',
   rotation: {
     instructions: 'Say the category.',
-    // Four examples can show nothing to a guard.
     hyperparameters: { optimizer: 'random', n_trials: 24 },
   },
 }
 
+/** A job whose guard only reports where `method` says nothing else: four examples can show nothing. */
 async function createJob(overrides: Record<string, unknown> = {}): Promise<Job> {
   const body = {
     model: MODEL,
     training_file: await uploadLines(toLines(EXAMPLES)),
     suffix: 'news',
     seed: 7,
-    method: METHOD,
+    method: METHOD as { rotation?: object } | undefined,
     ...overrides,
+  }
+  if (body.method?.rotation) {
+    body.method = { ...body.method, rotation: { guard: 'report', ...body.method.rotation } }
   }
   const response = await client.call('POST', '/v1/fine_tuning/jobs', body)
   if (!response.ok) throw new Error(await response.text())
@@ -180,21 +183,15 @@ describe('a job', () => {
     expect(new Set(events.map(({ id }) => id)).size).toBe(events.length)
   })
 
-  it('with defaults searches by bo with 150 trials and a seed of its own', async ({ expect }) => {
-    // As many as a guard needs to see a gain: 150 trials would end in nothing otherwise.
-    const many = Array.from({ length: 12 }, (_, i) => ({
-      input: `line ${i}`,
-      label: i % 2 === 0 ? 'Sports' : 'World',
-    }))
-    const training_file = await uploadLines(toLines(many))
-    const job = await createJob({ training_file, method: undefined, seed: undefined })
+  it('with defaults is auto with 40 s and a seed of its own', async ({ expect }) => {
+    const job = await createJob({ method: undefined, seed: undefined })
     expect(job).toMatchObject({
       method: {
-        rotation: { hyperparameters: { optimizer: 'bo', n_trials: 150, subspace: 'gradient' } },
+        rotation: { hyperparameters: { optimizer: 'auto', n_trials: 32, budget_seconds: 40 } },
       },
     })
     expect(Number.isInteger(job.seed)).toBe(true)
-    expect((await waitFor(job.id)).status).toBe('succeeded')
+    await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
   })
 
   it('gives the same adapter for the same seed', async ({ expect }) => {
@@ -229,7 +226,7 @@ describe('a job', () => {
       // So few chats would be taken for texts of their own.
       method: {
         type: 'rotation',
-        rotation: { objective: 'label', hyperparameters: { n_trials: 12 } },
+        rotation: { objective: 'label', hyperparameters: { optimizer: 'bo', n_trials: 12 } },
       },
     })
     expect(job).toMatchObject({
@@ -292,7 +289,10 @@ describe('a job', () => {
       return null
     }
     const { id } = await createJob({
-      method: { type: 'rotation', rotation: { hyperparameters: { n_trials: 1000 } } },
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'bo', n_trials: 1000 } },
+      },
     })
     await waitFor(id, ['running'])
     const cancelled = await client.call('POST', `/v1/fine_tuning/jobs/${id}/cancel`)
@@ -623,10 +623,13 @@ describe('a job by gradient', () => {
     expect(gradient.held_out_loss).toBeLessThan(gradient.base_loss)
     const steps = (await readEvents(job.id)).filter(({ type }) => type === 'metrics').reverse()
     expect(steps.map(({ data }) => data!.trial)).toEqual(upTo(13))
-    const losses = steps.map(({ data }) => data as unknown as Record<string, number>)
-    for (const [i, { train_loss, held_out_loss, value }] of losses.entries()) {
-      expect(value).toBe(-train_loss!)
-      if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!['held_out_loss']!)
+    const losses = steps.map(({ data }) => data as unknown as Record<string, number | null>)
+    for (const { train_loss, value } of losses) expect(value).toBe(-train_loss!)
+    // Held-out examples are looked at every second step.
+    const looked = losses.filter(({ held_out_loss }) => held_out_loss !== null)
+    expect(looked.map(({ trial }) => trial)).toEqual([0, 2, 4, 6, 8, 10, 12])
+    for (const [i, { held_out_loss }] of looked.entries()) {
+      if (i > 0) expect(held_out_loss).toBeLessThan(looked[i - 1]!.held_out_loss!)
     }
     // One call a step, for all folds together.
     expect(runner.callsTo('POST /v1/gradient')).toBe(13)
@@ -677,7 +680,7 @@ describe('a job by gradient', () => {
     const job = await waitFor((await createJob({ method: GRADIENT })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
     // Held-out loss only rises: patience ends the search before its last step.
-    expect(job.arcana.progress.trials_done).toBe(9)
+    expect(job.arcana.progress.trials_done).toBe(6)
   })
 
   it('sends many examples in parts whose sum is the whole', async ({ expect }) => {
@@ -696,7 +699,10 @@ describe('a job by gradient', () => {
     }
     const job = await createJob({ training_file: await uploadLines(toLines(many)), method })
     expect((await waitFor(job.id)).status).toBe('succeeded')
-    expect(seen).toEqual([...upTo(200), ...upTo(200), ...upTo(200)])
+    // Fold by fold, the same way in each of the three steps.
+    const order = seen.slice(0, 200)
+    expect([...order].sort((a, b) => a - b)).toEqual(upTo(200))
+    expect(seen).toEqual([...order, ...order, ...order])
   })
 
   it.for([

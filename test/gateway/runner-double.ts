@@ -104,7 +104,9 @@ export class RunnerDouble {
     const body = new Uint8Array(await request.arrayBuffer())
     if (path === '/v1/status') return Response.json(this.status())
     if (path.startsWith('/v1/adapters/')) return this.#putAdapter(path.split('/')[3]!, body)
-    if (path.startsWith('/v1/datasets/')) return this.#putDataset(path.split('/')[3]!, body)
+    if (path.startsWith('/v1/datasets/')) {
+      return this.#putDataset(path.split('/')[3]!.split('?')[0]!, body)
+    }
     if (path === '/v1/score') return this.#score(body)
     if (path === '/v1/gradient') return this.#gradient(body)
     if (path === '/v1/generate') return this.#generate(body, signal)
@@ -199,7 +201,8 @@ export class RunnerDouble {
     if (dataset === undefined) return refuse(404, 'dataset_not_resident', 'retryable')
     const examples = header.examples ?? dataset.examples.map((_, i) => i)
     const perCandidate = header.layers.length * GEOMETRY.numHeads * (GEOMETRY.headDim / 2)
-    const weights = split.values.subarray(header.num_candidates * perCandidate)
+    const numAngles = header.num_candidates * perCandidate
+    const weights = split.values.subarray(header.has_log_scale ? 2 * numAngles : numAngles)
     const losses: number[] = []
     const logProbs: number[] = []
     const gradient: number[] = []
@@ -219,6 +222,8 @@ export class RunnerDouble {
       num_candidates: header.num_candidates,
       num_examples: examples.length,
     }
+    // The double's scores do not depend on scales.
+    if (header.has_log_scale) gradient.push(...new Float32Array(numAngles))
     const values = Float32Array.of(...losses, ...logProbs, ...gradient)
     return new Response(encodeBinaryBody(answer, values))
   }

@@ -12,22 +12,27 @@ export type GradientOptions = AdamOptions & {
   /** Steps at most; the folds choose how many of them are kept. */
   readonly numSteps: number
   readonly numFolds: number
-  /** Steps without a lower held-out loss after which the search ends. */
-  readonly patience: number
+  /** Steps without a lower held-out loss after which the search ends; null is a share of all. */
+  readonly patience: number | null
   /** First and last layer rotated, both included; null is every layer. */
   readonly layers: readonly [number, number] | null
   /** Whether log scales are fitted beside the angles. */
   readonly hasLogScale: boolean
 }
 
+/** Steps from one look at the held-out examples to the next: a fifth of a step's work is theirs. */
+const SCORING_INTERVAL = 2
+/** Of all steps, those to go without a lower held-out loss; held-out loss can rise and fall again. */
+const PATIENCE_SHARE = 0.35
+/** Two looks. */
+const MIN_PATIENCE = 2 * SCORING_INTERVAL
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
-  // The best of rates 0.01, 0.02, 0.03 and 0.1 over three sets (docs/decisions/0004-gradient.md).
-  learningRate: 0.03,
+  // Against 0.03 and 0.1, on validation rows: docs/decisions/0004-gradient.md.
+  learningRate: 0.06,
   decay: 0,
-  // Training loss is near zero by then, and held-out loss has turned.
-  numSteps: 30,
+  numSteps: 10,
   numFolds: NUM_FOLDS,
-  patience: 8,
+  patience: null,
   layers: null,
   hasLogScale: false,
 }
@@ -54,6 +59,8 @@ export type GradientQuery = {
   readonly values: Float32Array
   /** [candidates, examples]: what log P(right label) of an example counts for. */
   readonly weights: Float32Array
+  /** Log probabilities of weight 0 are not wanted: an answer may have anything there. */
+  readonly skipsUnweighted: boolean
 }
 
 /** What came of a query. */
@@ -65,11 +72,14 @@ export type GradientAnswer = {
 }
 
 export type GradientStep = {
-  /** Mean −log P(right label) of all examples under the candidate that is fitted to all. */
+  /** Mean −log P(right label) of the examples under the candidates that are fitted to them. */
   readonly trainLoss: number
-  /** The same over examples, each under the candidate that was not fitted to it. */
-  readonly heldOutLoss: number
-  /** What each fold adds to the held-out loss, summed over its examples: [folds]. */
+  /**
+   * The same over examples, each under the candidate that was not fitted to it; null after a step
+   * that did not look.
+   */
+  readonly heldOutLoss: number | null
+  /** What each fold adds to the held-out loss, summed over its examples: [folds]; empty likewise. */
   readonly foldLosses: readonly number[]
 }
 
@@ -79,7 +89,7 @@ export type GradientState = {
   readonly history: readonly GradientStep[]
   /** The candidates after as many steps as `history` is long. */
   readonly adam: AdamState
-  /** Values of the candidate fitted to all examples, where held-out loss was lowest. */
+  /** What the folds' candidates come to together, where held-out loss was lowest. */
   readonly best: Float32Array
   readonly bestStep: number
   /** Of each fold's candidate, its values where the other folds' held-out loss was lowest: [folds, …] */
@@ -89,9 +99,10 @@ export type GradientState = {
 
 /**
  * Adam on a rotation's angles (and log scales). One candidate a fold is fitted to the other folds'
- * examples and one candidate to all, side by side in one call a step. The folds' held-out loss says
- * after how many steps the last one is to be taken: fits of twenty examples reach a training loss of
- * zero whether or not they learnt anything.
+ * examples, side by side in one call a step. Their held-out loss says after how many steps to stop:
+ * fits of twenty examples reach a training loss of zero whether or not they learnt anything. The
+ * result is the mean of the candidates, since angles add: it does as well as a candidate fitted to
+ * all examples would, whose rows it saves.
  *
  * Value-only ask and tell (`Optimiser`) has no place for gradients or for 0.6 MB of moments, so
  * this is an interface of its own: `ask` of a state, `tell` makes the next.
@@ -118,9 +129,14 @@ export class GradientSearch {
     if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
   }
 
-  /** Candidates of a query: the folds', then the one of all examples. */
+  /** Candidates of a query: one a fold. */
   get numCandidates(): number {
-    return this.#numFolds + 1
+    return this.#numFolds
+  }
+
+  get #patience(): number {
+    const { patience, numSteps } = this.options
+    return patience ?? Math.max(MIN_PATIENCE, Math.ceil(PATIENCE_SHARE * numSteps))
   }
 
   /** Length of one candidate's angles. */
@@ -142,15 +158,23 @@ export class GradientSearch {
 
   /** @returns null where the search is done */
   ask({ history, adam, bestStep }: GradientState): GradientQuery | null {
-    const { numSteps, patience, hasLogScale } = this.options
-    if (history.length > numSteps || history.length - 1 - bestStep >= patience) return null
+    const { numSteps, hasLogScale } = this.options
+    if (history.length > numSteps || history.length - 1 - bestStep >= this.#patience) return null
+    const isFirst = history.length === 0
     return {
       numCandidates: this.numCandidates,
       layers: this.#layers,
       hasLogScale,
       values: adam.values,
-      weights: this.#weights(),
+      // All candidates are the identity still: each differentiates its own fold, for all of them.
+      weights: isFirst ? this.#foldWeights() : this.#weights(),
+      skipsUnweighted: isFirst || !this.#isScored(history.length),
     }
+  }
+
+  /** Whether the folds' held-out examples are looked at after a number of steps. */
+  #isScored(step: number): boolean {
+    return step % SCORING_INTERVAL === 0 || step === this.options.numSteps
   }
 
   /** @throws {RangeError} an answer of another shape, or one that is not finite */
@@ -160,23 +184,33 @@ export class GradientSearch {
       throw new RangeError(`${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
+    const numDone = state.history.length
     const lossOf = (candidate: number, example: number): number =>
       -Math.max(
         logProbs[candidate * numExamples + example]!,
         LOG_PROB_FLOOR * this.#sizes[example]!,
       )
     const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
-    const foldLosses = new Array<number>(this.#numFolds).fill(0)
+    const isScored = this.#isScored(numDone)
+    const foldLosses = new Array<number>(isScored ? this.#numFolds : 0).fill(0)
     let trainLoss = 0
     for (const [example, fold] of this.folds.entries()) {
-      trainLoss += lossOf(this.#numFolds, example) / totalSize
-      foldLosses[fold]! += lossOf(fold, example)
+      if (isScored) foldLosses[fold]! += lossOf(fold, example)
+      for (let candidate = 0; candidate < this.#numFolds; candidate++) {
+        if (candidate === fold) continue
+        const loss = lossOf(numDone === 0 ? fold : candidate, example)
+        trainLoss += loss / (this.#numFolds - 1) / totalSize
+      }
+    }
+    const slopes = numDone === 0 ? this.#combineFolds(gradient) : gradient
+    const adam = stepAdam(state.adam, slopes, numDone, this.options)
+    if (!isScored) {
+      const history = [...state.history, { trainLoss, heldOutLoss: null, foldLosses }]
+      return { ...state, history, adam }
     }
     const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / totalSize
     const step: GradientStep = { trainLoss, heldOutLoss, foldLosses }
-    const numDone = state.history.length
-    const lowest = state.history[state.bestStep]?.heldOutLoss ?? Infinity
-    const isBest = step.heldOutLoss < lowest
+    const isBest = heldOutLoss < (state.history[state.bestStep]?.heldOutLoss ?? Infinity)
     const { values } = state.adam
     const foldBest = state.foldBest.slice()
     const foldBestSteps = state.foldBestSteps.map((before, fold) => {
@@ -187,17 +221,17 @@ export class GradientSearch {
     })
     return {
       history: [...state.history, step],
-      adam: stepAdam(state.adam, gradient, numDone, this.options),
-      best: isBest ? this.#valuesOf(this.#numFolds, values) : state.best,
+      adam,
+      best: isBest ? this.#mean(values) : state.best,
       bestStep: isBest ? numDone : state.bestStep,
       foldBest,
       foldBestSteps,
     }
   }
 
-  /** The rotation fitted to all examples for as many steps as the folds chose. */
+  /** The mean of the folds' rotations after as many steps as they chose together. */
   best({ best }: GradientState): Rotation {
-    return this.#toRotation(best)
+    return this.toRotation(best)
   }
 
   /**
@@ -208,11 +242,12 @@ export class GradientSearch {
   foldRotations({ foldBest }: GradientState): Rotation[] {
     const size = foldBest.length / this.#numFolds
     return Array.from({ length: this.#numFolds }, (_, fold) =>
-      this.#toRotation(foldBest.slice(fold * size, (fold + 1) * size)),
+      this.toRotation(foldBest.slice(fold * size, (fold + 1) * size)),
     )
   }
 
-  #toRotation(values: Float32Array): Rotation {
+  /** The rotation that one candidate's values stand for. */
+  toRotation(values: Float32Array): Rotation {
     const pairs = pairsPerLayer(this.#geometry)
     const layers = new Map<number, LayerRotation>()
     for (const [i, layer] of this.#layers.entries()) {
@@ -223,20 +258,68 @@ export class GradientSearch {
     return { geometry: this.#geometry, layers }
   }
 
+  /** Sizes of what a fold's candidate is fitted to, summed. */
+  #fittedSize(candidate: number): number {
+    return this.#sizes.reduce(
+      (sum, size, example) => (this.folds[example] === candidate ? sum : sum + size),
+      0,
+    )
+  }
+
   /** Mean over the examples that a candidate is fitted to; 0 for those held out. */
   #weights(): Float32Array {
     const numExamples = this.folds.length
     const weights = new Float32Array(this.numCandidates * numExamples)
     for (let candidate = 0; candidate < this.numCandidates; candidate++) {
-      const fitted = this.#sizes.reduce(
-        (sum, size, example) => (this.folds[example] === candidate ? sum : sum + size),
-        0,
-      )
+      const fitted = this.#fittedSize(candidate)
       for (const [example, fold] of this.folds.entries()) {
         weights[candidate * numExamples + example] = fold === candidate ? 0 : 1 / fitted
       }
     }
     return weights
+  }
+
+  /** Each candidate's own fold, every example counting 1. */
+  #foldWeights(): Float32Array {
+    const numExamples = this.folds.length
+    const weights = new Float32Array(this.numCandidates * numExamples)
+    for (const [example, fold] of this.folds.entries()) weights[fold * numExamples + example] = 1
+    return weights
+  }
+
+  /** From the gradients of each fold's summed loss, those of each candidate's mean over the others. */
+  #combineFolds(gradient: Float32Array): Float32Array {
+    const numParts = this.options.hasLogScale ? 2 : 1
+    const combined = new Float32Array(gradient.length)
+    for (let candidate = 0; candidate < this.#numFolds; candidate++) {
+      const fitted = this.#fittedSize(candidate)
+      for (let fold = 0; fold < this.#numFolds; fold++) {
+        if (fold === candidate) continue
+        for (let part = 0; part < numParts; part++) {
+          const to = (part * this.#numFolds + candidate) * this.#size
+          const from = (part * this.#numFolds + fold) * this.#size
+          for (let i = 0; i < this.#size; i++) combined[to + i]! += gradient[from + i]! / fitted
+        }
+      }
+    }
+    return combined
+  }
+
+  /**
+   * The candidates' mean, as long as they are on average: where fits of sixteen examples of twenty
+   * differ they cancel, which shortens the mean and makes its answers less sure than theirs.
+   */
+  #mean(values: Float32Array): Float32Array {
+    const sum = new Float64Array(values.length / this.#numFolds)
+    let length = 0
+    for (let fold = 0; fold < this.#numFolds; fold++) {
+      const own = this.#valuesOf(fold, values)
+      length += Math.sqrt(own.reduce((total, value) => total + value * value, 0))
+      for (let i = 0; i < sum.length; i++) sum[i]! += own[i]!
+    }
+    const sumLength = Math.sqrt(sum.reduce((total, value) => total + value * value, 0))
+    const share = sumLength > 0 ? length / this.#numFolds / sumLength : 0
+    return Float32Array.from(sum, (value) => value * share)
   }
 
   #valuesOf(candidate: number, values: Float32Array): Float32Array {
@@ -260,7 +343,9 @@ function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
   if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
   if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
   if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
-  if (!Number.isInteger(patience) || patience < 1) throw new RangeError(`patience ${patience}`)
+  if (patience !== null && (!Number.isInteger(patience) || patience < 1)) {
+    throw new RangeError(`patience ${patience}`)
+  }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
     throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)

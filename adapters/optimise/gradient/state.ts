@@ -10,7 +10,7 @@ export type GradientStateError = { readonly reason: 'version' | 'length' }
 
 /**
  * A search's state as bytes: six uint32s and each fold's best step, then float64 losses (train, held
- * out, one a fold), then float32 values, means and squares of all candidates, the best values and
+ * out, one a fold; NaN where the step did not look), then float32 values, means and squares of all candidates, the best values and
  * the folds' best. Little-endian, and exact: a search that goes on from them takes the steps it
  * would have taken.
  */
@@ -21,8 +21,9 @@ export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffe
   const head = [STATE_VERSION, history.length, bestStep, values.length, best.length, numFolds]
   const losses = history.flatMap(({ trainLoss, heldOutLoss, foldLosses }) => [
     trainLoss,
-    heldOutLoss,
-    ...foldLosses,
+    ...(heldOutLoss === null
+      ? new Array<number>(1 + numFolds).fill(NaN)
+      : [heldOutLoss, ...foldLosses]),
   ])
   const parts = [
     Uint32Array.from([...head, ...foldBestSteps]),
@@ -70,7 +71,9 @@ export function decodeGradientState(bytes: Uint8Array): Result<GradientState, Gr
         i * (2 + numFolds),
         (i + 1) * (2 + numFolds),
       ) as unknown as [number, number, ...number[]]
-      return { trainLoss, heldOutLoss, foldLosses }
+      return Number.isNaN(heldOutLoss)
+        ? { trainLoss, heldOutLoss: null, foldLosses: [] }
+        : { trainLoss, heldOutLoss, foldLosses }
     }),
     adam: { values: floats(numValues), mean: floats(numValues), square: floats(numValues) },
     best: floats(numBest),

@@ -53,22 +53,25 @@ type Keywords = Readonly<Record<string, unknown>>
  * answers are a part of what the schema admits, never more: an object that names properties holds
  * no others, a schema without `type` gets the one that its keywords speak of, and a format's rarest
  * forms are left out.
+ * @param targetPrefix tells this schema's reference targets from those of others in one grammar
  * @throws {SchemaError} naming a keyword that is not enforced, or a schema without a finite value
  */
-export function readSchema(schema: unknown): SchemaGrammar {
-  const reader = new SchemaReader(schema)
+export function readSchema(schema: unknown, targetPrefix = ''): SchemaGrammar {
+  const reader = new SchemaReader(schema, targetPrefix)
   const root = reader.read(schema, '#', 0)
   return checkRecursion({ root, targets: reader.readTargets() })
 }
 
 class SchemaReader {
   readonly #document: unknown
+  readonly #targetPrefix: string
   /** By pointer; null until it is read. */
   readonly #targets = new Map<string, SchemaNode | null>()
   #numNodes = 0
 
-  constructor(document: unknown) {
+  constructor(document: unknown, targetPrefix: string) {
     this.#document = document
+    this.#targetPrefix = targetPrefix
   }
 
   /** Reads what references name, and what those refer to in turn. */
@@ -76,7 +79,7 @@ class SchemaReader {
     const done = new Map<string, SchemaNode>()
     // The map grows under the loop, which goes on to the new entries.
     for (const pointer of this.#targets.keys()) {
-      done.set(pointer, this.read(this.#resolve(pointer), pointer, 0))
+      done.set(this.#targetPrefix + pointer, this.read(this.#resolve(pointer), pointer, 0))
     }
     return done
   }
@@ -208,7 +211,7 @@ class SchemaReader {
     }
     this.#resolve(ref)
     if (!this.#targets.has(ref)) this.#targets.set(ref, null)
-    return { kind: 'ref', target: ref }
+    return { kind: 'ref', target: this.#targetPrefix + ref }
   }
 
   #resolve(pointer: string): unknown {

@@ -34,14 +34,18 @@ const FORMATS: Readonly<Record<StringFormat, string>> = {
 /**
  * Writes what a schema admits in XGrammar's EBNF: JSON on one line with a space after each comma and
  * colon, properties in the schema's order. Fixed spaces leave a model nothing to run on with.
+ * @param writeRoot what the whole text is, given the name of the schema's rule
  * @throws {SchemaError} a range that holds no number
  */
-export function writeEbnf(grammar: SchemaGrammar): string {
+export function writeEbnf(
+  grammar: SchemaGrammar,
+  writeRoot: (rule: string) => string = (rule) => `root ::= ${rule}`,
+): string {
   const writer = new EbnfWriter()
   for (const target of grammar.targets.keys()) writer.declare(target)
   const root = writer.write(grammar.root)
   for (const [target, node] of grammar.targets) writer.define(target, node)
-  return [`root ::= ${root}`, ...writer.rules()].join('\n')
+  return [writeRoot(root), ...writer.rules()].join('\n')
 }
 
 /** A text as an EBNF literal. */

@@ -6,7 +6,7 @@ import type { Scope } from '../runner.ts'
 export const promoteSchema = z.strictObject({
   version: z.int().min(1),
   /** The version the caller believes to be live: a promotion on an outdated view is refused. */
-  expected_live: z.int().min(1),
+  expected_live: z.int().min(1).nullable(),
 })
 
 /** `arcana`: the adapter file itself. `peft`: a zipped folder as PEFT's OFT saves it. */

@@ -3,8 +3,8 @@ import { z } from 'zod'
 import {
   MAX_TOP_LOGPROBS,
   type LabelProbability,
+  type ChatMessage,
   type PositionLogprob,
-  type PromptMessage,
   type Scope,
   type ServiceTier,
 } from '../runner.ts'
@@ -15,7 +15,7 @@ import {
   type Confidence,
 } from './confidence.ts'
 import { responseFormatSchema, type RunnerResponseFormat } from '../response-format.ts'
-import { textContentSchema } from './content.ts'
+import { chatMessagesSchema } from './messages.ts'
 import {
   checkStreamOptions,
   commonRequestOf,
@@ -24,6 +24,8 @@ import {
   type CommonRequest,
 } from './sampling.ts'
 import { serviceTierField } from './service-tier.ts'
+import type { RunnerTools } from '../tools.ts'
+import { toolFields, toolsOf } from './tools.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
@@ -33,46 +35,26 @@ const UNSUPPORTED: Unsupported = {
   functions: isEmptyArray,
   modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
   moderation: () => false,
-  parallel_tool_calls: is(true, false),
   prediction: () => false,
   reasoning_effort: () => false,
   store: is(false),
-  tool_choice: is('none', 'auto'),
-  tools: isEmptyArray,
   verbosity: () => false,
   web_search_options: () => false,
 }
 
-const messageSchema = z
-  .strictObject({
-    role: z.enum(['system', 'developer', 'user', 'assistant'], {
-      error: 'must be one of system, developer, user, assistant',
-    }),
-    content: textContentSchema,
-    // Sent back by clients that append the answer they were given.
-    refusal: z.null().optional(),
-    annotations: z.array(z.unknown()).max(0).nullish(),
-    audio: z.null().optional(),
-    tool_calls: z.array(z.unknown()).max(0).nullish(),
-    function_call: z.null().optional(),
-  })
-  .transform(({ role, content }): PromptMessage => ({
-    role: role === 'developer' ? 'system' : role,
-    content,
-  }))
-
-export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
+export { messagesSchema } from './messages.ts'
 export const maxTokensSchema = z.int().min(1)
 
 const bodySchema = z.strictObject({
   model: z.string().min(1),
-  messages: messagesSchema,
+  messages: chatMessagesSchema,
   max_tokens: maxTokensSchema.optional(),
   max_completion_tokens: maxTokensSchema.optional(),
   logprobs: z.boolean().default(false),
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
   response_format: responseFormatSchema.optional(),
   service_tier: serviceTierField,
+  ...toolFields,
   ...samplingFields,
   ...streamFields,
   /** Not OpenAI's: clients send it as an extra field of the body. */
@@ -86,10 +68,12 @@ const bodySchema = z.strictObject({
 })
 
 export type ChatRequest = CommonRequest & {
-  readonly messages: readonly PromptMessage[]
+  readonly messages: readonly ChatMessage[]
   readonly maxTokens: number | undefined
   /** What the answer must be; undefined is free text. */
   readonly responseFormat: RunnerResponseFormat | undefined
+  /** What the answer may call; undefined is nothing. */
+  readonly tools: RunnerTools | undefined
   readonly confidence: Confidence | null
 }
 
@@ -114,11 +98,20 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
       message: 'is only allowed when logprobs is true',
     })
   }
+  const tools = toolsOf(body, context)
+  if (tools !== undefined && body.response_format !== undefined) {
+    context.addIssue({
+      code: 'custom',
+      path: ['response_format'],
+      message: 'is not supported beside tools',
+    })
+  }
   return {
     ...commonRequestOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     messages: body.messages,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     responseFormat: body.response_format,
+    tools,
     confidence:
       body.arcana?.min_confidence == null
         ? null
@@ -163,7 +156,17 @@ export type Usage = {
   readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
-export type FinishReason = 'stop' | 'length'
+export type FinishReason = 'stop' | 'length' | 'tool_calls'
+
+/** A call of a function; its arguments are JSON as the model wrote it. */
+export type ChatToolCall = {
+  readonly id: string
+  readonly type: 'function'
+  readonly function: { readonly name: string; readonly arguments: string }
+}
+
+/** OpenAI's form; each call of each answer has one of its own. */
+export const createToolCallId = (): string => `call_${crypto.randomUUID().replaceAll('-', '')}`
 
 /** One token of an answer: `logprob` is of the model's own distribution, before any shaping. */
 export type ChatTokenLogprob = {
@@ -194,9 +197,10 @@ export type ChatChoice = {
   readonly index: number
   readonly message: {
     readonly role: 'assistant'
-    /** Null where an unsure answer is withheld. */
+    /** Null where an unsure answer is withheld, and where it is nothing but calls. */
     readonly content: string | null
     readonly refusal: null
+    readonly tool_calls?: readonly ChatToolCall[]
   }
   readonly logprobs: ChatLogprobs | null
   readonly finish_reason: FinishReason
@@ -214,6 +218,18 @@ export type ChatCompletion = {
   readonly arcana: ArcanaProof
 }
 
+export type ChatDelta = {
+  readonly role?: 'assistant'
+  readonly content?: string | null
+  readonly tool_calls?: readonly {
+    readonly index: number
+    /** With the name, on a call's first delta. */
+    readonly id?: string
+    readonly type?: 'function'
+    readonly function: { readonly name?: string; readonly arguments: string }
+  }[]
+}
+
 export type ChatCompletionChunk = {
   readonly id: string
   readonly object: 'chat.completion.chunk'
@@ -221,7 +237,7 @@ export type ChatCompletionChunk = {
   readonly model: string
   readonly choices: readonly {
     readonly index: number
-    readonly delta: { readonly role?: 'assistant'; readonly content?: string }
+    readonly delta: ChatDelta
     readonly logprobs: ChatLogprobs | null
     readonly finish_reason: FinishReason | null
   }[]

@@ -10,71 +10,22 @@ import {
 import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
+import {
+  checkHyperparameters,
+  hyperparametersSchema,
+  type OptimiserName,
+  type ShownHyperparameters,
+} from './hyperparameters.ts'
+
+export type { OptimiserName, SubspaceName } from './hyperparameters.ts'
 
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'
-const DEFAULT_NUM_TRIALS = 150
-/** A trial on a grader generates a text an example, dozens of steps where a label takes one. */
-const DEFAULT_NUM_REWARD_TRIALS = 40
-/** The search's own cost grows with the cube of the trials; at this many it is a second a round. */
-const MAX_NUM_TRIALS = 1000
-const DEFAULT_NUM_STEPS = 30
-/** Twenty examples are learnt by heart in thirty steps; a thousand examples may want more. */
-const MAX_NUM_STEPS = 300
-const DEFAULT_LEARNING_RATE = 0.03
-/** Radians a step and pair: past this, steps jump over what they are looking for. */
-const MAX_LEARNING_RATE = 0.5
-const MIN_LEARNING_RATE = 1e-5
 const MAX_INSTRUCTIONS_CHARS = 16_384
 const MAX_METADATA_KEYS = 16
 
-/** OpenAI's clients write `auto` for what is left to the service. */
-const orAuto = <T>(schema: z.ZodType<T>, value: T) =>
-  z.preprocess((given) => (given === 'auto' ? value : given), schema).default(value as never)
-
-/** What is left out, or left to the service, is absent. */
-const givenOrAuto = <T>(schema: z.ZodType<T>) =>
-  z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
-
-const OPTIMISERS = ['bo', 'random', 'tarot', 'tarot-published', 'gradient'] as const
-export type OptimiserName = (typeof OPTIMISERS)[number]
-const SUBSPACES = ['gradient', 'random'] as const
-/** What `bo` looks along: the gradients of the examples, or random directions. */
-export type SubspaceName = (typeof SUBSPACES)[number]
-
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
-
-const OWN_HYPERPARAMETERS = {
-  bo: ['n_trials', 'subspace'],
-  random: ['n_trials'],
-  tarot: ['n_trials'],
-  'tarot-published': ['n_trials'],
-  gradient: ['n_steps', 'learning_rate'],
-} as const satisfies Record<OptimiserName, readonly string[]>
-
-const hyperparametersSchema = z
-  .strictObject({
-    optimizer: orAuto(z.enum(OPTIMISERS), 'bo'),
-    /** Of all but `gradient`. */
-    n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
-    /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
-    subspace: givenOrAuto(z.enum(SUBSPACES)),
-    /** Of `gradient`, as `learning_rate`. */
-    n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
-    learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
-  })
-  .superRefine(({ optimizer, ...given }, context) => {
-    const own: readonly string[] = OWN_HYPERPARAMETERS[optimizer]
-    for (const [name, value] of Object.entries(given)) {
-      if (value === undefined || own.includes(name)) continue
-      context.addIssue({
-        code: 'custom',
-        path: [name],
-        message: `is not a hyperparameter of the optimizer "${optimizer}"`,
-      })
-    }
-  })
 
 /** What frames a task's prompts, and the answers it may give. */
 export const frameFields = {
@@ -94,7 +45,7 @@ const rotationFields = z.strictObject({
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
-  guard: z.enum(GUARD_MODES).default('report'),
+  guard: z.enum(GUARD_MODES).default('enforce'),
   /** Publish the adapter whatever an enforced guard finds; the report says so. */
   force: z.boolean().default(false),
   /** Where the surest label is less likely than this, the task answers with `fallback_label`. */
@@ -103,17 +54,8 @@ const rotationFields = z.strictObject({
 })
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
-  const { scope, hyperparameters } = fields
   checkObjective(fields, context)
-  if (scope === 'generated') return
-  const { optimizer, subspace } = hyperparameters
-  const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
-  if (value !== 'gradient') return
-  context.addIssue({
-    code: 'custom',
-    path: ['scope'],
-    message: `must be "generated" for the ${name} "gradient"`,
-  })
+  checkHyperparameters({ ...fields, objective: objectiveOf(fields) }, context)
 })
 
 export const createJobSchema = z
@@ -142,9 +84,6 @@ export const createJobSchema = z
   })
   .transform((body) => {
     const rotation = body.method?.rotation ?? rotationSchema.parse({})
-    const { hyperparameters } = rotation
-    const numSteps = hyperparameters.n_steps ?? DEFAULT_NUM_STEPS
-    const isGradient = hyperparameters.optimizer === 'gradient'
     return {
       model: body.model,
       trainingFile: body.training_file,
@@ -168,28 +107,10 @@ export const createJobSchema = z
         rotation.min_confidence == null
           ? null
           : { min: rotation.min_confidence, fallbackLabel: rotation.fallback_label ?? null },
-      optimiser: hyperparameters.optimizer,
-      // The first measures the base model, before any step.
-      numTrials: isGradient
-        ? numSteps + 1
-        : (hyperparameters.n_trials ?? defaultTrialsOf(rotation)),
-      gradient: isGradient
-        ? { numSteps, learningRate: hyperparameters.learning_rate ?? DEFAULT_LEARNING_RATE }
-        : null,
-      subspace: hyperparameters.optimizer === 'bo' ? subspaceOf(rotation) : null,
+      /** As given: what is left open is settled once it is known what the files teach. */
+      hyperparameters: rotation.hyperparameters,
     }
   })
-
-const subspaceOf = ({
-  scope,
-  grader,
-  hyperparameters,
-}: z.output<typeof rotationSchema>): SubspaceName =>
-  hyperparameters.subspace ??
-  (scope === 'generated' && !isTextGrader(grader) ? 'gradient' : 'random')
-
-const defaultTrialsOf = ({ grader }: z.output<typeof rotationSchema>): number =>
-  isTextGrader(grader) ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS
 
 /** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
 export const publishJobSchema = z.strictObject({
@@ -246,21 +167,7 @@ export type FineTuningJob = {
       readonly force: boolean
       readonly min_confidence: number | null
       readonly fallback_label: string | null
-      readonly hyperparameters:
-        | {
-            readonly optimizer: 'bo'
-            readonly n_trials: number
-            readonly subspace: SubspaceName
-          }
-        | {
-            readonly optimizer: Exclude<OptimiserName, 'bo' | 'gradient'>
-            readonly n_trials: number
-          }
-        | {
-            readonly optimizer: 'gradient'
-            readonly n_steps: number
-            readonly learning_rate: number
-          }
+      readonly hyperparameters: ShownHyperparameters
     }
   }
   readonly arcana: {
@@ -276,7 +183,10 @@ export type FineTuningJob = {
 export type JobProgress = {
   readonly trials_done: number
   readonly trials_total: number
-  /** Mean log probability of the right label or of a target's token, or mean score; higher is better. */
+  /**
+   * Mean log probability of the right label or of a target's token, or mean score; higher is better.
+   * Under `auto` of examples held out by the folds.
+   */
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null
@@ -294,7 +204,8 @@ export type JobEvent = {
   readonly message: string
   /**
    * For `metrics`: step, trial, round, value, best_value, total; under `gradient` also train_loss
-   * and held_out_loss after `trial` steps.
+   * and held_out_loss (null where it was not looked at) after `trial` steps. Under `auto` trial is the
+   * configuration's number and step its own; all but these and the losses come when it has ended.
    */
   readonly data: Readonly<Record<string, number | null>> | null
 }
@@ -406,6 +317,58 @@ export type GradientReport = {
   readonly base_loss: number
 }
 
+/** What `auto` tried, and what it ended with. */
+export type AutoReport = {
+  readonly budget_seconds: number
+  /** By the search's own clock: the answers' times, summed. */
+  readonly seconds_spent: number
+  readonly configurations: readonly {
+    /** `abandoned`: it lagged behind the best; `cut`: the budget was over. */
+    readonly end: 'finished' | 'abandoned' | 'cut'
+    readonly learning_rate: number
+    /** First and last layer rotated, both included. */
+    readonly layers: readonly [number, number]
+    readonly decay: number
+    readonly has_scale: boolean
+    readonly n_steps: number
+    readonly chosen_step: number
+    readonly held_out_loss: number
+    readonly seconds: number
+  }[]
+  /** Configurations, by number from 1, whose angles' mean was published, at a strength. */
+  readonly chosen: readonly number[]
+  readonly strength: number
+  /** Mean −log P(right label), nats, in float32: of what was chosen, and of the base model. */
+  readonly held_out_loss: number
+  readonly base_loss: number
+}
+
+/** A version that a job published; all but the last of an `auto` job go live only when promoted. */
+export type JobCheckpoint = {
+  readonly id: string
+  readonly object: 'fine_tuning.job.checkpoint'
+  readonly created_at: number
+  readonly fine_tuned_model_checkpoint: string
+  readonly fine_tuning_job_id: string
+  /** Trials that it is made of. */
+  readonly step_number: number
+  readonly metrics: {
+    readonly step: number
+    /**
+     * Mean −log P of the right label or of a target's token, nats, as the version serves: of its own
+     * examples, and out of fold. Of pairs, their loss.
+     */
+    readonly train_loss?: number
+    readonly valid_loss?: number
+    /** Of labels. */
+    readonly train_mean_token_accuracy?: number
+    readonly valid_mean_token_accuracy?: number
+    /** Of a grader, its mean score. */
+    readonly train_mean_reward?: number
+    readonly valid_mean_reward?: number
+  }
+}
+
 export type JobReport = {
   readonly guard: GuardReport
   readonly warnings: readonly JobWarning[]
@@ -414,6 +377,8 @@ export type JobReport = {
   readonly n_trials: number
   /** Of the optimizer `gradient`. */
   readonly gradient?: GradientReport
+  /** Of the optimizer `auto`. */
+  readonly auto?: AutoReport
   readonly seed: number
   readonly scope: Scope
   readonly labels: readonly string[]

@@ -10,6 +10,7 @@ export type Unsupported = Readonly<Record<string, (value: unknown) => boolean>>
 const HARMLESS = new Set([
   'metadata',
   'prompt_cache_key',
+  'prompt_cache_options',
   'prompt_cache_retention',
   'safety_identifier',
   'user',

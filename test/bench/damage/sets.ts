@@ -75,15 +75,16 @@ const READERS: Readonly<
 export const DAMAGE_SETS: readonly string[] = Object.keys(READERS)
 
 /**
- * The first items of a set's test split (its rows are shuffled already).
+ * The first items of a set's split (its rows are shuffled already).
  * @throws {Error} the folder has no such set, or a set is not known
  */
 export async function readDamageSet(
   folder: string,
   name: string,
   maxItems: number,
+  split: string,
 ): Promise<DamageSet> {
-  const text = await readFile(join(folder, name, 'test.jsonl'), 'utf8')
+  const text = await readFile(join(folder, name, `${split}.jsonl`), 'utf8')
   return toDamageSet(
     name,
     text

@@ -26,7 +26,7 @@ export async function rotationCost({ gguf }: Lab): Promise<Summary[]> {
     const { modelPath: graph, config } = await openBuild(gguf, MODEL_DIGEST, cache, options)
     const session = await backend.createSession(graph, {
       numThreads: 2,
-      allowSpinning: false,
+      allowSpinning: true,
     })
     const sessions = { prefill: session, decode: session }
     return new Executor(sessions, config, new SlotTable(config, NUM_ROWS + 1), {

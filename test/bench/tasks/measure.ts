@@ -1,141 +1,154 @@
-import { isTextReport } from '../../../src/protocol/openai/text-report.ts'
 import type OpenAI from 'openai'
 import {
   applyBias,
   batchCalibration,
   type LabelLogProbs,
 } from '../../../adapters/objective/label-log-probs.ts'
-import { createRng, permutation } from '../../../adapters/optimise/rng.ts'
+import { drawBalanced, goldOf } from './draw.ts'
+import type { HiddenStates } from './hidden-states.ts'
 import { logisticRegression } from './logistic-regression.ts'
-import { compareRows, MODEL, runJob, uploadRows } from './service.ts'
+import {
+  compareRows,
+  createLabelTask,
+  deleteTasks,
+  learnTask,
+  uploadRows,
+  type Message,
+} from './service.ts'
 import { TASK_SETS, type Row } from './sets.ts'
+import type { JobFigures, Measured, Setting } from './store.ts'
 
-const NUM_TRAIN_ROWS = 20
 const NUM_SHOTS = 4
+/** Logistic regression's, on label log probabilities and on hidden states (shared/notes). */
+const LABELS_C = 1
+const PROBE_C = 0.1
 
-export type JobFigures = {
-  readonly seconds: number
-  readonly trials: number
-  /** What the guard would have done; the bench publishes whatever was learnt. */
-  readonly outcome: string
-  /** Of the adapter against the hardest of what it has to beat, out of fold; gains in nats. */
-  readonly p_value: number
-  readonly against: string
-  readonly gains: Readonly<Record<string, number>>
+/** Ways of answering that need no job. */
+export const BASELINES = ['base', 'calibrated', 'logistic', 'probe', 'shots'] as const
+export type Baseline = (typeof BASELINES)[number]
+export const isBaseline = (column: string): column is Baseline =>
+  (BASELINES as readonly string[]).includes(column)
+
+export type Tools = {
+  readonly openai: OpenAI
+  /** Opened by the first probe. */
+  readonly hidden: () => Promise<HiddenStates>
 }
 
-/** One set and seed: what each way of answering says of the test rows. */
-export type Measured = {
-  readonly set: string
-  readonly seed: number
-  /** Right label of each test row. */
-  readonly gold: readonly number[]
-  /** By column: log probabilities, [row][label]. */
-  readonly columns: Readonly<Record<string, LabelLogProbs>>
-  readonly jobs: Readonly<Record<string, JobFigures>>
-}
-
-export type Plan = {
-  readonly set: string
-  readonly seed: number
-  readonly optimisers: readonly string[]
+export type Plan = Setting & {
+  /** Baselines, and names of optimisers. */
+  readonly columns: readonly string[]
   readonly numTrials: number
   /** The pool that training rows are drawn from. */
   readonly train: readonly Row[]
   readonly test: readonly Row[]
-  /** Whether to ask with four examples in the prompt too, which takes as long as all the rest. */
-  readonly hasShots: boolean
 }
 
-/** Learns by every optimiser from the same rows and asks all of them, and the base, about the test. */
-export async function measure(openai: OpenAI, plan: Plan): Promise<Measured> {
-  const { set, seed, test } = plan
+/**
+ * Learns by every optimiser from the same rows and asks all of them, and the base, about the test.
+ * A job that fails is told and leaves its column out.
+ */
+export async function measure(tools: Tools, plan: Plan): Promise<Measured> {
+  const { openai } = tools
+  const { set, seed, split, num_rows, num_train, test } = plan
   const { instructions, words: wordOf } = TASK_SETS[set]!
   const words = Object.values(wordOf)
-  const train = drawBalanced(plan.train, words, seed)
-  const file = await uploadRows(openai, train)
+  const train = drawBalanced(plan.train, words, seed, num_train)
+  const wanted = new Set(plan.columns)
   const tasks: string[] = []
+  const learnt: { readonly optimizer: string; readonly task: string | null }[] = []
   const jobs: Record<string, JobFigures> = {}
+  const file = await uploadRows(openai, train)
   try {
-    for (const optimizer of plan.optimisers) {
-      const task = `bench-${set.replaceAll('_', '-')}-${seed}-${optimizer}-${Date.now().toString(36)}`
-      const hyperparameters =
-        optimizer === 'gradient' ? { optimizer } : { optimizer, n_trials: plan.numTrials }
-      const { job, seconds } = await runJob(openai, {
-        model: MODEL,
-        training_file: file,
-        suffix: task,
+    // Gives the base model its frame and labels where nothing is learnt.
+    const frame = await createLabelTask(openai, `${set}-${seed}`, instructions, words)
+    tasks.push(frame)
+    for (const optimizer of plan.columns.filter((column) => !isBaseline(column))) {
+      const job = await learnTask(openai, {
+        name: `${set}-${seed}-${optimizer}`,
+        file,
         seed,
-        method: {
-          type: 'rotation',
-          rotation: { instructions, labels: words, hyperparameters },
-        },
+        optimizer,
+        numTrials: plan.numTrials,
+        instructions,
+        words,
+      }).catch((error: unknown) => {
+        console.error(JSON.stringify({ set, seed, optimizer, failed: String(error) }))
+        return null
       })
-      const { report } = job.arcana
-      if (job.status !== 'succeeded' || report == null || isTextReport(report)) {
-        throw new Error(`job ${job.id} ${job.status}: ${job.error?.message ?? 'no reason given'}`)
+      if (job === null) continue
+      learnt.push({ optimizer, task: job.task })
+      if (job.task !== null) tasks.push(job.task)
+      jobs[optimizer] = job.figures
+    }
+    const columns: Record<string, LabelLogProbs> = {}
+    const adapters = tasks.slice(1)
+    const needsTraining = wanted.has('calibrated') || wanted.has('logistic')
+    if (learnt.length > 0 || wanted.has('base') || needsTraining) {
+      const arms = adapters.length > 0 ? adapters : [frame]
+      const [base, ...adapted] = await compareRows(openai, arms, test, words)
+      // Where the base was measured before, it says the same again.
+      columns['base'] = base!
+      // Where nothing was published, the base model is what a request gets.
+      for (const { optimizer, task } of learnt) {
+        columns[optimizer] = task === null ? base! : adapted[adapters.indexOf(task)]!
       }
-      const { adapter } = report.guard.compared
-      tasks.push(task)
-      jobs[optimizer] = {
-        seconds: Number(seconds.toFixed(1)),
-        trials: report.n_trials,
-        outcome: report.guard.outcome,
-        p_value: adapter.p_value,
-        against: adapter.against,
-        gains: adapter.gains,
+      if (needsTraining) {
+        const trained = (await compareRows(openai, [frame], train, words))[0]!
+        const options = { numLabels: words.length, c: LABELS_C }
+        columns['calibrated'] = applyBias(base!, batchCalibration(trained))
+        columns['logistic'] = logisticRegression(trained, goldOf(train, words), base!, options)
       }
     }
-    const trained = (await compareRows(openai, tasks, train, words))[0]!
-    const [base, ...adapted] = await compareRows(openai, tasks, test, words)
-    const gold = (rows: readonly Row[]) => rows.map(({ word }) => words.indexOf(word))
-    return {
-      set,
-      seed,
-      gold: gold(test),
-      columns: {
-        base: base!,
-        calibrated: applyBias(base!, batchCalibration(trained)),
-        logistic: logisticRegression(trained, gold(train), base!),
-        ...(plan.hasShots
-          ? { shots: await askWithShots(openai, tasks[0]!, instructions, train, test, words) }
-          : {}),
-        ...Object.fromEntries(plan.optimisers.map((name, k) => [name, adapted[k]!])),
-      },
-      jobs,
+    if (wanted.has('probe')) {
+      columns['probe'] = await probe(await tools.hidden(), instructions, train, test, words)
     }
+    if (wanted.has('shots')) {
+      const before = shotMessages(instructions, train, words)
+      columns['shots'] = (await compareRows(openai, [frame], test, words, before))[0]!
+    }
+    return { set, seed, split, num_rows, num_train, gold: goldOf(test, words), columns, jobs }
   } finally {
     await openai.files.delete(file).catch(() => undefined)
-    for (const task of tasks) await openai.delete(`/tasks/${task}`).catch(() => undefined)
+    await deleteTasks(openai, tasks)
   }
 }
 
-/** As many rows of every label as there can be of 20, by a seeded shuffle of all. */
-function drawBalanced(rows: readonly Row[], words: readonly string[], seed: number): Row[] {
-  const shuffled = permutation(rows.length, createRng(seed)).map((i) => rows[i]!)
-  const perLabel = Math.floor(NUM_TRAIN_ROWS / words.length)
-  return words.flatMap((word) => shuffled.filter((row) => row.word === word).slice(0, perLabel))
-}
-
-/** The base model with examples of as many labels as it has room for in the prompt, one seeded draw. */
-async function askWithShots(
-  openai: OpenAI,
-  task: string,
+/** Logistic regression on the base model's last hidden state at the end of the framed prompt. */
+async function probe(
+  hidden: HiddenStates,
   instructions: string,
   train: readonly Row[],
   test: readonly Row[],
   words: readonly string[],
 ): Promise<LabelLogProbs> {
+  const read = async (rows: readonly Row[]): Promise<Float32Array[]> => {
+    const states: Float32Array[] = []
+    for (const { input } of rows) {
+      const ids = hidden.encode(instructions, [{ role: 'user', content: input }])
+      states.push((await hidden.read(ids)).state)
+    }
+    return states
+  }
+  const options = { numLabels: words.length, c: PROBE_C }
+  return logisticRegression(await read(train), goldOf(train, words), await read(test), options)
+}
+
+/** The frame with four of the rows as turns before the question, of as many labels as there is room for. */
+export function shotMessages(
+  instructions: string,
+  rows: readonly Row[],
+  words: readonly string[],
+): Message[] {
   const perLabel = Math.max(1, Math.floor(NUM_SHOTS / words.length))
   const shots = words
-    .flatMap((word) => train.filter((row) => row.word === word).slice(0, perLabel))
+    .flatMap((word) => rows.filter((row) => row.word === word).slice(0, perLabel))
     .slice(0, NUM_SHOTS)
-  const before = [
-    { role: 'system' as const, content: instructions },
-    ...shots.flatMap(({ input, word }) => [
-      { role: 'user' as const, content: input },
-      { role: 'assistant' as const, content: word },
+  return [
+    { role: 'system', content: instructions },
+    ...shots.flatMap(({ input, word }): Message[] => [
+      { role: 'user', content: input },
+      { role: 'assistant', content: word },
     ]),
   ]
-  return (await compareRows(openai, [task], test, words, before))[0]!
 }

@@ -1,174 +1,170 @@
-import {
-  balancedAccuracy,
-  accuracy,
-  confusionMatrix,
-  logLoss,
-  predictLabels,
-  weightedF1,
-} from '../../../adapters/statistics/classification.ts'
-import { createRng } from '../../../adapters/optimise/rng.ts'
-import type { Measured } from './measure.ts'
+import type { PairedDifference } from './resample.ts'
+import { deviation, mean, meanOverSets, type Entry, type Scores } from './summary.ts'
 
-const NUM_RESAMPLES = 1000
+export const METRICS: readonly (readonly [keyof Scores, string])[] = [
+  ['balanced_accuracy', 'Balanced accuracy'],
+  ['accuracy', 'Accuracy'],
+  ['weighted_f1', 'Weighted F1'],
+  ['log_loss', 'Log loss, nats'],
+]
+const AT_CHANCE_MARK = ' ⁰'
 
-export type Scores = {
-  readonly balanced_accuracy: number
-  readonly accuracy: number
-  readonly weighted_f1: number
-  /** Nats. */
-  readonly log_loss: number
+/** What each column is, in a few words. */
+const MEANING: Readonly<Record<string, string>> = {
+  base: 'the base model under the task’s instructions',
+  calibrated:
+    'base less each label’s mean log probability on the training inputs (batch calibration)',
+  logistic: 'logistic regression on the base model’s label log probabilities',
+  probe: 'linear probe: logistic regression (C = 0.1, standardised) on the last hidden state',
+  shots: 'base with four of the training rows in the prompt',
+  lora: 'LoRA of rank 4 by PEFT, its settings chosen by the same folds',
 }
 
-/** What is kept of one set and seed. */
-export type Entry = {
-  readonly set: string
-  readonly seed: number
-  readonly num_test_rows: number
-  readonly scores: Readonly<Record<string, Scores>>
-  readonly jobs: Measured['jobs']
+export const row = (cells: readonly (string | number)[]): string => `| ${cells.join(' | ')} |`
+export const head = (cells: readonly string[]): string[] => [
+  row(cells),
+  row(cells.map(() => '---')),
+]
+export const short = (value: number | undefined): string =>
+  value === undefined ? '' : value.toFixed(3)
+
+export type Tables = {
+  readonly entries: readonly Entry[]
+  readonly columns: readonly string[]
+  /** Columns that some set or seed lacks: shown, and left out of means and differences. */
+  readonly incomplete: readonly string[]
+  readonly differences: readonly PairedDifference[]
+  /** Sets that no column answers better than chance. */
+  readonly atChance: ReadonlySet<string>
 }
 
-export function summarise({ set, seed, gold, columns, jobs }: Measured): Entry {
-  return {
-    set,
-    seed,
-    num_test_rows: gold.length,
-    scores: Object.fromEntries(
-      Object.entries(columns).map(([name, logProbs]) => {
-        const confusion = confusionMatrix(gold, predictLabels(logProbs), logProbs[0]!.length)
-        const scores: Scores = {
-          balanced_accuracy: round(balancedAccuracy(confusion)),
-          accuracy: round(accuracy(confusion)),
-          weighted_f1: round(weightedF1(confusion)),
-          log_loss: round(logLoss(logProbs, gold)),
-        }
-        return [name, scores]
-      }),
-    ),
-    jobs,
-  }
-}
-
-/** Mean balanced accuracy of a column less another's, paired, with a 95% interval. */
-export type PairedDifference = {
-  readonly column: string
-  readonly against: string
-  readonly difference: number
-  readonly interval: readonly [number, number]
-}
-
-/**
- * Sets count alike, and seeds within a set. Test rows are drawn again within each label of a set, the
- * same for its seeds and for both columns (bootstrap, percentiles), so the interval is of the rows'
- * chance; the seeds' is in the table.
- */
-export function pairedDifference(
-  measured: readonly Measured[],
-  column: string,
-  against: string,
-): PairedDifference {
-  const sets = [...new Set(measured.map(({ set }) => set))].map((set) =>
-    measured.filter((entry) => entry.set === set),
-  )
-  const hits = (entry: Measured, name: string): boolean[] =>
-    predictLabels(entry.columns[name]!).map((label, i) => label === entry.gold[i])
-  const pieces = sets.map((entries) => ({
-    gold: entries[0]!.gold,
-    gains: entries.map((entry) => {
-      const [a, b] = [hits(entry, column), hits(entry, against)]
-      return a.map((hit, i) => Number(hit) - Number(b[i]))
-    }),
-  }))
-  const meanGain = (rowsOf: (set: number) => readonly number[][]): number =>
-    mean(
-      pieces.map(({ gains }, set) =>
-        mean(gains.map((gain) => mean(rowsOf(set).map((rows) => mean(rows.map((i) => gain[i]!)))))),
-      ),
-    )
-  const byLabel = pieces.map(({ gold }) =>
-    [...new Set(gold)].map((label) => gold.flatMap((own, i) => (own === label ? [i] : []))),
-  )
-  const rng = createRng(0)
-  const resampled = Array.from({ length: NUM_RESAMPLES }, () => {
-    const drawn = byLabel.map((labels) =>
-      labels.map((rows) => rows.map(() => rows[Math.floor(rng.uniform() * rows.length)]!)),
-    )
-    return meanGain((set) => drawn[set]!)
-  }).sort((a, b) => a - b)
-  return {
-    column,
-    against,
-    difference: round(meanGain((set) => byLabel[set]!)),
-    interval: [
-      round(resampled[Math.floor(0.025 * NUM_RESAMPLES)]!),
-      round(resampled[Math.ceil(0.975 * NUM_RESAMPLES) - 1]!),
-    ],
-  }
-}
-
-/** Balanced accuracy by set, mean of seeds, and the mean of sets; then seconds of the jobs. */
-export function toMarkdown(
-  entries: readonly Entry[],
-  differences: readonly PairedDifference[],
-  heading: string,
-): string {
-  const columns = [...new Set(entries.flatMap(({ scores }) => Object.keys(scores)))]
+/** Means of seeds by set and of sets, then differences, then jobs. */
+export function toMarkdown(tables: Tables): string {
+  const { entries, columns, incomplete, differences, atChance } = tables
   const sets = [...new Set(entries.map(({ set }) => set))]
   const seedsOf = (set: string) => entries.filter((entry) => entry.set === set)
-  const row = (cells: readonly (string | number)[]) => `| ${cells.join(' | ')} |`
+  const [first] = entries as [Entry]
   const table = (metric: keyof Scores): string[] => {
-    const bySet = sets.map((set) =>
-      columns.map((column) => mean(seedsOf(set).map(({ scores }) => scores[column]![metric]))),
-    )
+    const cell = (set: string, column: string): number | undefined => {
+      const values = seedsOf(set).flatMap(({ scores }) => scores[column]?.[metric] ?? [])
+      return values.length === 0 ? undefined : mean(values)
+    }
+    const meanOf = (column: string) => short(meanOverSets(entries, column, metric) ?? undefined)
     return [
-      row(['set', 'seeds', ...columns]),
-      row(['set', 'seeds', ...columns].map(() => '---')),
-      ...sets.map((set, i) => row([set, seedsOf(set).length, ...bySet[i]!.map(short)])),
-      row(['**mean**', '', ...columns.map((_, k) => short(mean(bySet.map((cells) => cells[k]!))))]),
+      ...head(['set', 'seeds', ...columns]),
+      ...sets.map((set) =>
+        row([
+          `${set}${atChance.has(set) ? AT_CHANCE_MARK : ''}`,
+          seedsOf(set).length,
+          ...columns.map((column) => short(cell(set, column))),
+        ]),
+      ),
+      row(['**mean**', '', ...columns.map(meanOf)]),
     ]
   }
-  const optimisers = [...new Set(entries.flatMap(({ jobs }) => Object.keys(jobs)))]
-  const jobRows = optimisers.map((name) => {
-    const jobs = entries.flatMap(({ jobs: own }) => own[name] ?? [])
-    const seconds = jobs.map((job) => job.seconds)
-    const outcomes = [...new Set(jobs.map(({ outcome }) => outcome))]
-      .map((outcome) => `${jobs.filter((job) => job.outcome === outcome).length} ${outcome}`)
-      .join(', ')
-    return row([name, mean(seconds).toFixed(1), Math.max(...seconds).toFixed(1), outcomes])
-  })
   return [
-    heading,
+    '# Tasks from twenty examples',
     '',
-    '## Balanced accuracy',
+    `At most ${first.num_train} training rows, balanced over labels; the first ${first.num_rows} rows of each set’s ${first.split} split. Cells are means over seeds. Every seed’s own figures: [tasks-by-seed.md](tasks-by-seed.md); all in [tasks.json](tasks.json).`,
     '',
-    ...table('balanced_accuracy'),
+    ...columns.map((column) => `- \`${column}\`: ${MEANING[column] ?? 'the job’s optimizer'}`),
     '',
-    '## Weighted F1',
+    ...(atChance.size === 0
+      ? ['Every set is answered better than chance by some column.']
+      : [
+          `**The base model knows nothing of ${[...atChance].join(', ')}** (marked${AT_CHANCE_MARK}): no column is above chance there (balanced accuracy above 1 / labels, one-sided test over rows at 5% shared by the columns). Differences between columns mean nothing on such a set.`,
+        ]),
+    ...(incomplete.length === 0
+      ? []
+      : ['', `Not measured on every set and seed, so without a mean: ${incomplete.join(', ')}.`]),
     '',
-    ...table('weighted_f1'),
+    ...METRICS.flatMap(([metric, title]) => [`## ${title}`, '', ...table(metric), '']),
+    '## Differences of mean balanced accuracy',
     '',
-    '## Log loss, nats',
+    'Paired over test rows, 95% interval (bootstrap within labels; sets count alike).',
     '',
-    ...table('log_loss'),
-    '',
-    '## Differences of mean balanced accuracy, paired over test rows, 95% interval',
-    '',
-    row(['column', 'against', 'difference', 'interval']),
-    row(['---', '---', '---', '---']),
+    ...head(['column', 'against', 'difference', 'interval']),
     ...differences.map(({ column, against, difference, interval }) =>
       row([column, against, short(difference), interval.map(short).join(' to ')]),
     ),
     '',
     '## Jobs',
     '',
-    row(['optimizer', 'mean seconds', 'slowest', 'guard']),
-    row(['---', '---', '---', '---']),
-    ...jobRows,
+    'Seconds from the request to the published version, as a client sees them.',
+    '',
+    ...head(['column', 'jobs', 'mean seconds', 'slowest', 'mean trials', 'guard']),
+    ...jobRows(entries),
     '',
   ].join('\n')
 }
 
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
-const round = (value: number): number => Number(value.toFixed(4))
-const short = (value: number): string => value.toFixed(3)
+function jobRows(entries: readonly Entry[]): string[] {
+  const names = [...new Set(entries.flatMap(({ jobs }) => Object.keys(jobs)))]
+  return names.map((name) => {
+    const jobs = entries.flatMap(({ jobs: own }) => own[name] ?? [])
+    const seconds = jobs.map((job) => job.seconds)
+    const outcomes = [...Map.groupBy(jobs, ({ outcome }) => outcome ?? 'none')]
+      .map(([outcome, own]) => `${own.length} ${outcome}`)
+      .join(', ')
+    return row([
+      name,
+      jobs.length,
+      mean(seconds).toFixed(1),
+      Math.max(...seconds).toFixed(1),
+      mean(jobs.map(({ trials }) => trials)).toFixed(0),
+      outcomes,
+    ])
+  })
+}
+
+/** Every set, seed and column, and how far apart the seeds are. */
+export function bySeedMarkdown({ entries, columns }: Tables): string {
+  const sets = [...new Set(entries.map(({ set }) => set))]
+  const cells = (entry: Entry, column: string): string[] => {
+    const scores = entry.scores[column]
+    if (scores === undefined) return []
+    const job = entry.jobs[column]
+    return [
+      row([
+        entry.seed,
+        column,
+        short(scores.accuracy),
+        short(scores.balanced_accuracy),
+        short(scores.weighted_f1),
+        short(scores.log_loss),
+        job?.seconds ?? '',
+        job?.trials ?? '',
+      ]),
+    ]
+  }
+  const titles = [
+    'seed',
+    'column',
+    'accuracy',
+    'balanced',
+    'weighted F1',
+    'log loss',
+    'job s',
+    'trials',
+  ]
+  const spread = (own: readonly Entry[], column: string): string => {
+    const values = own.flatMap(({ scores }) => scores[column]?.balanced_accuracy ?? [])
+    return `${column} ${short(deviation(values) ?? undefined) || '–'}`
+  }
+  return [
+    '# Tasks from twenty examples: every seed',
+    '',
+    ...sets.flatMap((set) => {
+      const own = entries.filter((entry) => entry.set === set)
+      return [
+        `## ${set}`,
+        '',
+        `${own[0]!.num_test_rows} ${own[0]!.split} rows, ${own[0]!.num_labels} labels. Standard deviation of balanced accuracy over seeds: ${columns.map((column) => spread(own, column)).join(', ')}.`,
+        '',
+        ...head(titles),
+        ...own.flatMap((entry) => columns.flatMap((column) => cells(entry, column))),
+        '',
+      ]
+    }),
+  ].join('\n')
+}

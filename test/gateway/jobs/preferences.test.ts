@@ -64,6 +64,8 @@ const finish = (id: string): Promise<Job> =>
   )
 
 /** A first angle above 0 makes what is preferred likelier, and what is rejected less likely. */
+/** Each a candidate. */
+const NUM_FOLDS = 5
 const SLOPE = 3
 function canBeTaught(): void {
   runner.scoreTarget = (angles, { target }) =>
@@ -86,7 +88,7 @@ describe('a job on pairs', () => {
       if (!request.url.endsWith('/v1/gradient')) return null
       const { values } = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
       // Of six candidates, a weight for each text.
-      weights.push(values.slice(values.length - 6 * 2 * NUM_PAIRS))
+      weights.push(values.slice(values.length - NUM_FOLDS * 2 * NUM_PAIRS))
       return null
     }
     const created = await start({})
@@ -105,7 +107,7 @@ describe('a job on pairs', () => {
         outcome: 'published',
         test: 'paired one-sided sign-flip of out-of-fold preference',
         p_value: 2 ** -NUM_PAIRS,
-        folds: 5,
+        folds: NUM_FOLDS,
         out_of_fold: {
           base: { num_pairs: NUM_PAIRS, preferred_share: 0, mean_gap: 0 },
           adapter: { num_pairs: NUM_PAIRS, preferred_share: 1 },
@@ -120,14 +122,24 @@ describe('a job on pairs', () => {
     // The first step knows its weights; each later one asks for the log probabilities first.
     expect(weights).toHaveLength(1 + 2 * 6)
     const [first, probe, second] = weights
-    const ofAll = (row: Float32Array) => row.slice(5 * 2 * NUM_PAIRS)
-    for (const [text, weight] of ofAll(first!).entries()) {
-      expect(weight).toBeCloseTo(((text % 2 === 0 ? 1 : -1) * 0.25) / NUM_PAIRS, 7)
+    const numTexts = 2 * NUM_PAIRS
+    const rowsOf = (weights: Float32Array): number[][] =>
+      Array.from({ length: weights.length / numTexts }, (_, candidate) =>
+        Array.from(weights.subarray(candidate * numTexts, (candidate + 1) * numTexts)),
+      )
+    const size = (row: readonly number[]) => row.reduce((sum, weight) => sum + Math.abs(weight), 0)
+    // At the identity each text counts once, for its own fold: beta · σ(0) · 2.
+    for (let text = 0; text < numTexts; text++) {
+      const sum = rowsOf(first!).reduce((total, row) => total + row[text]!, 0)
+      expect(sum).toBeCloseTo(text % 2 === 0 ? 0.5 : -0.5, 6)
     }
     expect(probe!.every((weight) => weight === 0)).toBe(true)
-    // Pairs that are told apart already count for less.
-    expect(ofAll(second!)[0]).toBeLessThan(ofAll(first!)[0]!)
-    expect(ofAll(second!)[0]).toBe(-ofAll(second!)[1]!)
+    // Pairs that are told apart already count for less than they would at the identity.
+    for (const row of rowsOf(second!)) {
+      expect(size(row)).toBeGreaterThan(0)
+      expect(size(row)).toBeLessThan(0.5)
+      for (let pair = 0; pair < NUM_PAIRS; pair++) expect(row[2 * pair]).toBe(-row[2 * pair + 1]!)
+    }
     // A fold's candidate has nothing of the fold's own pairs, of either text.
     const ofFold = first!.slice(0, 2 * NUM_PAIRS)
     expect(ofFold.some((weight) => weight === 0)).toBe(true)

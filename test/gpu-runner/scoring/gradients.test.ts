@@ -289,6 +289,33 @@ describe('gradients of labels of several tokens', () => {
     expect(none.logProbs).toEqual(first.logProbs)
   })
 
+  test('are the same without the rows of weight 0, in any order of the examples', async ({
+    expect,
+  }) => {
+    const whole = await gradient()
+    const order = [2, 0, 3, 1]
+    const weights = [0, 1, 2].flatMap((candidate) =>
+      order.map((example) => WEIGHTS[candidate * order.length + example]!),
+    )
+    const part = await runner.gradients.gradient(
+      dataset,
+      { ...header(), examples: order, skip_unweighted: true },
+      Float32Array.of(...values, ...weights),
+      () => false,
+    )
+    for (const [i, weight] of weights.entries()) {
+      const candidate = Math.floor(i / order.length)
+      const logProb = whole.logProbs[candidate * order.length + order[i % order.length]!]!
+      if (weight === 0) expect(part.logProbs[i]).toBeNaN()
+      else expect(part.logProbs[i]).toBeCloseTo(logProb, 4)
+    }
+    for (const [candidate, loss] of whole.loss.entries()) {
+      expect(part.loss[candidate]).toBeCloseTo(loss, 4)
+    }
+    const gap = Math.hypot(...part.gradient.map((value, i) => value - whole.gradient[i]!))
+    expect(gap / Math.hypot(...whole.gradient)).toBeLessThan(1e-4)
+  })
+
   test('end when the caller leaves', async ({ expect }) => {
     await expect(gradient(() => true)).rejects.toMatchObject({ code: 'aborted' })
   })

@@ -19,6 +19,7 @@ function countingSession() {
   return { counts, lazy: new LazySession(open, IDLE_MS) }
 }
 const nothing = () => Promise.resolve()
+const loaded = (loading: Promise<Session>) => loading
 
 describe('a session loaded when needed', () => {
   beforeEach(() => {
@@ -63,9 +64,42 @@ describe('a session loaded when needed', () => {
   test('is tried again after a load that failed', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     counts.failNext = true
-    await expect(lazy.use(nothing)).rejects.toThrow('no memory')
+    await expect(lazy.use(loaded)).rejects.toThrow('no memory')
     counts.failNext = false
-    await lazy.use(nothing)
+    await lazy.use(loaded)
     expect(counts.opened).toBe(2)
+  })
+
+  test('lets its user begin while it loads', async ({ expect }) => {
+    let finish: (session: Session) => void = () => undefined
+    const lazy = new LazySession(() => new Promise((resolve) => (finish = resolve)), IDLE_MS)
+    const session: Session = { createBinding: vi.fn(), release: vi.fn() }
+    const steps: string[] = []
+    const used = lazy.use(async (loading) => {
+      steps.push('began')
+      expect(await loading).toBe(session)
+      steps.push('loaded')
+    })
+    expect(steps).toEqual(['began'])
+    finish(session)
+    await used
+    expect(steps).toEqual(['began', 'loaded'])
+  })
+
+  test('is loaded ahead of its user, and let go where none comes', async ({ expect }) => {
+    const { counts, lazy } = countingSession()
+    lazy.warm()
+    await lazy.use(loaded)
+    expect(counts.opened).toBe(1)
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    lazy.warm()
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    expect(counts).toMatchObject({ opened: 2, released: 2 })
+    counts.failNext = true
+    lazy.warm()
+    await vi.advanceTimersByTimeAsync(IDLE_MS)
+    counts.failNext = false
+    await lazy.use(loaded)
+    expect(counts.opened).toBe(4)
   })
 })

@@ -36,6 +36,16 @@ describe('readVocabulary', () => {
     expect(new TextDecoder().decode(bytesOfId[5])).toBe('<é b>')
   })
 
+  it('stops at every token that ends a turn, one that calls a function too', ({ expect }) => {
+    const { stopIds, endOfTurnId } = read({
+      'tokenizer.ggml.tokens': ['<|eot_id|>', 'a', 'b', 'ab', 'Ġ', '<|eom_id|>'],
+      'tokenizer.ggml.token_type': [3, 1, 1, 1, 1, 3],
+      'tokenizer.chat_template': 'x<|eom_id|><|eot_id|>',
+    })
+    expect([...stopIds]).toEqual([0, 5])
+    expect(endOfTurnId).toBe(0)
+  })
+
   it.for([
     ['another tokenizer', { 'tokenizer.ggml.pre': 'llama-bpe' }, /gpt2\/llama-bpe is not served/],
     ['a repeated token', { 'tokenizer.ggml.tokens': ['<end>', 'a', 'a', 'ab', 'c'] }, /repeats/],

@@ -101,24 +101,36 @@ describe('the search', () => {
   const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
   const options = { learningRate: 0.05, numSteps: 40 }
 
-  test('first measures the identity, with all folds in one query', ({ expect }) => {
+  test('first measures the identity, once an example', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const query = search.ask(search.start())!
-    expect(query.numCandidates).toBe(6)
+    expect(query.numCandidates).toBe(5)
     expect(query.layers).toEqual([0, 1, 2, 3])
     expect(query.values.every((value) => value === 0)).toBe(true)
-    const numExamples = GOLD.length
-    for (let candidate = 0; candidate < 6; candidate++) {
-      const weights = query.weights.subarray(candidate * numExamples, (candidate + 1) * numExamples)
-      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
-      expect(weights.filter((weight) => weight === 0)).toHaveLength(candidate === 5 ? 0 : 2)
+    expect(query.skipsUnweighted).toBe(true)
+    // Each candidate differentiates its own fold, for all of them.
+    for (const [example, fold] of search.folds.entries()) {
+      const own = [0, 1, 2, 3, 4].filter((k) => query.weights[k * GOLD.length + example] !== 0)
+      expect(own).toEqual([fold])
     }
-    // Each example is held out once.
-    for (let example = 0; example < numExamples; example++) {
-      const held = [0, 1, 2, 3, 4].filter(
-        (fold) => query.weights[fold * numExamples + example] === 0,
+  })
+
+  test('then fits a candidate to all folds but its own', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
+    const first = pull(targets)(search.ask(search.start())!)
+    const state = search.tell(search.start(), first)
+    const query = search.ask(state)!
+    for (let fold = 0; fold < 5; fold++) {
+      const weights = query.weights.subarray(fold * GOLD.length, (fold + 1) * GOLD.length)
+      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
+      expect([...weights.keys()].filter((i) => weights[i] === 0)).toEqual(
+        GOLD.flatMap((_, i) => (search.folds[i] === fold ? [i] : [])),
       )
-      expect(held).toHaveLength(1)
+      // The moment of the first step is a tenth of the mean gradient over the other folds.
+      const seen = targets.filter((_, i) => search.folds[i] !== fold)
+      const slope = seen.reduce((sum, target) => sum - (2 * target) / seen.length, 0)
+      expect(state.adam.mean[fold * 8]).toBeCloseTo(0.1 * slope, 6)
     }
   })
 
@@ -133,19 +145,50 @@ describe('the search', () => {
   test('keeps the step of the lowest held-out loss and stops when it is past', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, patience: 4 } })
     const held = [1, 0.8, 0.6, 0.5, 0.55, 0.6, 0.7, 0.9, 1.2]
+    const skipped: boolean[] = []
     let numAsked = 0
     const seen: number[] = []
     const state = run(search, (query) => {
       const loss = held[numAsked++]!
-      seen.push(query.values[5 * 8]!)
+      seen.push([0, 1, 2, 3, 4].reduce((sum, fold) => sum + query.values[fold * 8]! / 5, 0))
+      skipped.push(query.skipsUnweighted)
       return {
         logProbs: new Float32Array(query.weights.length).fill(-loss),
         gradient: new Float32Array(query.values.length).fill(1),
       }
     })
-    expect(state.history.map(({ heldOutLoss }) => heldOutLoss)).toHaveLength(8)
-    expect(state.bestStep).toBe(3)
-    expect(search.best(state).layers.get(0)!.angles[0]).toBe(seen[3])
+    // Held-out examples are looked at every second step.
+    const losses = state.history.map(({ heldOutLoss }) => heldOutLoss?.toFixed(2) ?? null)
+    expect(losses).toEqual(['1.00', null, '0.60', null, '0.55', null, '0.70', null, '1.20'])
+    // The first has no candidate of weight 0 that another does not stand for.
+    expect(skipped.slice(1)).toEqual(losses.slice(1).map((loss) => loss === null))
+    expect(state.bestStep).toBe(4)
+    expect(search.best(state).layers.get(0)!.angles[0]).toBeCloseTo(seen[4]!, 6)
+  })
+
+  test('ends with the folds’ mean, as long as they are', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 8 } })
+    // Two folds pull the first angle, two the second, and one both.
+    const state = run(search, (query) => {
+      const gradient = new Float32Array(query.values.length)
+      for (let fold = 0; fold < 5; fold++) {
+        if (fold % 2 === 0) gradient[fold * 8] = -1
+        if (fold % 2 === 1 || fold === 0) gradient[fold * 8 + 1] = -1
+      }
+      const last = query.values.reduce((sum, value) => sum + value, 0)
+      return { logProbs: new Float32Array(query.weights.length).fill(-1 / (1 + last)), gradient }
+    })
+    const folds = Array.from({ length: 5 }, (_, fold) => {
+      const { values } = state.adam
+      return [values[fold * 8]!, values[fold * 8 + 1]!]
+    })
+    expect(folds.some(([a, b]) => Math.abs(a! - b!) > 0.01)).toBe(true)
+    const lengthOf = ([a, b]: readonly number[]): number => Math.hypot(a!, b!)
+    const { angles } = search.best(state).layers.get(0)!
+    const found = search.foldRotations(state).map(({ layers }) => layers.get(0)!.angles)
+    const mean = found.reduce((sum, own) => sum + lengthOf([...own]), 0) / 5
+    expect(state.foldBestSteps.every((step) => step === state.bestStep)).toBe(true)
+    expect(lengthOf([...angles])).toBeCloseTo(mean, 5)
   })
 
   test('keeps the identity where no step helps held-out examples', ({ expect }) => {
@@ -189,6 +232,26 @@ describe('the search', () => {
       return decoded.value
     })
     expect(broken).toEqual(whole)
+  })
+
+  test('looks at the last step whatever its number, and not at what was not asked for', ({
+    expect,
+  }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 5 } })
+    const state = run(search, (query) => {
+      const answer = pull(GOLD.map(() => 0.5))(query)
+      if (!query.skipsUnweighted) return answer
+      return {
+        ...answer,
+        logProbs: answer.logProbs.map((v, i) => (query.weights[i] === 0 ? NaN : v)),
+      }
+    })
+    expect(state.history.map(({ heldOutLoss }) => heldOutLoss === null)).toEqual([
+      ...[false, true, false, true, false],
+      false,
+    ])
+    expect(state.history.every(({ trainLoss }) => Number.isFinite(trainLoss))).toBe(true)
+    expect(state.bestStep).toBe(5)
   })
 
   test('refuses bytes of another version or length', ({ expect }) => {
@@ -238,8 +301,10 @@ describe('what the folds found', () => {
       return pull(targets)(query)
     })
     for (const [fold, step] of state.foldBestSteps.entries()) {
-      const others = state.history.map(({ foldLosses }) =>
-        foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
+      const others = state.history.map(({ heldOutLoss, foldLosses }) =>
+        heldOutLoss === null
+          ? Infinity
+          : foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
       )
       expect(step).toBe(others.indexOf(Math.min(...others)))
       expect(firstAngle(search, state)[fold]).toBe(angles[step]![fold])
@@ -273,7 +338,7 @@ describe('what the folds found', () => {
   }) => {
     const groups = [0, 0, 2, 3, 2, 0, 3, 0, 2, 2]
     const search = new GradientSearch({ ...spec, groups, options })
-    expect(search.numCandidates).toBe(4)
+    expect(search.numCandidates).toBe(3)
     groups.forEach((group, i) => {
       expect(search.folds[i]).toBe(search.folds[groups.indexOf(group)])
     })

@@ -1,0 +1,367 @@
+import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
+import {
+  composeRotations,
+  identityRotation,
+  pairsPerLayer,
+  type Rotation,
+} from '../../rotation/rotation.ts'
+import {
+  DEFAULT_GRADIENT_OPTIONS,
+  GradientSearch,
+  type GradientAnswer,
+  type GradientOptions,
+  type GradientQuery,
+  type GradientSpec,
+  type GradientState,
+} from '../gradient/gradient.ts'
+import { nextConfiguration, toConfiguration, type Configuration } from './space.ts'
+
+export type AutoOptions = {
+  /** Configurations at most. */
+  readonly numTrials: number
+  /** Milliseconds for the search; a first configuration is fitted whatever it takes. */
+  readonly budgetMs: number
+}
+
+export type AutoSpec = Omit<GradientSpec, 'options'> & { readonly options: AutoOptions }
+
+/** How a configuration ended: fitted, given up because it lagged, or cut by the end of the budget. */
+export type TrialEnd = 'finished' | 'abandoned' | 'cut'
+
+/** One configuration that was tried. */
+export type AutoTrial = {
+  readonly z: readonly number[]
+  readonly end: TrialEnd
+  /** The lowest, and after how many steps; the identity is step 0. */
+  readonly heldOutLoss: number
+  readonly bestStep: number
+  readonly trainLoss: number
+  /** Of the identity. */
+  readonly baseLoss: number
+  readonly numSteps: number
+  readonly spentMs: number
+}
+
+/** What a configuration came to, of those that did best. */
+export type AutoFit = {
+  readonly trial: number
+  /** As `GradientState` has them. */
+  readonly best: Float32Array
+  readonly foldBest: Float32Array
+}
+
+/** A way to end the search: the mean of some fits, at a strength. */
+export type AutoChoice = {
+  /** Places in `AutoState.fits`. */
+  readonly fits: readonly number[]
+  readonly strength: number
+  /** Held-out loss, summed over each fold's examples: [folds] */
+  readonly foldLosses: readonly number[]
+}
+
+export type AutoState = {
+  readonly trials: readonly AutoTrial[]
+  /** Lowest held-out loss first. */
+  readonly fits: readonly AutoFit[]
+  /** The configuration under way; null once they are over. */
+  readonly current: {
+    readonly z: readonly number[]
+    readonly gradient: GradientState
+    readonly spentMs: number
+  } | null
+  /** What is known of the ways to end. */
+  readonly choices: readonly AutoChoice[]
+  /** Time that the answers so far took; the only clock there is. */
+  readonly spentMs: number
+}
+
+/** Fits kept to choose from and to average. */
+const MAX_FITS = 3
+const STRENGTHS: readonly number[] = [0.6, 0.8, 1.25, 1.6]
+/** Candidates of one call; the runner takes 32. */
+const MAX_CANDIDATES = 30
+/** Of the budget, what choosing among the fits may take. */
+const CHOOSING_SHARE = 0.1
+/** A configuration is begun when this share of what one took so far is left. */
+const LEAST_SHARE = 0.6
+/** Held-out losses of a new configuration are held against the best one's from this step on. */
+const RACE_FROM_STEP = 4
+/** Of what the best configuration gained in as many steps, what another has to have gained. */
+const RACE_SHARE = 0.6
+
+/**
+ * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole
+ * `GradientSearch` of one configuration, judged by its held-out loss; the defaults come first. A
+ * trial that lags is given up. In the end the best fits, their means (angles add) and some strengths
+ * of both are held against each other on the same folds.
+ *
+ * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
+ * took, so a search that goes on after a crash decides as it would have.
+ */
+export class AutoSearch {
+  readonly options: AutoOptions
+  readonly #spec: Omit<GradientSpec, 'options'>
+  /** Of the defaults; its folds are every configuration's. */
+  readonly #first: GradientSearch
+  /** Of the configuration under way. */
+  #search: { readonly z: readonly number[]; readonly search: GradientSearch } | null = null
+
+  /** @throws {RangeError} an option makes no sense, or there are too few examples */
+  constructor({ options, ...spec }: AutoSpec) {
+    if (!Number.isSafeInteger(options.numTrials) || options.numTrials < 1) {
+      throw new RangeError(`numTrials ${options.numTrials} is no positive integer`)
+    }
+    if (!(options.budgetMs > 0)) throw new RangeError(`budgetMs ${options.budgetMs}`)
+    this.options = options
+    this.#spec = spec
+    this.#first = new GradientSearch(spec)
+  }
+
+  get numFolds(): number {
+    return this.#first.numCandidates
+  }
+
+  start(): AutoState {
+    const state = { trials: [], fits: [], current: null, choices: [], spentMs: 0 }
+    return { ...state, current: this.#begin(state) }
+  }
+
+  /** What a configuration asks of gradient fitting. */
+  configurationOf(z: readonly number[]): Configuration {
+    return toConfiguration(z, this.#spec.geometry, DEFAULT_GRADIENT_OPTIONS)
+  }
+
+  /** @returns null where the search is done */
+  ask(state: AutoState): GradientQuery | null {
+    if (state.current !== null) {
+      return this.#searchOf(state.current.z).ask(state.current.gradient)
+    }
+    const wanted = this.#wanted(state)
+    return wanted.length === 0 ? null : this.#scoringQuery(state, wanted)
+  }
+
+  /**
+   * @param elapsedMs how long the answer took
+   * @throws {RangeError} an answer of another shape, or one that is not finite
+   */
+  tell(before: AutoState, answer: GradientAnswer, elapsedMs: number): AutoState {
+    const state = { ...before, spentMs: before.spentMs + Math.max(0, elapsedMs) }
+    if (state.current === null) return this.#tellScores(state, answer)
+    const { z, gradient: known } = state.current
+    const search = this.#searchOf(z)
+    const gradient = search.tell(known, answer)
+    const spentMs = state.current.spentMs + Math.max(0, elapsedMs)
+    const end = this.#endOf(state, search, gradient)
+    if (end === null) return { ...state, current: { z, gradient, spentMs } }
+    const { history, bestStep } = gradient
+    const best = history[bestStep]!
+    const trial: AutoTrial = {
+      z,
+      end,
+      heldOutLoss: best.heldOutLoss!,
+      bestStep,
+      trainLoss: best.trainLoss,
+      baseLoss: history[0]!.trainLoss,
+      numSteps: history.length - 1,
+      spentMs,
+    }
+    const trials = [...state.trials, trial]
+    const fit = { trial: state.trials.length, best: gradient.best, foldBest: gradient.foldBest }
+    const fits = [...state.fits, ...(bestStep > 0 ? [fit] : [])]
+      .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
+      .slice(0, MAX_FITS)
+    const next = { ...state, trials, fits, current: null }
+    return { ...next, current: this.#hasTimeFor(next) ? this.#begin(next) : null }
+  }
+
+  /** The rotation of the way to end that the folds like best; the best fit before that is known. */
+  best(state: AutoState): { readonly rotation: Rotation; readonly choice: AutoChoice | null } {
+    const [first] = state.fits
+    if (first === undefined) {
+      return { rotation: identityRotation(this.#spec.geometry), choice: null }
+    }
+    const choice = this.#pick(state, null)
+    return { rotation: this.#mix(state, choice, null), choice }
+  }
+
+  /**
+   * What the same search gives without each fold, for judging it: the fold's candidates of those
+   * fits and strengths that the other folds' held-out losses choose.
+   */
+  foldRotations(state: AutoState): Rotation[] {
+    return Array.from({ length: this.numFolds }, (_, fold) =>
+      state.fits.length === 0
+        ? identityRotation(this.#spec.geometry)
+        : this.#mix(state, this.#pick(state, fold), fold),
+    )
+  }
+
+  #begin({ trials }: Pick<AutoState, 'trials'>): AutoState['current'] {
+    const told = trials.map(({ z, heldOutLoss }) => ({ z, value: -heldOutLoss }))
+    const z = nextConfiguration(told, this.#spec.seed)
+    return { z, gradient: this.#searchOf(z).start(), spentMs: 0 }
+  }
+
+  #searchOf(z: readonly number[]): GradientSearch {
+    if (this.#search === null || this.#search.z.join() !== z.join()) {
+      const options: Partial<GradientOptions> = this.configurationOf(z)
+      this.#search = { z, search: new GradientSearch({ ...this.#spec, options }) }
+    }
+    return this.#search.search
+  }
+
+  get #budgetMs(): number {
+    return this.options.budgetMs * (1 - CHOOSING_SHARE)
+  }
+
+  #hasTimeFor({ trials, spentMs }: AutoState): boolean {
+    if (trials.length >= this.options.numTrials) return false
+    const mean = trials.reduce((sum, trial) => sum + trial.spentMs, 0) / trials.length
+    return spentMs + LEAST_SHARE * mean <= this.#budgetMs
+  }
+
+  /** @returns null where the configuration goes on */
+  #endOf(state: AutoState, search: GradientSearch, gradient: GradientState): TrialEnd | null {
+    if (search.ask(gradient) === null) return 'finished'
+    if (state.trials.length === 0) return null
+    if (state.spentMs >= this.#budgetMs) return 'cut'
+    return this.#lags(state, gradient) ? 'abandoned' : null
+  }
+
+  /**
+   * Whether a configuration has gained much less, at its latest look, than the best one gained in
+   * all: more steps seldom make up for it.
+   */
+  #lags({ trials }: AutoState, { history, bestStep }: GradientState): boolean {
+    const step = history.length - 1
+    if (step < RACE_FROM_STEP || history[step]!.heldOutLoss === null) return false
+    const base = history[0]!.heldOutLoss!
+    const best = trials.reduce((a, b) => (b.heldOutLoss < a.heldOutLoss ? b : a))
+    const gained = base - history[bestStep]!.heldOutLoss!
+    const progress = Math.min(1, step / Math.max(best.bestStep, RACE_FROM_STEP))
+    return gained < RACE_SHARE * progress * (base - best.heldOutLoss)
+  }
+
+  /** The ways to end that are still to be scored: means at strength 1, then strengths of those chosen. */
+  #wanted({ fits, choices }: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+    const known = (wanted: { readonly fits: readonly number[]; readonly strength: number }) =>
+      choices.some(
+        ({ fits: own, strength }) =>
+          strength === wanted.strength && own.join() === wanted.fits.join(),
+      )
+    const mixes = mixesOf(fits.length)
+    const plain = mixes.map((mix) => ({ fits: mix, strength: 1 })).filter((way) => !known(way))
+    if (plain.length > 0) return plain
+    const chosen = new Map<string, readonly number[]>()
+    for (let fold = -1; fold < this.numFolds && fits.length > 0; fold++) {
+      const { fits: mix } = bestOf(plainOf(choices), fold < 0 ? null : fold)!
+      chosen.set(mix.join(), mix)
+    }
+    return [...chosen.values()]
+      .flatMap((mix) => STRENGTHS.map((strength) => ({ fits: mix, strength })))
+      .filter((way) => !known(way))
+  }
+
+  /** Scores, by each fold's candidates, the examples that they were not fitted to. */
+  #scoringQuery(
+    state: AutoState,
+    wanted: readonly Omit<AutoChoice, 'foldLosses'>[],
+  ): GradientQuery {
+    const { geometry } = this.#spec
+    const asked = wanted.slice(0, this.#numAsked)
+    const rotations = asked.flatMap((way) =>
+      Array.from({ length: this.numFolds }, (_, fold) => this.#mix(state, way, fold)),
+    )
+    const layers = Array.from({ length: geometry.numLayers }, (_, layer) => layer)
+    const pairs = pairsPerLayer(geometry)
+    const half = rotations.length * layers.length * pairs
+    const hasLogScale = rotations.some(({ layers: own }) =>
+      [...own.values()].some(({ logScale }) => logScale !== undefined),
+    )
+    const values = new Float32Array(hasLogScale ? 2 * half : half)
+    for (const [candidate, rotation] of rotations.entries()) {
+      for (const [layer, { angles, logScale }] of rotation.layers) {
+        const at = (candidate * layers.length + layer) * pairs
+        values.set(angles, at)
+        if (logScale !== undefined) values.set(logScale, half + at)
+      }
+    }
+    const { folds } = this.#first
+    const weights = new Float32Array(rotations.length * folds.length)
+    for (let candidate = 0; candidate < rotations.length; candidate++) {
+      for (const [example, fold] of folds.entries()) {
+        const isHeldOut = candidate % this.numFolds === fold
+        weights[candidate * folds.length + example] = isHeldOut ? 1 : 0
+      }
+    }
+    const numCandidates = rotations.length
+    return { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted: true }
+  }
+
+  /** Ways to end that one call scores. */
+  get #numAsked(): number {
+    return Math.max(1, Math.floor(MAX_CANDIDATES / this.numFolds))
+  }
+
+  #tellScores(state: AutoState, { logProbs }: GradientAnswer): AutoState {
+    const { folds } = this.#first
+    const asked = this.#wanted(state).slice(0, this.#numAsked)
+    if (logProbs.length !== asked.length * this.numFolds * folds.length) {
+      throw new RangeError(`${logProbs.length} log probabilities`)
+    }
+    const scored = asked.map((way, i): AutoChoice => {
+      const foldLosses = new Array<number>(this.numFolds).fill(0)
+      for (const [example, fold] of folds.entries()) {
+        const logProb = logProbs[(i * this.numFolds + fold) * folds.length + example]!
+        foldLosses[fold]! -= Math.max(logProb, LOG_PROB_FLOOR)
+      }
+      return { ...way, foldLosses }
+    })
+    return { ...state, choices: [...state.choices, ...scored] }
+  }
+
+  /** @param fold the fold whose losses have no part in it; null for the whole search */
+  #pick({ choices }: AutoState, fold: number | null): Omit<AutoChoice, 'foldLosses'> & AutoChoice {
+    const mix = bestOf(plainOf(choices), fold)
+    if (mix === null) return { fits: [0], strength: 1, foldLosses: [] }
+    const own = choices.filter(({ fits }) => fits.join() === mix.fits.join())
+    return bestOf(own, fold) ?? mix
+  }
+
+  #mix(
+    { fits, trials }: AutoState,
+    { fits: places, strength }: Omit<AutoChoice, 'foldLosses'>,
+    fold: number | null,
+  ): Rotation {
+    const { geometry } = this.#spec
+    const terms = places.map((place) => {
+      const { trial, best, foldBest } = fits[place]!
+      const size = foldBest.length / this.numFolds
+      const values = fold === null ? best : foldBest.slice(fold * size, (fold + 1) * size)
+      const rotation = this.#searchOf(trials[trial]!.z).toRotation(values)
+      return { rotation, weight: strength / places.length }
+    })
+    return composeRotations(geometry, terms)
+  }
+}
+
+/** Each fit alone, then the means of the first two, three, …. */
+function mixesOf(numFits: number): number[][] {
+  const places = Array.from({ length: numFits }, (_, place) => place)
+  const means = places.slice(1).map((_, i) => places.slice(0, i + 2))
+  return [...places.map((place) => [place]), ...means]
+}
+
+const plainOf = (choices: readonly AutoChoice[]): AutoChoice[] =>
+  choices.filter(({ strength }) => strength === 1)
+
+/** The lowest held-out loss, the earliest of equals; of all folds but one where one is named. */
+function bestOf(choices: readonly AutoChoice[], fold: number | null): AutoChoice | null {
+  const lossOf = ({ foldLosses }: AutoChoice): number =>
+    foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0)
+  let best: AutoChoice | null = null
+  for (const choice of choices) {
+    if (best === null || lossOf(choice) < lossOf(best)) best = choice
+  }
+  return best
+}

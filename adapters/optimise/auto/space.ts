@@ -1,0 +1,110 @@
+import type { Geometry } from '../../rotation/rotation.ts'
+import { maximiseAcquisition } from '../acquisition/maximise.ts'
+import { latinHypercube } from '../bo/design.ts'
+import type { GradientOptions } from '../gradient/gradient.ts'
+import { fitGaussianProcess } from '../models/fit.ts'
+import { packPoints } from '../models/points.ts'
+import { standardize } from '../models/standardize.ts'
+import { createRng } from '../rng.ts'
+
+/** Streams of the seed's generator, apart from those of the other optimisers. */
+const STREAM_DESIGN = 21
+const STREAM_ACQUISITION = 22
+
+/** Coordinates: learning rate, layer window, decay, scales. */
+const DIMENSION = 4
+/** Configurations before the model is used: those known to be good, and some over the space. */
+const NUM_INITIAL = 4
+/** At z = ±1 the learning rate is the default times or over this. */
+const RATE_SPAN = 2.5
+/** At z = ±1 this share of the layers is left out, from below (-1) or from above (1). */
+const WINDOW_SHARE = 0.6
+/** Windows this near to 0 leave nothing out: the whole depth is more than a point of the space. */
+const WHOLE_WINDOW = 0.2
+/** Decay at z = 1; at 0 and below there is none. */
+const MAX_DECAY = 1
+
+/** Steps grow with the rate's inverse to this power, for smaller steps take longer still to turn. */
+const STEPS_POWER = 1.5
+const MIN_STEPS_FACTOR = 0.6
+const MAX_STEPS_FACTOR = 3
+
+/** The defaults of gradient fitting. */
+export const DEFAULT_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5]
+
+/**
+ * Half the rate, and so nearly three times the steps: some tasks (entailed_polarity) gain from it what
+ * the defaults give up for their speed (docs/decisions/0004-gradient.md).
+ */
+export const SLOW_CONFIGURATION: readonly number[] = [
+  -Math.log(2) / Math.log(RATE_SPAN),
+  0,
+  -0.5,
+  -0.5,
+]
+
+/** What is left open by gradient fitting, as a point of the space says it. */
+export type Configuration = Pick<
+  GradientOptions,
+  'learningRate' | 'numSteps' | 'layers' | 'decay' | 'hasLogScale'
+>
+
+/** @param z in [-1, 1]⁴ */
+export function toConfiguration(
+  z: readonly number[],
+  { numLayers }: Geometry,
+  defaults: Pick<GradientOptions, 'learningRate' | 'numSteps'>,
+): Configuration {
+  const [rate, window, decay, scale] = z as [number, number, number, number]
+  const numOut =
+    Math.abs(window) < WHOLE_WINDOW
+      ? 0
+      : Math.min(Math.round(Math.abs(window) * WINDOW_SHARE * numLayers), numLayers - 1)
+  const bounds: [number, number] =
+    window < 0 ? [numOut, numLayers - 1] : [0, numLayers - 1 - numOut]
+  return {
+    learningRate: Math.min(defaults.learningRate * RATE_SPAN ** rate, 1),
+    numSteps: Math.round(defaults.numSteps * stepsFactor(rate)),
+    layers: numOut === 0 ? null : bounds,
+    decay: Math.max(0, decay) * MAX_DECAY,
+    hasLogScale: scale > 0,
+  }
+}
+
+const stepsFactor = (rate: number): number =>
+  Math.min(MAX_STEPS_FACTOR, Math.max(MIN_STEPS_FACTOR, RATE_SPAN ** (-STEPS_POWER * rate)))
+
+/** What is known of a configuration; higher values are better. */
+export type Told = { readonly z: readonly number[]; readonly value: number }
+
+const KNOWN_CONFIGURATIONS = [DEFAULT_CONFIGURATION, SLOW_CONFIGURATION]
+
+/**
+ * The next configuration: the defaults first, then the slow one, then a Latin hypercube, then the highest log expected
+ * improvement under a Gaussian process over all that is told. Pure.
+ */
+export function nextConfiguration(told: readonly Told[], seed: number): number[] {
+  const known = KNOWN_CONFIGURATIONS[told.length]
+  if (known !== undefined) return [...known]
+  if (told.length < NUM_INITIAL) {
+    const numKnown = KNOWN_CONFIGURATIONS.length
+    const rng = createRng(seed, STREAM_DESIGN)
+    return latinHypercube(NUM_INITIAL - numKnown, DIMENSION, rng)[told.length - numKnown]!
+  }
+  const points = packPoints(
+    told.map(({ z }) => z),
+    DIMENSION,
+  )
+  const { values } = standardize(told.map(({ value }) => value))
+  const posterior = fitGaussianProcess(points, values)
+  // The whole box: there are too few trials for a trust region.
+  const region = { center: new Float64Array(DIMENSION), halfWidth: 1, radius: DIMENSION }
+  const options = {
+    rawSamples: 256,
+    numRestarts: 4,
+    numSteps: 20,
+    perturbedCoordinates: DIMENSION,
+  }
+  const rng = createRng(seed, STREAM_ACQUISITION, told.length)
+  return Array.from(maximiseAcquisition(posterior, Math.max(...values), region, options, rng))
+}

@@ -1,0 +1,79 @@
+import { fail, ok, type Result } from '../../result.ts'
+import { decodeGradientState, encodeGradientState } from '../gradient/state.ts'
+import type { AutoFit, AutoState } from './auto.ts'
+
+/** Raised whenever the bytes of a state would be read otherwise. */
+const STATE_VERSION = 1
+/** Version, length of the JSON, length of the gradient state's bytes. */
+const HEADER_WORDS = 3
+
+export type AutoStateError = { readonly reason: 'version' | 'length' | 'gradient' }
+
+type Described = Omit<AutoState, 'fits' | 'current'> & {
+  readonly fits: readonly { readonly trial: number; readonly lengths: readonly [number, number] }[]
+  readonly current: { readonly z: readonly number[]; readonly spentMs: number } | null
+}
+
+/**
+ * A search's state as bytes: three uint32s, everything but the fits and the gradient state as JSON
+ * (which keeps float64 exactly), the gradient state of the configuration under way as it encodes
+ * itself, then each fit's float32 values. Little-endian, and exact.
+ */
+export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
+  const { fits, current, ...rest } = state
+  const described: Described = {
+    ...rest,
+    fits: fits.map(({ trial, best, foldBest }) => ({
+      trial,
+      lengths: [best.length, foldBest.length],
+    })),
+    current: current === null ? null : { z: current.z, spentMs: current.spentMs },
+  }
+  const json = new TextEncoder().encode(JSON.stringify(described))
+  const gradient = current === null ? new Uint8Array() : encodeGradientState(current.gradient)
+  const parts: readonly ArrayBufferView[] = [
+    Uint32Array.of(STATE_VERSION, json.length, gradient.length),
+    json,
+    gradient,
+    ...fits.flatMap(({ best, foldBest }) => [best, foldBest]),
+  ]
+  const bytes = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
+  let at = 0
+  for (const { buffer, byteOffset, byteLength } of parts) {
+    bytes.set(new Uint8Array(buffer, byteOffset, byteLength), at)
+    at += byteLength
+  }
+  return bytes
+}
+
+/** Reads what `encodeAutoState` wrote. */
+export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateError> {
+  const headLen = HEADER_WORDS * 4
+  if (bytes.length < headLen) return fail({ reason: 'length' })
+  const [version, jsonLen, gradientLen] = new Uint32Array(
+    bytes.slice(0, headLen).buffer,
+  ) as unknown as [number, number, number]
+  if (version !== STATE_VERSION) return fail({ reason: 'version' })
+  const gradientAt = headLen + jsonLen
+  let at = gradientAt + gradientLen
+  if (bytes.length < at) return fail({ reason: 'length' })
+  const text = new TextDecoder().decode(bytes.subarray(headLen, gradientAt))
+  const { fits: described, current, ...rest } = JSON.parse(text) as Described
+  const numFloats = described.reduce((sum, { lengths: [a, b] }) => sum + a + b, 0)
+  if (bytes.length !== at + numFloats * 4) return fail({ reason: 'length' })
+  // Copied, since the parts need not stand at their own alignment.
+  const floats = (length: number): Float32Array => {
+    const values = new Float32Array(bytes.slice(at, at + length * 4).buffer)
+    at += length * 4
+    return values
+  }
+  const fits = described.map(({ trial, lengths: [numBest, numFoldBest] }): AutoFit => ({
+    trial,
+    best: floats(numBest),
+    foldBest: floats(numFoldBest),
+  }))
+  if (current === null) return ok({ ...rest, fits, current })
+  const gradient = decodeGradientState(bytes.subarray(gradientAt, gradientAt + gradientLen))
+  if (!gradient.ok) return fail({ reason: 'gradient' })
+  return ok({ ...rest, fits, current: { ...current, gradient: gradient.value } })
+}

@@ -1,0 +1,54 @@
+import type { ChatMessage, GenerateRequest } from '../../src/protocol/runner.ts'
+import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import type { ChatTokenizer } from '../tokenizer/index.ts'
+import type { ToolFormat } from './tool-format.ts'
+import { writeToolEbnf } from './tool-grammar.ts'
+
+/**
+ * The grammar that a request's answer is held to, a row an arm.
+ * @returns null for free text, calls or none
+ * @throws {RunnerFault} as {@link checkTools} and the store
+ */
+export async function openGrammar(
+  { grammars, tokenizer }: { readonly grammars: GrammarStore; readonly tokenizer: ChatTokenizer },
+  wire: GenerateRequest,
+): Promise<OpenGrammar | null> {
+  const { response_format: format, tools, arms } = wire
+  const toolFormat = checkTools(tokenizer, wire)
+  if (format) return grammars.open(format, arms.length)
+  const ebnf = tools && toolFormat ? writeToolEbnf(toolFormat, tools) : null
+  return ebnf === null ? null : grammars.openEbnf(ebnf, arms.length, 'tools')
+}
+
+/**
+ * Holds a request's functions and calls against what the model's template can show.
+ * @returns how calls are written; null where the request has no functions
+ * @throws {RunnerFault} invalid_request naming the field that the template would leave out
+ */
+export function checkTools(
+  tokenizer: ChatTokenizer,
+  { messages = [], tools, prompt, choice, response_format: responseFormat }: GenerateRequest,
+): ToolFormat | null {
+  const { showsFunctions, showsCalls, format } = tokenizer.toolSupport
+  const refuse = (message: string, param: string): RunnerFault =>
+    new RunnerFault('invalid_request', message, { param })
+  if (messages.some(isOfTools) && !showsCalls) {
+    throw refuse(
+      'this model’s chat template has no place for function calls and results',
+      'messages',
+    )
+  }
+  if (tools === undefined) return null
+  if (prompt !== undefined) throw refuse('a given prompt has no tools', 'tools')
+  if (choice) throw refuse('a choice of labels calls no functions', 'tools')
+  if (responseFormat) throw refuse('is not supported beside tools', 'response_format')
+  if (!showsFunctions) throw refuse('this model’s chat template takes no tools', 'tools')
+  if (format === null) {
+    throw refuse('this model’s chat template writes calls in a form that is not read here', 'tools')
+  }
+  return format
+}
+
+const isOfTools = (message: ChatMessage): boolean =>
+  message.role === 'tool' || 'tool_calls' in message

@@ -1,0 +1,107 @@
+import type { RunnerTools, ToolFunction } from '../../src/protocol/tools.ts'
+import { SchemaError, type SchemaGrammar, type SchemaNode } from '../grammar/schema/node.ts'
+import { readSchema } from '../grammar/schema/read-schema.ts'
+import { literal, writeEbnf } from '../grammar/schema/write-ebnf.ts'
+import { RunnerFault } from '../runner-fault.ts'
+import type { ToolFormat } from './tool-format.ts'
+
+/** Calls of one answer that a grammar admits: a weak model would go on calling until its tokens end. */
+const MAX_CALLS = 16
+/** Any object. */
+const ANY_ARGUMENTS: SchemaNode = { kind: 'map', values: { kind: 'any' } }
+
+/** Whether an answer is held to a grammar at all. */
+export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
+  choice !== 'auto' || functions.some(({ strict }) => strict === true)
+
+/**
+ * What the answer is held to: calls and nothing else where they are required, or free text in which
+ * a call, once begun, keeps to its function's schema where a function is `strict`.
+ * @returns null where nothing is to be held
+ * @throws {RunnerFault} invalid_request naming the function whose schema is not enforced, and why
+ */
+export function writeToolEbnf(format: ToolFormat, tools: RunnerTools): string | null {
+  const { functions, choice, parallel } = tools
+  if (!isHeld(tools)) return null
+  const callable = functions
+    .map((each, index) => ({ each, index }))
+    .filter(({ each }) => typeof choice === 'string' || each.name === choice.name)
+  const calls = callable.map(({ each, index }) => {
+    return readCall(format, each, index, choice !== 'auto' || each.strict === true)
+  })
+  const grammar: SchemaGrammar = {
+    root: { kind: 'union', of: calls.map(({ root }) => root) },
+    targets: new Map(calls.flatMap(({ targets }) => [...targets])),
+  }
+  const isSingle = !parallel || !format.parallel || typeof choice === 'object'
+  const repeat = (rule: string): string =>
+    isSingle ? rule : `${rule} (${literal(format.between)} ${rule}){0,${MAX_CALLS - 1}}`
+  const { markers, open, close } = format
+  return writeEbnf(grammar, (rule) => {
+    if (choice !== 'auto') return `root ::= ${literal(open)} ${repeat(rule)} ${literal(close)}`
+    if (markers === null) {
+      throw new RunnerFault(
+        'invalid_request',
+        'this model begins a call with no mark of its own, so strict functions need tool_choice ' +
+          '"required" or a named function',
+        { param: 'tools' },
+      )
+    }
+    const rest = literal(open.slice(markers.begin.length))
+    return [
+      `root ::= TagDispatch((${literal(markers.begin)}, section), stop_eos=true, stop_str=(), loop_after_dispatch=true)`,
+      `section ::= ${rest} ${repeat(rule)} ${literal(close)}`,
+    ].join('\n')
+  })
+}
+
+function readCall(
+  { argumentsKey }: ToolFormat,
+  { name, parameters }: ToolFunction,
+  index: number,
+  areArgumentsHeld: boolean,
+): SchemaGrammar {
+  const { root, targets } = areArgumentsHeld
+    ? readParameters(name, parameters ?? { type: 'object', additionalProperties: false }, index)
+    : { root: ANY_ARGUMENTS, targets: new Map<string, SchemaNode>() }
+  const nameNode: SchemaNode = { kind: 'literals', texts: [JSON.stringify(name)] }
+  return {
+    root: {
+      kind: 'object',
+      properties: [
+        { name: 'name', node: nameNode, required: true },
+        { name: argumentsKey, node: root, required: true },
+      ],
+    },
+    targets,
+  }
+}
+
+function readParameters(name: string, schema: unknown, index: number): SchemaGrammar {
+  const refuse = (reason: string): RunnerFault =>
+    new RunnerFault('invalid_request', `the parameters of ${name} cannot be enforced: ${reason}`, {
+      param: `tools[${index}].function.parameters`,
+    })
+  try {
+    const grammar = readSchema(schema, `${index}:`)
+    if (isObject(grammar.root, grammar.targets)) return grammar
+  } catch (error) {
+    if (error instanceof SchemaError) throw refuse(error.message)
+    throw error
+  }
+  throw refuse('they must be an object')
+}
+
+function isObject(node: SchemaNode, targets: SchemaGrammar['targets']): boolean {
+  switch (node.kind) {
+    case 'object':
+    case 'map':
+      return true
+    case 'union':
+      return node.of.every((member) => isObject(member, targets))
+    case 'ref':
+      return isObject(targets.get(node.target)!, targets)
+    default:
+      return false
+  }
+}

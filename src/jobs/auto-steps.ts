@@ -1,0 +1,201 @@
+import { AutoSearch, type AutoState } from '../../adapters/optimise/auto/auto.ts'
+import { decodeAutoState, encodeAutoState } from '../../adapters/optimise/auto/state.ts'
+import type { Rotation } from '../../adapters/rotation/rotation.ts'
+import type { AutoReport } from '../protocol/openai/fine-tuning.ts'
+import { differentiate } from './differentiate.ts'
+import type { Found } from './gradient-steps.ts'
+import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
+import type { NewEvent } from './job-store.ts'
+import {
+  asJobFailure,
+  evaluationOf,
+  message,
+  withRunner,
+  type StepContext,
+  type Transition,
+} from './step-context.ts'
+
+/**
+ * One call of the search over configurations: ask, differentiate, tell. A crash repeats this call at
+ * most; how long it took is told with its answer and written with it, so that a search which goes on
+ * decides by what is written.
+ */
+export async function advance(context: StepContext, pinned: PinnedModel): Promise<Transition> {
+  const { spec, trials } = context
+  const search = searchOf(spec, pinned)
+  const before = readState(search, context.searchState)
+  const query = search.ask(before)
+  if (query === null) return finish(search, before)
+  const startedAtMs = Date.now()
+  const answer = await withRunner(context, ({ client }) =>
+    differentiate(evaluationOf(context, pinned, client, spec.training), query),
+  )
+  const state = search.tell(before, answer, Date.now() - startedAtMs)
+  const isFirstDone = before.trials.length === 0 && state.trials.length === 1
+  return {
+    state: isFirstDone ? { phase: 'checkpointing' } : {},
+    search: encodeAutoState(state),
+    trials: newTrials(state, trials.length),
+    events: describeProgress(search, before, state, spec),
+  }
+}
+
+/** What the search would end with now. */
+export function advanced(
+  context: StepContext,
+  pinned: PinnedModel,
+): (Found & { readonly auto: AutoReport }) | null {
+  const { spec } = context
+  const search = searchOf(spec, pinned)
+  const state = readState(search, context.searchState)
+  const [first] = state.trials
+  if (first === undefined) return null
+  const { rotation, choice } = search.best(state)
+  const fits = (choice?.fits ?? []).map((place) => state.fits[place]!.trial)
+  const lowest = [...state.trials].sort((a, b) => a.heldOutLoss - b.heldOutLoss)[0]!
+  const losses = choice?.foldLosses ?? []
+  const heldOutLoss =
+    losses.length === 0
+      ? lowest.heldOutLoss
+      : losses.reduce((sum, loss) => sum + loss, 0) / spec.training.gold.length
+  return {
+    rotation,
+    // Trial 0 is the base model.
+    index: fits[0] === undefined ? 0 : fits[0] + 1,
+    value: -heldOutLoss,
+    auto: {
+      budget_seconds: spec.auto!.budgetSeconds,
+      seconds_spent: state.spentMs / 1000,
+      configurations: state.trials.map((trial) => {
+        const { learningRate, layers, decay, hasLogScale } = search.configurationOf(trial.z)
+        return {
+          end: trial.end,
+          learning_rate: learningRate,
+          layers: layers ?? ([0, pinned.geometry.numLayers - 1] as const),
+          decay,
+          has_scale: hasLogScale,
+          n_steps: trial.numSteps,
+          chosen_step: trial.bestStep,
+          held_out_loss: trial.heldOutLoss,
+          seconds: trial.spentMs / 1000,
+        }
+      }),
+      chosen: fits.map((trial) => trial + 1),
+      strength: choice?.strength ?? 0,
+      held_out_loss: heldOutLoss,
+      base_loss: first.baseLoss,
+    },
+  }
+}
+
+/** What the same search gives without each fold. */
+export function foldsAdvanced({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
+  const search = searchOf(spec, pinned)
+  return search.foldRotations(readState(search, searchState))
+}
+
+function searchOf(
+  { auto, numTrials, training, groups, seed }: JobSpec,
+  { geometry }: PinnedModel,
+): AutoSearch {
+  if (auto == null) throw new Error('an auto job without its hyperparameters')
+  const options = { numTrials: numTrials - 1, budgetMs: auto.budgetSeconds * 1000 }
+  try {
+    return new AutoSearch({ geometry, gold: training.gold, groups, seed, options })
+  } catch (error) {
+    throw asJobFailure(error)
+  }
+}
+
+function readState(search: AutoSearch, bytes: Uint8Array | null): AutoState {
+  if (bytes === null) return search.start()
+  const state = decodeAutoState(bytes)
+  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
+  return state.value
+}
+
+/** The base model once it is known, then each configuration as it ends. */
+function newTrials(state: AutoState, numKnown: number): Trial[] {
+  const base = state.trials[0]?.baseLoss ?? state.current?.gradient.history[0]?.trainLoss
+  if (base === undefined) return []
+  const all = [
+    { z: [], value: -base },
+    ...state.trials.map(({ z, heldOutLoss }) => ({ z, value: -heldOutLoss })),
+  ]
+  return all.slice(numKnown).map(({ z, value }, i) => {
+    const index = numKnown + i
+    return { round: index, index, z, value }
+  })
+}
+
+function describeProgress(
+  search: AutoSearch,
+  before: AutoState,
+  state: AutoState,
+  { numTrials }: JobSpec,
+): NewEvent[] {
+  const ended = state.trials.length > before.trials.length ? state.trials.at(-1)! : null
+  const gradient = ended === null ? state.current?.gradient : null
+  const number = before.trials.length + 1
+  if (gradient != null) {
+    const step = gradient.history.length - 1
+    const { trainLoss, heldOutLoss } = gradient.history[step]!
+    const looked = heldOutLoss === null ? '' : `, held-out loss ${heldOutLoss.toFixed(4)}`
+    return [
+      {
+        level: 'info',
+        type: 'metrics',
+        message: `Configuration ${number}, after ${step} steps: train loss ${trainLoss.toFixed(4)}${looked}`,
+        data: { trial: number, step, train_loss: trainLoss, held_out_loss: heldOutLoss },
+      },
+    ]
+  }
+  if (ended === null) return []
+  const { learningRate, layers, decay, hasLogScale } = search.configurationOf(ended.z)
+  const lowest = Math.min(...state.trials.map(({ heldOutLoss }) => heldOutLoss))
+  const parts = [
+    `rate ${learningRate.toFixed(3)}`,
+    layers === null ? 'all layers' : `layers ${layers[0]}–${layers[1]}`,
+    `decay ${decay.toFixed(2)}`,
+    ...(hasLogScale ? ['scales'] : []),
+  ]
+  return [
+    {
+      level: 'info',
+      type: 'metrics',
+      message:
+        `Configuration ${number} (${parts.join(', ')}) ${ended.end} after ${ended.numSteps} steps: ` +
+        `held-out loss ${ended.heldOutLoss.toFixed(4)} after ${ended.bestStep}, ` +
+        `lowest ${lowest.toFixed(4)}`,
+      data: {
+        trial: number,
+        step: ended.numSteps,
+        round: number,
+        value: -ended.heldOutLoss,
+        best_value: -lowest,
+        total: numTrials,
+        train_loss: ended.trainLoss,
+        held_out_loss: ended.heldOutLoss,
+      },
+    },
+  ]
+}
+
+function finish(search: AutoSearch, state: AutoState): Transition {
+  const { choice } = search.best(state)
+  const seconds = (state.spentMs / 1000).toFixed(1)
+  const ended =
+    choice === null
+      ? 'no configuration helped examples that were held out'
+      : `its folds choose ${choice.fits.length === 1 ? 'configuration' : 'the mean of configurations'} ` +
+        `${choice.fits.map((place) => state.fits[place]!.trial + 1).join(', ')} at strength ${choice.strength}`
+  return {
+    state: { phase: 'reporting' },
+    events: [
+      message(
+        `The search is done after ${state.trials.length} configurations and ${seconds} s; ` +
+          `${ended}. Measuring what it found.`,
+      ),
+    ],
+  }
+}

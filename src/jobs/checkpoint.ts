@@ -1,0 +1,103 @@
+import { publishVersion } from '../db/versions.ts'
+import type { JobCheckpoint } from '../protocol/openai/fine-tuning.ts'
+import { isTextReport, type AnyReport } from '../protocol/openai/text-report.ts'
+import { reportKey } from '../storage/blobs.ts'
+import { forgetTask } from '../tasks/resolve.ts'
+import type { Checkpoint, CheckpointMetrics, JobSpec, JobState, PinnedModel } from './job-spec.ts'
+import { report } from './publish.ts'
+import { message, type StepContext, type Transition } from './step-context.ts'
+
+/**
+ * Publishes what a search that goes on has so far, as a version that is not live. It is measured and
+ * judged as a job's own is, and what an enforced guard would hold back is not published. Each
+ * checkpoint's row has a key of its own, so that a crash before the state is written repeats the
+ * step without a second version.
+ */
+export async function publishCheckpoint(
+  context: StepContext,
+  pinned: PinnedModel,
+): Promise<Transition> {
+  const { spec, env, state, trials } = context
+  const { phase, publication } = (await report(context, pinned)).state
+  if (phase !== 'publishing' || publication == null) {
+    return {
+      state: { phase: 'searching' },
+      events: [message('The first configuration is no version yet: the guard would hold it back.')],
+    }
+  }
+  const known = state.checkpoints ?? []
+  const jobId = `${spec.id}/${known.length + 1}`
+  const version = { ...publication.version, jobId, reportKey: reportKey(spec.projectId, jobId) }
+  await env.BLOBS.put(version.reportKey, JSON.stringify(publication.report))
+  const versionNumber = await publishVersion(env.DB, version, { isLive: false })
+  forgetTask(spec.projectId, spec.task)
+  const made: Checkpoint = {
+    versionNumber,
+    createdAtMs: Date.now(),
+    numTrials: trials.length,
+    metrics: metricsOf(publication.report),
+  }
+  return {
+    state: { phase: 'searching', checkpoints: [...known, made] },
+    events: [
+      message(
+        `Published ${spec.task}@${versionNumber}, a first version that is not live; the search goes on.`,
+      ),
+    ],
+  }
+}
+
+/** The job whose version a row is, whether a checkpoint or the job's own. */
+export const jobOfVersion = (jobId: string): string => jobId.split('/')[0]!
+
+/** A job's checkpoints and, once it is published, its own version, newest first. */
+export function viewCheckpoints(spec: JobSpec, state: JobState): JobCheckpoint[] {
+  const made = [...(state.checkpoints ?? [])]
+  const { versionNumber, publication } = state
+  if (versionNumber !== null && publication !== null) {
+    const { report: own, version } = publication
+    made.push({
+      versionNumber,
+      createdAtMs: state.finishedAtMs ?? version.createdAtMs,
+      numTrials: own.n_trials,
+      metrics: metricsOf(own),
+    })
+  }
+  return made
+    .map((checkpoint): JobCheckpoint => {
+      const { versionNumber: number, createdAtMs, numTrials, metrics } = checkpoint
+      return {
+        id: `ftckpt-${spec.id.replace(/^ftjob-/, '')}-${number}`,
+        object: 'fine_tuning.job.checkpoint',
+        created_at: Math.floor(createdAtMs / 1000),
+        fine_tuned_model_checkpoint: `${spec.model}:${spec.task}@${number}`,
+        fine_tuning_job_id: spec.id,
+        step_number: numTrials,
+        metrics: { step: numTrials, ...metrics },
+      }
+    })
+    .reverse()
+}
+
+function metricsOf(report: AnyReport): CheckpointMetrics {
+  if (!isTextReport(report)) {
+    const { guard, train } = report
+    const outOfFold = guard.out_of_fold[guard.answer]
+    return {
+      train_loss: train.adapter.log_loss,
+      valid_loss: outOfFold.log_loss,
+      train_mean_token_accuracy: train.adapter.accuracy,
+      valid_mean_token_accuracy: outOfFold.accuracy,
+    }
+  }
+  if (report.objective === 'reward') {
+    return {
+      train_mean_reward: report.train.adapter.mean_score,
+      valid_mean_reward: report.guard.out_of_fold.adapter.mean_score,
+    }
+  }
+  return {
+    train_loss: report.train.adapter.log_loss,
+    valid_loss: report.guard.out_of_fold.adapter.log_loss,
+  }
+}

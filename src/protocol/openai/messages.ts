@@ -1,0 +1,114 @@
+/** Messages of a chat, as clients send them. */
+import { z } from 'zod'
+import type { ChatMessage, PromptMessage } from '../runner.ts'
+import { functionNameSchema, MAX_TOOL_CALLS, type ToolCall } from '../tools.ts'
+import { isShallow, MAX_SCHEMA_NESTING } from '../response-format.ts'
+import { textContentSchema } from './content.ts'
+
+/** Sent back by clients that append the answer they were given. */
+const answerFields = {
+  refusal: z.null().optional(),
+  annotations: z.array(z.unknown()).max(0).nullish(),
+  audio: z.null().optional(),
+  function_call: z.null().optional(),
+}
+const ROLES = ['system', 'developer', 'user', 'assistant'] as const
+const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
+  role === 'developer' ? 'system' : role
+
+const messageSchema = z
+  .strictObject({
+    role: z.enum(ROLES, { error: 'must be one of system, developer, user, assistant' }),
+    content: textContentSchema,
+    tool_calls: z.array(z.unknown()).max(0).nullish(),
+    ...answerFields,
+  })
+  .transform(({ role, content }): PromptMessage => ({ role: roleOf(role), content }))
+
+/** Of a conversation in which nothing is called. */
+export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
+
+const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
+  const value = parseJson(json)
+  const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
+  if (isObject && isShallow(value)) return value as Record<string, unknown>
+  const message = isObject
+    ? `is nested more than ${MAX_SCHEMA_NESTING} deep`
+    : 'must be a JSON object, written as a string'
+  context.addIssue({ code: 'custom', message })
+  return z.NEVER
+})
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+const toolCallSchema = z
+  .strictObject({
+    id: z.string().min(1),
+    type: z.literal('function', { error: 'only functions are supported' }),
+    function: z.strictObject({ name: functionNameSchema, arguments: argumentsSchema }),
+  })
+  .transform(({ id, function: { name, arguments: given } }): ToolCall => ({
+    id,
+    name,
+    arguments: given,
+  }))
+
+const chatMessageSchema = z.strictObject({
+  role: z.enum([...ROLES, 'tool'], {
+    error: 'must be one of system, developer, user, assistant, tool',
+  }),
+  // An assistant's may be null beside its calls.
+  content: z.unknown().optional(),
+  tool_calls: z.array(toolCallSchema).max(MAX_TOOL_CALLS).nullish(),
+  tool_call_id: z.string().optional(),
+  ...answerFields,
+})
+
+/** Of a chat: each result of a function follows the message that called it. */
+export const chatMessagesSchema = z
+  .array(chatMessageSchema)
+  .min(1, 'must hold at least one message')
+  .transform((messages, context): ChatMessage[] => {
+    /** The last assistant's calls. */
+    let calls: readonly ToolCall[] = []
+    return messages.flatMap((message, i): ChatMessage[] => {
+      const reject = (field: string, message: string): [] => {
+        context.addIssue({ code: 'custom', path: [i, field], message })
+        return []
+      }
+      const { role, tool_calls: ownCalls, tool_call_id: callId } = message
+      const called = role === 'assistant' ? (ownCalls ?? []) : []
+      if (role !== 'assistant' && (ownCalls ?? []).length > 0) {
+        return reject('tool_calls', 'is of assistant messages only')
+      }
+      if (role !== 'tool' && callId !== undefined) {
+        return reject('tool_call_id', 'is of tool messages only')
+      }
+      if (role !== 'tool') calls = called
+      if (message.content == null && called.length > 0) {
+        return [{ role: 'assistant', content: '', tool_calls: [...called] }]
+      }
+      const text = textContentSchema.safeParse(message.content)
+      if (!text.success) {
+        for (const { path, message: fault } of text.error.issues) {
+          context.addIssue({ code: 'custom', path: [i, 'content', ...path], message: fault })
+        }
+        return []
+      }
+      const content = text.data
+      if (called.length > 0) return [{ role: 'assistant', content, tool_calls: [...called] }]
+      if (role !== 'tool') return [{ role: roleOf(role), content }]
+      if (callId === undefined) return reject('tool_call_id', 'is required of a tool message')
+      const answered = calls.find(({ id }) => id === callId)
+      if (!answered) {
+        return reject('tool_call_id', 'is none of the calls of the assistant message before it')
+      }
+      return [{ role, content, tool_call_id: callId, name: answered.name }]
+    })
+  })

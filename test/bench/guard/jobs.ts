@@ -1,0 +1,151 @@
+/** Jobs by gradient in this process, and everything their guard needs, kept to be judged again. */
+import { createHash } from 'node:crypto'
+import { decodeAdapter, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
+import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
+import {
+  GradientSearch,
+  type GradientAnswer,
+  type GradientQuery,
+} from '../../../adapters/optimise/gradient/gradient.ts'
+import { createRng, permutation } from '../../../adapters/optimise/rng.ts'
+import {
+  identityRotation,
+  type Geometry,
+  type Rotation,
+} from '../../../adapters/rotation/rotation.ts'
+import type { Runner } from '../../../gpu-runner/runner.ts'
+import type { TokenisedDataset } from '../../../gpu-runner/scoring/dataset-store.ts'
+import { packCandidates } from '../../../src/jobs/pack-candidates.ts'
+import type { Dataset } from '../../../src/protocol/runner-scoring.ts'
+import { MODEL_DIGEST } from '../../fixtures/runner.ts'
+import { TASK_SETS, type Row } from '../tasks/sets.ts'
+
+/** One job's log probabilities, each [examples][labels]. */
+export type JobRecord = {
+  readonly set: string
+  readonly seed: number
+  readonly rows: number
+  readonly isShuffled: boolean
+  readonly steps: number
+  readonly seconds: number
+  readonly gold: readonly number[]
+  readonly folds: readonly number[]
+  readonly base: LabelLogProbs
+  readonly own: LabelLogProbs
+  readonly candidates: readonly LabelLogProbs[]
+  /** Rows that no job learns from: what the adapter is truly worth. */
+  readonly unseen: {
+    readonly gold: readonly number[]
+    readonly base: LabelLogProbs
+    readonly own: LabelLogProbs
+  }
+}
+
+export type Draw = {
+  readonly set: string
+  readonly seed: number
+  readonly train: readonly Row[]
+  readonly unseen: readonly Row[]
+  /** Whether the training rows' labels have nothing to do with their inputs. */
+  readonly isShuffled: boolean
+}
+
+/** One job as the gateway runs it, to the point where the guard judges it. */
+export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
+  const startedAtMs = performance.now()
+  const { numLayers, numHeads, headDim } = runner.config
+  const geometry = { numLayers, numHeads, headDim }
+  const words = Object.values(TASK_SETS[draw.set]!.words)
+  const train = draw.isShuffled ? shuffleLabels(draw.train, draw.seed) : draw.train
+  const [gold, unseenGold] = [train, draw.unseen].map((rows) =>
+    rows.map(({ word }) => words.indexOf(word)),
+  ) as [number[], number[]]
+  const dataset = putDataset(runner, draw.set, train)
+  const search = new GradientSearch({ geometry, gold, seed: draw.seed })
+  let state = search.start()
+  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+    state = search.tell(state, await differentiate(runner, dataset, query))
+  }
+  const own = asStored(search.best(state), geometry)
+  const folds = search.foldRotations(state).map((rotation) => asStored(rotation, geometry))
+  const identity = identityRotation(geometry)
+  const [base, fitted, ...candidates] = await score(runner, dataset, [identity, own, ...folds])
+  const seconds = (performance.now() - startedAtMs) / 1000
+  const unseen = putDataset(runner, draw.set, draw.unseen)
+  const [unseenBase, unseenOwn] = await score(runner, unseen, [identity, own])
+  return {
+    set: draw.set,
+    seed: draw.seed,
+    rows: train.length,
+    isShuffled: draw.isShuffled,
+    steps: state.history.length - 1,
+    seconds: Math.round(seconds * 10) / 10,
+    gold,
+    folds: search.folds,
+    base: base!,
+    own: fitted!,
+    candidates,
+    unseen: { gold: unseenGold, base: unseenBase!, own: unseenOwn! },
+  }
+}
+
+/** Shuffling keeps how often each label occurs. */
+function shuffleLabels(rows: readonly Row[], seed: number): Row[] {
+  const order = permutation(rows.length, createRng(seed, 32))
+  return rows.map((row, i) => ({ ...row, word: rows[order[i]!]!.word }))
+}
+
+/** What the adapter's file would hold. */
+function asStored(rotation: Rotation, geometry: Geometry): Rotation {
+  const file = { modelDigest: MODEL_DIGEST, scope: 'generated', rotation, dtype: 'F16' } as const
+  const decoded = decodeAdapter(encodeAdapter(file), geometry)
+  if (!decoded.ok) throw new Error(decoded.error.message)
+  return decoded.value.rotation
+}
+
+async function score(
+  runner: Runner,
+  dataset: TokenisedDataset,
+  rotations: readonly Rotation[],
+): Promise<LabelLogProbs[]> {
+  const { header, values } = packCandidates(rotations, runner.config, {
+    dataset: dataset.digest,
+    scope: 'generated',
+  })
+  const scores = await runner.scorer.score(dataset, header, values, () => false)
+  return scores.map((rows) => rows.map((row) => row.map((value) => Number(value.toFixed(5)))))
+}
+
+function putDataset(runner: Runner, set: string, rows: readonly Row[]): TokenisedDataset {
+  const { instructions, words } = TASK_SETS[set]!
+  const labels = Object.values(words)
+  const content: Dataset = {
+    labels,
+    examples: rows.map(({ input, word }) => ({
+      messages: [
+        { role: 'system', content: instructions },
+        { role: 'user', content: input },
+      ],
+      label: labels.indexOf(word),
+    })),
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify(content))
+  return runner.datasets.put(createHash('sha256').update(bytes).digest('hex'), bytes)
+}
+
+async function differentiate(
+  runner: Runner,
+  dataset: TokenisedDataset,
+  { numCandidates, layers, hasLogScale, values, weights }: GradientQuery,
+): Promise<GradientAnswer> {
+  const header = {
+    dataset: dataset.digest,
+    num_candidates: numCandidates,
+    layers: [...layers],
+    has_log_scale: hasLogScale,
+  }
+  const body = new Float32Array(values.length + weights.length)
+  body.set(values)
+  body.set(weights, values.length)
+  return runner.gradients.gradient(dataset, header, body, () => false)
+}

@@ -1,0 +1,222 @@
+/** Functions on the gateway's side; what a model does with them is in test/conformance/tools.test.ts. */
+import { describe, it } from 'vitest'
+import type { GenerateEvent } from '../../src/protocol/runner.ts'
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+} from '../../src/protocol/openai/chat-completions.ts'
+import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { publishTask, readSse } from './harness.ts'
+
+useFreshProject()
+
+const PARAMETERS = { type: 'object', properties: { b: {}, a: { type: 'string' } } }
+const FUNCTION = { name: 'f', description: 'Does f.', parameters: PARAMETERS }
+const TOOLS = [
+  { type: 'function', function: FUNCTION },
+  { type: 'function', function: { name: 'g' } },
+]
+
+const callPart = (index: number, json: string, name?: string): GenerateEvent => ({
+  event: 'tool_call',
+  arm: 0,
+  index,
+  arguments: json,
+  ...(name === undefined ? {} : { name }),
+})
+/** What the double says, with two calls before its end. */
+const withCalls = (events: GenerateEvent[]): GenerateEvent[] =>
+  events.flatMap((event): GenerateEvent[] =>
+    event.event === 'end'
+      ? [
+          callPart(0, '', 'f'),
+          callPart(0, '{"a":'),
+          callPart(0, '"x"}'),
+          callPart(1, '{}', 'g'),
+          { ...event, finish_reason: 'tool_calls' },
+        ]
+      : [event],
+  )
+
+describe('tools', () => {
+  it('go to the runner as they stand, with the choice', async ({ expect }) => {
+    await client.chat({ tools: TOOLS })
+    await client.chat({ tools: TOOLS, tool_choice: 'required', parallel_tool_calls: false })
+    await client.chat({ tools: TOOLS, tool_choice: { type: 'function', function: { name: 'g' } } })
+    const functions = [FUNCTION, { name: 'g' }]
+    expect(runner.generateRequests.map(({ tools }) => tools)).toEqual([
+      { functions, choice: 'auto', parallel: true },
+      { functions, choice: 'required', parallel: false },
+      { functions, choice: { name: 'g' }, parallel: true },
+    ])
+    expect(JSON.stringify(runner.generateRequests[0]!.tools)).toContain('"b":{},"a":')
+  })
+
+  it('that may not be called are not shown', async ({ expect }) => {
+    await client.chat({ tools: TOOLS, tool_choice: 'none' })
+    await client.chat({ tools: [], tool_choice: 'auto', parallel_tool_calls: true })
+    expect(runner.generateRequests.map(({ tools }) => tools)).toEqual([undefined, undefined])
+  })
+
+  it('called come back in OpenAI’s shape', async ({ expect }) => {
+    runner.editEvents = withCalls
+    runner.words = () => []
+    const body = await (await client.chat({ tools: TOOLS })).json<ChatCompletion>()
+    const [choice] = body.choices
+    expect(choice).toMatchObject({
+      finish_reason: 'tool_calls',
+      message: {
+        content: null,
+        tool_calls: [
+          { type: 'function', function: { name: 'f', arguments: '{"a":"x"}' } },
+          { type: 'function', function: { name: 'g', arguments: '{}' } },
+        ],
+      },
+    })
+    const ids = choice.message.tool_calls!.map(({ id }) => id)
+    expect(new Set(ids).size).toBe(2)
+    expect(ids[0]).toMatch(/^call_[0-9a-f]{32}$/)
+  })
+
+  it('called are streamed in deltas, the name and id on a call’s first', async ({ expect }) => {
+    runner.editEvents = withCalls
+    runner.words = () => ['Let me see.']
+    const { events, isDone } = await readSse(await client.chat({ tools: TOOLS, stream: true }))
+    expect(isDone).toBe(true)
+    const choices = (events as unknown as ChatCompletionChunk[]).map(({ choices }) => choices[0]!)
+    expect(choices[0]!.delta).toEqual({ role: 'assistant', content: null })
+    expect(choices[1]!.delta).toEqual({ content: 'Let me see.' })
+    const deltas = choices.flatMap(({ delta }) => delta.tool_calls ?? [])
+    expect(deltas.map(({ index, function: part }) => [index, part.name, part.arguments])).toEqual([
+      [0, 'f', ''],
+      [0, undefined, '{"a":'],
+      [0, undefined, '"x"}'],
+      [1, 'g', '{}'],
+    ])
+    expect(deltas.map(({ id, type }) => [id !== undefined, type])).toEqual([
+      [true, 'function'],
+      [false, undefined],
+      [false, undefined],
+      [true, 'function'],
+    ])
+    expect(choices.at(-1)!.finish_reason).toBe('tool_calls')
+  })
+})
+
+const CALL = { id: 'call_1', type: 'function', function: { name: 'f', arguments: '{"a": 1}' } }
+
+describe('a conversation with calls', () => {
+  it('goes to the runner with arguments as objects, and results named', async ({ expect }) => {
+    await client.chat({
+      messages: [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: null, tool_calls: [CALL] },
+        { role: 'tool', tool_call_id: 'call_1', content: [{ type: 'text', text: 'yes' }] },
+      ],
+    })
+    expect(runner.generateRequests[0]!.messages).toEqual([
+      { role: 'user', content: 'Hi' },
+      {
+        role: 'assistant',
+        content: '',
+        tool_calls: [{ id: 'call_1', name: 'f', arguments: { a: 1 } }],
+      },
+      { role: 'tool', content: 'yes', tool_call_id: 'call_1', name: 'f' },
+    ])
+  })
+
+  it('keeps its calls under a task’s frame', async ({ expect }) => {
+    await publishTask(projectId, 'framed', {
+      instructions: 'Be kind.',
+      position: 'after',
+      labels: null,
+    })
+    await client.chat(
+      {
+        messages: [
+          { role: 'user', content: 'Hi' },
+          { role: 'assistant', content: '', tool_calls: [CALL] },
+          { role: 'tool', tool_call_id: 'call_1', content: 'yes' },
+        ],
+        tools: TOOLS,
+      },
+      { 'x-task': 'framed' },
+    )
+    expect(runner.generateRequests.at(-1)!.messages).toMatchObject([
+      { role: 'user', content: 'Hi\n\nBe kind.' },
+      { role: 'assistant', tool_calls: [{ name: 'f' }] },
+      { role: 'tool', content: 'yes' },
+    ])
+  })
+})
+
+describe('what is no tool', () => {
+  const named = (name: string) => ({ type: 'function', function: { name } })
+  const said = (message: object) => ({ messages: [{ role: 'user', content: 'Hi' }, message] })
+  const cases: readonly [string, Record<string, unknown>, string][] = [
+    ['a tool of no function', { tools: [{ type: 'function' }] }, 'tools[0].function'],
+    ['a custom tool', { tools: [{ type: 'custom', custom: { name: 'x' } }] }, 'tools[0].type'],
+    ['a name with a space', { tools: [named('a b')] }, 'tools[0].function.name'],
+    ['a name twice', { tools: [named('a'), named('a')] }, 'tools[1].function.name'],
+    ['129 tools', { tools: Array.from({ length: 129 }, (_, i) => named(`f${i}`)) }, 'tools'],
+    ['a choice without tools', { tool_choice: 'required' }, 'tool_choice'],
+    ['a choice of another', { tools: TOOLS, tool_choice: named('h') }, 'tool_choice.function.name'],
+    ['a choice of no kind', { tools: TOOLS, tool_choice: 'maybe' }, 'tool_choice'],
+    [
+      'a response format beside them',
+      { tools: TOOLS, response_format: { type: 'json_object' } },
+      'response_format',
+    ],
+    [
+      'arguments that are no object',
+      said({
+        role: 'assistant',
+        tool_calls: [{ ...CALL, function: { name: 'f', arguments: '[1]' } }],
+      }),
+      'messages[1].tool_calls[0].function.arguments',
+    ],
+    [
+      'arguments nested past any use',
+      said({
+        role: 'assistant',
+        tool_calls: [
+          {
+            ...CALL,
+            function: { name: 'f', arguments: `{"a":${'['.repeat(9e4)}${']'.repeat(9e4)}}` },
+          },
+        ],
+      }),
+      'messages[1].tool_calls[0].function.arguments',
+    ],
+    [
+      'calls of a user',
+      said({ role: 'user', content: 'x', tool_calls: [CALL] }),
+      'messages[1].tool_calls',
+    ],
+    ['a result of no call', said({ role: 'tool', content: 'x' }), 'messages[1].tool_call_id'],
+    [
+      'a result of an unknown call',
+      said({ role: 'tool', content: 'x', tool_call_id: 'call_1' }),
+      'messages[1].tool_call_id',
+    ],
+    ['an answer of nothing', said({ role: 'assistant', content: null }), 'messages[1].content'],
+  ]
+  it.for(cases)('is refused by name: %s', async ([, body, param], { expect }) => {
+    const response = await client.chat(body)
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({
+      error: { type: 'invalid_request_error', param },
+    })
+    expect(runner.generateRequests).toHaveLength(0)
+  })
+
+  it('a choice of labels beside functions is refused too', async ({ expect }) => {
+    await publishTask(projectId, 'labelled', { labels: ['a', 'b'] })
+    const headers = { 'x-task': 'labelled' }
+    const refused = await client.chat({ tools: TOOLS }, headers)
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: 'tools' } })
+    const free = await client.chat({ tools: TOOLS }, { ...headers, 'x-arcana-choice': 'off' })
+    expect(free.status).toBe(200)
+  })
+})

@@ -1,0 +1,197 @@
+/** Calls that a grammar admits, over the real vocabulary, are read back as calls of their schemas. */
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import type { GrammarRow } from '../../../gpu-runner/grammar/grammar-row.ts'
+import { GrammarStore } from '../../../gpu-runner/grammar/grammar-store.ts'
+import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
+import { RunnerFault } from '../../../gpu-runner/runner-fault.ts'
+import { createRng } from '../../../gpu-runner/sampling/rng.ts'
+import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
+import { ToolCallParser } from '../../../gpu-runner/tools/tool-call-parser.ts'
+import { TOOL_FORMATS, type ToolFormat } from '../../../gpu-runner/tools/tool-format.ts'
+import { writeToolEbnf } from '../../../gpu-runner/tools/tool-grammar.ts'
+import type { RunnerTools, ToolFunction } from '../../../src/protocol/tools.ts'
+import { modelPath } from '../../fixtures/model.ts'
+
+const NODE = { type: 'object', properties: { deeper: { $ref: '#/$defs/node' } } }
+const FUNCTIONS: readonly ToolFunction[] = [
+  {
+    name: 'add',
+    parameters: {
+      type: 'object',
+      properties: { a: { type: 'integer' }, 'an "odd" key': { enum: ['<tool_call>', '}'] } },
+      required: ['a', 'an "odd" key'],
+      additionalProperties: false,
+    },
+  },
+  // Both refer to a place of the same name, each in its own schema.
+  { name: 'walk', parameters: { ...NODE, additionalProperties: false, $defs: { node: NODE } } },
+  {
+    name: 'rest',
+    parameters: {
+      type: 'object',
+      properties: { h: { $ref: '#/$defs/node' } },
+      required: ['h'],
+      $defs: { node: { type: 'boolean' } },
+    },
+  },
+  { name: 'nothing' },
+]
+const ajv = new Ajv2020({ strict: false })
+const schemaOf = (name: string): object =>
+  FUNCTIONS.find((each) => each.name === name)?.parameters ?? {
+    type: 'object',
+    maxProperties: 0,
+  }
+
+let tokenizer: ChatTokenizer
+let store: GrammarStore
+beforeAll(async () => {
+  const file = await openGguf(await modelPath())
+  tokenizer = ChatTokenizer.fromGguf(file.metadata)
+  await file.close()
+  store = new GrammarStore(tokenizer, {
+    maxGrammars: 2,
+    compileTimeoutMs: 10_000,
+    maxHeapBytes: 256 << 20,
+    now: () => performance.now(),
+  })
+})
+afterAll(() => store.release())
+
+const MAX_STEPS = 300
+const CLOSING = ['"', '}', ']', '0', '</', '}\n', '\n']
+
+/** Walks at random among what is admitted; `begun` is said first. @returns null past the steps */
+function walk(row: GrammarRow, random: () => number, begun = ''): string | null {
+  const bytes: number[] = []
+  const logits = new Float32Array(tokenizer.vocabSize)
+  const forced = tokenizer.encodeLabel(begun)
+  for (let step = 0; step < MAX_STEPS; step++) {
+    if (row.poll(5000) !== 'ready') throw new Error('no mask')
+    logits.fill(0)
+    row.process(logits)
+    const admitted: number[] = []
+    for (let id = 0; id < logits.length; id++) if (logits[id] === 0) admitted.push(id)
+    const isClosing = step > 12 + forced.length
+    const closing = admitted.filter((id) =>
+      CLOSING.includes(new TextDecoder().decode(tokenizer.bytesOf(id))),
+    )
+    const ending = admitted.find((id) => tokenizer.stopIds.has(id))
+    const from = isClosing && closing.length > 0 ? closing : admitted
+    const drawn = from[Math.floor(random() * from.length)]!
+    const id = forced[step] ?? (isClosing && ending !== undefined ? ending : drawn)
+    if (!admitted.includes(id)) throw new Error(`token ${id} is barred after ${begun}`)
+    if (tokenizer.stopIds.has(id)) return new TextDecoder().decode(Uint8Array.from(bytes))
+    bytes.push(...tokenizer.textBytesOf(id)!)
+    row.accept(id)
+  }
+  return null
+}
+
+function readCalls(format: ToolFormat, text: string) {
+  const parser = new ToolCallParser(
+    format,
+    FUNCTIONS.map(({ name }) => name),
+  )
+  const parts = [...parser.push(text), ...parser.flush()]
+  const calls: { name: string; json: string }[] = []
+  for (const part of parts) {
+    if (part.kind === 'call') calls.push({ name: part.name, json: part.arguments })
+    else if (part.kind === 'arguments') calls.at(-1)!.json += part.text
+  }
+  return { calls, text: parts.map((part) => (part.kind === 'text' ? part.text : '')).join('') }
+}
+
+const toolsOf = (overrides: Partial<RunnerTools>): RunnerTools => ({
+  functions: [...FUNCTIONS],
+  choice: 'required',
+  parallel: true,
+  ...overrides,
+})
+
+describe('a grammar of calls', () => {
+  it.for(TOOL_FORMATS)('admits only calls: $name', async (format, { expect }) => {
+    const random = createRng(7)
+    const seen = new Set<string>()
+    let mostCalls = 0
+    const choices: readonly Partial<RunnerTools>[] = [
+      {},
+      { parallel: false },
+      ...FUNCTIONS.map(({ name }) => ({ choice: { name } })),
+    ]
+    for (const choice of choices) {
+      const tools = toolsOf(choice)
+      const grammar = await store.openEbnf(writeToolEbnf(format, tools)!, 6, 'tools')
+      for (const row of grammar.rows) {
+        const said = walk(row, random)
+        if (said === null) continue
+        const { calls, text } = readCalls(format, said)
+        expect.soft(text, said).toBe('')
+        expect.soft(calls.length, said).toBeGreaterThan(0)
+        if (!tools.parallel || typeof tools.choice === 'object') {
+          expect.soft(calls, said).toHaveLength(1)
+        }
+        mostCalls = Math.max(mostCalls, calls.length)
+        for (const { name, json } of calls) {
+          seen.add(name)
+          if (typeof tools.choice === 'object') expect.soft(name).toBe(tools.choice.name)
+          expect.soft(ajv.compile(schemaOf(name))(JSON.parse(json)), said).toBe(true)
+        }
+      }
+      grammar.close()
+    }
+    expect(seen).toEqual(new Set(FUNCTIONS.map(({ name }) => name)))
+    if (!format.parallel) expect(mostCalls).toBe(1)
+  })
+
+  it('leaves text free until a strict function is called', async ({ expect }) => {
+    const format = TOOL_FORMATS.find(({ name }) => name === 'tagged')!
+    const [add, ...others] = FUNCTIONS
+    const tools = toolsOf({ choice: 'auto', functions: [{ ...add!, strict: true }, ...others] })
+    const random = createRng(3)
+    const grammar = await store.openEbnf(writeToolEbnf(format, tools)!, 12, 'tools')
+    let numCalls = 0
+    for (const row of grammar.rows) {
+      const said = walk(row, random, 'Well, <b> {"name": 1}. <tool_call>\n{"name": "add"')
+      if (said === null) continue
+      const [call] = readCalls(format, said).calls
+      expect(call?.name, said).toBe('add')
+      expect(ajv.compile(schemaOf('add'))(JSON.parse(call!.json)), said).toBe(true)
+      numCalls += 1
+    }
+    grammar.close()
+    expect(numCalls).toBeGreaterThan(6)
+  })
+
+  it('is none where nothing is held', ({ expect }) => {
+    expect(writeToolEbnf(TOOL_FORMATS[0]!, toolsOf({ choice: 'auto' }))).toBeNull()
+  })
+
+  const faultOf = (format: ToolFormat, overrides: Partial<RunnerTools>): RunnerFault => {
+    try {
+      writeToolEbnf(format, toolsOf(overrides))
+    } catch (error) {
+      if (error instanceof RunnerFault) return error
+      throw error
+    }
+    throw new Error('not refused')
+  }
+
+  it('refuses by name what it cannot hold', ({ expect }) => {
+    const odd: ToolFunction = {
+      name: 'odd',
+      parameters: { type: 'object', properties: { a: { type: 'string', pattern: '^a' } } },
+    }
+    const listed: ToolFunction = { name: 'listed', parameters: { type: 'array' } }
+    const [format] = TOOL_FORMATS
+    expect(faultOf(format!, { functions: [FUNCTIONS[0]!, odd] })).toMatchObject({
+      message: expect.stringMatching(/odd.*"pattern"/) as unknown,
+      details: { param: 'tools[1].function.parameters' },
+    })
+    expect(faultOf(format!, { functions: [listed] }).message).toMatch(/must be an object/)
+    const bare = TOOL_FORMATS.find(({ markers }) => markers === null)!
+    const strict = { choice: 'auto' as const, functions: [{ ...FUNCTIONS[0]!, strict: true }] }
+    expect(faultOf(bare, strict)).toMatchObject({ details: { param: 'tools' } })
+  })
+})
