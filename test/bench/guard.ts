@@ -1,12 +1,12 @@
 /**
- * How often the guard publishes: jobs by gradient on rows of ../shared/data, through the real scorer
- * in this process. Labels are shuffled, so that whatever is published is an error; with `--labels
+ * How often the guard publishes: jobs on rows of ../shared/data, through the real scorer in this
+ * process. Labels are shuffled, so that whatever is published is an error; with `--labels
  * true` they are right, and what is not published is a gain missed. Every job's log probabilities are
  * appended to a file, from which `--judge` judges them again, without the model.
  *
  * `--sets A,B` (ag_news), `--jobs N` (20) of each, `--first N` (0) the first job's seed, `--rows N`
  * (20) to learn from, `--unseen N` (60) validation rows that say what an adapter is truly worth,
- * `--labels shuffled|true`, `--seconds N` (280) after which no further job begins, `--out FILE`
+ * `--labels shuffled|true`, `--budget N` seconds of `auto` (without it one fit by `gradient`), `--seconds N` (280) after which no further job begins, `--out FILE`
  * (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs alone, `--power` to print how often
  * a gain of so many nats would be seen
  */
@@ -32,6 +32,7 @@ export async function run(args: readonly string[]): Promise<void> {
       rows: { type: 'string', default: '20' },
       unseen: { type: 'string', default: '60' },
       labels: { type: 'string', default: 'shuffled' },
+      budget: { type: 'string' },
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard.jsonl' },
       judge: { type: 'boolean', default: false },
@@ -52,6 +53,7 @@ async function collect(values: {
   readonly rows: string
   readonly unseen: string
   readonly labels: string
+  readonly budget?: string | undefined
   readonly seconds: string
   readonly out: string
 }): Promise<void> {
@@ -76,11 +78,12 @@ async function collect(values: {
           train: drawBalanced(train, words, seed, Number(values.rows)),
           unseen,
           isShuffled: values.labels === 'shuffled',
+          budgetSeconds: values.budget === undefined ? null : Number(values.budget),
         })
         await appendFile(values.out, `${JSON.stringify(record)}\n`)
         const { outcome, answer, adapter, trueGain } = judgeRecord(record)
-        const { seconds, steps } = record
-        const figures = { p: round(adapter.pValue), gain: round(adapter.gain), steps, seconds }
+        const { seconds } = record
+        const figures = { p: round(adapter.pValue), gain: round(adapter.gain), seconds }
         console.log(
           JSON.stringify({ set, seed, outcome, answer, ...figures, true_gain: round(trueGain) }),
         )

@@ -1,7 +1,8 @@
-/** Jobs by gradient in this process, and everything their guard needs, kept to be judged again. */
+/** Jobs in this process, and everything their guard needs, kept to be judged again. */
 import { createHash } from 'node:crypto'
 import { decodeAdapter, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
+import { AutoSearch } from '../../../adapters/optimise/auto/auto.ts'
 import {
   GradientSearch,
   type GradientAnswer,
@@ -26,7 +27,8 @@ export type JobRecord = {
   readonly seed: number
   readonly rows: number
   readonly isShuffled: boolean
-  readonly steps: number
+  /** `gradient`, or `auto` and its budget. */
+  readonly optimizer: string
   readonly seconds: number
   readonly gold: readonly number[]
   readonly folds: readonly number[]
@@ -48,6 +50,8 @@ export type Draw = {
   readonly unseen: readonly Row[]
   /** Whether the training rows' labels have nothing to do with their inputs. */
   readonly isShuffled: boolean
+  /** Seconds that `auto` may take; null is one fit by `gradient`. */
+  readonly budgetSeconds: number | null
 }
 
 /** One job as the gateway runs it, to the point where the guard judges it. */
@@ -61,13 +65,14 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
     rows.map(({ word }) => words.indexOf(word)),
   ) as [number[], number[]]
   const dataset = putDataset(runner, draw.set, train)
-  const search = new GradientSearch({ geometry, gold, seed: draw.seed })
-  let state = search.start()
-  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
-    state = search.tell(state, await differentiate(runner, dataset, query))
-  }
-  const own = asStored(search.best(state), geometry)
-  const folds = search.foldRotations(state).map((rotation) => asStored(rotation, geometry))
+  const spec = { geometry, gold, seed: draw.seed }
+  const answer = (query: GradientQuery) => differentiate(runner, dataset, query)
+  const found =
+    draw.budgetSeconds === null
+      ? await byGradient(spec, answer)
+      : await byAuto(spec, 1000 * draw.budgetSeconds, answer)
+  const own = asStored(found.rotation, geometry)
+  const folds = found.foldRotations.map((rotation) => asStored(rotation, geometry))
   const identity = identityRotation(geometry)
   const [base, fitted, ...candidates] = await score(runner, dataset, [identity, own, ...folds])
   const seconds = (performance.now() - startedAtMs) / 1000
@@ -78,15 +83,39 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
     seed: draw.seed,
     rows: train.length,
     isShuffled: draw.isShuffled,
-    steps: state.history.length - 1,
+    optimizer: draw.budgetSeconds === null ? 'gradient' : `auto ${draw.budgetSeconds} s`,
     seconds: Math.round(seconds * 10) / 10,
     gold,
-    folds: search.folds,
+    folds: new GradientSearch(spec).folds,
     base: base!,
     own: fitted!,
     candidates,
     unseen: { gold: unseenGold, base: unseenBase!, own: unseenOwn! },
   }
+}
+
+type Spec = { readonly geometry: Geometry; readonly gold: readonly number[]; readonly seed: number }
+type Answer = (query: GradientQuery) => Promise<GradientAnswer>
+type Found = { readonly rotation: Rotation; readonly foldRotations: readonly Rotation[] }
+
+async function byGradient(spec: Spec, answer: Answer): Promise<Found> {
+  const search = new GradientSearch(spec)
+  let state = search.start()
+  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+    state = search.tell(state, await answer(query))
+  }
+  return { rotation: search.best(state), foldRotations: search.foldRotations(state) }
+}
+
+async function byAuto(spec: Spec, budgetMs: number, answer: Answer): Promise<Found> {
+  const search = new AutoSearch({ ...spec, options: { numTrials: 32, budgetMs } })
+  let state = search.start()
+  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+    const askedAtMs = performance.now()
+    const answered = await answer(query)
+    state = search.tell(state, answered, performance.now() - askedAtMs)
+  }
+  return { rotation: search.best(state).rotation, foldRotations: search.foldRotations(state) }
 }
 
 /** Shuffling keeps how often each label occurs. */
@@ -136,13 +165,14 @@ function putDataset(runner: Runner, set: string, rows: readonly Row[]): Tokenise
 async function differentiate(
   runner: Runner,
   dataset: TokenisedDataset,
-  { numCandidates, layers, hasLogScale, values, weights }: GradientQuery,
+  { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted }: GradientQuery,
 ): Promise<GradientAnswer> {
   const header = {
     dataset: dataset.digest,
     num_candidates: numCandidates,
     layers: [...layers],
     has_log_scale: hasLogScale,
+    skip_unweighted: skipsUnweighted,
   }
   const body = new Float32Array(values.length + weights.length)
   body.set(values)

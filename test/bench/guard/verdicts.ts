@@ -30,7 +30,12 @@ export function judgeRecord(record: JobRecord): Judged {
 export function summarise(records: readonly JobRecord[]): Record<string, string | number>[] {
   const groups = new Map<string, JobRecord[]>()
   for (const record of records) {
-    const key = [record.set, record.rows, record.isShuffled ? 'shuffled' : 'true'].join(' ')
+    const key = [
+      record.set,
+      record.rows,
+      record.isShuffled ? 'shuffled' : 'true',
+      record.optimizer,
+    ].join(' ')
     groups.set(key, [...(groups.get(key) ?? []), record])
   }
   return [...groups].map(([jobs, own]) => {

@@ -1,0 +1,78 @@
+import { describe, it } from 'vitest'
+import { client, useFreshProject } from '../fresh-project.ts'
+import { MODEL } from '../harness.ts'
+
+useFreshProject()
+
+type Lines = readonly object[]
+const twelve = (line: (i: number) => object): Lines => Array.from({ length: 12 }, (_, i) => line(i))
+const LABELS = twelve((i) => ({ input: `line ${i}`, label: i % 2 === 0 ? 'a' : 'b' }))
+const TARGETS = twelve((i) => ({ input: `line ${i}`, target: `Answer number ${i}.` }))
+const PAIRS = twelve((i) => ({
+  input: `line ${i}`,
+  preferred: `Yes, ${i}.`,
+  rejected: `No, ${i}.`,
+}))
+const GRADER = { type: 'string_check', operation: 'ilike', reference: 'thanks' }
+
+async function start(lines: Lines, rotation: object): Promise<Response> {
+  const form = new FormData()
+  const content = lines.map((line) => JSON.stringify(line)).join('\n')
+  form.append('file', new File([content], 'lines.jsonl'))
+  form.append('purpose', 'fine-tune')
+  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
+  return client.call('POST', '/v1/fine_tuning/jobs', {
+    model: MODEL,
+    training_file: file.id,
+    suffix: 'left-open',
+    method: { type: 'rotation', rotation },
+  })
+}
+
+describe('the optimizer, left to the service', () => {
+  it.for([
+    ['labels', LABELS, {}, { optimizer: 'auto', n_trials: 32, budget_seconds: 40 }],
+    [
+      'labels under the scope all',
+      LABELS,
+      { scope: 'all' },
+      { optimizer: 'bo', subspace: 'random' },
+    ],
+    ['targets', TARGETS, {}, { optimizer: 'gradient', n_steps: 10, learning_rate: 0.06 }],
+    ['pairs', PAIRS, {}, { optimizer: 'gradient', n_steps: 10, learning_rate: 0.06 }],
+    [
+      'a grader',
+      TARGETS,
+      { grader: GRADER },
+      { optimizer: 'bo', n_trials: 40, subspace: 'random' },
+    ],
+  ] as const)('suits %s', async ([, lines, rotation, hyperparameters], { expect }) => {
+    const response = await start(lines, rotation)
+    expect(response.status).toBe(200)
+    const job = await response.json<{ id: string }>()
+    expect(job).toMatchObject({ method: { rotation: { hyperparameters } } })
+    await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
+  })
+
+  it.for([
+    ['targets', TARGETS, {}, { budget_seconds: 10 }, 'budget_seconds'],
+    ['pairs', PAIRS, {}, { n_trials: 10 }, 'n_trials'],
+    ['a grader', TARGETS, { grader: GRADER }, { budget_seconds: 10 }, 'budget_seconds'],
+    [
+      'labels under the scope all',
+      LABELS,
+      { scope: 'all' },
+      { budget_seconds: 10 },
+      'budget_seconds',
+    ],
+  ] as const)(
+    'refuses what it has no use for, by name: %s',
+    async ([, lines, rotation, hyperparameters, name], { expect }) => {
+      const response = await start(lines, { ...rotation, hyperparameters })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({
+        error: { param: `method.rotation.hyperparameters.${name}` },
+      })
+    },
+  )
+})
