@@ -1,14 +1,15 @@
 /**
  * How often the guard publishes: jobs on rows of ../shared/data, through the real scorer in this
- * process. Labels are shuffled, so that whatever is published is an error; with `--labels
- * true` they are right, and what is not published is a gain missed. Every job's log probabilities are
- * appended to a file, from which `--judge` judges them again, without the model.
+ * process. Labels are shuffled, so that whatever is published is an error; with `--labels true` they
+ * are right, and what is not published is a gain missed. Every job's log probabilities are appended to
+ * a file, from which `--judge` judges them again, without the model.
  *
  * `--sets A,B` (ag_news), `--jobs N` (20) of each, `--first N` (0) the first job's seed, `--rows N`
  * (20) to learn from, `--unseen N` (60) validation rows that say what an adapter is truly worth,
- * `--labels shuffled|true`, `--budget N` seconds of `auto` (without it one fit by `gradient`), `--seconds N` (280) after which no further job begins, `--out FILE`
- * (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs alone, `--power` to print how often
- * a gain of so many nats would be seen
+ * `--labels shuffled|true`, `--budget N` seconds of `auto` (without it one fit by `gradient`),
+ * `--seconds N` (280) after which no further job begins, `--out FILE` (.arcana/bench/guard.jsonl),
+ * `--judge` to judge that file's jobs alone, `--results FOLDER` to write them there, with how often a
+ * gain of so many nats would be seen
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -16,6 +17,7 @@ import { parseArgs } from 'node:util'
 import { openTestRunner } from '../fixtures/runner.ts'
 import { runJob, type JobRecord } from './guard/jobs.ts'
 import { powerCurves } from './guard/power.ts'
+import { writeGuardResults } from './guard/results.ts'
 import { judgeRecord, summarise } from './guard/verdicts.ts'
 import { drawBalanced } from './tasks/draw.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
@@ -36,14 +38,16 @@ export async function run(args: readonly string[]): Promise<void> {
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard.jsonl' },
       judge: { type: 'boolean', default: false },
-      power: { type: 'boolean', default: false },
+      results: { type: 'string' },
     },
   })
   if (!values.judge) await collect(values)
   const lines = (await readFile(values.out, 'utf8')).trim().split('\n')
   const records = lines.map((line) => JSON.parse(line) as JobRecord)
   console.table(summarise(records))
-  if (values.power) console.table(powerCurves(records))
+  if (values.results !== undefined) {
+    await writeGuardResults(values.results, records, powerCurves(records))
+  }
 }
 
 async function collect(values: {

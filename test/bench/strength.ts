@@ -172,8 +172,9 @@ async function uploadOpposite(
   task: string,
 ): Promise<{ readonly task: string; readonly temperature: number }> {
   const { versions } = await openai.get<TaskWithVersions>(`/tasks/${task}`)
-  const { instructions, labels, bias, temperature } = versions[0]!
-  const response = await openai.get(`/tasks/${task}/versions/1/adapter`).asResponse()
+  // Newest first, and the newest is live: before it there may be a checkpoint.
+  const { version, instructions, labels, bias, temperature } = versions[0]!
+  const response = await openai.get(`/tasks/${task}/versions/${version}/adapter`).asResponse()
   const decoded = decodeAdapter(new Uint8Array(await response.arrayBuffer()))
   if (!decoded.ok) throw new Error(decoded.error.message)
   const { value } = decoded
