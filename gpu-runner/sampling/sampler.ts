@@ -14,6 +14,10 @@ export type SamplerOptions = {
  * than the vocabulary times this.
  */
 const NEGLIGIBLE_PROBABILITY = 1e-9
+/** Far more than rounding, so that what is close is decided by its weight alone. */
+const FAR_BELOW_SLACK = 1e-3
+/** Shares of the largest probability; nothing kept is as small as the last. */
+const SORTED_FROM: readonly number[] = [1e-2, 1e-4, 1e-6, 0]
 
 /** @returns index of the largest value, the first of equals */
 export function argmax(values: Float32Array | readonly number[]): number {
@@ -39,34 +43,84 @@ export function sample(
   const top = logits[best]!
   // A weight is a share of the largest probability, so min_p is a bound on it.
   const least = Math.max(NEGLIGIBLE_PROBABILITY, options.minP ?? 0)
-  const kept: { index: number; weight: number }[] = []
+  // Most of a vocabulary is far below, and comparing costs a tenth of what an exponential does.
+  const farBelow = top + options.temperature * Math.log(least) - FAR_BELOW_SLACK
+  const weights = scratchOf(logits.length)
   let total = 0
+  let numKept = 0
+  let last = best
   for (let index = 0; index < logits.length; index++) {
+    weights[index] = 0
+    if (logits[index]! < farBelow) continue
     const weight = Math.exp((logits[index]! - top) / options.temperature)
     if (weight < least) continue
-    kept.push({ index, weight })
+    weights[index] = weight
     total += weight
+    numKept += 1
+    last = index
   }
   const topK = options.topK ?? Infinity
-  if (options.topP < 1 || topK < kept.length) {
-    kept.sort((x, y) => y.weight - x.weight || x.index - y.index)
+  if (options.topP >= 1 && topK >= numKept) {
+    let left = random() * total
+    for (let index = 0; index <= last; index++) {
+      left -= weights[index]!
+      if (left < 0 && weights[index]! > 0) return index
+    }
+    return last
   }
-  if (topK < kept.length) {
-    kept.length = topK
-    total = kept.reduce((sum, { weight }) => sum + weight, 0)
-  }
-  if (options.topP < 1) {
-    const enough = options.topP * total
-    let sum = 0
-    let count = 0
-    while (count < kept.length && sum < enough) sum += kept[count++]!.weight
-    kept.length = count
-    total = sum
-  }
-  let left = random() * total
-  for (const { index, weight } of kept) {
-    left -= weight
+  const head = likeliest(weights, { total, numKept, topK, topP: options.topP })
+  let left = random() * head.total
+  for (const index of head.indices) {
+    left -= weights[index]!
     if (left < 0) return index
   }
-  return kept[kept.length - 1]!.index
+  return head.indices[head.indices.length - 1]!
+}
+
+/** Of one draw at a time; kept, since a vocabulary of weights is 400 KB. */
+let scratch = new Float64Array(0)
+function scratchOf(length: number): Float64Array {
+  if (scratch.length < length) scratch = new Float64Array(length)
+  return scratch.subarray(0, length)
+}
+
+/**
+ * What top_k and then top_p leave, likeliest first. Sorting a vocabulary costs many times a decode
+ * step's share, so only weights above a bound are sorted, and the bound falls where they are too few.
+ */
+function likeliest(
+  weights: Float64Array,
+  kept: {
+    readonly total: number
+    readonly numKept: number
+    readonly topK: number
+    readonly topP: number
+  },
+): { readonly indices: readonly number[]; readonly total: number } {
+  const wanted = Math.min(kept.topK, kept.numKept)
+  const hasTopK = kept.topK < kept.numKept
+  for (const bound of SORTED_FROM) {
+    const indices: number[] = []
+    for (let index = 0; index < weights.length; index++) {
+      if (weights[index]! > bound) indices.push(index)
+    }
+    const isAll = indices.length === kept.numKept
+    if (hasTopK && indices.length < wanted) continue
+    indices.sort((x, y) => weights[y]! - weights[x]! || x - y)
+    let { total } = kept
+    if (hasTopK) {
+      indices.length = wanted
+      total = indices.reduce((sum, index) => sum + weights[index]!, 0)
+    }
+    if (kept.topP >= 1) return { indices, total }
+    const enough = kept.topP * total
+    let sum = 0
+    let count = 0
+    while (count < indices.length && sum < enough) sum += weights[indices[count++]!]!
+    // Short of enough, more may lie below the bound.
+    if (sum < enough && !hasTopK && !isAll) continue
+    indices.length = count
+    return { indices, total: sum }
+  }
+  throw new RangeError('no weight is above zero')
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, test } from 'vitest'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
-import { sample } from '../../../gpu-runner/sampling/sampler.ts'
+import { sample, type SamplerOptions } from '../../../gpu-runner/sampling/sampler.ts'
 import { StopMatcher } from '../../../gpu-runner/sampling/stop-matcher.ts'
 
 describe('sampler', () => {
@@ -133,5 +133,60 @@ describe('stop matcher', () => {
         },
       ),
     )
+  })
+})
+
+describe('a draw from a large vocabulary', () => {
+  /** The definition, step by step, every weight sorted. */
+  function drawPlainly(logits: Float32Array, options: SamplerOptions, uniform: number): number {
+    const top = Math.max(...logits)
+    const least = Math.max(1e-9, options.minP ?? 0)
+    let kept = Array.from(logits, (logit, index) => ({
+      index,
+      weight: Math.exp((logit - top) / options.temperature),
+    })).filter(({ weight }) => weight >= least)
+    const sumOf = (entries: typeof kept) => entries.reduce((sum, { weight }) => sum + weight, 0)
+    let total = sumOf(kept)
+    const topK = options.topK ?? Infinity
+    if (options.topP < 1 || topK < kept.length) {
+      kept.sort((x, y) => y.weight - x.weight || x.index - y.index)
+    }
+    if (topK < kept.length) {
+      kept = kept.slice(0, topK)
+      total = sumOf(kept)
+    }
+    if (options.topP < 1) {
+      let count = 0
+      while (count < kept.length && sumOf(kept.slice(0, count)) < options.topP * total) count += 1
+      kept = kept.slice(0, count)
+      total = sumOf(kept)
+    }
+    let left = uniform * total
+    for (const { index, weight } of kept) {
+      left -= weight
+      if (left < 0) return index
+    }
+    return kept.at(-1)!.index
+  }
+
+  test.for([
+    { temperature: 1, topP: 1 },
+    { temperature: 0.7, topP: 0.9 },
+    { temperature: 1.5, topP: 1, topK: 50 },
+    { temperature: 1, topP: 0.8, topK: 40 },
+    { temperature: 1, topP: 0.95, minP: 0.02 },
+    { temperature: 2, topP: 0.999 },
+    { temperature: 2, topP: 1, topK: 2_000 },
+  ])('is the definition’s: %o', (options, { expect }) => {
+    const random = createRng(5)
+    for (let round = 0; round < 12; round++) {
+      // From nearly flat to nearly certain; equal logits among them.
+      const spread = 1 + round
+      const logits = Float32Array.from({ length: 3_000 }, () =>
+        Math.fround(Math.round(8 * spread * (random() + random() - 1)) / 8),
+      )
+      const uniform = random()
+      expect(sample(logits, options, () => uniform)).toBe(drawPlainly(logits, options, uniform))
+    }
   })
 })
