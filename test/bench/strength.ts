@@ -236,7 +236,7 @@ function chartOf(swept: readonly Swept[]): TopLevelSpec {
         type: 'quantitative',
         title: 'strength',
         scale: { nice: false },
-        axis: { values: ticks, grid: false, labelFlush: false },
+        axis: { values: ticks, format: '.2~f', grid: false, labelFlush: false },
       },
       y: { field, type: 'quantitative', title, scale: { zero: false } },
       color: { field: 'set', type: 'nominal', title: null },
