@@ -97,7 +97,6 @@ function likeliest(
     readonly topP: number
   },
 ): { readonly indices: readonly number[]; readonly total: number } {
-  const wanted = Math.min(kept.topK, kept.numKept)
   const hasTopK = kept.topK < kept.numKept
   for (const bound of SORTED_FROM) {
     const indices: number[] = []
@@ -105,11 +104,11 @@ function likeliest(
       if (weights[index]! > bound) indices.push(index)
     }
     const isAll = indices.length === kept.numKept
-    if (hasTopK && indices.length < wanted) continue
+    if (hasTopK && indices.length < kept.topK) continue
     indices.sort((x, y) => weights[y]! - weights[x]! || x - y)
     let { total } = kept
     if (hasTopK) {
-      indices.length = wanted
+      indices.length = kept.topK
       total = indices.reduce((sum, index) => sum + weights[index]!, 0)
     }
     if (kept.topP >= 1) return { indices, total }

@@ -20,3 +20,14 @@ export function useFreshProject(): void {
     vi.restoreAllMocks()
   })
 }
+
+/** Asks for a job until it has succeeded or failed. */
+export const finishJob = <Job extends { readonly status: string }>(id: string): Promise<Job> =>
+  vi.waitFor(
+    async () => {
+      const job = await (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
+      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
+      return job
+    },
+    { timeout: 20_000, interval: 20 },
+  )

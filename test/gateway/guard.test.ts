@@ -4,7 +4,7 @@ import { describe, it, vi } from 'vitest'
 import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner-scoring.ts'
 import type { GuardReport, JobReport } from '../../src/protocol/openai/fine-tuning.ts'
 import { reportKey } from '../../src/storage/blobs.ts'
-import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { client, finishJob, projectId, runner, useFreshProject } from './fresh-project.ts'
 import { MODEL, publishTask, readSse } from './harness.ts'
 
 useFreshProject()
@@ -52,17 +52,7 @@ async function start(
 const RANDOM = { optimizer: 'random', n_trials: 24 }
 const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }
 
-const read = async (id: string) =>
-  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-const finish = (id: string): Promise<Job> =>
-  vi.waitFor(
-    async () => {
-      const job = await read(id)
-      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
+const finish = (id: string) => finishJob<Job>(id)
 const guardOf = ({ arcana }: Job): GuardReport => arcana.report!.guard
 
 const normalised = (logits: readonly number[]): number[] => {

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ComparedArm } from '../../protocol/arcana/compare.ts'
 import type { ArcanaProof } from '../../protocol/openai/chat-completions.ts'
-import type { FineTuningJob, JobReport } from '../../protocol/openai/fine-tuning.ts'
+import type { FineTuningJob } from '../../protocol/openai/fine-tuning.ts'
 import { Client, DemoError, readClientConfig } from './client.ts'
 import { LABELS, readNews, splitNews, toJsonLines, type NewsLine } from './news.ts'
 import { formatOutcomes, ProgressBar } from './print.ts'
@@ -130,21 +130,13 @@ function formatGuard({ arcana: { report } }: FineTuningJob): string {
   const range = (interval ?? []).map((value) => value.toFixed(2)).join(' to ')
   return (
     `judged on examples left out: gain of ${what} over ${against.replaceAll('_', ' ')} ` +
-    `${gain.toFixed(2)} nats (${range}), p ${formatPValue(pValue)}; ${describeVerdict(report.guard)}`
+    `${gain.toFixed(2)} nats (${range}), p ${formatPValue(pValue)}; the guard finds that it helps`
   )
 }
 
 /** A share that rounds to nothing is not nothing. */
 const formatPValue = (pValue: number): string =>
   pValue < 1e-4 ? '< 0.0001' : `= ${pValue.toFixed(4)}`
-
-type Verdict = Pick<JobReport['guard'], 'would_publish' | 'answer' | 'outcome'>
-
-function describeVerdict({ would_publish: would, answer, outcome }: Verdict): string {
-  if (would === answer) return 'the guard finds that it helps'
-  if (would === 'bias_only') return 'the guard would rather have published a label bias alone'
-  return `the guard would have published nothing (${outcome.replaceAll('_', ' ')})`
-}
 
 /** A line of each class, asked as any client would, with and without the header. */
 async function askOneOfEach(

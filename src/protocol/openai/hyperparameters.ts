@@ -108,26 +108,28 @@ export function checkHyperparameters(method: Method, context: z.core.$Refinement
   })
 }
 
+function countTrials(
+  optimiser: OptimiserName,
+  given: number | undefined,
+  numSteps: number,
+  isReward: boolean,
+): number {
+  // The first of these measures the base model, before any step or configuration.
+  if (optimiser === 'gradient') return 1 + numSteps
+  if (optimiser === 'auto') return 1 + (given ?? DEFAULT_NUM_CONFIGURATIONS)
+  return given ?? (isReward ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
+}
+
 /** What a job keeps of its hyperparameters, nothing left open. */
 export function settleHyperparameters(method: Method & { readonly objective: Objective }) {
   const { hyperparameters: given, scope, objective } = method
   const optimiser = optimiserOf(method)
   const numSteps = given.n_steps ?? DEFAULT_NUM_STEPS
   const isReward = objective === 'reward'
-  const defaults = { auto: DEFAULT_NUM_CONFIGURATIONS, gradient: numSteps }
-  const numTrials =
-    given.n_trials ??
-    (optimiser === 'auto' || optimiser === 'gradient'
-      ? defaults[optimiser]
-      : isReward
-        ? DEFAULT_NUM_REWARD_TRIALS
-        : DEFAULT_NUM_TRIALS)
-  const hasFirst = optimiser === 'auto' || optimiser === 'gradient'
   const defaultSubspace = scope === 'generated' && !isReward ? 'gradient' : 'random'
   return {
     optimiser,
-    // The first of these measures the base model, before any step or configuration.
-    numTrials: hasFirst ? numTrials + 1 : numTrials,
+    numTrials: countTrials(optimiser, given.n_trials, numSteps, isReward),
     gradient:
       optimiser === 'gradient'
         ? { numSteps, learningRate: given.learning_rate ?? DEFAULT_LEARNING_RATE }

@@ -2,7 +2,7 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
 import type { PreferenceReport } from '../../../src/protocol/openai/text-report.ts'
 import { decodeBinaryBody } from '../../../src/protocol/runner-scoring.ts'
-import { client, runner, useFreshProject } from '../fresh-project.ts'
+import { client, finishJob, runner, useFreshProject } from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 
 useFreshProject()
@@ -53,15 +53,7 @@ const start = async (...args: Parameters<typeof post>): Promise<Job> => {
   if (!response.ok) throw new Error(await response.text())
   return response.json<Job>()
 }
-const finish = (id: string): Promise<Job> =>
-  vi.waitFor(
-    async () => {
-      const job = await (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
+const finish = (id: string) => finishJob<Job>(id)
 
 /** A first angle above 0 makes what is preferred likelier, and what is rejected less likely. */
 /** Each a candidate. */

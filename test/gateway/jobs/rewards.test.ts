@@ -1,8 +1,8 @@
-import { describe, it, vi } from 'vitest'
+import { describe, it } from 'vitest'
 import { decodeAdapter } from '../../../adapters/format/decode.ts'
 import type { RewardReport } from '../../../src/protocol/openai/text-report.ts'
 import type { Arm, GenerateRequest } from '../../../src/protocol/runner.ts'
-import { client, projectId, runner, useFreshProject } from '../fresh-project.ts'
+import { client, finishJob, projectId, runner, useFreshProject } from '../fresh-project.ts'
 import { MODEL, publishTask } from '../harness.ts'
 import { GEOMETRY, refuse } from '../runner-double.ts'
 
@@ -60,17 +60,7 @@ const start = async (...args: Parameters<typeof post>): Promise<Job> => {
   if (!response.ok) throw new Error(await response.text())
   return response.json<Job>()
 }
-const read = async (id: string) =>
-  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-const finish = (id: string): Promise<Job> =>
-  vi.waitFor(
-    async () => {
-      const job = await read(id)
-      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
+const finish = (id: string) => finishJob<Job>(id)
 
 /** The first angle of an arm's adapter; 0 for the base model. */
 function firstAngle({ adapters }: Arm): number {

@@ -1,7 +1,7 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
 import type { TargetReport } from '../../../src/protocol/openai/text-report.ts'
-import { client, runner, useFreshProject } from '../fresh-project.ts'
+import { client, finishJob, runner, useFreshProject } from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 import { countTokens } from '../runner-double.ts'
 
@@ -64,17 +64,7 @@ const start = async (...args: Parameters<typeof post>): Promise<Job> => {
   if (!response.ok) throw new Error(await response.text())
   return response.json<Job>()
 }
-const read = async (id: string) =>
-  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-const finish = (id: string): Promise<Job> =>
-  vi.waitFor(
-    async () => {
-      const job = await read(id)
-      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
+const finish = (id: string) => finishJob<Job>(id)
 
 describe('a job on targets', () => {
   it.for([
