@@ -77,10 +77,19 @@ export class DatasetStore {
   #encodeAnswers(dataset: Dataset): Answers {
     const { tokenizer, tries } = this.#context
     if (isTargetDataset(dataset)) {
-      const targets = dataset.examples.map(({ target }) => [
-        ...tokenizer.encodeLabel(target),
-        tokenizer.endOfTurnId,
-      ])
+      const targets = dataset.examples.map(({ target }, example) => {
+        if (typeof target === 'string') {
+          return [...tokenizer.encodeLabel(target), tokenizer.endOfTurnId]
+        }
+        if (target.ids.some((id) => id >= tokenizer.vocabSize)) {
+          throw new RunnerFault(
+            'invalid_request',
+            `example ${example + 1} has a token that is not in the vocabulary`,
+            { param: `examples.${example}.target.ids` },
+          )
+        }
+        return target.ended ? [...target.ids, tokenizer.endOfTurnId] : target.ids
+      })
       const tooLong = targets.flatMap(({ length }, example) =>
         length > MAX_TARGET_TOKENS ? [example] : [],
       )

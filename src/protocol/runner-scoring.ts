@@ -29,13 +29,22 @@ const labelDatasetSchema = z.strictObject({
 })
 export type LabelDataset = z.infer<typeof labelDatasetSchema>
 
+/** An answer as its very tokens, as a model gave them. */
+const targetTokensSchema = z
+  .object({
+    ids: z.array(z.number().int().min(0)).max(MAX_TARGET_TOKENS),
+    /** Whether the turn ended after them; an answer cut at a number of tokens did not. */
+    ended: z.boolean(),
+  })
+  .refine(({ ids, ended }) => ended || ids.length > 0, 'a target without tokens')
+
 const targetDatasetSchema = z.strictObject({
   examples: z
     .array(
       z.object({
         messages: z.array(promptMessageSchema).min(1),
-        /** The whole answer as text; the end of the turn is added to its tokens. */
-        target: z.string().min(1),
+        /** The whole answer: as text, to whose tokens the end of the turn is added, or as tokens. */
+        target: z.union([z.string().min(1), targetTokensSchema]),
       }),
     )
     .min(1)

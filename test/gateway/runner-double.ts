@@ -35,11 +35,14 @@ export const BUILD_DIGEST = 'b'.repeat(64)
 export const GEOMETRY = { numLayers: 4, numHeads: 3, headDim: 16 }
 const URL_PREFIX = 'http://runner.test'
 
+/** A target as text, also where the gateway gave its tokens. */
+type TargetExample = Omit<TargetDataset['examples'][number], 'target'> & { readonly target: string }
 type Handler = (request: Request) => Promise<Response | null> | Response | null
 
 export class RunnerDouble {
   readonly adapters = new Map<string, Uint8Array>()
   readonly datasets = new Map<string, Dataset>()
+  readonly #words: string[] = []
   /** Every call's method and path, in order. */
   readonly calls: string[] = []
   readonly generateRequests: GenerateRequest[] = []
@@ -71,8 +74,7 @@ export class RunnerDouble {
   ) => number[] = defaultScores
 
   /** log P of an example's whole target under a candidate's angles. */
-  scoreTarget: (angles: Float32Array, example: TargetDataset['examples'][number]) => number =
-    defaultTargetScore
+  scoreTarget: (angles: Float32Array, example: TargetExample) => number = defaultTargetScore
 
   /** d loss / d angle of each pair of one candidate, given its weights: downhill is better. */
   slopes: (angles: Float32Array, weights: Float32Array) => Float32Array = defaultSlopes
@@ -97,6 +99,12 @@ export class RunnerDouble {
 
   callsTo(prefix: string): number {
     return this.calls.filter((call) => call.startsWith(prefix)).length
+  }
+
+  /** A target's text, of words that the double has said. */
+  textOf(target: TargetDataset['examples'][number]['target']): string {
+    if (typeof target === 'string') return target
+    return target.ids.map((id) => this.#words[id] ?? '?').join('')
   }
 
   async #answer(request: Request, signal: AbortSignal | null): Promise<Response> {
@@ -162,7 +170,7 @@ export class RunnerDouble {
       num_labels: isTargetDataset(dataset) ? 0 : dataset.labels.length,
       prompt_tokens: { total: dataset.examples.length * 10, longest: 10 },
       ...(isTargetDataset(dataset)
-        ? { target_tokens: dataset.examples.map(({ target }) => countTokens(target)) }
+        ? { target_tokens: dataset.examples.map((own) => countTokens(this.#toText(own).target)) }
         : {}),
     })
   }
@@ -187,8 +195,18 @@ export class RunnerDouble {
   /** Of a target one value. */
   #scoresOf(dataset: Dataset, example: number, angles: Float32Array): number[] {
     return isTargetDataset(dataset)
-      ? [this.scoreTarget(angles, dataset.examples[example]!)]
+      ? [this.scoreTarget(angles, this.#toText(dataset.examples[example]!))]
       : this.scoreLabels(angles, dataset.examples[example]!, dataset.labels)
+  }
+
+  #toText({ messages, target }: TargetDataset['examples'][number]): TargetExample {
+    return { messages, target: this.textOf(target) }
+  }
+
+  /** A token a word that the double has said. */
+  #idOf(word: string): number {
+    const known = this.#words.indexOf(word)
+    return known >= 0 ? known : this.#words.push(word) - 1
   }
 
   #gradient(body: Uint8Array): Response {
@@ -280,11 +298,11 @@ export class RunnerDouble {
               })),
             },
           ]),
-      ...words.map((text, i) => ({
+      ...words.map((text) => ({
         event: 'token' as const,
         arm,
         text,
-        ids: [i + text.length],
+        ids: [this.#idOf(text)],
         ...(request.sampling.logprobs === undefined
           ? {}
           : { logprobs: [logprobOf(text, request.sampling.logprobs)] }),

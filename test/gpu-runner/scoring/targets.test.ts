@@ -148,6 +148,53 @@ describe('targets of several tokens', () => {
     await expect(gradient(WEIGHTS, () => true)).rejects.toMatchObject({ code: 'aborted' })
   })
 
+  test('may be the very tokens that were drawn, ended or cut', async ({ expect }) => {
+    const messages = [{ role: 'user' as const, content: EXAMPLES[2][0] }]
+    const max_tokens = 12
+    const events = await generate(runner, {
+      request_id: 'draw',
+      messages,
+      arms: [{ adapters: [], scope: 'generated', seed: 5 }],
+      sampling: { max_tokens, temperature: 1, top_p: 1, stop: [], logprobs: 0 },
+    })
+    const drawn = events.flatMap((event) => (event.event === 'token' ? (event.logprobs ?? []) : []))
+    expect(drawn).toHaveLength(max_tokens)
+    const ids = drawn.map(({ id }) => id)
+    const putTokens = (...targets: { ids: number[]; ended: boolean }[]) =>
+      put(
+        new TextEncoder().encode(
+          JSON.stringify({ examples: targets.map((target) => ({ messages, target })) }),
+        ),
+      )
+    const { endOfTurnId, vocabSize } = runner.context.tokenizer
+    const targets = putTokens({ ids, ended: false }, { ids, ended: true }, { ids: [], ended: true })
+    expect(targets.answers).toEqual({
+      kind: 'targets',
+      targets: [ids, [...ids, endOfTurnId], [endOfTurnId]],
+    })
+    const header = { dataset: targets.digest, num_candidates: 1, layers: [], has_log_scale: false }
+    const scores = await runner.scorer.score(
+      targets,
+      { ...header, scope: 'generated' },
+      new Float32Array(0),
+      () => false,
+    )
+    const [cut, ended] = scores[0]!.map(([sum]) => sum!)
+    const sum = drawn.reduce((total, { logprob }) => total + logprob, 0)
+    expect(cut).toBeCloseTo(sum, 2)
+    expect(ended).toBeLessThan(cut! - 1)
+
+    expect(() => putTokens({ ids, ended: true }, { ids: [vocabSize], ended: true })).toThrow(
+      expect.objectContaining({
+        code: 'invalid_request',
+        details: { param: 'examples.1.target.ids' },
+      }),
+    )
+    expect(() => putTokens({ ids: [], ended: false })).toThrow(
+      expect.objectContaining({ code: 'invalid_request' }),
+    )
+  })
+
   test('are refused where they are too long, by number', ({ expect }) => {
     const long = 'word '.repeat(300).trim()
     expect(() => put(toBytes([...EXAMPLES, ['Go on.', long]]))).toThrow(
