@@ -7,6 +7,7 @@ import {
 } from '../../rotation/rotation.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
 import { countFolds, NUM_FOLDS, stratifiedFolds } from './folds.ts'
+import { meanCandidate } from './mean.ts'
 
 export type GradientOptions = AdamOptions & {
   /** Steps at most; the folds choose how many of them are kept. */
@@ -305,21 +306,9 @@ export class GradientSearch {
     return combined
   }
 
-  /**
-   * The candidates' mean, as long as they are on average: where fits of sixteen examples of twenty
-   * differ they cancel, which shortens the mean and makes its answers less sure than theirs.
-   */
   #mean(values: Float32Array): Float32Array {
-    const sum = new Float64Array(values.length / this.#numFolds)
-    let length = 0
-    for (let fold = 0; fold < this.#numFolds; fold++) {
-      const own = this.#valuesOf(fold, values)
-      length += Math.sqrt(own.reduce((total, value) => total + value * value, 0))
-      for (let i = 0; i < sum.length; i++) sum[i]! += own[i]!
-    }
-    const sumLength = Math.sqrt(sum.reduce((total, value) => total + value * value, 0))
-    const share = sumLength > 0 ? length / this.#numFolds / sumLength : 0
-    return Float32Array.from(sum, (value) => value * share)
+    const own = Array.from({ length: this.#numFolds }, (_, fold) => this.#valuesOf(fold, values))
+    return meanCandidate(own)
   }
 
   #valuesOf(candidate: number, values: Float32Array): Float32Array {
