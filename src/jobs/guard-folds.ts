@@ -1,4 +1,6 @@
-import { countFolds, stratifiedFolds } from '../../adapters/optimise/gradient/folds.ts'
+import { countFolds, NUM_FOLDS, stratifiedFolds } from '../../adapters/optimise/gradient/folds.ts'
+import { NUM_ROUND_FOLDS } from '../../adapters/optimise/rounds/options.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import type { JobSpec } from './job-spec.ts'
 
 /**
@@ -10,7 +12,7 @@ const FOLD_TRIAL_SHARE = 0.3
 const MIN_FOLD_TRIALS = 16
 /** Whether the search steps along gradients, with folds of its own. */
 export const isGradient = ({ optimiser }: Pick<JobSpec, 'optimiser'>): boolean =>
-  optimiser === 'gradient' || optimiser === 'auto'
+  optimiser === 'gradient' || optimiser === 'auto' || isInRounds(optimiser)
 
 /** Trials of each fold's search; 0 where the search has folds of its own. */
 export const countFoldTrials = (spec: JobSpec): number =>
@@ -21,9 +23,10 @@ export const countFoldTrials = (spec: JobSpec): number =>
         Math.max(MIN_FOLD_TRIALS, Math.round(FOLD_TRIAL_SHARE * spec.numTrials)),
       )
 
-export const countGuardFolds = ({ groups }: JobSpec): number => countFolds(groups)
+export const countGuardFolds = ({ groups, optimiser }: JobSpec): number =>
+  countFolds(groups, isInRounds(optimiser) ? NUM_ROUND_FOLDS : NUM_FOLDS)
 
-/** Fold of each training example; the folds of `gradient` are these too. */
+/** Fold of each training example; the folds of searches that have their own are these too. */
 export const guardFolds = (spec: JobSpec): number[] =>
   stratifiedFolds(spec.training.gold, countGuardFolds(spec), spec.seed, spec.groups)
 

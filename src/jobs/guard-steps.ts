@@ -4,7 +4,9 @@ import { foldRotations } from './gradient-steps.ts'
 import { countFoldTrials, countGuardFolds, guardFolds } from './guard-folds.ts'
 import type { FoldTrial, JobSpec, PinnedModel } from './job-spec.ts'
 import { measureRotations, valueOf } from './objective.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import { optimiserOf } from './optimiser-of.ts'
+import { foldsInRounds } from './rewards/round-steps.ts'
 import { message, toStored, type StepContext, type Transition } from './step-context.ts'
 
 /** Candidates of one fold scored between two writes. */
@@ -49,6 +51,9 @@ export function foldsFound(context: StepContext, pinned: PinnedModel): Rotation[
   const { spec } = context
   if (spec.optimiser === 'gradient') {
     return foldRotations(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
+  }
+  if (isInRounds(spec.optimiser)) {
+    return foldsInRounds(context, pinned).map((own) => toStored(spec, pinned, own).rotation)
   }
   if (spec.optimiser === 'auto') {
     return foldsAdvanced(context, pinned).map((own) => toStored(spec, pinned, own).rotation)

@@ -10,6 +10,7 @@ import {
 } from '../protocol/openai/fine-tuning.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { servicesOf } from '../services.ts'
+import { datasetKey } from '../storage/blobs.ts'
 import { publishCheckpoint, viewCheckpoints } from './checkpoint.ts'
 import { backoffMs, judgeFault } from './faults.ts'
 import {
@@ -316,6 +317,8 @@ export class JobObject extends DurableObject<Bindings> {
     if (this.#state.isCleaned) return true
     const keys = [spec.training.blobKey]
     if (spec.validation !== null) keys.push(spec.validation.blobKey)
+    // Whether or not the state came to name it.
+    if (spec.rounds != null) keys.push(datasetKey(spec.projectId, spec.id, 'round'))
     try {
       await this.env.BLOBS.delete(keys)
     } catch (error) {

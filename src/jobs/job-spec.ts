@@ -43,12 +43,19 @@ export type JobSpec = {
   readonly gradient: { readonly numSteps: number; readonly learningRate: number } | null
   /** Of the optimiser `auto` alone; jobs of older releases have none. */
   readonly auto?: { readonly budgetSeconds: number } | null
+  /** Of the optimisers `raft` and `iterative-dpo` alone. */
+  readonly rounds?: {
+    readonly numRounds: number
+    readonly numSamples: number
+    readonly numSteps: number
+    readonly learningRate: number
+  } | null
   /** Of the optimiser `bo` alone; jobs of older releases have none and search a random one. */
   readonly subspace?: SubspaceName | null
   readonly scope: Scope
   readonly frame: Frame
   readonly objective: Objective
-  /** Of the objective "preference" alone. */
+  /** Of the objective "preference", and of the optimiser `iterative-dpo`. */
   readonly beta?: number | null
   /** Of the objective "reward" alone, as `generation`. */
   readonly grader?: TextGrader | null
@@ -94,6 +101,8 @@ export type JobState = {
   readonly pinned: PinnedModel | null
   /** Of pairs: the base model's log probability of each text, from the search's first step on. */
   readonly baseLogProbs?: readonly number[]
+  /** Of a search in rounds: the texts that the round under way is fitted to. */
+  readonly roundTexts?: StoredDataset
   /** How often the trials began anew because no runner had the pinned build any more. */
   readonly numRestarts: number
   readonly startedAtMs: number | null
@@ -153,7 +162,8 @@ export type FoldTrial = Omit<Trial, 'round'> & { readonly fold: number }
 
 /**
  * One evaluation. Under `gradient` the candidate of all examples after `index` steps, without z; under
- * `auto` the base model, then a configuration each, with what its folds' held-out examples came to.
+ * `auto` the base model, then a configuration each, with what its folds' held-out examples came to; in
+ * rounds the candidates after `index` of them, with what their held-out texts score.
  */
 export type Trial = {
   readonly round: number

@@ -3,6 +3,7 @@ import {
   type FineTuningJob,
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import type { JobSpec, JobState } from './job-spec.ts'
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
@@ -66,6 +67,7 @@ function viewHyperparameters({
   numTrials,
   gradient,
   auto,
+  rounds,
   subspace,
 }: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
   if (optimiser === 'bo') {
@@ -77,6 +79,16 @@ function viewHyperparameters({
       optimizer: optimiser,
       n_trials: numTrials - 1,
       budget_seconds: auto.budgetSeconds,
+    }
+  }
+  if (isInRounds(optimiser)) {
+    if (rounds == null) throw new Error('a search in rounds without its hyperparameters')
+    return {
+      optimizer: optimiser,
+      n_rounds: rounds.numRounds,
+      n_samples: rounds.numSamples,
+      n_steps: rounds.numSteps,
+      learning_rate: rounds.learningRate,
     }
   }
   if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }

@@ -3,6 +3,7 @@ import {
   type Optimiser,
   type OptimiserSpec,
 } from '../../adapters/optimise/optimiser.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import { readDirections } from './directions.ts'
 import { countFoldTrials } from './guard-folds.ts'
 import type { JobSpec, PinnedModel } from './job-spec.ts'
@@ -41,7 +42,9 @@ function optimiserSpec(
   const { seed, scope, optimiser: name } = spec
   const numTrials = fold === null ? spec.numTrials : countFoldTrials(spec)
   const common = { geometry: pinned.geometry, seed, numTrials, scope }
-  if (name === 'gradient' || name === 'auto') throw new Error(`${name} is not searched by values`)
+  if (name === 'gradient' || name === 'auto' || isInRounds(name)) {
+    throw new Error(`${name} is not searched by values`)
+  }
   if (name !== 'bo' || spec.subspace !== 'gradient') return { ...common, name }
   if (searchState === null) throw new Error('a search without its directions')
   return { ...common, name, directions: readDirections(searchState, spec, pinned, fold) }

@@ -6,7 +6,8 @@ import { applyTemperature } from '../../adapters/objective/temperature.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { AutoReport, GradientReport, JobReport } from '../protocol/openai/fine-tuning.ts'
-import type { AnyReport } from '../protocol/openai/text-report.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
+import type { AnyReport, RoundsReport } from '../protocol/openai/text-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
@@ -19,6 +20,7 @@ import { describeDoubt, describeRefusal, reportGuard } from './guard-report.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { optimiserOf } from './optimiser-of.ts'
+import { foundInRounds } from './rewards/round-steps.ts'
 import { reportExamples, type ScoredExamples } from './report.ts'
 import {
   evaluationOf,
@@ -146,7 +148,14 @@ async function scoreValidation(
 export function found(
   context: StepContext,
   pinned: PinnedModel,
-): (Found & { readonly gradient?: GradientReport; readonly auto?: AutoReport }) | null {
+):
+  | (Found & {
+      readonly gradient?: GradientReport
+      readonly auto?: AutoReport
+      readonly rounds?: RoundsReport
+    })
+  | null {
+  if (isInRounds(context.spec.optimiser)) return foundInRounds(context, pinned)
   if (context.spec.optimiser === 'auto') return advanced(context, pinned)
   if (context.spec.optimiser === 'gradient') return descended(context, pinned)
   const optimiser = optimiserOf(context, pinned)

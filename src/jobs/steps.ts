@@ -7,7 +7,9 @@ import { describeGuard } from './guard-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { measureRotations, valueOf } from './objective.ts'
+import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import { optimiserOf } from './optimiser-of.ts'
+import { advanceRounds } from './rewards/round-steps.ts'
 import { message, toStored, withRunner, type StepContext, type Transition } from './step-context.ts'
 
 /** Candidates scored between two writes: what a crash can lose. */
@@ -71,7 +73,8 @@ const describeAnswers = ({ objective, labels, grader }: JobSpec): string =>
     reward: `what the grader "${grader?.type ?? ''}" likes`,
   })[objective]
 
-function describeBudget({ optimiser, numTrials, auto }: JobSpec): string {
+function describeBudget({ optimiser, numTrials, auto, rounds }: JobSpec): string {
+  if (rounds != null) return `${rounds.numRounds} rounds of ${rounds.numSamples} texts a prompt`
   if (optimiser === 'gradient') return `at most ${numTrials - 1} steps`
   if (optimiser !== 'auto') return `${numTrials} trials`
   return `at most ${numTrials - 1} configurations in about ${auto?.budgetSeconds ?? 0} s`
@@ -82,6 +85,7 @@ export async function search(context: StepContext, pinned: PinnedModel): Promise
   const { spec, trials } = context
   if (spec.optimiser === 'gradient') return descend(context, pinned)
   if (spec.optimiser === 'auto') return advance(context, pinned)
+  if (isInRounds(spec.optimiser)) return advanceRounds(context, pinned)
   if (spec.subspace === 'gradient' && context.searchState === null) {
     return findDirections(context, pinned)
   }

@@ -12,8 +12,6 @@ import type {
   AnyReport,
   PreferenceEvaluation,
   PreferenceMetrics,
-  RewardEvaluation,
-  RewardSample,
   TargetEvaluation,
   TargetMetrics,
   TargetReport,
@@ -22,12 +20,13 @@ import type {
 import { adapterKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { scoreRotations } from './evaluate.ts'
-import { countFoldTrials, guardFolds } from './guard-folds.ts'
+import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { PinnedModel, StoredDataset } from './job-spec.ts'
 import { meanOf, sumsOf, trainingTokens } from './objective.ts'
 import { describeVersion, found } from './publish.ts'
-import { rewardRotations } from './rewards/reward-rotations.ts'
+import { measureRewards } from './rewards/measure-rewards.ts'
+import { countReportDraws } from './rewards/round-steps.ts'
 import {
   evaluationOf,
   message,
@@ -37,12 +36,8 @@ import {
   type Transition,
 } from './step-context.ts'
 
-/** Examples whose texts a report shows, and how much of each. */
-const MAX_SAMPLES = 5
-const MAX_SAMPLE_CHARS = 2000
-
 /** What was measured of the base model and of what was found, in the unit of the job's value. */
-type Measured<Evaluation> = {
+export type Measured<Evaluation> = {
   readonly baseValue: number
   readonly adapterValue: number
   /** Of each training example, what was learnt without it less the base model. */
@@ -61,8 +56,9 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
   const best = found(context, pinned)
   const { rotation: stored } = toStored(context.spec, pinned, best?.rotation ?? identity)
   const folds = foldsFound(context, pinned)
-  const { beta } = context.spec
-  if (beta != null) {
+  const { beta, objective } = context.spec
+  if (objective === 'preference') {
+    if (beta == null) throw new Error('a job on pairs without its beta')
     const measured = await measurePairs(context, pinned, stored, folds, beta)
     return conclude(context, pinned, stored, measured, (common) => ({
       objective: 'preference',
@@ -70,12 +66,15 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
       ...common,
     }))
   }
-  if (context.spec.objective === 'reward') {
+  if (objective === 'reward') {
     const { samples, measured } = await measureRewards(context, pinned, stored, folds)
     const { grader, generation } = context.spec
     if (grader == null || generation == null) throw new Error('a job on rewards without its grader')
     return conclude(context, pinned, stored, measured, (common) => ({
       objective: 'reward',
+      ...(best?.rounds === undefined ? {} : { rounds: best.rounds }),
+      ...(beta == null ? {} : { beta }),
+      num_draws: countReportDraws(context.spec),
       grader,
       generation,
       ...common,
@@ -190,50 +189,6 @@ async function measureTargets(
   }
 }
 
-async function measureRewards(
-  context: StepContext,
-  pinned: PinnedModel,
-  stored: Rotation,
-  folds: readonly Rotation[],
-): Promise<{
-  readonly measured: Measured<RewardEvaluation>
-  readonly samples: readonly RewardSample[]
-}> {
-  const { spec } = context
-  const identity = identityRotation(pinned.geometry)
-  const { inputs, texts, scores } = await rewardRotations(context, pinned, spec.training, [
-    identity,
-    stored,
-    ...folds,
-  ])
-  const [base, own] = scores as [number[], number[]]
-  // The folds' own rotations stand after the two.
-  const foldOf = guardFolds(spec)
-  const outOfFold = foldOf.map((fold, example) => scores[2 + fold]![example]!)
-  let validation: RewardEvaluation | null = null
-  if (spec.validation !== null) {
-    const held = await rewardRotations(context, pinned, spec.validation, [identity, stored])
-    validation = evaluateRewards(held.scores[0]!, held.scores[1]!)
-  }
-  const cut = (text: string) => text.slice(0, MAX_SAMPLE_CHARS)
-  const samples = inputs.slice(0, MAX_SAMPLES).map((input, example): RewardSample => ({
-    input: cut(input),
-    base: { text: cut(texts[0]![example]!), score: base[example]! },
-    adapter: { text: cut(texts[2 + foldOf[example]!]![example]!), score: outOfFold[example]! },
-  }))
-  return {
-    samples,
-    measured: {
-      baseValue: meanOf(base),
-      adapterValue: meanOf(own),
-      differences: outOfFold.map((score, example) => score - base[example]!),
-      train: evaluateRewards(base, own),
-      outOfFold: evaluateRewards(base, outOfFold),
-      validation,
-    },
-  }
-}
-
 /** What the guard compares. */
 const JUDGED = {
   target: 'log probability',
@@ -281,7 +236,7 @@ async function conclude<Evaluation>(
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     folds: new Set(guardFolds(spec)).size,
-    trials_per_fold: best?.gradient === undefined ? countFoldTrials(spec) : trials.length,
+    trials_per_fold: isGradient(spec) ? trials.length : countFoldTrials(spec),
     against: 'base',
     p_value: verdict.pValue,
     gain: verdict.gain,
@@ -359,14 +314,6 @@ function measureTargetsOf(sums: readonly number[], numTokens: readonly number[])
     perplexity: Math.exp(logLoss),
   }
 }
-
-const evaluateRewards = (
-  base: readonly number[],
-  adapter: readonly number[],
-): RewardEvaluation => ({
-  base: { num_examples: base.length, mean_score: meanOf(base) },
-  adapter: { num_examples: adapter.length, mean_score: meanOf(adapter) },
-})
 
 const describeGain = ({ gain, pValue }: TextVerdict, unit: string): string =>
   `the out-of-fold gain over the base model is ${gain.toFixed(3)}${unit} ` +

@@ -122,16 +122,16 @@ function checkNames(request: CreateJob, baseModel: string): void {
   }
 }
 
-/** Pairs have a gradient and no value of their own; a beta is theirs alone. */
+/** Pairs have a gradient and no value of their own; a beta is theirs alone, given or drawn. */
 function checkPairs(
   objective: Objective,
   { beta }: CreateJob,
   { optimiser }: Pick<JobSpec, 'optimiser'>,
 ): void {
   if (objective !== 'preference') {
-    if (beta === null) return
+    if (beta === null || optimiser === 'iterative-dpo') return
     throw invalidRequest(
-      "Invalid 'method.rotation.beta': it is of pairs, and the file has none.",
+      "Invalid 'method.rotation.beta': it is of pairs, and the job has none.",
       'method.rotation.beta',
     )
   }
@@ -194,7 +194,10 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     scope: request.scope,
     frame: built.value.frame,
     objective: built.value.objective,
-    beta: objective === 'preference' ? (request.beta ?? DEFAULT_BETA) : null,
+    beta:
+      objective === 'preference' || search.optimiser === 'iterative-dpo'
+        ? (request.beta ?? DEFAULT_BETA)
+        : null,
     grader,
     generation: request.generation,
     labels: built.value.labels,

@@ -13,6 +13,8 @@ import { inPool } from './pool.ts'
 const NUM_PROMPTS_TOGETHER = 2
 /** Odd, so that seeds of a job's examples differ; 2^32 / golden ratio. */
 const SEED_STEP = 0x9e3779b1
+/** The same for texts of one prompt; the golden ratio's part is taken. */
+const DRAW_STEP = 0x85ebca6b
 
 type Candidate = {
   readonly arm: Arm
@@ -21,10 +23,25 @@ type Candidate = {
   readonly bytes: Uint8Array | null
 }
 
+/** A text that is wanted: whose, of which prompt, by index. */
+export type WantedText = {
+  readonly rotation: number
+  readonly prompt: number
+  /** Texts of one prompt and draw have one seed: only the rotation differs. */
+  readonly draw: number
+}
+
+export type GeneratedText = {
+  readonly text: string
+  readonly ids: readonly number[]
+  /** Whether its turn ended, and not the tokens that it might have. */
+  readonly ended: boolean
+}
+
 /**
- * Answers to each prompt under each rotation, all rotations of a prompt side by side as arms of one
- * request with one seed: only the rotation differs.
- * @returns `[rotation][prompt]`
+ * Answers to prompts under rotations, those of a prompt side by side as arms of as few requests as hold
+ * them. Seeds are the job's, the prompt's and the draw's, so the same are wanted again as the same.
+ * @returns one a wanted text, in their order
  * @throws {RunnerRefusal | RunnerFault | BuildChanged}
  */
 export async function generateTexts(
@@ -32,21 +49,27 @@ export async function generateTexts(
   pinned: PinnedModel,
   prompts: readonly (readonly PromptMessage[])[],
   rotations: readonly Rotation[],
-): Promise<string[][]> {
+  wanted: readonly WantedText[],
+): Promise<GeneratedText[]> {
   const candidates = await Promise.all(
     rotations.map((rotation) => toCandidate(context, pinned, rotation)),
   )
   return withRunner(context, async ({ client, status }) => {
     const numArms = Math.min(MAX_ARMS, status.limits.max_rows)
-    const answers = await inPool(prompts, NUM_PROMPTS_TOGETHER, async (messages, index) => {
-      const texts: string[] = []
-      for (let at = 0; at < candidates.length; at += numArms) {
-        const group = candidates.slice(at, at + numArms)
-        texts.push(...(await answer(context, pinned, client, messages, index, group)))
+    const texts = new Array<GeneratedText>(wanted.length)
+    await inPool(prompts, NUM_PROMPTS_TOGETHER, async (messages, index) => {
+      const places = wanted.flatMap(({ prompt }, place) => (prompt === index ? [place] : []))
+      for (let at = 0; at < places.length; at += numArms) {
+        const group = places.slice(at, at + numArms)
+        const arms = group.map((place) => {
+          const { rotation, draw } = wanted[place]!
+          return { candidate: candidates[rotation]!, draw }
+        })
+        const answers = await answer(context, pinned, client, messages, index, arms)
+        for (const [i, place] of group.entries()) texts[place] = answers[i]!
       }
-      return texts
     })
-    return rotations.map((_, candidate) => answers.map((texts) => texts[candidate]!))
+    return texts
   })
 }
 
@@ -62,19 +85,22 @@ async function toCandidate(
   return { arm: { adapters: [{ digest, weight: 1 }], scope: spec.scope }, layers, bytes }
 }
 
-/** @returns the text of each arm */
+/** @returns the text of each candidate's draw */
 async function answer(
   { spec, signal }: StepContext,
   pinned: PinnedModel,
   client: RunnerClient,
   messages: readonly PromptMessage[],
   index: number,
-  candidates: readonly Candidate[],
-): Promise<string[]> {
+  wanted: readonly { readonly candidate: Candidate; readonly draw: number }[],
+): Promise<GeneratedText[]> {
   const { generation } = spec
   if (generation == null) throw new Error('a job with a grader without its generation')
-  const seed = (spec.seed + Math.imul(index + 1, SEED_STEP)) >>> 0
-  const arms = candidates.map(({ arm }) => ({ ...arm, seed }))
+  const candidates = [...new Set(wanted.map(({ candidate }) => candidate))]
+  const arms = wanted.map(({ candidate, draw }) => {
+    const seed = spec.seed + Math.imul(index + 1, SEED_STEP) + Math.imul(draw, DRAW_STEP)
+    return { ...candidate.arm, seed: seed >>> 0 }
+  })
   const plan: GenerationPlan = {
     model: spec.model,
     modelDigest: pinned.modelDigest,
@@ -96,16 +122,21 @@ async function answer(
       arm,
       modelDigest: pinned.modelDigest,
       biasDigest: null,
-      layers: candidates[i]!.layers,
+      layers: wanted[i]!.candidate.layers,
       layersExact: true,
     })),
   }
   const started = await withCandidates(client, candidates, () => generateOn(client, plan, signal))
-  const texts = arms.map(() => '')
+  const texts = arms.map(() => ({ text: '', ids: [] as number[], ended: false }))
   try {
     if (started.accepted.build_digest !== pinned.buildDigest) throw new BuildChanged()
     for await (const event of started.events) {
-      if (event.event === 'token') texts[event.arm]! += event.text
+      if (event.event === 'token') {
+        texts[event.arm]!.text += event.text
+        texts[event.arm]!.ids.push(...event.ids)
+      } else if (event.event === 'end') {
+        texts[event.arm]!.ended = event.finish_reason === 'stop'
+      }
     }
   } finally {
     await started.events.return(undefined)

@@ -3,19 +3,23 @@ import { readBlob } from '../../storage/blobs.ts'
 import type { RewardSet } from '../dataset.ts'
 import type { PinnedModel, StoredDataset } from '../job-spec.ts'
 import type { StepContext } from '../step-context.ts'
-import { generateTexts } from './generate-texts.ts'
+import { generateTexts, type GeneratedText, type WantedText } from './generate-texts.ts'
 import { gradeTexts } from './grade-texts.ts'
 
 /** What came of the prompts of a set, [candidate][example]. */
 export type Rewarded = {
   readonly inputs: readonly string[]
+  /** Of each several, the first. */
   readonly texts: readonly (readonly string[])[]
+  readonly firstScores: readonly (readonly number[])[]
+  /** Means over the texts of an example. */
   readonly scores: readonly (readonly number[])[]
 }
 
 /**
- * Generates an answer to each prompt under each rotation and has them graded. Seeds are the job's and
+ * Generates answers to each prompt under each rotation and has them graded. Seeds are the job's and
  * the examples', so the same rotations give the same texts again.
+ * @param numDraws texts of each prompt and rotation
  * @throws {JobFailure} the grader cannot be used; {RunnerRefusal | RunnerFault}
  */
 export async function rewardRotations(
@@ -23,21 +27,58 @@ export async function rewardRotations(
   pinned: PinnedModel,
   dataset: StoredDataset,
   rotations: readonly Rotation[],
+  numDraws = 1,
 ): Promise<Rewarded> {
-  const bytes = await readBlob(context.env.BLOBS, dataset.blobKey)
-  if (bytes === null) throw new Error(`dataset blob ${dataset.blobKey} is missing`)
-  const { examples } = JSON.parse(new TextDecoder().decode(bytes)) as RewardSet
-  const prompts = examples.map(({ messages }) => messages)
-  const texts = await generateTexts(context, pinned, prompts, rotations)
-  const items = texts.flatMap((answers) =>
-    answers.map((output, example) => {
-      const { input, target } = examples[example]!
-      return { input, output, target }
+  const set = await readRewardSet(context, dataset)
+  const numExamples = set.examples.length
+  const wanted = rotations.flatMap((_, rotation) =>
+    set.examples.flatMap((_, prompt) =>
+      // Counted down, so that no text is one that a search has chosen by.
+      Array.from({ length: numDraws }, (_, i): WantedText => ({ rotation, prompt, draw: -i })),
+    ),
+  )
+  const { texts, scores } = await gradeWanted(context, pinned, set, rotations, wanted)
+  const place = (rotation: number, example: number) => (rotation * numExamples + example) * numDraws
+  const map = <T>(of: (from: number) => T): T[][] =>
+    rotations.map((_, rotation) => set.examples.map((_, example) => of(place(rotation, example))))
+  return {
+    inputs: set.examples.map(({ input }) => input),
+    texts: map((from) => texts[from]!.text),
+    firstScores: map((from) => scores[from]!),
+    scores: map((from) => {
+      const own = scores.slice(from, from + numDraws)
+      return own.reduce((sum, score) => sum + score, 0) / numDraws
     }),
-  )
-  const flat = await gradeTexts(context, items)
-  const scores = texts.map((answers, candidate) =>
-    flat.slice(candidate * answers.length, (candidate + 1) * answers.length),
-  )
-  return { inputs: examples.map(({ input }) => input), texts, scores }
+  }
+}
+
+/**
+ * Generates texts and has them graded.
+ * @returns one of each a wanted text, in their order
+ * @throws as {@link rewardRotations}
+ */
+export async function gradeWanted(
+  context: StepContext,
+  pinned: PinnedModel,
+  { examples }: RewardSet,
+  rotations: readonly Rotation[],
+  wanted: readonly WantedText[],
+): Promise<{ readonly texts: readonly GeneratedText[]; readonly scores: readonly number[] }> {
+  const prompts = examples.map(({ messages }) => messages)
+  const texts = await generateTexts(context, pinned, prompts, rotations, wanted)
+  const items = texts.map(({ text }, i) => {
+    const { input, target } = examples[wanted[i]!.prompt]!
+    return { input, output: text, target }
+  })
+  return { texts, scores: await gradeTexts(context, items) }
+}
+
+/** The prompts of a job with a grader. */
+export async function readRewardSet(
+  { env }: StepContext,
+  { blobKey }: StoredDataset,
+): Promise<RewardSet> {
+  const bytes = await readBlob(env.BLOBS, blobKey)
+  if (bytes === null) throw new Error(`dataset blob ${blobKey} is missing`)
+  return JSON.parse(new TextDecoder().decode(bytes)) as RewardSet
 }

@@ -1,6 +1,7 @@
 /** What a job's search is told: `method.rotation.hyperparameters`. */
 import { z } from 'zod'
 import type { Scope } from '../runner.ts'
+import type { GenerationOptions } from './graders.ts'
 import type { Objective } from './objective.ts'
 
 const DEFAULT_NUM_TRIALS = 150
@@ -16,6 +17,14 @@ const DEFAULT_NUM_STEPS = 10
 /** Twenty examples are learnt by heart in ten steps; a thousand examples may want more. */
 const MAX_NUM_STEPS = 300
 const DEFAULT_LEARNING_RATE = 0.06
+/** Of searches in rounds, chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
+const DEFAULT_NUM_ROUNDS = 4
+const MAX_NUM_ROUNDS = 50
+const DEFAULT_NUM_SAMPLES = 6
+/** Texts of one prompt and round, each a row of the runner's batch. */
+const MAX_NUM_SAMPLES = 64
+const DEFAULT_NUM_ROUND_STEPS = 3
+const DEFAULT_ROUND_LEARNING_RATE = 0.05
 /** Radians a step and pair: past this, steps jump over what they are looking for. */
 const MAX_LEARNING_RATE = 0.5
 const MIN_LEARNING_RATE = 1e-5
@@ -24,12 +33,22 @@ const MIN_LEARNING_RATE = 1e-5
 const givenOrAuto = <T>(schema: z.ZodType<T>) =>
   z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
 
-const OPTIMISERS = ['auto', 'bo', 'random', 'tarot', 'tarot-published', 'gradient'] as const
+const OPTIMISERS = [
+  'auto',
+  'bo',
+  'random',
+  'tarot',
+  'tarot-published',
+  'gradient',
+  'raft',
+  'iterative-dpo',
+] as const
 export type OptimiserName = (typeof OPTIMISERS)[number]
 const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
 export type SubspaceName = (typeof SUBSPACES)[number]
 
+const ROUND_HYPERPARAMETERS = ['n_rounds', 'n_samples', 'n_steps', 'learning_rate'] as const
 const OWN_HYPERPARAMETERS = {
   auto: ['budget_seconds', 'n_trials'],
   bo: ['n_trials', 'subspace'],
@@ -37,6 +56,8 @@ const OWN_HYPERPARAMETERS = {
   tarot: ['n_trials'],
   'tarot-published': ['n_trials'],
   gradient: ['n_steps', 'learning_rate'],
+  raft: ROUND_HYPERPARAMETERS,
+  'iterative-dpo': ROUND_HYPERPARAMETERS,
 } as const satisfies Record<OptimiserName, readonly string[]>
 
 export const hyperparametersSchema = z.strictObject({
@@ -47,11 +68,19 @@ export const hyperparametersSchema = z.strictObject({
   budget_seconds: givenOrAuto(z.number().min(1).max(MAX_BUDGET_SECONDS)),
   /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
   subspace: givenOrAuto(z.enum(SUBSPACES)),
-  /** Of `gradient`, as `learning_rate`. */
+  /** Of `raft` and `iterative-dpo`: how often texts are drawn and fitted, and of a prompt how many. */
+  n_rounds: givenOrAuto(z.int().min(1).max(MAX_NUM_ROUNDS)),
+  n_samples: givenOrAuto(z.int().min(2).max(MAX_NUM_SAMPLES)),
+  /** Of `gradient`, as `learning_rate`; of `raft` and `iterative-dpo` in each round. */
   n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
   learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
 })
 type Hyperparameters = z.output<typeof hyperparametersSchema>
+
+/** What draws texts, keeps some of them by a grader and fits those, in rounds. */
+export type RoundOptimiserName = 'raft' | 'iterative-dpo'
+export const isInRounds = (optimiser: OptimiserName): optimiser is RoundOptimiserName =>
+  optimiser === 'raft' || optimiser === 'iterative-dpo'
 
 /** A method as far as its search goes. */
 type Method = {
@@ -59,17 +88,21 @@ type Method = {
   readonly hyperparameters: Hyperparameters
   /** Null while it is not known what the files teach. */
   readonly objective: Objective | null
+  /** Of graders of texts. */
+  readonly generation?: Pick<GenerationOptions, 'temperature'> | null | undefined
 }
 
 /**
  * The search itself. What is left to the service is `auto` for labels under the scope "generated":
- * it fits gradients, which under "all" and of a grader there are none of, so there it is `bo`; so it is
- * where a subspace is named. Texts are fitted by `gradient`.
+ * it fits gradients, which under "all" there are none of, so there it is `bo`; so it is where a subspace
+ * is named. Texts are fitted by `gradient`, what a grader likes by `iterative-dpo`, which needs texts that
+ * differ: greedy ones do not, and leave `bo`.
  */
-function optimiserOf({ scope, hyperparameters, objective }: Method): OptimiserName {
+function optimiserOf({ scope, hyperparameters, objective, generation }: Method): OptimiserName {
   const { optimizer, subspace } = hyperparameters
   if (optimizer !== 'auto') return optimizer
-  if (scope === 'all' || subspace !== undefined || objective === 'reward') return 'bo'
+  if (scope === 'all' || subspace !== undefined) return 'bo'
+  if (objective === 'reward') return generation?.temperature === 0 ? 'bo' : 'iterative-dpo'
   return objective === 'target' || objective === 'preference' ? 'gradient' : 'auto'
 }
 
@@ -97,43 +130,58 @@ export function checkHyperparameters(method: Method, context: z.core.$Refinement
     const { name, message } = foreign
     context.addIssue({ code: 'custom', path: ['hyperparameters', name], message })
   }
-  if (method.scope === 'generated') return
   const { optimizer, subspace } = method.hyperparameters
+  if (isInRounds(optimizer) && method.generation?.temperature === 0) {
+    context.addIssue({
+      code: 'custom',
+      path: ['generation', 'temperature'],
+      message: `must be above 0: the optimizer "${optimizer}" chooses among texts that differ`,
+    })
+  }
+  if (method.scope === 'generated') return
   const [name, value] = subspace === undefined ? ['optimizer', optimizer] : ['subspace', subspace]
-  if (value !== 'gradient') return
+  if (value !== 'gradient' && !isInRounds(optimizer)) return
   context.addIssue({
     code: 'custom',
     path: ['scope'],
-    message: `must be "generated" for the ${name} "gradient"`,
+    message: `must be "generated" for the ${name} "${value}"`,
   })
 }
 
-function countTrials(
-  optimiser: OptimiserName,
-  given: number | undefined,
-  numSteps: number,
-  isReward: boolean,
-): number {
-  // The first of these measures the base model, before any step or configuration.
-  if (optimiser === 'gradient') return 1 + numSteps
-  if (optimiser === 'auto') return 1 + (given ?? DEFAULT_NUM_CONFIGURATIONS)
-  return given ?? (isReward ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
+function countTrials(optimiser: OptimiserName, given: Hyperparameters, isReward: boolean): number {
+  const { n_trials: numTrials, n_rounds: numRounds, n_steps: numSteps } = given
+  // The first of these measures the base model, before any step, round or configuration.
+  if (optimiser === 'gradient') return 1 + (numSteps ?? DEFAULT_NUM_STEPS)
+  if (isInRounds(optimiser)) return 1 + (numRounds ?? DEFAULT_NUM_ROUNDS)
+  if (optimiser === 'auto') return 1 + (numTrials ?? DEFAULT_NUM_CONFIGURATIONS)
+  return numTrials ?? (isReward ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
 }
 
 /** What a job keeps of its hyperparameters, nothing left open. */
 export function settleHyperparameters(method: Method & { readonly objective: Objective }) {
   const { hyperparameters: given, scope, objective } = method
   const optimiser = optimiserOf(method)
-  const numSteps = given.n_steps ?? DEFAULT_NUM_STEPS
+  const { n_steps: numSteps, learning_rate: learningRate } = given
   const isReward = objective === 'reward'
   const defaultSubspace = scope === 'generated' && !isReward ? 'gradient' : 'random'
   return {
     optimiser,
-    numTrials: countTrials(optimiser, given.n_trials, numSteps, isReward),
+    numTrials: countTrials(optimiser, given, isReward),
     gradient:
       optimiser === 'gradient'
-        ? { numSteps, learningRate: given.learning_rate ?? DEFAULT_LEARNING_RATE }
+        ? {
+            numSteps: numSteps ?? DEFAULT_NUM_STEPS,
+            learningRate: learningRate ?? DEFAULT_LEARNING_RATE,
+          }
         : null,
+    rounds: isInRounds(optimiser)
+      ? {
+          numRounds: given.n_rounds ?? DEFAULT_NUM_ROUNDS,
+          numSamples: given.n_samples ?? DEFAULT_NUM_SAMPLES,
+          numSteps: numSteps ?? DEFAULT_NUM_ROUND_STEPS,
+          learningRate: learningRate ?? DEFAULT_ROUND_LEARNING_RATE,
+        }
+      : null,
     auto:
       optimiser === 'auto'
         ? { budgetSeconds: given.budget_seconds ?? DEFAULT_BUDGET_SECONDS }
@@ -155,8 +203,15 @@ export type ShownHyperparameters =
       readonly subspace: SubspaceName
     }
   | {
-      readonly optimizer: Exclude<OptimiserName, 'auto' | 'bo' | 'gradient'>
+      readonly optimizer: Exclude<OptimiserName, 'auto' | 'bo' | 'gradient' | RoundOptimiserName>
       readonly n_trials: number
+    }
+  | {
+      readonly optimizer: RoundOptimiserName
+      readonly n_rounds: number
+      readonly n_samples: number
+      readonly n_steps: number
+      readonly learning_rate: number
     }
   | {
       readonly optimizer: 'gradient'

@@ -1,6 +1,7 @@
 /** What a job learns, as its method says it. */
 import { z } from 'zod'
 import { generationSchema, graderSchema, isTextGrader } from './graders.ts'
+import { isInRounds, type OptimiserName } from './hyperparameters.ts'
 
 /** A usual choice; larger keeps closer to the base model. */
 export const DEFAULT_BETA = 0.1
@@ -12,7 +13,7 @@ export type Objective = (typeof OBJECTIVES)[number] | 'reward'
 export const objectiveFields = {
   /** Left out, what the files' lines say. */
   objective: z.enum(OBJECTIVES).nullish(),
-  /** Of pairs: how much a pair's margin over the base model counts. */
+  /** Of pairs, given or drawn: how much a pair's margin over the reference model counts. */
   beta: z.number().gt(0).max(MAX_BETA).nullish(),
   /** What examples are scored by; left out, the probability of their labels or targets. */
   grader: graderSchema.nullish(),
@@ -28,7 +29,7 @@ export function checkObjective(
     readonly min_confidence?: unknown
     readonly fallback_label?: unknown
     readonly hyperparameters: {
-      readonly optimizer: string
+      readonly optimizer: OptimiserName
       readonly subspace?: string | undefined
     }
   },
@@ -42,14 +43,16 @@ export function checkObjective(
   if (objective != null && grader != null && objective !== grader.type) {
     add(['grader'], `is "${grader.type}", and the objective is "${objective}"`)
   }
-  if (generation != null && !isText) add(['generation'], 'needs a grader of generated texts')
+  const { optimizer, subspace } = hyperparameters
+  const needsGrader = 'needs a grader of generated texts'
+  if (generation != null && !isText) add(['generation'], needsGrader)
+  if (isInRounds(optimizer) && !isText) add(['hyperparameters', 'optimizer'], needsGrader)
   const learnt = isText ? grader.type : (objective ?? grader?.type)
   if (learnt === undefined || learnt === 'label') return
   for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
     if (fields[name] != null) add([name], `is of labels, and the job learns by "${learnt}"`)
   }
   if (!isText) return
-  const { optimizer, subspace } = hyperparameters
   const noGradient = `needs a gradient, and the grader "${grader.type}" has none`
   if (optimizer === 'gradient') add(['hyperparameters', 'optimizer'], noGradient)
   if (subspace === 'gradient') add(['hyperparameters', 'subspace'], noGradient)

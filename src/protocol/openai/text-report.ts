@@ -66,6 +66,19 @@ export type TextGuardReport<Evaluation> = {
   readonly out_of_fold: Evaluation
 }
 
+/** What a search in rounds did. */
+export type RoundsReport = {
+  readonly n_rounds: number
+  readonly n_samples: number
+  readonly n_steps: number
+  readonly learning_rate: number
+  readonly n_folds: number
+  /** By the texts of held-out prompts; 0 is the base model. */
+  readonly chosen_round: number
+  /** Mean scores after 0, 1, 2, … rounds: of texts drawn to be fitted, and of held-out prompts' texts. */
+  readonly scores: readonly { readonly drawn: number | null; readonly held_out: number }[]
+}
+
 type TextReport<Evaluation> = {
   readonly guard: TextGuardReport<Evaluation>
   readonly warnings: readonly JobWarning[]
@@ -105,6 +118,12 @@ export type RewardSample = Both<{ readonly text: string; readonly score: number 
 
 export type RewardReport = TextReport<RewardEvaluation> & {
   readonly objective: 'reward'
+  /** Of the optimizers `raft` and `iterative-dpo`. */
+  readonly rounds?: RoundsReport
+  /** Of `iterative-dpo`. */
+  readonly beta?: number
+  /** Texts of each prompt that the scores are means of. */
+  readonly num_draws: number
   /** As it was asked, a task with its version. */
   readonly grader: TextGrader
   readonly generation: GenerationOptions

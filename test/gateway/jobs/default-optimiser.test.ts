@@ -44,7 +44,13 @@ describe('the optimizer, left to the service', () => {
       'a grader',
       TARGETS,
       { grader: GRADER },
-      { optimizer: 'bo', n_trials: 40, subspace: 'random' },
+      {
+        optimizer: 'iterative-dpo',
+        n_rounds: 4,
+        n_samples: 6,
+        n_steps: 3,
+        learning_rate: 0.05,
+      },
     ],
   ] as const)('suits %s', async ([, lines, rotation, hyperparameters], { expect }) => {
     const response = await start(lines, rotation)
