@@ -76,20 +76,24 @@ export class AdapterStore {
     return true
   }
 
+  /** @throws {RunnerFault} adapter_not_resident, naming every digest that is missing */
+  requireResident(terms: readonly AdapterTerm[]): void {
+    const missing = terms
+      .map(({ digest }) => digest)
+      .filter((digest) => this.#entries.get(digest)?.retired ?? true)
+    if (missing.length === 0) return
+    throw new RunnerFault('adapter_not_resident', 'adapters to push first', {
+      missing: [...new Set(missing)],
+    })
+  }
+
   /**
    * Leases every adapter of a selection, or none.
    * @returns a function that ends the leases
    * @throws {RunnerFault} adapter_not_resident with the missing digests; invalid_request for scope
    */
   lease(terms: readonly AdapterTerm[], scope: Scope): () => void {
-    const missing = terms
-      .map(({ digest }) => digest)
-      .filter((digest) => this.#entries.get(digest)?.retired ?? true)
-    if (missing.length > 0) {
-      throw new RunnerFault('adapter_not_resident', 'adapters to push first', {
-        missing: [...new Set(missing)],
-      })
-    }
+    this.requireResident(terms)
     const entries = terms.map(({ digest }) => this.#entries.get(digest)!)
     const odd = entries.find((entry) => entry.scope !== scope)
     if (odd) {

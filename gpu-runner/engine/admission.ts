@@ -72,6 +72,8 @@ export function admit(
         { param: 'rotate_from' },
       )
     }
+    // Of all arms at once: whoever pushes what is missing then asks once more, and no oftener.
+    context.adapters.requireResident(wire.arms.flatMap(({ adapters }) => adapters))
     const slots = wire.arms.map((arm) => leaseSlot(context, arm, leases))
     const admittedAtMs = context.now()
     const request: Omit<EngineRequest, 'groups'> = {

@@ -368,13 +368,16 @@ describe('what is refused', () => {
     expect((await call('/v1/adapters/../../etc', { method: 'PUT', body: bytes })).status).toBe(404)
   })
 
-  test('an adapter that is not resident, naming it', async ({ expect }) => {
-    const digest = 'e'.repeat(64)
-    const arms: Arm[] = [{ adapters: [{ digest, weight: 1 }], scope: 'generated' }]
+  test('adapters that are not resident, naming those of all arms', async ({ expect }) => {
+    const missing = ['e'.repeat(64), 'f'.repeat(64)]
+    const [first, second] = missing.map((digest): Arm => {
+      return { adapters: [{ digest, weight: 1 }], scope: 'generated' }
+    })
+    const arms = [first!, BASE, second!, first!]
     const response = await post('/v1/generate', ask('hi', { arms }))
     expect(response.status).toBe(409)
     const { error } = runnerErrorBodySchema.parse(await response.json())
-    expect(error).toMatchObject({ code: 'adapter_not_resident', missing: [digest] })
+    expect(error).toMatchObject({ code: 'adapter_not_resident', missing })
     expect(runner.context.slots.numLeased).toBe(0)
   })
 
