@@ -140,12 +140,13 @@ function describeProgress(
   if (gradient != null) {
     const step = gradient.history.length - 1
     const { trainLoss, heldOutLoss } = gradient.history[step]!
-    const looked = heldOutLoss === null ? '' : `, held-out loss ${heldOutLoss.toFixed(4)}`
     return [
       {
         level: 'info',
         type: 'metrics',
-        message: `Configuration ${number}, after ${step} steps: train loss ${trainLoss.toFixed(4)}${looked}`,
+        message:
+          `Configuration ${number}, after ${step} steps: train loss ${trainLoss.toFixed(4)}, ` +
+          `held-out loss ${heldOutLoss.toFixed(4)}`,
         data: { trial: number, step, train_loss: trainLoss, held_out_loss: heldOutLoss },
       },
     ]

@@ -3,6 +3,7 @@ import { decodeGradientState, encodeGradientState } from '../../adapters/optimis
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
 import { differentiate } from './differentiate.ts'
+import { trainingBatches } from './guard-folds.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { trainingTokens } from './objective.ts'
@@ -47,14 +48,15 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
     return differentiatePairs(evaluation, query, spec.beta, known)
   })
   const next = search.tell(state, answer)
-  const index = state.history.length
-  const { trainLoss } = next.history[index]!
-  const trial: Trial = { round: index, index, z: [], value: -trainLoss }
+  // The first step is taken from the identity, whose losses are known by then.
+  const isKnown = next.history.length === state.history.length
+  const index = next.history.length - 1
+  const trial: Trial = { round: index, index, z: [], value: -next.history[index]!.trainLoss }
   return {
     state: base === null ? {} : { baseLogProbs: base },
-    trials: [trial],
+    trials: isKnown ? [] : [trial],
     search: encodeGradientState(next),
-    events: [stepEvent(spec, next)],
+    events: isKnown ? [] : [stepEvent(spec, next)],
   }
 }
 
@@ -77,7 +79,7 @@ export function descended(
       chosen_step: state.bestStep,
       learning_rate: search.options.learningRate,
       n_folds: search.numCandidates,
-      held_out_loss: chosen.heldOutLoss!,
+      held_out_loss: chosen.heldOutLoss,
       base_loss: state.history[0]!.trainLoss,
     },
   }
@@ -89,16 +91,19 @@ export function foldRotations({ spec, searchState }: StepContext, pinned: Pinned
   return search.foldRotations(readState(search, searchState))
 }
 
-function searchOf(
-  { gradient, training, groups, seed, objective }: JobSpec,
-  pinned: PinnedModel,
-): GradientSearch {
+function searchOf(spec: JobSpec, pinned: PinnedModel): GradientSearch {
+  const { gradient, training, groups, seed, objective } = spec
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   try {
-    const { geometry } = pinned
-    const { gold } = training
-    const sizes = objective === 'target' ? { sizes: trainingTokens(pinned) } : {}
-    return new GradientSearch({ geometry, gold, groups, seed, options: gradient, ...sizes })
+    return new GradientSearch({
+      geometry: pinned.geometry,
+      gold: training.gold,
+      groups,
+      seed,
+      batches: trainingBatches(spec),
+      options: gradient,
+      ...(objective === 'target' ? { sizes: trainingTokens(pinned) } : {}),
+    })
   } catch (error) {
     throw asJobFailure(error)
   }
@@ -119,9 +124,7 @@ function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEven
     type: 'metrics',
     message:
       `After ${index} of ${spec.numTrials - 1} steps: train loss ${trainLoss.toFixed(4)}, ` +
-      (heldOutLoss === null
-        ? 'held-out loss not looked at'
-        : `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`),
+      `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`,
     data: {
       step: index + 1,
       trial: index,

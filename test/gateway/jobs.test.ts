@@ -2,7 +2,11 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
-import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner-scoring.ts'
+import {
+  decodeBinaryBody,
+  gradientHeaderSchema,
+  type GradientHeader,
+} from '../../src/protocol/runner-scoring.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
 import { clientOf, makeProject, MODEL } from './harness.ts'
@@ -625,14 +629,11 @@ describe('a job by gradient', () => {
     expect(steps.map(({ data }) => data!.trial)).toEqual(upTo(13))
     const losses = steps.map(({ data }) => data as unknown as Record<string, number | null>)
     for (const { train_loss, value } of losses) expect(value).toBe(-train_loss!)
-    // Held-out examples are looked at every second step.
-    const looked = losses.filter(({ held_out_loss }) => held_out_loss !== null)
-    expect(looked.map(({ trial }) => trial)).toEqual([0, 2, 4, 6, 8, 10, 12])
-    for (const [i, { held_out_loss }] of looked.entries()) {
-      if (i > 0) expect(held_out_loss).toBeLessThan(looked[i - 1]!.held_out_loss!)
+    for (const [i, { held_out_loss }] of losses.entries()) {
+      if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!.held_out_loss!)
     }
-    // One call a step, for all folds together.
-    expect(runner.callsTo('POST /v1/gradient')).toBe(13)
+    // One call a step, for all folds together; one before them, and one for what the last came to.
+    expect(runner.callsTo('POST /v1/gradient')).toBe(1 + 12 + 1)
   })
 
   it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
@@ -652,7 +653,7 @@ describe('a job by gradient', () => {
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
     // The step under way is done again, and no other.
-    expect(numCalls).toBe(14)
+    expect(numCalls).toBe(15)
     const digestOf = (job: Job) =>
       (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
     expect(digestOf(cut)).toBe(digestOf(whole))
@@ -690,19 +691,30 @@ describe('a job by gradient', () => {
     }))
     const method = structuredClone(GRADIENT)
     method.rotation.hyperparameters.n_steps = 2
-    const seen: number[] = []
+    const seen: GradientHeader[] = []
     runner.intercept = async (request) => {
       if (!request.url.endsWith('/v1/gradient')) return null
       const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
-      seen.push(...gradientHeaderSchema.parse(JSON.parse(split.headerJson)).examples!)
+      seen.push(gradientHeaderSchema.parse(JSON.parse(split.headerJson)))
       return null
     }
     const job = await createJob({ training_file: await uploadLines(toLines(many)), method })
     expect((await waitFor(job.id)).status).toBe('succeeded')
-    // Fold by fold, the same way in each of the three steps.
-    const order = seen.slice(0, 200)
+    // One row an example at the identity, all in one call; then five rows, at most 512 in a call.
+    const [first, ...steps] = seen
+    const order = first!.examples!
     expect([...order].sort((a, b) => a - b)).toEqual(upTo(200))
-    expect(seen).toEqual([...order, ...order, ...order])
+    expect(first!.computed_examples).toBeUndefined()
+    // Batch by batch in the same order, so that prompts are computed once; a step takes a batch.
+    expect(steps).toHaveLength(3)
+    for (const [i, { examples, computed_examples: computed }] of steps.entries()) {
+      expect(order.join()).toContain(examples!.join())
+      expect(computed!.length).toBeLessThanOrEqual(32)
+      const places = computed!.map((example) => order.indexOf(example))
+      expect(Math.max(...places) - Math.min(...places)).toBe(computed!.length - 1)
+      const before = steps.slice(0, i).flatMap((step) => step.computed_examples!)
+      expect(before.filter((example) => computed!.includes(example))).toEqual([])
+    }
   })
 
   it.for([

@@ -50,7 +50,7 @@ export type AutoFit = {
   readonly foldBest: Float32Array
 }
 
-/** A way to end the search: the mean of some fits, at a strength. */
+/** A way to end the search: the mean of the best fits, at a strength. */
 export type AutoChoice = {
   /** Places in `AutoState.fits`. */
   readonly fits: readonly number[]
@@ -75,8 +75,12 @@ export type AutoState = {
   readonly spentMs: number
 }
 
-/** Fits kept to choose from and to average. */
-const MAX_FITS = 3
+/** Fits kept to average. */
+const MAX_FITS = 5
+/** Of twenty examples the lowest loss of several is luck for a part; the mean of three is more than its best. */
+const LEAST_MIX = 3
+/** Of what the best fit gained by held-out loss, what another has to have gained to be in a mean. */
+const LEAST_GAIN_SHARE = 0.5
 const STRENGTHS: readonly number[] = [0.6, 0.8, 1.25, 1.6]
 /** Candidates of one call; the runner takes 32. */
 const MAX_CANDIDATES = 30
@@ -92,8 +96,8 @@ const RACE_SHARE = 0.6
 /**
  * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole
  * `GradientSearch` of one configuration, judged by its held-out loss; the defaults come first. A
- * trial that lags is given up. In the end the best fits, their means (angles add) and some strengths
- * of both are held against each other on the same folds.
+ * trial that lags is given up. In the end means of the best fits (angles add) and some strengths of
+ * the best mean are held against each other on the same folds.
  *
  * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
  * took, so a search that goes on after a crash decides as it would have.
@@ -158,7 +162,7 @@ export class AutoSearch {
     const trial: AutoTrial = {
       z,
       end,
-      heldOutLoss: best.heldOutLoss!,
+      heldOutLoss: best.heldOutLoss,
       bestStep,
       trainLoss: best.trainLoss,
       baseLoss: history[0]!.trainLoss,
@@ -234,32 +238,41 @@ export class AutoSearch {
    */
   #lags({ trials }: AutoState, { history, bestStep }: GradientState): boolean {
     const step = history.length - 1
-    if (step < RACE_FROM_STEP || history[step]!.heldOutLoss === null) return false
-    const base = history[0]!.heldOutLoss!
+    if (step < RACE_FROM_STEP) return false
+    const base = history[0]!.heldOutLoss
     const best = trials.reduce((a, b) => (b.heldOutLoss < a.heldOutLoss ? b : a))
-    const gained = base - history[bestStep]!.heldOutLoss!
+    const gained = base - history[bestStep]!.heldOutLoss
     const progress = Math.min(1, step / Math.max(best.bestStep, RACE_FROM_STEP))
     return gained < RACE_SHARE * progress * (base - best.heldOutLoss)
   }
 
   /** The ways to end that are still to be scored: means at strength 1, then strengths of those chosen. */
-  #wanted({ fits, choices }: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+  #wanted(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+    const { choices } = state
+    const numWorth = this.#countWorth(state)
     const known = (wanted: { readonly fits: readonly number[]; readonly strength: number }) =>
       choices.some(
         ({ fits: own, strength }) =>
           strength === wanted.strength && own.join() === wanted.fits.join(),
       )
-    const mixes = mixesOf(fits.length)
-    const plain = mixes.map((mix) => ({ fits: mix, strength: 1 })).filter((way) => !known(way))
+    const plain = mixesOf(numWorth)
+      .map((mix) => ({ fits: mix, strength: 1 }))
+      .filter((way) => !known(way))
     if (plain.length > 0) return plain
     const chosen = new Map<string, readonly number[]>()
-    for (let fold = -1; fold < this.numFolds && fits.length > 0; fold++) {
+    for (let fold = -1; fold < this.numFolds && numWorth > 0; fold++) {
       const { fits: mix } = bestOf(plainOf(choices), fold < 0 ? null : fold)!
       chosen.set(mix.join(), mix)
     }
     return [...chosen.values()]
       .flatMap((mix) => STRENGTHS.map((strength) => ({ fits: mix, strength })))
       .filter((way) => !known(way))
+  }
+
+  /** How many of the fits gained enough to be in a mean; the best ones come first. */
+  #countWorth({ fits, trials }: AutoState): number {
+    const gains = fits.map(({ trial }) => trials[trial]!.baseLoss - trials[trial]!.heldOutLoss)
+    return gains.filter((gain) => gain >= LEAST_GAIN_SHARE * gains[0]!).length
   }
 
   /** Scores, by each fold's candidates, the examples that they were not fitted to. */
@@ -295,7 +308,8 @@ export class AutoSearch {
       }
     }
     const numCandidates = rotations.length
-    return { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted: true }
+    const examples = null
+    return { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted: true }
   }
 
   /** Ways to end that one call scores. */
@@ -345,11 +359,11 @@ export class AutoSearch {
   }
 }
 
-/** Each fit alone, then the means of the first two, three, …. */
+/** The means of the first three, four, …; of all where there are no more than three. */
 function mixesOf(numFits: number): number[][] {
   const places = Array.from({ length: numFits }, (_, place) => place)
-  const means = places.slice(1).map((_, i) => places.slice(0, i + 2))
-  return [...places.map((place) => [place]), ...means]
+  const least = Math.min(LEAST_MIX, numFits)
+  return places.slice(least - 1).map((_, i) => places.slice(0, least + i))
 }
 
 const plainOf = (choices: readonly AutoChoice[]): AutoChoice[] =>

@@ -6,7 +6,7 @@ import {
   type Rotation,
 } from '../../rotation/rotation.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
-import { countFolds, NUM_FOLDS, stratifiedFolds } from './folds.ts'
+import { countFolds, NUM_FOLDS, stratifiedBatches, stratifiedFolds } from './folds.ts'
 
 export type GradientOptions = AdamOptions & {
   /** Steps at most; the folds choose how many of them are kept. */
@@ -20,17 +20,16 @@ export type GradientOptions = AdamOptions & {
   readonly hasLogScale: boolean
 }
 
-/** Steps from one look at the held-out examples to the next: a fifth of a step's work is theirs. */
-const SCORING_INTERVAL = 2
 /** Of all steps, those to go without a lower held-out loss; held-out loss can rise and fall again. */
 const PATIENCE_SHARE = 0.35
-/** Two looks. */
-const MIN_PATIENCE = 2 * SCORING_INTERVAL
+const MIN_PATIENCE = 4
+/** Nats: less than this is no lower loss but another order of the same sums. */
+const LEAST_IMPROVEMENT = 1e-5
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
-  // Against 0.03 and 0.1, on validation rows: docs/decisions/0004-gradient.md.
-  learningRate: 0.06,
+  // Against other rates, batches and numbers of steps, on validation rows: docs/decisions/0004-gradient.md.
+  learningRate: 0.05,
   decay: 0,
-  numSteps: 10,
+  numSteps: 24,
   numFolds: NUM_FOLDS,
   patience: null,
   layers: null,
@@ -45,7 +44,9 @@ export type GradientSpec = {
   readonly groups?: readonly number[]
   /** What each example counts for: the tokens of a target; 1 by default. */
   readonly sizes?: readonly number[]
-  /** A safe integer; decides the folds. */
+  /** Batch of each example, from 0; by default as `stratifiedBatches` makes them. */
+  readonly batches?: readonly number[]
+  /** A safe integer; decides the folds and the batches. */
   readonly seed: number
   readonly options?: Partial<GradientOptions>
 }
@@ -59,7 +60,9 @@ export type GradientQuery = {
   readonly values: Float32Array
   /** [candidates, examples]: what log P(right label) of an example counts for. */
   readonly weights: Float32Array
-  /** Log probabilities of weight 0 are not wanted: an answer may have anything there. */
+  /** Examples that are wanted, by index; an answer may have anything for the others. Null is all. */
+  readonly examples: readonly number[] | null
+  /** Nor are log probabilities of weight 0 wanted. */
   readonly skipsUnweighted: boolean
 }
 
@@ -71,23 +74,26 @@ export type GradientAnswer = {
   readonly gradient: Float32Array
 }
 
+/** Losses as the latest batches showed them, each example when it was last in one. */
 export type GradientStep = {
   /** Mean −log P(right label) of the examples under the candidates that are fitted to them. */
   readonly trainLoss: number
-  /**
-   * The same over examples, each under the candidate that was not fitted to it; null after a step
-   * that did not look.
-   */
-  readonly heldOutLoss: number | null
-  /** What each fold adds to the held-out loss, summed over its examples: [folds]; empty likewise. */
+  /** The same over examples, each under the candidate that was not fitted to it. */
+  readonly heldOutLoss: number
+  /** What each fold adds to the held-out loss, summed over its examples: [folds] */
   readonly foldLosses: readonly number[]
 }
 
 /** Where the search stands; a pure function of the spec and the answers so far. */
 export type GradientState = {
-  /** Losses after 0, 1, 2, … steps. */
+  /** Losses after 0, 1, 2, … steps; the first are the identity's, of all examples. */
   readonly history: readonly GradientStep[]
-  /** The candidates after as many steps as `history` is long. */
+  /** Steps taken. */
+  readonly numTaken: number
+  /** Each example's losses when it was last seen: [examples]; empty before the first answer. */
+  readonly trainLosses: Float64Array
+  readonly heldOutLosses: Float64Array
+  /** The candidates after the steps taken. */
   readonly adam: AdamState
   /** What the folds' candidates come to together, where held-out loss was lowest. */
   readonly best: Float32Array
@@ -99,10 +105,12 @@ export type GradientState = {
 
 /**
  * Adam on a rotation's angles (and log scales). One candidate a fold is fitted to the other folds'
- * examples, side by side in one call a step. Their held-out loss says after how many steps to stop:
- * fits of twenty examples reach a training loss of zero whether or not they learnt anything. The
- * result is the mean of the candidates, since angles add: it does as well as a candidate fitted to
- * all examples would, whose rows it saves.
+ * examples, side by side in one call a step. A step takes one batch of the examples: each candidate
+ * steps by those of the batch that are not in its fold, and those that are tell its held-out loss.
+ * That loss says after how many steps to stop: fits of twenty examples reach a training loss of zero
+ * whether or not they learnt anything. The result is the mean of the candidates, since angles add: it
+ * does as well as a candidate fitted to all examples would, whose rows it saves, and what batches
+ * make uneven in one candidate evens out in their mean.
  *
  * Value-only ask and tell (`Optimiser`) has no place for gradients or for 0.6 MB of moments, so
  * this is an interface of its own: `ask` of a state, `tell` makes the next.
@@ -113,11 +121,14 @@ export class GradientSearch {
   readonly #layers: readonly number[]
   /** Fold of each example. */
   readonly folds: readonly number[]
+  /** Batch of each example, and how many there are. */
+  readonly batches: readonly number[]
+  readonly #numBatches: number
   readonly #numFolds: number
   readonly #sizes: readonly number[]
 
   /** @throws {RangeError} an option makes no sense for the geometry or the examples */
-  constructor({ geometry, gold, groups, sizes, seed, options = {} }: GradientSpec) {
+  constructor({ geometry, gold, groups, sizes, batches, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
     checkOptions(this.options, geometry)
@@ -127,11 +138,19 @@ export class GradientSearch {
     this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
     this.#sizes = sizes ?? gold.map(() => 1)
     if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
+    this.batches = batches ?? stratifiedBatches(gold, seed)
+    if (this.batches.length !== gold.length) throw new RangeError(`${this.batches.length} batches`)
+    this.#numBatches = 1 + Math.max(...this.batches)
   }
 
-  /** Candidates of a query: one a fold. */
+  /** Candidates of a step's query: one a fold. */
   get numCandidates(): number {
     return this.#numFolds
+  }
+
+  /** Length of one candidate's values: its angles, and its log scales where there are any. */
+  get #numValues(): number {
+    return this.options.hasLogScale ? 2 * this.#size : this.#size
   }
 
   get #patience(): number {
@@ -145,87 +164,127 @@ export class GradientSearch {
   }
 
   start(): GradientState {
-    const numParts = this.options.hasLogScale ? 2 : 1
     return {
       history: [],
-      adam: startAdam(this.numCandidates * this.#size * numParts),
-      best: new Float32Array(this.#size * numParts),
+      numTaken: 0,
+      trainLosses: new Float64Array(),
+      heldOutLosses: new Float64Array(),
+      adam: startAdam(this.#numFolds * this.#numValues),
+      best: new Float32Array(this.#numValues),
       bestStep: 0,
-      foldBest: new Float32Array(this.#numFolds * this.#size * numParts),
+      foldBest: new Float32Array(this.#numFolds * this.#numValues),
       foldBestSteps: new Array<number>(this.#numFolds).fill(0),
     }
   }
 
   /** @returns null where the search is done */
-  ask({ history, adam, bestStep }: GradientState): GradientQuery | null {
+  ask({ history, numTaken, adam, bestStep }: GradientState): GradientQuery | null {
     const { numSteps, hasLogScale } = this.options
+    const layers = this.#layers
+    if (history.length === 0) {
+      // The identity's losses alone: a gradient of all examples would tell a fold its own.
+      return {
+        numCandidates: 1,
+        layers,
+        hasLogScale,
+        values: new Float32Array(this.#numValues),
+        weights: new Float32Array(this.folds.length),
+        examples: null,
+        skipsUnweighted: false,
+      }
+    }
     if (history.length > numSteps || history.length - 1 - bestStep >= this.#patience) return null
-    const isFirst = history.length === 0
     return {
-      numCandidates: this.numCandidates,
-      layers: this.#layers,
+      numCandidates: this.#numFolds,
+      layers,
       hasLogScale,
       values: adam.values,
-      // All candidates are the identity still: each differentiates its own fold, for all of them.
-      weights: isFirst ? this.#foldWeights() : this.#weights(),
-      skipsUnweighted: isFirst || !this.#isScored(history.length),
+      weights: this.#weights(numTaken),
+      examples: this.#numBatches === 1 ? null : this.#batchOf(numTaken),
+      skipsUnweighted: false,
     }
   }
 
-  /** Whether the folds' held-out examples are looked at after a number of steps. */
-  #isScored(step: number): boolean {
-    return step % SCORING_INTERVAL === 0 || step === this.options.numSteps
+  /** The examples of the step that comes after so many. */
+  #batchOf(numTaken: number): number[] {
+    const batch = numTaken % this.#numBatches
+    return this.batches.flatMap((own, example) => (own === batch ? [example] : []))
   }
 
   /** @throws {RangeError} an answer of another shape, or one that is not finite */
   tell(state: GradientState, { logProbs, gradient }: GradientAnswer): GradientState {
     const numExamples = this.folds.length
-    if (logProbs.length !== this.numCandidates * numExamples) {
+    const isFirst = state.history.length === 0
+    if (logProbs.length !== (isFirst ? 1 : this.#numFolds) * numExamples) {
       throw new RangeError(`${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
-    const numDone = state.history.length
     const lossOf = (candidate: number, example: number): number =>
       -Math.max(
         logProbs[candidate * numExamples + example]!,
         LOG_PROB_FLOOR * this.#sizes[example]!,
       )
-    const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
-    const isScored = this.#isScored(numDone)
-    const foldLosses = new Array<number>(isScored ? this.#numFolds : 0).fill(0)
-    let trainLoss = 0
-    for (const [example, fold] of this.folds.entries()) {
-      if (isScored) foldLosses[fold]! += lossOf(fold, example)
+    if (isFirst) {
+      const losses = Float64Array.from(this.folds, (_, example) => lossOf(0, example))
+      const seen = { trainLosses: losses, heldOutLosses: losses }
+      return { ...state, ...seen, history: [this.#summarise(seen)] }
+    }
+    const { numTaken } = state
+    const seen = {
+      trainLosses: state.trainLosses.slice(),
+      heldOutLosses: state.heldOutLosses.slice(),
+    }
+    for (const example of this.#batchOf(numTaken)) {
+      const fold = this.folds[example]!
+      let sum = 0
       for (let candidate = 0; candidate < this.#numFolds; candidate++) {
-        if (candidate === fold) continue
-        const loss = lossOf(numDone === 0 ? fold : candidate, example)
-        trainLoss += loss / (this.#numFolds - 1) / totalSize
+        if (candidate !== fold) sum += lossOf(candidate, example)
       }
+      seen.trainLosses[example] = sum / (this.#numFolds - 1)
+      seen.heldOutLosses[example] = lossOf(fold, example)
     }
-    const slopes = numDone === 0 ? this.#combineFolds(gradient) : gradient
-    const adam = stepAdam(state.adam, slopes, numDone, this.options)
-    if (!isScored) {
-      const history = [...state.history, { trainLoss, heldOutLoss: null, foldLosses }]
-      return { ...state, history, adam }
-    }
-    const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / totalSize
-    const step: GradientStep = { trainLoss, heldOutLoss, foldLosses }
-    const isBest = heldOutLoss < (state.history[state.bestStep]?.heldOutLoss ?? Infinity)
+    const adam = stepAdam(state.adam, gradient, numTaken, this.options)
+    const next = { ...state, ...seen, adam, numTaken: numTaken + 1 }
+    // The first batch is of the identity still, whose losses are all known.
+    return numTaken === 0 ? next : { ...next, ...this.#record(state, this.#summarise(seen)) }
+  }
+
+  /** What is known after losses of the candidates as they stand; better ones are kept. */
+  #record(
+    state: GradientState,
+    step: GradientStep,
+  ): Pick<GradientState, 'history' | 'best' | 'bestStep' | 'foldBest' | 'foldBestSteps'> {
+    const { history, bestStep, numTaken } = state
     const { values } = state.adam
+    const isBest = isLower(step.heldOutLoss, history[bestStep]!.heldOutLoss)
     const foldBest = state.foldBest.slice()
     const foldBestSteps = state.foldBestSteps.map((before, fold) => {
-      const known = state.history[before]
-      if (known !== undefined && othersLoss(step, fold) >= othersLoss(known, fold)) return before
-      foldBest.set(this.#valuesOf(fold, values), (fold * foldBest.length) / this.#numFolds)
-      return numDone
+      if (!isLower(othersLoss(step, fold), othersLoss(history[before]!, fold))) return before
+      foldBest.set(this.#valuesOf(fold, values), fold * this.#numValues)
+      return numTaken
     })
     return {
-      history: [...state.history, step],
-      adam,
+      history: [...history, step],
       best: isBest ? this.#mean(values) : state.best,
-      bestStep: isBest ? numDone : state.bestStep,
+      bestStep: isBest ? numTaken : bestStep,
       foldBest,
       foldBestSteps,
+    }
+  }
+
+  #summarise({
+    trainLosses,
+    heldOutLosses,
+  }: Pick<GradientState, 'trainLosses' | 'heldOutLosses'>): GradientStep {
+    const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
+    const foldLosses = new Array<number>(this.#numFolds).fill(0)
+    for (const [example, fold] of this.folds.entries()) foldLosses[fold]! += heldOutLosses[example]!
+    const sumOf = (losses: Iterable<number>): number =>
+      [...losses].reduce((sum, loss) => sum + loss, 0)
+    return {
+      trainLoss: sumOf(trainLosses) / totalSize,
+      heldOutLoss: sumOf(foldLosses) / totalSize,
+      foldLosses,
     }
   }
 
@@ -258,51 +317,17 @@ export class GradientSearch {
     return { geometry: this.#geometry, layers }
   }
 
-  /** Sizes of what a fold's candidate is fitted to, summed. */
-  #fittedSize(candidate: number): number {
-    return this.#sizes.reduce(
-      (sum, size, example) => (this.folds[example] === candidate ? sum : sum + size),
-      0,
-    )
-  }
-
-  /** Mean over the examples that a candidate is fitted to; 0 for those held out. */
-  #weights(): Float32Array {
+  /** Mean over the batch's examples that a candidate is fitted to; 0 for those held out. */
+  #weights(numTaken: number): Float32Array {
     const numExamples = this.folds.length
-    const weights = new Float32Array(this.numCandidates * numExamples)
-    for (let candidate = 0; candidate < this.numCandidates; candidate++) {
-      const fitted = this.#fittedSize(candidate)
-      for (const [example, fold] of this.folds.entries()) {
-        weights[candidate * numExamples + example] = fold === candidate ? 0 : 1 / fitted
-      }
-    }
-    return weights
-  }
-
-  /** Each candidate's own fold, every example counting 1. */
-  #foldWeights(): Float32Array {
-    const numExamples = this.folds.length
-    const weights = new Float32Array(this.numCandidates * numExamples)
-    for (const [example, fold] of this.folds.entries()) weights[fold * numExamples + example] = 1
-    return weights
-  }
-
-  /** From the gradients of each fold's summed loss, those of each candidate's mean over the others. */
-  #combineFolds(gradient: Float32Array): Float32Array {
-    const numParts = this.options.hasLogScale ? 2 : 1
-    const combined = new Float32Array(gradient.length)
+    const batch = this.#batchOf(numTaken)
+    const weights = new Float32Array(this.#numFolds * numExamples)
     for (let candidate = 0; candidate < this.#numFolds; candidate++) {
-      const fitted = this.#fittedSize(candidate)
-      for (let fold = 0; fold < this.#numFolds; fold++) {
-        if (fold === candidate) continue
-        for (let part = 0; part < numParts; part++) {
-          const to = (part * this.#numFolds + candidate) * this.#size
-          const from = (part * this.#numFolds + fold) * this.#size
-          for (let i = 0; i < this.#size; i++) combined[to + i]! += gradient[from + i]! / fitted
-        }
-      }
+      const fitted = batch.filter((example) => this.folds[example] !== candidate)
+      const size = fitted.reduce((sum, example) => sum + this.#sizes[example]!, 0)
+      for (const example of fitted) weights[candidate * numExamples + example] = 1 / size
     }
-    return combined
+    return weights
   }
 
   /**
@@ -333,6 +358,8 @@ export class GradientSearch {
     return own
   }
 }
+
+const isLower = (loss: number, known: number): boolean => loss < known - LEAST_IMPROVEMENT
 
 /** Held-out loss of all folds but one; of one search's steps, sums compare as means do. */
 const othersLoss = ({ foldLosses }: GradientStep, fold: number): number =>

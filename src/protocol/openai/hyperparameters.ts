@@ -12,10 +12,10 @@ const MAX_NUM_TRIALS = 1000
 const DEFAULT_NUM_CONFIGURATIONS = 32
 const DEFAULT_BUDGET_SECONDS = 40
 const MAX_BUDGET_SECONDS = 3600
-const DEFAULT_NUM_STEPS = 10
-/** Twenty examples are learnt by heart in ten steps; a thousand examples may want more. */
+const DEFAULT_NUM_STEPS = 24
+/** Of a batch each: twenty examples are learnt by heart in 24; a thousand may want more. */
 const MAX_NUM_STEPS = 300
-const DEFAULT_LEARNING_RATE = 0.06
+const DEFAULT_LEARNING_RATE = 0.05
 /** Radians a step and pair: past this, steps jump over what they are looking for. */
 const MAX_LEARNING_RATE = 0.5
 const MIN_LEARNING_RATE = 1e-5

@@ -1,6 +1,6 @@
 import { describe, test } from 'vitest'
 import { startAdam, stepAdam } from '../../../../adapters/optimise/gradient/adam.ts'
-import { stratifiedFolds } from '../../../../adapters/optimise/gradient/folds.ts'
+import { stratifiedBatches, stratifiedFolds } from '../../../../adapters/optimise/gradient/folds.ts'
 import {
   GradientSearch,
   type GradientAnswer,
@@ -65,6 +65,34 @@ describe('folds', () => {
   })
 })
 
+describe('batches', () => {
+  const sizesOf = (batches: readonly number[]): number[] =>
+    Array.from(
+      { length: 1 + Math.max(...batches) },
+      (_, batch) => batches.filter((own) => own === batch).length,
+    )
+
+  test('are a third of the examples, from six to 32, with each label about as often', ({
+    expect,
+  }) => {
+    const goldOf = (length: number) => Array.from({ length }, (_, i) => i % 2)
+    expect(sizesOf(stratifiedBatches(goldOf(20), 1))).toEqual([7, 7, 6])
+    expect(sizesOf(stratifiedBatches(goldOf(4), 1))).toEqual([4])
+    expect(sizesOf(stratifiedBatches(goldOf(200), 1)).every((size) => size <= 32)).toBe(true)
+    const batches = stratifiedBatches(goldOf(20), 1)
+    for (const batch of [0, 1, 2]) {
+      const labels = goldOf(20).filter((_, i) => batches[i] === batch)
+      const ones = labels.reduce((sum, label) => sum + label, 0)
+      expect(Math.abs(2 * ones - labels.length)).toBeLessThanOrEqual(1)
+    }
+  })
+
+  test('are not the folds', ({ expect }) => {
+    const gold = Array.from({ length: 20 }, (_, i) => i % 2)
+    expect(stratifiedBatches(gold, 1)).not.toEqual(stratifiedFolds(gold, 3, 1))
+  })
+})
+
 /**
  * Examples that each pull the first angle to a place of their own: log P = −(angle − target)².
  */
@@ -104,34 +132,69 @@ describe('the search', () => {
   test('first measures the identity, once an example', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const query = search.ask(search.start())!
-    expect(query.numCandidates).toBe(5)
+    expect(query.numCandidates).toBe(1)
     expect(query.layers).toEqual([0, 1, 2, 3])
     expect(query.values.every((value) => value === 0)).toBe(true)
-    expect(query.skipsUnweighted).toBe(true)
-    // Each candidate differentiates its own fold, for all of them.
-    for (const [example, fold] of search.folds.entries()) {
-      const own = [0, 1, 2, 3, 4].filter((k) => query.weights[k * GOLD.length + example] !== 0)
-      expect(own).toEqual([fold])
+    expect(query.examples).toBeNull()
+    // A gradient of all examples at once would tell a fold its own: none is asked for.
+    expect(query.weights.every((weight) => weight === 0)).toBe(true)
+    const state = search.tell(search.start(), pull(GOLD.map(() => 0.5))(query))
+    expect(state.history[0]!.heldOutLoss).toBeCloseTo(0.25, 6)
+    expect(state.history[0]!.trainLoss).toBeCloseTo(0.25, 6)
+    expect(state.adam.values.every((value) => value === 0)).toBe(true)
+  })
+
+  test('then takes batch by batch, and fits a candidate to all of it but its own fold', ({
+    expect,
+  }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
+    const numBatches = 1 + Math.max(...search.batches)
+    expect(numBatches).toBe(2)
+    let state = search.tell(search.start(), pull(targets)(search.ask(search.start())!))
+    for (let step = 0; step < 2 * numBatches; step++) {
+      const query = search.ask(state)!
+      const batch = GOLD.flatMap((_, i) => (search.batches[i] === step % numBatches ? [i] : []))
+      expect(query.examples).toEqual(batch)
+      expect(query.skipsUnweighted).toBe(false)
+      for (let fold = 0; fold < 5; fold++) {
+        const weights = query.weights.subarray(fold * GOLD.length, (fold + 1) * GOLD.length)
+        expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
+        expect([...weights.keys()].filter((i) => weights[i] !== 0)).toEqual(
+          batch.filter((i) => search.folds[i] !== fold),
+        )
+      }
+      state = search.tell(state, pull(targets)(query))
+      // The moment of the first step is a tenth of the mean gradient over the batch's other folds.
+      for (let fold = 0; step === 0 && fold < 5; fold++) {
+        const seen = batch.filter((i) => search.folds[i] !== fold).map((i) => targets[i]!)
+        const slope = seen.reduce((sum, target) => sum - (2 * target) / seen.length, 0)
+        expect(state.adam.mean[fold * 8]).toBeCloseTo(0.1 * slope, 6)
+      }
     }
   })
 
-  test('then fits a candidate to all folds but its own', ({ expect }) => {
+  test('knows each example’s losses from when it was last in a batch', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
-    const first = pull(targets)(search.ask(search.start())!)
-    const state = search.tell(search.start(), first)
-    const query = search.ask(state)!
-    for (let fold = 0; fold < 5; fold++) {
-      const weights = query.weights.subarray(fold * GOLD.length, (fold + 1) * GOLD.length)
-      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
-      expect([...weights.keys()].filter((i) => weights[i] === 0)).toEqual(
-        GOLD.flatMap((_, i) => (search.folds[i] === fold ? [i] : [])),
-      )
-      // The moment of the first step is a tenth of the mean gradient over the other folds.
-      const seen = targets.filter((_, i) => search.folds[i] !== fold)
-      const slope = seen.reduce((sum, target) => sum - (2 * target) / seen.length, 0)
-      expect(state.adam.mean[fold * 8]).toBeCloseTo(0.1 * slope, 6)
+    let state = search.tell(search.start(), pull(targets)(search.ask(search.start())!))
+    const latest = targets.map((target) => target ** 2)
+    for (let step = 0; step < 5; step++) {
+      const query = search.ask(state)!
+      for (const example of query.examples!) {
+        const angle = query.values[search.folds[example]! * 8]!
+        latest[example] = (angle - targets[example]!) ** 2
+      }
+      const answer = pull(targets)(query)
+      const wanted = new Set(query.examples)
+      const logProbs = answer.logProbs.map((v, i) => (wanted.has(i % GOLD.length) ? v : NaN))
+      state = search.tell(state, { ...answer, logProbs })
+      const mean = latest.reduce((sum, loss) => sum + loss, 0) / GOLD.length
+      expect(state.history).toHaveLength(1 + step)
+      expect(state.history.at(-1)!.heldOutLoss).toBeCloseTo(mean, 6)
+      expect(Number.isFinite(state.history.at(-1)!.trainLoss)).toBe(true)
     }
+    expect(state.history[4]!.heldOutLoss).toBeLessThan(state.history[0]!.heldOutLoss)
   })
 
   test('finds what all examples agree on', ({ expect }) => {
@@ -143,27 +206,19 @@ describe('the search', () => {
   })
 
   test('keeps the step of the lowest held-out loss and stops when it is past', ({ expect }) => {
-    const search = new GradientSearch({ ...spec, options: { ...options, patience: 4 } })
-    const held = [1, 0.8, 0.6, 0.5, 0.55, 0.6, 0.7, 0.9, 1.2]
-    const skipped: boolean[] = []
+    const batches = GOLD.map(() => 0)
+    const search = new GradientSearch({ ...spec, batches, options: { ...options, patience: 4 } })
+    // After 0, 1, 2, … steps; the identity is asked for twice.
+    const held = [1, 0.8, 0.6, 0.5, 0.45, 0.6, 0.7, 0.9, 1.2, 1.3]
     let numAsked = 0
-    const seen: number[] = []
-    const state = run(search, (query) => {
-      const loss = held[numAsked++]!
-      seen.push([0, 1, 2, 3, 4].reduce((sum, fold) => sum + query.values[fold * 8]! / 5, 0))
-      skipped.push(query.skipsUnweighted)
-      return {
-        logProbs: new Float32Array(query.weights.length).fill(-loss),
-        gradient: new Float32Array(query.values.length).fill(1),
-      }
-    })
-    // Held-out examples are looked at every second step.
-    const losses = state.history.map(({ heldOutLoss }) => heldOutLoss?.toFixed(2) ?? null)
-    expect(losses).toEqual(['1.00', null, '0.60', null, '0.55', null, '0.70', null, '1.20'])
-    // The first has no candidate of weight 0 that another does not stand for.
-    expect(skipped.slice(1)).toEqual(losses.slice(1).map((loss) => loss === null))
+    const state = run(search, (query) => ({
+      logProbs: new Float32Array(query.weights.length).fill(-held[Math.max(0, numAsked++ - 1)]!),
+      gradient: new Float32Array(query.values.length).fill(1),
+    }))
+    const losses = state.history.map(({ heldOutLoss }) => Number(heldOutLoss.toFixed(2)))
+    expect(losses).toEqual(held.slice(0, 9))
     expect(state.bestStep).toBe(4)
-    expect(search.best(state).layers.get(0)!.angles[0]).toBeCloseTo(seen[4]!, 6)
+    expect(search.best(state).layers.get(0)!.angles[0]).toBeCloseTo(-4 * 0.05, 5)
   })
 
   test('ends with the folds’ mean, as long as they are', ({ expect }) => {
@@ -234,23 +289,10 @@ describe('the search', () => {
     expect(broken).toEqual(whole)
   })
 
-  test('looks at the last step whatever its number, and not at what was not asked for', ({
-    expect,
-  }) => {
+  test('ends after its last step', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 5 } })
-    const state = run(search, (query) => {
-      const answer = pull(GOLD.map(() => 0.5))(query)
-      if (!query.skipsUnweighted) return answer
-      return {
-        ...answer,
-        logProbs: answer.logProbs.map((v, i) => (query.weights[i] === 0 ? NaN : v)),
-      }
-    })
-    expect(state.history.map(({ heldOutLoss }) => heldOutLoss === null)).toEqual([
-      ...[false, true, false, true, false],
-      false,
-    ])
-    expect(state.history.every(({ trainLoss }) => Number.isFinite(trainLoss))).toBe(true)
+    const state = run(search, pull(GOLD.map(() => 0.5)))
+    expect(state.history).toHaveLength(1 + 5)
     expect(state.bestStep).toBe(5)
   })
 
@@ -293,20 +335,18 @@ describe('what the folds found', () => {
   test('is each fold’s candidate after the steps that the other folds choose', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
-    // Each candidate's first angle after every step, and each fold's loss.
+    // Each candidate's first angle after every step.
     const angles: number[][] = []
-    const state = run(search, (query) => {
-      const size = query.values.length / query.numCandidates
-      angles.push(search.foldRotations(search.start()).map((_, k) => query.values[k * size]!))
-      return pull(targets)(query)
+    const state = run(search, pull(targets), (next) => {
+      const { values } = next.adam
+      angles[next.numTaken] = [0, 1, 2, 3, 4].map((k) => values[(k * values.length) / 5]!)
+      return next
     })
     for (const [fold, step] of state.foldBestSteps.entries()) {
-      const others = state.history.map(({ heldOutLoss, foldLosses }) =>
-        heldOutLoss === null
-          ? Infinity
-          : foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
+      const others = state.history.map(({ foldLosses }) =>
+        foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
       )
-      expect(step).toBe(others.indexOf(Math.min(...others)))
+      expect(others[step]!).toBeCloseTo(Math.min(...others), 4)
       expect(firstAngle(search, state)[fold]).toBe(angles[step]![fold])
     }
     expect(new Set(state.foldBestSteps).size).toBeGreaterThan(1)
