@@ -78,9 +78,7 @@ describe('the space of configurations', () => {
     })
   })
 
-  test('has the slow configuration next: smaller steps, and as many more', ({
-    expect,
-  }) => {
+  test('has the slow configuration next: smaller steps, and as many more', ({ expect }) => {
     const z = nextConfiguration([{ z: DEFAULT_CONFIGURATION, value: -1 }], 1)
     const { learningRate, numSteps } = toConfiguration(z, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)
     expect(learningRate).toBeCloseTo(0.6 * DEFAULT_GRADIENT_OPTIONS.learningRate, 12)
