@@ -81,7 +81,7 @@ const MAX_FITS = 5
 const LEAST_MIX = 3
 /** Of what the best fit gained by held-out loss, what another has to have gained to be in a mean. */
 const LEAST_GAIN_SHARE = 0.5
-const STRENGTHS: readonly number[] = [0.6, 0.8, 1.25, 1.6]
+const STRENGTHS: readonly number[] = [0.8, 1.25]
 /** Candidates of one call; the runner takes 32. */
 const MAX_CANDIDATES = 30
 /** Of the budget, what choosing among the fits may take. */
