@@ -1,7 +1,8 @@
 """Checks fit.py on a small random model in seconds: `python test/bench/lora/check.py`.
 
-Cached prompts and label trie against whole forward passes; a fit learns its rows, leaves held-out rows
-to judge, and is gone after unloading; a second run measures nothing twice.
+Cached prompts and label trie against whole forward passes; all folds side by side against PEFT's own
+model, one fold, row and token at a time, losses and weights; nothing left after unloading; stopping; a
+second run measures nothing twice.
 """
 
 import json
@@ -10,6 +11,7 @@ import random
 import sys
 import tempfile
 
+import peft
 import torch
 import transformers
 
@@ -24,6 +26,7 @@ PATHS = [
     [{**FIRST, "gold": 8}],
 ]
 NUM_TRAIN = 20
+NUM_STEPS = 4
 
 
 def make_model(*_args, **_options):
@@ -47,7 +50,8 @@ def make_model(*_args, **_options):
 
 def check_scores(model, labels, prompts) -> None:
     with torch.no_grad():
-        found = fit.Rows(model, prompts).log_probs(model, labels)
+        found = fit.Rows(model, prompts).log_probs(model, labels)[0]
+        model.set_attn_implementation("eager")
         for ids, row in zip(prompts, found, strict=True):
             last = [
                 model(input_ids=torch.tensor([ids + more])).logits[0, -1] for more in ([], [5])
@@ -58,22 +62,76 @@ def check_scores(model, labels, prompts) -> None:
             assert torch.allclose(row, whole, atol=1e-5), (row, whole)
 
 
+def peft_losses(model, prompts, gold) -> torch.Tensor:
+    """Each row's loss under PEFT's model as it is: a row, a prefix and a token at a time, over a
+    cache that was filled while the adapter was disabled."""
+    losses = []
+    for ids, label in zip(prompts, gold.tolist(), strict=True):
+        log_prob = torch.zeros(())
+        for step, more in zip(PATHS[label], ([], [5])):
+            with torch.no_grad(), model.disable_adapter():
+                past = model(input_ids=torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+            given = torch.tensor([ids[-1:] + more])
+            logits = model(input_ids=given, past_key_values=past, use_cache=True).logits[0, -1]
+            children = step["children"]
+            log_prob = log_prob + torch.log_softmax(logits[children], 0)[
+                children.index(step["gold"])
+            ]
+        losses.append(-log_prob)
+    return torch.stack(losses)
+
+
 def check_fit(model, labels, prompts, gold) -> None:
+    """Folds side by side are what PEFT, Adam and transformers' attention give one by one."""
     rows = fit.Rows(model, prompts)
-    weights = (torch.arange(len(gold)) >= 4).float()
     with torch.no_grad():
         before = rows.log_probs(model, labels)
-    held, adapted = fit.fit(model, rows, labels, gold, weights, fit.SETTINGS[-1], 30, 0)
+    weights = torch.stack([(torch.arange(len(gold)) % 5 != fold).float() for fold in range(5)])
+    for targets, rate in (fit.SETTINGS[0], fit.SETTINGS[-1]):
+        held, adapted = fit.fit(model, rows, labels, gold, weights, (targets, rate), NUM_STEPS, 3)
+        ours = [p.detach().clone() for p in adapted.parameters() if p.requires_grad]
+        adapted.unload()
+        model.set_attn_implementation("eager")
+        for fold in (0, 4):
+            torch.manual_seed(3)
+            config = peft.LoraConfig(
+                r=fit.RANK, lora_alpha=fit.ALPHA, lora_dropout=0.0, target_modules=list(targets)
+            )
+            alone = peft.get_peft_model(model, config)
+            own = [p for p in alone.parameters() if p.requires_grad]
+            optimiser = torch.optim.Adam(own, lr=rate)
+            learnt = weights[fold] == 1
+            for step in range(NUM_STEPS + 1):
+                losses = peft_losses(alone, prompts, gold)
+                expected = float(losses[~learnt].sum().detach())
+                assert abs(float(held[step, fold]) - expected) < 1e-3, (step, held[step], expected)
+                if step == NUM_STEPS:
+                    break
+                optimiser.zero_grad()
+                losses[learnt].mean().backward()
+                optimiser.step()
+            assert len(ours) == len(own)
+            for mine, theirs in zip(ours, own, strict=True):
+                assert torch.allclose(mine[fold], theirs, atol=2e-4), (mine[fold] - theirs).abs().max()
+            alone.unload()
     with torch.no_grad():
-        after = rows.log_probs(model, labels)
-    adapted.unload()
-    with torch.no_grad():
-        again = rows.log_probs(model, labels)
-    loss = lambda found, own: -float(found[torch.arange(len(gold)), gold][own].sum())
-    assert loss(after, weights == 1) < 0.1 * loss(before, weights == 1)
-    assert abs(held[0] - loss(before, weights == 0)) < 1e-4
-    assert abs(held[-1] - loss(after, weights == 0)) < 1e-4
-    assert torch.equal(before, again)
+        assert torch.equal(before, rows.log_probs(model, labels))
+
+
+def check_stop(model, labels, prompts, gold) -> None:
+    """A fit to all rows learns them and takes every step; one with rows held out stops by them."""
+    rows = fit.Rows(model, prompts)
+    everything = torch.ones(1, len(gold))
+    for weights in (everything, (torch.arange(len(gold)) >= 4).float()[None]):
+        held, adapted = fit.fit(model, rows, labels, gold, weights, (fit.LINEAR, 1e-2), 60, 0)
+        with torch.no_grad():
+            after = rows.log_probs(model, labels)[0]
+        adapted.unload()
+        if weights is everything:
+            assert len(held) == 61 and float(held.abs().max()) == 0
+            assert float(-after[torch.arange(len(gold)), gold].mean()) < 0.05
+        else:
+            assert len(held) - 1 - int(held.sum(1).argmin()) == fit.PATIENCE
 
 
 def check_measure(folder, prompts, gold) -> None:
@@ -107,11 +165,14 @@ def main() -> None:
     # So little work is slower on more threads.
     torch.set_num_threads(1)
     random.seed(0)
-    prompts = [[random.randrange(9, 97) for _ in range(random.randrange(5, 14))] for _ in range(27)]
+    own = [[random.randrange(9, 97) for _ in range(random.randrange(5, 14))] for _ in range(27)]
+    prompts = [[11, 12, 13, *ids] for ids in own]
     gold = [ids[-2] % 3 for ids in prompts]
     model, labels = make_model(), fit.Labels(PATHS)
     check_scores(model, labels, prompts)
-    check_fit(model, labels, prompts[:NUM_TRAIN], torch.tensor(gold[:NUM_TRAIN]))
+    train = prompts[:NUM_TRAIN], torch.tensor(gold[:NUM_TRAIN])
+    check_fit(model, labels, *train)
+    check_stop(model, labels, *train)
     with tempfile.TemporaryDirectory() as folder:
         check_measure(folder, prompts, gold)
     print("fit.py holds")
