@@ -1,8 +1,8 @@
 """Checks fit.py on a small random model in seconds: `python test/bench/lora/check.py`.
 
 Cached prompts and label trie against whole forward passes; all folds side by side against PEFT's own
-model, one fold, row and token at a time, losses and weights; nothing left after unloading; stopping; a
-second run measures nothing twice.
+model, one fold, row and token at a time, losses and weights; nothing left after unloading; which
+settings are left; a second run measures nothing twice.
 """
 
 import json
@@ -118,20 +118,25 @@ def check_fit(model, labels, prompts, gold) -> None:
         assert torch.equal(before, rows.log_probs(model, labels))
 
 
-def check_stop(model, labels, prompts, gold) -> None:
-    """A fit to all rows learns them and takes every step; one with rows held out stops by them."""
+def check_learns(model, labels, prompts, gold) -> None:
     rows = fit.Rows(model, prompts)
     everything = torch.ones(1, len(gold))
-    for weights in (everything, (torch.arange(len(gold)) >= 4).float()[None]):
-        held, adapted = fit.fit(model, rows, labels, gold, weights, (fit.LINEAR, 1e-2), 60, 0)
-        with torch.no_grad():
-            after = rows.log_probs(model, labels)[0]
-        adapted.unload()
-        if weights is everything:
-            assert len(held) == 61 and float(held.abs().max()) == 0
-            assert float(-after[torch.arange(len(gold)), gold].mean()) < 0.05
-        else:
-            assert len(held) - 1 - int(held.sum(1).argmin()) == fit.PATIENCE
+    held, adapted = fit.fit(model, rows, labels, gold, everything, (fit.LINEAR, 1e-2), 60, 0)
+    with torch.no_grad():
+        after = rows.log_probs(model, labels)[0]
+    adapted.unload()
+    assert held.shape == (61, 1) and float(held.abs().max()) == 0
+    assert float(-after[torch.arange(len(gold)), gold].mean()) < 0.05
+
+
+def check_stops() -> None:
+    """Idle settings are left, and ones that lag behind the best, (loss, index, steps)."""
+    idle = torch.tensor([1.0, 0.8] + [0.9] * fit.PATIENCE)
+    assert fit.is_enough(idle, None) and not fit.is_enough(idle[:-1], None)
+    slow = torch.tensor([1.0, 0.98, 0.96, 0.94, 0.92])
+    assert not fit.is_enough(slow, None)
+    assert not fit.is_enough(slow, (0.9, 0, 6)) and fit.is_enough(slow, (0.5, 0, 6))
+    assert not fit.is_enough(slow[:-1], (0.5, 0, 6)) and not fit.is_enough(slow, (0.5, 0, 30))
 
 
 def check_measure(folder, prompts, gold) -> None:
@@ -172,7 +177,8 @@ def main() -> None:
     check_scores(model, labels, prompts)
     train = prompts[:NUM_TRAIN], torch.tensor(gold[:NUM_TRAIN])
     check_fit(model, labels, *train)
-    check_stop(model, labels, *train)
+    check_learns(model, labels, *train)
+    check_stops()
     with tempfile.TemporaryDirectory() as folder:
         check_measure(folder, prompts, gold)
     print("fit.py holds")
