@@ -87,7 +87,7 @@ def check_fit(model, labels, prompts, gold) -> None:
     with torch.no_grad():
         before = rows.log_probs(model, labels)
     weights = torch.stack([(torch.arange(len(gold)) % 5 != fold).float() for fold in range(5)])
-    for targets, rate in (fit.SETTINGS[0], fit.SETTINGS[-1]):
+    for targets, rate in (fit.SETTINGS[2], fit.SETTINGS[-1]):
         held, adapted = fit.fit(model, rows, labels, gold, weights, (targets, rate), NUM_STEPS, 3)
         ours = [p.detach().clone() for p in adapted.parameters() if p.requires_grad]
         adapted.unload()

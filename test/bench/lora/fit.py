@@ -36,7 +36,7 @@ ALPHA = 8
 """The folds choose among so many steps at most."""
 MAX_STEPS = 30
 """A setting is left after so many steps without a lower held-out loss of all folds together."""
-PATIENCE = 6
+PATIENCE = 4
 # As the product's own search over settings (adapters/optimise/auto): from this step on a setting has to
 # have gained this share of what the best one gained, pro rata of the steps that one took.
 RACE_FROM_STEP = 4
@@ -51,8 +51,6 @@ SETTINGS = [
     (LINEAR, 1e-3),
     (ATTENTION, 1e-3),
     (["o_proj"], 1e-2),
-    (["o_proj"], 1e-3),
-    (LINEAR, 3e-4),
 ]
 # The bench's own floor, under which a label's log probability does not count.
 LOG_PROB_FLOOR = -100.0
