@@ -75,7 +75,6 @@ export function advanced(
           decay,
           has_scale: hasLogScale,
           n_steps: trial.numSteps,
-          chosen_step: trial.bestStep,
           held_out_loss: trial.heldOutLoss,
           seconds: trial.spentMs / 1000,
         }
@@ -166,7 +165,7 @@ function describeProgress(
       type: 'metrics',
       message:
         `Configuration ${number} (${parts.join(', ')}) ${ended.end} after ${ended.numSteps} steps: ` +
-        `held-out loss ${ended.heldOutLoss.toFixed(4)} after ${ended.bestStep}, ` +
+        `held-out loss ${ended.heldOutLoss.toFixed(4)}, ` +
         `lowest ${lowest.toFixed(4)}`,
       data: {
         trial: number,

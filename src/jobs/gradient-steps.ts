@@ -1,4 +1,8 @@
-import { GradientSearch, type GradientState } from '../../adapters/optimise/gradient/gradient.ts'
+import {
+  GradientSearch,
+  isAstray,
+  type GradientState,
+} from '../../adapters/optimise/gradient/gradient.ts'
 import { decodeGradientState, encodeGradientState } from '../../adapters/optimise/gradient/state.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
@@ -35,8 +39,8 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
       state: { phase: 'reporting' },
       events: [
         message(
-          `The search is done; its folds choose ${state.bestStep} steps. ` +
-            'Measuring what it found.',
+          `The search ${isAstray(state.history) ? 'ran astray' : 'is done'} after ` +
+            `${state.history.length - 1} steps. Measuring what it found.`,
         ),
       ],
     }
@@ -60,7 +64,7 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
   }
 }
 
-/** The rotation after as many steps as the folds chose; null where no step was taken. */
+/** The mean of the folds' rotations; null before a step was looked at. */
 export function descended(
   context: StepContext,
   pinned: PinnedModel,
@@ -68,24 +72,24 @@ export function descended(
   const { spec } = context
   const search = searchOf(spec, pinned)
   const state = readState(search, context.searchState)
-  const chosen = state.history[state.bestStep]
-  if (chosen === undefined) return null
+  const last = state.history.at(-1)
+  if (last === undefined) return null
+  const numSteps = state.history.length - 1
   return {
     rotation: search.best(state),
-    index: state.bestStep,
-    value: -chosen.trainLoss,
+    index: numSteps,
+    value: -last.trainLoss,
     gradient: {
-      n_steps: state.history.length - 1,
-      chosen_step: state.bestStep,
+      n_steps: numSteps,
       learning_rate: search.options.learningRate,
       n_folds: search.numCandidates,
-      held_out_loss: chosen.heldOutLoss,
+      held_out_loss: state.heldOutLoss,
       base_loss: state.history[0]!.trainLoss,
     },
   }
 }
 
-/** What the folds' fits are: each after as many steps as the other folds choose. */
+/** What the folds' fits are. */
 export function foldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
   const search = searchOf(spec, pinned)
   return search.foldRotations(readState(search, searchState))
@@ -116,7 +120,7 @@ function readState(search: GradientSearch, bytes: Uint8Array | null): GradientSt
   return state.value
 }
 
-function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEvent {
+function stepEvent(spec: JobSpec, { history }: GradientState): NewEvent {
   const index = history.length - 1
   const { trainLoss, heldOutLoss } = history[index]!
   return {
@@ -124,13 +128,13 @@ function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEven
     type: 'metrics',
     message:
       `After ${index} of ${spec.numTrials - 1} steps: train loss ${trainLoss.toFixed(4)}, ` +
-      `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`,
+      `held-out loss ${heldOutLoss.toFixed(4)}`,
     data: {
       step: index + 1,
       trial: index,
       round: index,
       value: -trainLoss,
-      best_value: -history[bestStep]!.trainLoss,
+      best_value: -Math.min(...history.map((step) => step.trainLoss)),
       total: spec.numTrials,
       train_loss: trainLoss,
       held_out_loss: heldOutLoss,

@@ -8,6 +8,7 @@ import {
 import {
   DEFAULT_GRADIENT_OPTIONS,
   GradientSearch,
+  isAstray,
   type GradientAnswer,
   type GradientOptions,
   type GradientQuery,
@@ -32,9 +33,8 @@ export type TrialEnd = 'finished' | 'abandoned' | 'cut'
 export type AutoTrial = {
   readonly z: readonly number[]
   readonly end: TrialEnd
-  /** The lowest, and after how many steps; the identity is step 0. */
+  /** As `GradientState` averages it. */
   readonly heldOutLoss: number
-  readonly bestStep: number
   readonly trainLoss: number
   /** Of the identity. */
   readonly baseLoss: number
@@ -45,8 +45,9 @@ export type AutoTrial = {
 /** What a configuration came to, of those that did best. */
 export type AutoFit = {
   readonly trial: number
-  /** As `GradientState` has them. */
+  /** The mean of its candidates. */
   readonly best: Float32Array
+  /** Its candidates one after the other: [folds, values] */
   readonly foldBest: Float32Array
 }
 
@@ -79,8 +80,12 @@ export type AutoState = {
 const MAX_FITS = 5
 /** Of twenty examples the lowest loss of several is luck for a part; the mean of three is more than its best. */
 const LEAST_MIX = 3
-/** Of what the best fit gained by held-out loss, what another has to have gained to be in a mean. */
-const LEAST_GAIN_SHARE = 0.5
+/**
+ * A fit is in a mean where its held-out loss is above the lowest by less than this share of what the
+ * best one gained, or by less than so many nats where that is little or nothing.
+ */
+const MAX_LAG_SHARE = 0.5
+const MAX_LAG = 0.1
 const STRENGTHS: readonly number[] = [0.8, 1.25]
 /** Candidates of one call; the runner takes 32. */
 const MAX_CANDIDATES = 30
@@ -157,21 +162,20 @@ export class AutoSearch {
     const spentMs = state.current.spentMs + Math.max(0, elapsedMs)
     const end = this.#endOf(state, search, gradient)
     if (end === null) return { ...state, current: { z, gradient, spentMs } }
-    const { history, bestStep } = gradient
-    const best = history[bestStep]!
+    const { history, heldOutLoss } = gradient
+    const baseLoss = history[0]!.heldOutLoss
     const trial: AutoTrial = {
       z,
       end,
-      heldOutLoss: best.heldOutLoss,
-      bestStep,
-      trainLoss: best.trainLoss,
-      baseLoss: history[0]!.trainLoss,
+      heldOutLoss,
+      trainLoss: history.at(-1)!.trainLoss,
+      baseLoss,
       numSteps: history.length - 1,
       spentMs,
     }
     const trials = [...state.trials, trial]
-    const fit = { trial: state.trials.length, best: gradient.best, foldBest: gradient.foldBest }
-    const fits = [...state.fits, ...(bestStep > 0 ? [fit] : [])]
+    const own = isAstray(history) ? [] : [this.#keep(state.trials.length, search, gradient)]
+    const fits = [...state.fits, ...own]
       .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
       .slice(0, MAX_FITS)
     const next = { ...state, trials, fits, current: null }
@@ -198,6 +202,12 @@ export class AutoSearch {
         ? identityRotation(this.#spec.geometry)
         : this.#mix(state, this.#pick(state, fold), fold),
     )
+  }
+
+  #keep(trial: number, search: GradientSearch, gradient: GradientState): AutoFit {
+    const folds = Array.from({ length: this.numFolds }, (_, k) => search.foldValues(gradient, k))
+    const foldBest = Float32Array.from(folds.flatMap((values) => [...values]))
+    return { trial, best: search.meanValues(gradient), foldBest }
   }
 
   #begin({ trials }: Pick<AutoState, 'trials'>): AutoState['current'] {
@@ -236,13 +246,14 @@ export class AutoSearch {
    * Whether a configuration has gained much less, at its latest look, than the best one gained in
    * all: more steps seldom make up for it.
    */
-  #lags({ trials }: AutoState, { history, bestStep }: GradientState): boolean {
+  #lags({ trials }: AutoState, { history }: GradientState): boolean {
     const step = history.length - 1
     if (step < RACE_FROM_STEP) return false
     const base = history[0]!.heldOutLoss
     const best = trials.reduce((a, b) => (b.heldOutLoss < a.heldOutLoss ? b : a))
-    const gained = base - history[bestStep]!.heldOutLoss
-    const progress = Math.min(1, step / Math.max(best.bestStep, RACE_FROM_STEP))
+    const gained = base - Math.min(...history.map(({ heldOutLoss }) => heldOutLoss))
+    // Most of a gain comes early.
+    const progress = Math.sqrt(Math.min(1, step / Math.max(best.numSteps, RACE_FROM_STEP)))
     return gained < RACE_SHARE * progress * (base - best.heldOutLoss)
   }
 
@@ -269,10 +280,13 @@ export class AutoSearch {
       .filter((way) => !known(way))
   }
 
-  /** How many of the fits gained enough to be in a mean; the best ones come first. */
+  /** How many of the fits are good enough to be in a mean; the best ones come first. */
   #countWorth({ fits, trials }: AutoState): number {
-    const gains = fits.map(({ trial }) => trials[trial]!.baseLoss - trials[trial]!.heldOutLoss)
-    return gains.filter((gain) => gain >= LEAST_GAIN_SHARE * gains[0]!).length
+    const [best] = fits
+    if (best === undefined) return 0
+    const { baseLoss, heldOutLoss: lowest } = trials[best.trial]!
+    const lag = Math.max(MAX_LAG, MAX_LAG_SHARE * (baseLoss - lowest))
+    return fits.filter(({ trial }) => trials[trial]!.heldOutLoss <= lowest + lag).length
   }
 
   /** Scores, by each fold's candidates, the examples that they were not fitted to. */

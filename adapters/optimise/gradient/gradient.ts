@@ -9,29 +9,25 @@ import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts
 import { countFolds, NUM_FOLDS, stratifiedBatches, stratifiedFolds } from './folds.ts'
 
 export type GradientOptions = AdamOptions & {
-  /** Steps at most; the folds choose how many of them are kept. */
+  /** Steps at most: the folds end a search that runs astray. */
   readonly numSteps: number
   readonly numFolds: number
-  /** Steps without a lower held-out loss after which the search ends; null is a share of all. */
-  readonly patience: number | null
   /** First and last layer rotated, both included; null is every layer. */
   readonly layers: readonly [number, number] | null
   /** Whether log scales are fitted beside the angles. */
   readonly hasLogScale: boolean
 }
 
-/** Of all steps, those to go without a lower held-out loss; held-out loss can rise and fall again. */
-const PATIENCE_SHARE = 0.35
-const MIN_PATIENCE = 4
-/** Nats: less than this is no lower loss but another order of the same sums. */
-const LEAST_IMPROVEMENT = 1e-5
+/** Nats of held-out loss above the identity's at which a search has run astray and ends. */
+const ASTRAY = 0.5
+/** Of the average of steps: the weight of step t grows as t to this power. */
+const AVERAGE_POWER = 2
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
   // Against other rates, batches and numbers of steps, on validation rows: docs/decisions/0004-gradient.md.
   learningRate: 0.05,
   decay: 0,
   numSteps: 24,
   numFolds: NUM_FOLDS,
-  patience: null,
   layers: null,
   hasLogScale: false,
 }
@@ -95,25 +91,25 @@ export type GradientState = {
   readonly heldOutLosses: Float64Array
   /** The candidates after the steps taken. */
   readonly adam: AdamState
-  /** What the folds' candidates come to together, where held-out loss was lowest. */
-  readonly best: Float32Array
-  readonly bestStep: number
-  /** Of each fold's candidate, its values where the other folds' held-out loss was lowest: [folds, …] */
-  readonly foldBest: Float32Array
-  readonly foldBestSteps: readonly number[]
+  /** Average of the candidates over the steps, later ones counting more; as `adam.values`. */
+  readonly average: Float32Array
+  /** Of the held-out losses, with the same weights. */
+  readonly heldOutLoss: number
 }
 
 /**
  * Adam on a rotation's angles (and log scales). One candidate a fold is fitted to the other folds'
  * examples, side by side in one call a step. A step takes one batch of the examples: each candidate
  * steps by those of the batch that are not in its fold, and those that are tell its held-out loss.
- * That loss says after how many steps to stop: fits of twenty examples reach a training loss of zero
- * whether or not they learnt anything. The result is the mean of the candidates, since angles add: it
- * does as well as a candidate fitted to all examples would, whose rows it saves, and what batches
- * make uneven in one candidate evens out in their mean.
+ * A search whose held-out loss runs away from the identity's is ended; no step is chosen by it, since
+ * it is that of candidates alone, each of which errs where their mean does not
+ * (docs/decisions/0004-gradient.md). A candidate is the average of its steps, the later ones counting
+ * more, which takes out what batches make uneven. The result is the candidates' mean, since angles
+ * add: it does as well as a candidate fitted to all examples would, whose rows it saves.
  *
  * Value-only ask and tell (`Optimiser`) has no place for gradients or for 0.6 MB of moments, so
  * this is an interface of its own: `ask` of a state, `tell` makes the next.
+ * Source: of the average, Shamir and Zhang 2013, arXiv:1212.1824, section 4
  */
 export class GradientSearch {
   readonly options: GradientOptions
@@ -153,11 +149,6 @@ export class GradientSearch {
     return this.options.hasLogScale ? 2 * this.#size : this.#size
   }
 
-  get #patience(): number {
-    const { patience, numSteps } = this.options
-    return patience ?? Math.max(MIN_PATIENCE, Math.ceil(PATIENCE_SHARE * numSteps))
-  }
-
   /** Length of one candidate's angles. */
   get #size(): number {
     return this.#layers.length * pairsPerLayer(this.#geometry)
@@ -170,15 +161,13 @@ export class GradientSearch {
       trainLosses: new Float64Array(),
       heldOutLosses: new Float64Array(),
       adam: startAdam(this.#numFolds * this.#numValues),
-      best: new Float32Array(this.#numValues),
-      bestStep: 0,
-      foldBest: new Float32Array(this.#numFolds * this.#numValues),
-      foldBestSteps: new Array<number>(this.#numFolds).fill(0),
+      average: new Float32Array(this.#numFolds * this.#numValues),
+      heldOutLoss: NaN,
     }
   }
 
   /** @returns null where the search is done */
-  ask({ history, numTaken, adam, bestStep }: GradientState): GradientQuery | null {
+  ask({ history, numTaken, adam }: GradientState): GradientQuery | null {
     const { numSteps, hasLogScale } = this.options
     const layers = this.#layers
     if (history.length === 0) {
@@ -193,7 +182,7 @@ export class GradientSearch {
         skipsUnweighted: false,
       }
     }
-    if (history.length > numSteps || history.length - 1 - bestStep >= this.#patience) return null
+    if (history.length > numSteps || isAstray(history)) return null
     return {
       numCandidates: this.#numFolds,
       layers,
@@ -227,7 +216,8 @@ export class GradientSearch {
     if (isFirst) {
       const losses = Float64Array.from(this.folds, (_, example) => lossOf(0, example))
       const seen = { trainLosses: losses, heldOutLosses: losses }
-      return { ...state, ...seen, history: [this.#summarise(seen)] }
+      const identity = this.#summarise(seen)
+      return { ...state, ...seen, history: [identity], heldOutLoss: identity.heldOutLoss }
     }
     const { numTaken } = state
     const seen = {
@@ -246,29 +236,14 @@ export class GradientSearch {
     const adam = stepAdam(state.adam, gradient, numTaken, this.options)
     const next = { ...state, ...seen, adam, numTaken: numTaken + 1 }
     // The first batch is of the identity still, whose losses are all known.
-    return numTaken === 0 ? next : { ...next, ...this.#record(state, this.#summarise(seen)) }
-  }
-
-  /** What is known after losses of the candidates as they stand; better ones are kept. */
-  #record(
-    state: GradientState,
-    step: GradientStep,
-  ): Pick<GradientState, 'history' | 'best' | 'bestStep' | 'foldBest' | 'foldBestSteps'> {
-    const { history, bestStep, numTaken } = state
-    const { values } = state.adam
-    const isBest = isLower(step.heldOutLoss, history[bestStep]!.heldOutLoss)
-    const foldBest = state.foldBest.slice()
-    const foldBestSteps = state.foldBestSteps.map((before, fold) => {
-      if (!isLower(othersLoss(step, fold), othersLoss(history[before]!, fold))) return before
-      foldBest.set(this.#valuesOf(fold, values), fold * this.#numValues)
-      return numTaken
-    })
+    if (numTaken === 0) return next
+    const step = this.#summarise(seen)
+    const share = (AVERAGE_POWER + 1) / (numTaken + AVERAGE_POWER)
     return {
-      history: [...history, step],
-      best: isBest ? this.#mean(values) : state.best,
-      bestStep: isBest ? numTaken : bestStep,
-      foldBest,
-      foldBestSteps,
+      ...next,
+      history: [...state.history, step],
+      average: state.average.map((known, i) => known + share * (state.adam.values[i]! - known)),
+      heldOutLoss: state.heldOutLoss + share * (step.heldOutLoss - state.heldOutLoss),
     }
   }
 
@@ -288,21 +263,49 @@ export class GradientSearch {
     }
   }
 
-  /** The mean of the folds' rotations after as many steps as they chose together. */
-  best({ best }: GradientState): Rotation {
-    return this.toRotation(best)
+  /** The mean of the folds' rotations; the identity where the search ran astray. */
+  best(state: GradientState): Rotation {
+    return this.toRotation(this.meanValues(state))
   }
 
   /**
    * What the same search gives without each fold, for judging it: the candidate fitted to the other
-   * folds, after as many steps as their held-out losses choose. The fold's own examples have no
-   * part in its candidate's angles, nor their loss in its choice of steps.
+   * folds. The fold's own examples have no part in it, but that they may end all searches.
    */
-  foldRotations({ foldBest }: GradientState): Rotation[] {
-    const size = foldBest.length / this.#numFolds
+  foldRotations(state: GradientState): Rotation[] {
     return Array.from({ length: this.#numFolds }, (_, fold) =>
-      this.toRotation(foldBest.slice(fold * size, (fold + 1) * size)),
+      this.toRotation(this.foldValues(state, fold)),
     )
+  }
+
+  /**
+   * The candidates' mean, as long as they are on average: where fits of sixteen examples of twenty
+   * differ they cancel, which shortens the mean and makes its answers less sure than theirs.
+   */
+  meanValues(state: GradientState): Float32Array {
+    const sum = new Float64Array(this.#numValues)
+    let length = 0
+    for (let fold = 0; fold < this.#numFolds; fold++) {
+      const own = this.foldValues(state, fold)
+      length += Math.sqrt(own.reduce((total, value) => total + value * value, 0))
+      for (let i = 0; i < sum.length; i++) sum[i]! += own[i]!
+    }
+    const sumLength = Math.sqrt(sum.reduce((total, value) => total + value * value, 0))
+    const share = sumLength > 0 ? length / this.#numFolds / sumLength : 0
+    return Float32Array.from(sum, (value) => value * share)
+  }
+
+  /** One fold's candidate: its angles, then its log scales. Zeros where the search ran astray. */
+  foldValues({ average, history }: GradientState, fold: number): Float32Array {
+    if (isAstray(history)) return new Float32Array(this.#numValues)
+    const size = this.#size
+    const numParts = average.length / (this.#numFolds * size)
+    const own = new Float32Array(numParts * size)
+    for (let part = 0; part < numParts; part++) {
+      const at = (part * this.#numFolds + fold) * size
+      own.set(average.subarray(at, at + size), part * size)
+    }
+    return own
   }
 
   /** The rotation that one candidate's values stand for. */
@@ -329,50 +332,19 @@ export class GradientSearch {
     }
     return weights
   }
-
-  /**
-   * The candidates' mean, as long as they are on average: where fits of sixteen examples of twenty
-   * differ they cancel, which shortens the mean and makes its answers less sure than theirs.
-   */
-  #mean(values: Float32Array): Float32Array {
-    const sum = new Float64Array(values.length / this.#numFolds)
-    let length = 0
-    for (let fold = 0; fold < this.#numFolds; fold++) {
-      const own = this.#valuesOf(fold, values)
-      length += Math.sqrt(own.reduce((total, value) => total + value * value, 0))
-      for (let i = 0; i < sum.length; i++) sum[i]! += own[i]!
-    }
-    const sumLength = Math.sqrt(sum.reduce((total, value) => total + value * value, 0))
-    const share = sumLength > 0 ? length / this.#numFolds / sumLength : 0
-    return Float32Array.from(sum, (value) => value * share)
-  }
-
-  #valuesOf(candidate: number, values: Float32Array): Float32Array {
-    const size = this.#size
-    const numParts = values.length / (this.numCandidates * size)
-    const own = new Float32Array(numParts * size)
-    for (let part = 0; part < numParts; part++) {
-      const at = (part * this.numCandidates + candidate) * size
-      own.set(values.subarray(at, at + size), part * size)
-    }
-    return own
-  }
 }
 
-const isLower = (loss: number, known: number): boolean => loss < known - LEAST_IMPROVEMENT
-
-/** Held-out loss of all folds but one; of one search's steps, sums compare as means do. */
-const othersLoss = ({ foldLosses }: GradientStep, fold: number): number =>
-  foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0)
+/** Whether the held-out loss is where no fit worth keeping has been seen to be. */
+export function isAstray(history: readonly GradientStep[]): boolean {
+  const [identity] = history
+  return identity !== undefined && history.at(-1)!.heldOutLoss > identity.heldOutLoss + ASTRAY
+}
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
-  const { learningRate, decay, numSteps, patience, layers } = options
+  const { learningRate, decay, numSteps, layers } = options
   if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
   if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
   if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
-  if (patience !== null && (!Number.isInteger(patience) || patience < 1)) {
-    throw new RangeError(`patience ${patience}`)
-  }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
     throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)

@@ -306,7 +306,6 @@ export type JobWarning = {
 /** How the number of steps was chosen: by examples that the folds' fits had not seen. */
 export type GradientReport = {
   readonly n_steps: number
-  readonly chosen_step: number
   readonly learning_rate: number
   readonly n_folds: number
   /**
@@ -331,7 +330,6 @@ export type AutoReport = {
     readonly decay: number
     readonly has_scale: boolean
     readonly n_steps: number
-    readonly chosen_step: number
     readonly held_out_loss: number
     readonly seconds: number
   }[]
