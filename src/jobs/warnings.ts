@@ -84,8 +84,8 @@ export function warnOfChance(
       'the right labels are no likelier to it than the same labels dealt out at random ' +
       `(p = ${pValue.toFixed(2)}), and nothing learnt from them is shown to help. Balanced accuracy: ` +
       `base ${share(base)}, calibrated ${share(calibrated)}, learnt ${share(adapter)} out of fold; ` +
-      `chance is ${(1 / numLabels).toFixed(2)}. Take this task’s answers for guesses; other ` +
-      'instructions, label words or more examples may help.',
+      `chance is ${(1 / numLabels).toFixed(2)}. Until more examples show otherwise, take this ` +
+      'task’s answers for guesses; other instructions or label words may help.',
     lines: [],
   }
 }

@@ -34,7 +34,7 @@ export const frameFields = {
   labels: z
     .array(z.string().trim().min(1).max(MAX_LABEL_CHARS))
     .min(2)
-    .max(MAX_LABELS)
+    .max(MAX_LABELS, `at most ${MAX_LABELS} labels are allowed`)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
     .nullish(),
 }
