@@ -134,14 +134,9 @@ describe(`jobs struck at random moments (seed ${SEED})`, () => {
     expect(calm.live).toBe(2)
     expect(calm.versions.map(({ version }) => version)).toEqual([2, 1])
     expect(new Set(calm.versions.map(({ adapter_digest }) => adapter_digest)).size).toBe(2)
-    const numSteps = calm.steps.length
-    for (const misfortunes of [
-      ['runner', 'runner'],
-      ['gateway', 'everything'],
-    ] as const) {
-      const struck = await run(misfortunes.join('-'), file, rotation, misfortunes, numSteps)
-      expect(struck, `seed ${SEED}`).toEqual(calm)
-    }
+    const misfortunes = ['runner', 'gateway', 'everything'] as const
+    const struck = await run('struck', file, rotation, misfortunes, calm.steps.length)
+    expect(struck, `seed ${SEED}`).toEqual(calm)
   })
 
   it('of a grader grade the same texts and publish the same version', async ({ expect }) => {
