@@ -32,8 +32,10 @@ export async function advance(context: StepContext, pinned: PinnedModel): Promis
   )
   const state = search.tell(before, answer, Date.now() - startedAtMs)
   const isFirstDone = before.trials.length === 0 && state.trials.length === 1
+  // Where the first is the last, the job's own version comes as soon.
+  const hasCheckpoint = isFirstDone && state.current !== null
   return {
-    state: isFirstDone ? { phase: 'checkpointing' } : {},
+    state: hasCheckpoint ? { phase: 'checkpointing' } : {},
     search: encodeAutoState(state),
     trials: newTrials(state, trials.length),
     events: describeProgress(search, before, state, spec),

@@ -1,10 +1,14 @@
 import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
 import { RunnerFault } from '../dispatch/runner-client.ts'
 import type { GradientHeader } from '../protocol/runner-scoring.ts'
-import { exampleOrder, isInOrder, rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
-
-/** A runner computes prompts in groups of as many; calls that share groups share their prompts. */
-const GROUP_LEN = 32
+import {
+  exampleOrder,
+  GROUP_LEN,
+  isInOrder,
+  rowsPerCall,
+  withDataset,
+  type Evaluation,
+} from './evaluate.ts'
 
 /**
  * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over

@@ -74,6 +74,7 @@ export function evaluationOf(
     scope: spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,
+    numLabels: spec.labels.length,
     longestTarget: longestTargetOf(pinned),
     signal: context.signal,
   }

@@ -18,7 +18,7 @@ export const MAX_TERMS = 16
 /** Beyond this a weight is a mistake: ±π/4 angles already wrap around. */
 export const MAX_ABS_WEIGHT = 64
 /** Whole labels a choice may hold (clinc150 has 150). */
-export const MAX_LABELS = 256
+export const MAX_LABELS = 200
 export const MAX_LABEL_CHARS = 256
 export const MAX_STOP_STRINGS = 4
 /** Alternatives a token's log probability may be reported with, as OpenAI's. */

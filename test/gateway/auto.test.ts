@@ -232,6 +232,21 @@ describe('a job by auto', () => {
     expect([...groups].map((group) => group.split(',').length)).toEqual([32, 32, 32, 4])
   })
 
+  it('whose budget holds one configuration publishes one version', async ({ expect }) => {
+    runner.intercept = async (request) => {
+      if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 120))
+      return null
+    }
+    const method = structuredClone(AUTO)
+    method.rotation.hyperparameters = { optimizer: 'auto', n_trials: 100, budget_seconds: 1 }
+    const job = await waitFor((await started({ method })).id)
+    expect(job).toMatchObject({ status: 'succeeded', arcana: { version: 1 } })
+    expect(job.arcana.report!.auto.configurations).toHaveLength(1)
+    expect(
+      (await checkpointsOf(job.id)).data.map((made) => made.fine_tuned_model_checkpoint),
+    ).toEqual([`${MODEL}:news@1`])
+  })
+
   it('ends with its budget, and then with what it has', async ({ expect }) => {
     runner.intercept = async (request) => {
       if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 30))

@@ -268,9 +268,37 @@ describe('a job', () => {
       arcana.report as unknown as { train: { base: { confusion: number[][] } } } | null
     )?.train.base.confusion
     expect(confusion?.map((row) => row.reduce((sum, n) => sum + n, 0))).toEqual([367, 733])
-    // 1100 examples of at most 512 a call, for 6 trials of the job and of each of five folds, then for
+    // 1100 examples of at most 512 a call, for 6 trials of the job and of each of three folds, then for
     // the base model, the adapter and what the folds found.
-    expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 5 * 6 + 2 + 5))
+    expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 3 * 6 + 2 + 3))
+  })
+
+  it('scores fewer examples at once where labels are many', async ({ expect }) => {
+    const labelled = Array.from({ length: 200 }, (_, i) => ({
+      input: `example ${i}`,
+      label: `label ${i % 100}`,
+    }))
+    const sizes: number[] = []
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/score')) return null
+      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+      const header = JSON.parse(split.headerJson) as {
+        num_candidates: number
+        examples: number[]
+      }
+      sizes.push(header.num_candidates * header.examples.length)
+      return null
+    }
+    const job = await createJob({
+      training_file: await uploadLines(toLines(labelled)),
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'gradient', n_steps: 1 } },
+      },
+    })
+    await waitFor(job.id)
+    // The base model, the adapter and three folds: whole groups of 32 prompts.
+    expect(sizes).toEqual(Array(5).fill([64, 64, 64, 8]).flat())
   })
 
   it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
@@ -350,7 +378,7 @@ describe('a job that cannot be made', () => {
   it('is refused with the field at fault', async ({ expect }) => {
     const training_file = await uploadLines(toLines(EXAMPLES))
     const oneLabel = await uploadLines(toLines([EXAMPLES[0]!, EXAMPLES[2]!]))
-    const many = Array.from({ length: 257 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
+    const many = Array.from({ length: 201 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
     const manyLabels = await uploadLines(toLines(many))
     const system = (content: string) => ({
       messages: [
@@ -376,6 +404,7 @@ describe('a job that cannot be made', () => {
       [rotation({ labels: ['Sports', 'Business'] }), 'training_file', 400],
       [rotation({ labels: ['Sports'] }), 'method.rotation.labels', 400],
       [rotation({ labels: ['a', 'a'] }), 'method.rotation.labels', 400],
+      [rotation({ labels: many.map(({ label }) => label) }), 'method.rotation.labels', 400],
       [rotation({ scope: 'some' }), 'method.rotation.scope', 400],
       [rotation({ rank: 8 }), 'method.rotation.rank', 400],
       [

@@ -1,6 +1,10 @@
 import { describe, test } from 'vitest'
 import { startAdam, stepAdam } from '../../../../adapters/optimise/gradient/adam.ts'
-import { stratifiedBatches, stratifiedFolds } from '../../../../adapters/optimise/gradient/folds.ts'
+import {
+  countFolds,
+  stratifiedBatches,
+  stratifiedFolds,
+} from '../../../../adapters/optimise/gradient/folds.ts'
 import {
   GradientSearch,
   isAstray,
@@ -45,6 +49,16 @@ describe('Adam', () => {
 })
 
 describe('folds', () => {
+  test('are five, fewer of few inputs, and three of many', ({ expect }) => {
+    const distinct = (count: number) => Array.from({ length: count }, (_, i) => i)
+    expect([3, 20, 128, 129, 2000].map((count) => countFolds(distinct(count)))).toEqual([
+      3, 5, 5, 3, 3,
+    ])
+    // Inputs count, not their repetitions.
+    expect(countFolds([...distinct(100), ...distinct(100)])).toBe(5)
+    expect(countFolds(distinct(129), 2)).toBe(2)
+  })
+
   test('hold each label about equally often and are of about one size', ({ expect }) => {
     const gold = Array.from({ length: 23 }, (_, i) => (i < 11 ? 0 : i < 18 ? 1 : 2))
     const folds = stratifiedFolds(gold, 5, 1)
