@@ -47,4 +47,6 @@ export type Graph = {
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
   readonly initializers: readonly Initializer[]
+  /** What is known of values between; ONNX Runtime infers the others. */
+  readonly values?: readonly ValueInfo[]
 }

@@ -71,6 +71,7 @@ export function encodeModel(graph: Graph, dataFile: string): Uint8Array {
       })),
       input: graph.inputs.map(valueInfo),
       output: graph.outputs.map(valueInfo),
+      valueInfo: (graph.values ?? []).map(valueInfo),
       initializer: graph.initializers.map(({ name, type, dims, bytes }) => ({
         name,
         dims: [...dims],

@@ -82,13 +82,19 @@ export class GradientScorer {
         flatWeights.subarray(candidate * examples.length, (candidate + 1) * examples.length),
       ),
     )
+    const computed = selectComputed(header, examples)
+    const isMissed = (place: number): boolean =>
+      computed !== null && !computed.has(examples[place]!)
+    if (weights.some((row) => row.some((weight, place) => weight !== 0 && isMissed(place)))) {
+      throw new RunnerFault('invalid_request', 'an example that is not computed has a weight')
+    }
+    const everyCandidate = rotations.map((_, candidate) => candidate)
     // What a candidate has no use for is not computed, where the caller says so.
-    const activeOf = (example: number): readonly number[] =>
-      header.skip_unweighted === true
-        ? rotations.flatMap((_, candidate) =>
-            weights[candidate]![example] === 0 ? [] : [candidate],
-          )
-        : rotations.map((_, candidate) => candidate)
+    const activeOf = (place: number): readonly number[] => {
+      if (isMissed(place)) return []
+      if (header.skip_unweighted !== true) return everyCandidate
+      return everyCandidate.filter((candidate) => weights[candidate]![place] !== 0)
+    }
     return this.#sessions[lossOf(dataset)].use((loading) =>
       this.#prompts.takeTurn(async () => {
         const tables = this.#tablesOf(rotations)
@@ -203,6 +209,20 @@ export class GradientScorer {
   }
 }
 
+/** The examples to compute, of those that are asked for; null is all. */
+function selectComputed(
+  { computed_examples: given }: GradientHeader,
+  examples: readonly number[],
+): ReadonlySet<number> | null {
+  if (given === undefined) return null
+  const asked = new Set(examples)
+  const stranger = given.find((example) => !asked.has(example))
+  if (stranger !== undefined) {
+    throw new RunnerFault('invalid_request', `example ${stranger} is computed but not asked for`)
+  }
+  return new Set(given)
+}
+
 const lossOf = ({ answers }: TokenisedDataset): 'choices' | 'vocabulary' =>
   answers.kind === 'labels' ? 'choices' : 'vocabulary'
 
@@ -237,34 +257,39 @@ type Run = {
 }
 
 /**
- * The runs of a group: neighbours that the same candidates want, as many as a run's rows allow, at
- * least one; where one example alone has too many rows, its candidates are parted. Examples that no
- * candidate wants are in none.
+ * The runs of a group: neighbours that the same candidates want, in equal parts of as many as a run's
+ * rows allow, at least one; where one example alone has too many rows, its candidates are parted.
+ * Examples that no candidate wants are in none.
  */
 function* runsOf(
   examples: readonly TrainingExample[],
   active: readonly (readonly number[])[],
 ): Generator<Run> {
-  let start = 0
-  let longest = 0
-  const runsTo = function* (end: number): Generator<Run> {
-    const candidates = active[start]!
-    const numTogether = Math.max(1, Math.floor(MAX_STEP_ROWS / ((end - start) * longest)))
+  for (let first = 0; first < examples.length;) {
+    const candidates = active[first]!
+    let end = first + 1
+    while (end < examples.length && active[end]!.join() === candidates.join()) end++
+    if (candidates.length > 0) yield* partRun(examples, { start: first, end, candidates })
+    first = end
+  }
+}
+
+function* partRun(
+  examples: readonly TrainingExample[],
+  { start, end, candidates }: Run,
+): Generator<Run> {
+  const longest = Math.max(...examples.slice(start, end).map(({ positions }) => positions.length))
+  const numTogether = Math.min(candidates.length, Math.max(1, Math.floor(MAX_STEP_ROWS / longest)))
+  const perExample = longest * numTogether
+  const perRun = Math.max(1, Math.floor(MAX_STEP_ROWS / perExample))
+  const numRuns = Math.ceil((end - start) / perRun)
+  for (let run = 0; run < numRuns; run++) {
+    const [from, to] = [run, run + 1].map((i) => start + Math.round((i * (end - start)) / numRuns))
     for (let first = 0; first < candidates.length; first += numTogether) {
-      yield { start, end, candidates: candidates.slice(first, first + numTogether) }
+      const some = candidates.slice(first, first + numTogether)
+      yield { start: from!, end: to!, candidates: some }
     }
   }
-  for (const [index, { positions }] of examples.entries()) {
-    const rows = (index + 1 - start) * Math.max(longest, positions.length)
-    const isOther = active[index]!.join() !== active[start]!.join()
-    if (index > start && (isOther || rows * active[start]!.length > MAX_STEP_ROWS)) {
-      yield* runsTo(index)
-      start = index
-      longest = 0
-    }
-    longest = Math.max(longest, positions.length)
-  }
-  yield* runsTo(examples.length)
 }
 
 /** The tables of some candidates, in their order. */

@@ -32,8 +32,10 @@ export async function advance(context: StepContext, pinned: PinnedModel): Promis
   )
   const state = search.tell(before, answer, Date.now() - startedAtMs)
   const isFirstDone = before.trials.length === 0 && state.trials.length === 1
+  // Where the first is the last, the job's own version comes as soon.
+  const hasCheckpoint = isFirstDone && state.current !== null
   return {
-    state: isFirstDone ? { phase: 'checkpointing' } : {},
+    state: hasCheckpoint ? { phase: 'checkpointing' } : {},
     search: encodeAutoState(state),
     trials: newTrials(state, trials.length),
     events: describeProgress(search, before, state, spec),
@@ -75,7 +77,6 @@ export function advanced(
           decay,
           has_scale: hasLogScale,
           n_steps: trial.numSteps,
-          chosen_step: trial.bestStep,
           held_out_loss: trial.heldOutLoss,
           seconds: trial.spentMs / 1000,
         }
@@ -140,12 +141,13 @@ function describeProgress(
   if (gradient != null) {
     const step = gradient.history.length - 1
     const { trainLoss, heldOutLoss } = gradient.history[step]!
-    const looked = heldOutLoss === null ? '' : `, held-out loss ${heldOutLoss.toFixed(4)}`
     return [
       {
         level: 'info',
         type: 'metrics',
-        message: `Configuration ${number}, after ${step} steps: train loss ${trainLoss.toFixed(4)}${looked}`,
+        message:
+          `Configuration ${number}, after ${step} steps: train loss ${trainLoss.toFixed(4)}, ` +
+          `held-out loss ${heldOutLoss.toFixed(4)}`,
         data: { trial: number, step, train_loss: trainLoss, held_out_loss: heldOutLoss },
       },
     ]
@@ -165,7 +167,7 @@ function describeProgress(
       type: 'metrics',
       message:
         `Configuration ${number} (${parts.join(', ')}) ${ended.end} after ${ended.numSteps} steps: ` +
-        `held-out loss ${ended.heldOutLoss.toFixed(4)} after ${ended.bestStep}, ` +
+        `held-out loss ${ended.heldOutLoss.toFixed(4)}, ` +
         `lowest ${lowest.toFixed(4)}`,
       data: {
         trial: number,

@@ -1,10 +1,14 @@
 import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
 import { RunnerFault } from '../dispatch/runner-client.ts'
 import type { GradientHeader } from '../protocol/runner-scoring.ts'
-import { exampleOrder, isInOrder, rowsPerCall, withDataset, type Evaluation } from './evaluate.ts'
-
-/** A runner computes prompts in groups of as many; calls that share groups share their prompts. */
-const GROUP_LEN = 32
+import {
+  exampleOrder,
+  GROUP_LEN,
+  isInOrder,
+  rowsPerCall,
+  withDataset,
+  type Evaluation,
+} from './evaluate.ts'
 
 /**
  * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over
@@ -23,8 +27,10 @@ export async function differentiate(
   const perCall = countPerCall(query, numExamples, rowsPerCall(evaluation))
   const logProbs = new Float32Array(numCandidates * numExamples).fill(NaN)
   const gradient = new Float32Array(query.values.length)
+  const wanted = query.examples === null ? null : new Set(query.examples)
   for (let from = 0; from < examples.length; from += perCall) {
     const called = examples.slice(from, from + perCall)
+    if (wanted !== null && !called.some((example) => wanted.has(example))) continue
     const part = await differentiateOnce(evaluation, query, called)
     for (let candidate = 0; candidate < numCandidates; candidate++) {
       for (const [i, example] of called.entries()) {
@@ -50,7 +56,7 @@ function countPerCall(
 
 async function differentiateOnce(
   evaluation: Evaluation,
-  { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted }: GradientQuery,
+  { numCandidates, layers, hasLogScale, values, weights, ...query }: GradientQuery,
   examples: readonly number[],
 ): Promise<GradientAnswer> {
   const { client, dataset, buildDigest, signal } = evaluation
@@ -62,7 +68,10 @@ async function differentiateOnce(
     layers: [...layers],
     has_log_scale: hasLogScale,
     ...(isInOrder(examples, numExamples) ? {} : { examples: [...examples] }),
-    ...(skipsUnweighted ? { skip_unweighted: true } : {}),
+    ...(query.examples === null
+      ? {}
+      : { computed_examples: query.examples.filter((example) => examples.includes(example)) }),
+    ...(query.skipsUnweighted ? { skip_unweighted: true } : {}),
   }
   const body = new Float32Array(values.length + numCandidates * examples.length)
   body.set(values)

@@ -35,6 +35,7 @@ export async function findDirections(
     hasLogScale: false,
     values: new Float32Array(layers.length * pairsPerLayer(geometry)),
     weights: new Float32Array(gold.length).fill(1),
+    examples: null,
     skipsUnweighted: false,
   }
   const directions = await withRunner(context, async ({ client }) => {

@@ -11,8 +11,13 @@ import { packCandidates } from './pack-candidates.ts'
  * ends within seconds and a cancelled job is noticed.
  */
 const MAX_ROWS_PER_CALL = 512
+/** Times labels as well, where those are many: each takes a third of a decode step, or so. */
+const MAX_LABEL_ROWS_PER_CALL = 8192
 /** Times tokens as well, where the answers are targets: some 30 s of a core. */
 const MAX_TARGET_ROWS_PER_CALL = 4096
+
+/** A runner computes prompts in groups of as many; calls that share groups share their prompts. */
+export const GROUP_LEN = 32
 
 /** The order of a call's examples; by index where the evaluation names none. */
 export const exampleOrder = ({ order, dataset }: Evaluation): readonly number[] =>
@@ -31,6 +36,8 @@ export type Evaluation = {
   readonly scope: Scope
   readonly geometry: Geometry
   readonly buildDigest: string
+  /** None where the answers are targets. */
+  readonly numLabels: number
   /** Tokens of the dataset's longest target; null under labels. */
   readonly longestTarget: number | null
   readonly signal: AbortSignal
@@ -41,6 +48,14 @@ export const rowsPerCall = ({ longestTarget }: Pick<Evaluation, 'longestTarget'>
   longestTarget === null
     ? MAX_ROWS_PER_CALL
     : Math.max(1, Math.floor(MAX_TARGET_ROWS_PER_CALL / longestTarget))
+
+/** The same of a call that scores: whole groups of prompts, one at least. */
+function scoreRowsPerCall(evaluation: Evaluation): number {
+  const maxRows = rowsPerCall(evaluation)
+  if (evaluation.longestTarget !== null) return maxRows
+  const fitting = Math.min(maxRows, MAX_LABEL_ROWS_PER_CALL / evaluation.numLabels)
+  return Math.max(1, Math.floor(fitting / GROUP_LEN)) * GROUP_LEN
+}
 
 /**
  * Scores rotations on a dataset.
@@ -53,7 +68,7 @@ export async function scoreRotations(
 ): Promise<number[][][]> {
   const order = exampleOrder(evaluation)
   const numExamples = order.length
-  const maxRows = rowsPerCall(evaluation)
+  const maxRows = scoreRowsPerCall(evaluation)
   const numCandidates = Math.max(
     1,
     Math.min(MAX_SCORE_CANDIDATES, Math.floor(maxRows / numExamples)),

@@ -1,8 +1,13 @@
-import { GradientSearch, type GradientState } from '../../adapters/optimise/gradient/gradient.ts'
+import {
+  GradientSearch,
+  isAstray,
+  type GradientState,
+} from '../../adapters/optimise/gradient/gradient.ts'
 import { decodeGradientState, encodeGradientState } from '../../adapters/optimise/gradient/state.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
 import { differentiate } from './differentiate.ts'
+import { trainingBatches } from './guard-folds.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { trainingTokens } from './objective.ts'
@@ -34,8 +39,8 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
       state: { phase: 'reporting' },
       events: [
         message(
-          `The search is done; its folds choose ${state.bestStep} steps. ` +
-            'Measuring what it found.',
+          `The search ${isAstray(state.history) ? 'ran astray' : 'is done'} after ` +
+            `${state.history.length - 1} steps. Measuring what it found.`,
         ),
       ],
     }
@@ -47,18 +52,19 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
     return differentiatePairs(evaluation, query, spec.beta, known)
   })
   const next = search.tell(state, answer)
-  const index = state.history.length
-  const { trainLoss } = next.history[index]!
-  const trial: Trial = { round: index, index, z: [], value: -trainLoss }
+  // The first step is taken from the identity, whose losses are known by then.
+  const isKnown = next.history.length === state.history.length
+  const index = next.history.length - 1
+  const trial: Trial = { round: index, index, z: [], value: -next.history[index]!.trainLoss }
   return {
     state: base === null ? {} : { baseLogProbs: base },
-    trials: [trial],
+    trials: isKnown ? [] : [trial],
     search: encodeGradientState(next),
-    events: [stepEvent(spec, next)],
+    events: isKnown ? [] : [stepEvent(spec, next)],
   }
 }
 
-/** The rotation after as many steps as the folds chose; null where no step was taken. */
+/** The mean of the folds' rotations; null before a step was looked at. */
 export function descended(
   context: StepContext,
   pinned: PinnedModel,
@@ -66,39 +72,42 @@ export function descended(
   const { spec } = context
   const search = searchOf(spec, pinned)
   const state = readState(search, context.searchState)
-  const chosen = state.history[state.bestStep]
-  if (chosen === undefined) return null
+  const last = state.history.at(-1)
+  if (last === undefined) return null
+  const numSteps = state.history.length - 1
   return {
     rotation: search.best(state),
-    index: state.bestStep,
-    value: -chosen.trainLoss,
+    index: numSteps,
+    value: -last.trainLoss,
     gradient: {
-      n_steps: state.history.length - 1,
-      chosen_step: state.bestStep,
+      n_steps: numSteps,
       learning_rate: search.options.learningRate,
       n_folds: search.numCandidates,
-      held_out_loss: chosen.heldOutLoss!,
+      held_out_loss: state.heldOutLoss,
       base_loss: state.history[0]!.trainLoss,
     },
   }
 }
 
-/** What the folds' fits are: each after as many steps as the other folds choose. */
+/** What the folds' fits are. */
 export function foldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
   const search = searchOf(spec, pinned)
   return search.foldRotations(readState(search, searchState))
 }
 
-function searchOf(
-  { gradient, training, groups, seed, objective }: JobSpec,
-  pinned: PinnedModel,
-): GradientSearch {
+function searchOf(spec: JobSpec, pinned: PinnedModel): GradientSearch {
+  const { gradient, training, groups, seed, objective } = spec
   if (gradient === null) throw new Error('a gradient job without its hyperparameters')
   try {
-    const { geometry } = pinned
-    const { gold } = training
-    const sizes = objective === 'target' ? { sizes: trainingTokens(pinned) } : {}
-    return new GradientSearch({ geometry, gold, groups, seed, options: gradient, ...sizes })
+    return new GradientSearch({
+      geometry: pinned.geometry,
+      gold: training.gold,
+      groups,
+      seed,
+      batches: trainingBatches(spec),
+      options: gradient,
+      ...(objective === 'target' ? { sizes: trainingTokens(pinned) } : {}),
+    })
   } catch (error) {
     throw asJobFailure(error)
   }
@@ -111,7 +120,7 @@ function readState(search: GradientSearch, bytes: Uint8Array | null): GradientSt
   return state.value
 }
 
-function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEvent {
+function stepEvent(spec: JobSpec, { history }: GradientState): NewEvent {
   const index = history.length - 1
   const { trainLoss, heldOutLoss } = history[index]!
   return {
@@ -119,15 +128,13 @@ function stepEvent(spec: JobSpec, { history, bestStep }: GradientState): NewEven
     type: 'metrics',
     message:
       `After ${index} of ${spec.numTrials - 1} steps: train loss ${trainLoss.toFixed(4)}, ` +
-      (heldOutLoss === null
-        ? 'held-out loss not looked at'
-        : `held-out loss ${heldOutLoss.toFixed(4)}, lowest after ${bestStep}`),
+      `held-out loss ${heldOutLoss.toFixed(4)}`,
     data: {
       step: index + 1,
       trial: index,
       round: index,
       value: -trainLoss,
-      best_value: -history[bestStep]!.trainLoss,
+      best_value: -Math.min(...history.map((step) => step.trainLoss)),
       total: spec.numTrials,
       train_loss: trainLoss,
       held_out_loss: heldOutLoss,

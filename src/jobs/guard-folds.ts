@@ -1,4 +1,9 @@
-import { countFolds, NUM_FOLDS, stratifiedFolds } from '../../adapters/optimise/gradient/folds.ts'
+import {
+  countFolds,
+  NUM_FOLDS,
+  stratifiedBatches,
+  stratifiedFolds,
+} from '../../adapters/optimise/gradient/folds.ts'
 import { NUM_ROUND_FOLDS } from '../../adapters/optimise/rounds/options.ts'
 import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import type { JobSpec } from './job-spec.ts'
@@ -30,8 +35,17 @@ export const countGuardFolds = ({ groups, optimiser }: JobSpec): number =>
 export const guardFolds = (spec: JobSpec): number[] =>
   stratifiedFolds(spec.training.gold, countGuardFolds(spec), spec.seed, spec.groups)
 
-/** Training examples fold by fold: those that the same fits leave out are neighbours. */
-export function foldOrder(spec: JobSpec): number[] {
-  const folds = guardFolds(spec)
-  return folds.map((_, example) => example).sort((a, b) => folds[a]! - folds[b]! || a - b)
+/**
+ * Batch of each training example, which a gradient step takes as one. A pair's two texts are one
+ * thing to fit, and pairs are few: there all examples are one batch.
+ */
+export const trainingBatches = ({ training, seed, objective }: JobSpec): number[] =>
+  objective === 'preference' ? training.gold.map(() => 0) : stratifiedBatches(training.gold, seed)
+
+/** Training examples batch by batch and in it fold by fold: what is wanted together are neighbours. */
+export function trainingOrder(spec: JobSpec): number[] {
+  const [batches, folds] = [trainingBatches(spec), guardFolds(spec)]
+  return folds
+    .map((_, example) => example)
+    .sort((a, b) => batches[a]! - batches[b]! || folds[a]! - folds[b]! || a - b)
 }

@@ -21,7 +21,7 @@ import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { optimiserOf } from './optimiser-of.ts'
 import { foundInRounds } from './rewards/round-steps.ts'
-import { reportExamples, type ScoredExamples } from './report.ts'
+import { reportExamples, reportKnowledge, type ScoredExamples } from './report.ts'
 import {
   evaluationOf,
   message,
@@ -30,6 +30,7 @@ import {
   type StepContext,
   type Transition,
 } from './step-context.ts'
+import { warnOfChance } from './warnings.ts'
 
 /**
  * Measures what the job and its folds found, and decides by the folds whether it is published. The
@@ -86,9 +87,17 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     numFolds: candidates.length,
     trialsPerFold: isGradient(spec) ? trials.length : countFoldTrials(spec),
   })
+  const knowledge = reportKnowledge(
+    { logProbs: base, gold },
+    spec.groups,
+    validation === null ? null : { logProbs: validation.base, gold: validation.gold },
+  )
+  const chance = warnOfChance(knowledge, guard)
+  const warned = chance === null ? [] : [message(chance.message, 'warn')]
   const made: JobReport = {
     guard,
-    warnings: spec.warnings,
+    base_knowledge: knowledge,
+    warnings: chance === null ? spec.warnings : [...spec.warnings, chance],
     job: spec.id,
     optimizer: spec.optimiser,
     n_trials: trials.length,
@@ -115,8 +124,8 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   if (adapterDigest !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
   const publication = { version, report: made }
   if (verdict.outcome === 'published' || isUnheld) {
-    const events = isEnforced || isAsFound ? [] : [message(describeDoubt(guard), 'warn')]
-    return { state: { phase: 'publishing', publication }, events }
+    const doubts = isEnforced || isAsFound ? [] : [message(describeDoubt(guard), 'warn')]
+    return { state: { phase: 'publishing', publication }, events: [...warned, ...doubts] }
   }
   const error = { code: verdict.outcome, message: describeRefusal(guard), param: null }
   return {
@@ -127,7 +136,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
       error,
       publication,
     },
-    events: [message(error.message, 'warn')],
+    events: [...warned, message(error.message, 'warn')],
   }
 }
 

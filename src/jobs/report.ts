@@ -13,7 +13,12 @@ import {
   predictLabels,
   weightedF1,
 } from '../../adapters/statistics/classification.ts'
-import type { ClassificationMetrics, EvaluationReport } from '../protocol/openai/fine-tuning.ts'
+import { knowledgeTest, type AnsweredSet } from '../../adapters/statistics/knowledge.ts'
+import type {
+  BaseKnowledge,
+  ClassificationMetrics,
+  EvaluationReport,
+} from '../protocol/openai/fine-tuning.ts'
 
 /** Log probabilities of the same examples under the base model and as the version serves them. */
 export type ScoredExamples = {
@@ -36,6 +41,32 @@ export function reportExamples(
     base: measure(base, gold),
     calibrated_base: measure(calibrated, gold),
     adapter: measure(adapter, gold),
+  }
+}
+
+/** Share of the tasks of which a model knows nothing that may pass for known. */
+const KNOWLEDGE_LEVEL = 0.05
+
+/**
+ * @param training under the base model
+ * @param groups equal for training examples of one input, which count once
+ */
+export function reportKnowledge(
+  training: AnsweredSet,
+  groups: readonly number[],
+  validation: AnsweredSet | null,
+): BaseKnowledge {
+  const firsts = groups.flatMap((group, i) => (groups.indexOf(group) === i ? [i] : []))
+  const distinct = {
+    logProbs: firsts.map((i) => training.logProbs[i]!),
+    gold: firsts.map((i) => training.gold[i]!),
+  }
+  const sets = validation === null ? [distinct] : [distinct, validation]
+  return {
+    test: 'one-sided permutation of the right labels, by their log probability',
+    p_value: knowledgeTest(sets),
+    level: KNOWLEDGE_LEVEL,
+    num_examples: sets.reduce((sum, { gold }) => sum + gold.length, 0),
   }
 }
 

@@ -5,7 +5,7 @@ import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { Bindings } from '../env.ts'
 import type { Evaluation } from './evaluate.ts'
-import { foldOrder, isGradient } from './guard-folds.ts'
+import { trainingOrder, isGradient } from './guard-folds.ts'
 import { BuildChanged, JobFailure } from './faults.ts'
 import type { FoldTrial, JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
@@ -70,10 +70,11 @@ export function evaluationOf(
     client,
     blobs: context.env.BLOBS,
     dataset,
-    ...(dataset === spec.training && isGradient(spec) ? { order: foldOrder(spec) } : {}),
+    ...(dataset === spec.training && isGradient(spec) ? { order: trainingOrder(spec) } : {}),
     scope: spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,
+    numLabels: spec.labels.length,
     longestTarget: longestTargetOf(pinned),
     signal: context.signal,
   }

@@ -1,4 +1,4 @@
-import type { JobWarning } from '../protocol/openai/fine-tuning.ts'
+import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/fine-tuning.ts'
 import type { NumberedExample } from './dataset.ts'
 
 const MAX_NAMED_LINES = 10
@@ -62,6 +62,32 @@ export function findWarnings(
     })
   }
   return warnings
+}
+
+/**
+ * Where nothing speaks for there being anything to answer by: the base model does no better than by
+ * chance, whatever its label bias, and neither does what was learnt, out of fold.
+ */
+export function warnOfChance(
+  { p_value: pValue, level, num_examples: numExamples }: BaseKnowledge,
+  guard: GuardReport,
+): JobWarning | null {
+  if (pValue <= level || guard.would_publish !== null) return null
+  const { base, calibrated_base: calibrated, adapter } = guard.out_of_fold
+  const numLabels = base.per_class.filter(({ num_examples: n }) => n > 0).length
+  const share = ({ balanced_accuracy: value }: { readonly balanced_accuracy: number }) =>
+    value.toFixed(2)
+  return {
+    code: 'base_knows_nothing',
+    message:
+      `Nothing shows that the base model knows anything of this task: over ${numExamples} examples ` +
+      'the right labels are no likelier to it than the same labels dealt out at random ' +
+      `(p = ${pValue.toFixed(2)}), and nothing learnt from them is shown to help. Balanced accuracy: ` +
+      `base ${share(base)}, calibrated ${share(calibrated)}, learnt ${share(adapter)} out of fold; ` +
+      `chance is ${(1 / numLabels).toFixed(2)}. Until more examples show otherwise, take this ` +
+      'task’s answers for guesses; other instructions or label words may help.',
+    lines: [],
+  }
 }
 
 const count = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`

@@ -122,6 +122,12 @@ export const gradientHeaderSchema = z.object({
   /** Examples by index; absent is all. */
   examples: z.array(z.number().int().min(0)).min(1).optional(),
   /**
+   * Of these examples, those that are computed; absent is all. The others' log probabilities are NaN
+   * and cost nothing. Calls of equal `examples` share their prompts, which calls of some of them
+   * would not. Examples that are computed together are best neighbours.
+   */
+  computed_examples: z.array(z.number().int().min(0)).min(1).optional(),
+  /**
    * Leaves out what has weight 0: its log probability is NaN, and it costs nothing. Neighbours of
    * equal patterns of zeros are computed together, so examples are best ordered by them.
    */

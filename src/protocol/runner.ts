@@ -9,7 +9,7 @@ import { runnerResponseFormatSchema } from './response-format.ts'
 import { runnerToolsSchema, toolMessageSchemas } from './tools.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 5
+export const RUNNER_PROTOCOL_VERSION = 6
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -18,7 +18,7 @@ export const MAX_TERMS = 16
 /** Beyond this a weight is a mistake: ±π/4 angles already wrap around. */
 export const MAX_ABS_WEIGHT = 64
 /** Whole labels a choice may hold (clinc150 has 150). */
-export const MAX_LABELS = 256
+export const MAX_LABELS = 200
 export const MAX_LABEL_CHARS = 256
 export const MAX_STOP_STRINGS = 4
 /** Alternatives a token's log probability may be reported with, as OpenAI's. */

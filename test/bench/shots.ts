@@ -86,9 +86,15 @@ export async function run(args: readonly string[]): Promise<void> {
           continue
         }
         const plan = { ...setting, pool, test, optimizer, numTrials: Number(values.trials) }
-        const part = await measureShots(service.openai, plan)
-        store.add(part)
-        console.log(JSON.stringify(summarise(part)))
+        try {
+          const part = await measureShots(service.openai, plan)
+          store.add(part)
+          console.log(JSON.stringify(summarise(part)))
+        } catch (error) {
+          // The others are measured all the same; a second run makes up for this one.
+          console.error(JSON.stringify({ ...setting, failed: String(error) }))
+          process.exitCode = 1
+        }
       }
     } finally {
       await service.stop()

@@ -100,9 +100,14 @@ export async function measureMissing(
         console.log(`skipped: ../shared/data/${setting.set} is not beside this checkout`)
         continue
       }
-      const part = await measure(tools, { ...setting, columns: wanted, numTrials, train, test })
-      store.add(part)
-      console.log(JSON.stringify(summarise(part)))
+      try {
+        const part = await measure(tools, { ...setting, columns: wanted, numTrials, train, test })
+        store.add(part)
+        console.log(JSON.stringify(summarise(part)))
+      } catch (error) {
+        // The others are measured all the same; a second run makes up for this one.
+        console.error(JSON.stringify({ ...setting, failed: String(error) }))
+      }
       numMissing += lacking(setting).length
     }
   } finally {

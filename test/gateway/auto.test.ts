@@ -107,12 +107,9 @@ describe('a job by auto', () => {
     const { auto, n_trials } = job.arcana.report!
     expect(n_trials).toBe(5)
     expect(auto.configurations).toHaveLength(4)
-    expect(auto.configurations[0]).toMatchObject({ end: 'finished', learning_rate: 0.06 })
+    expect(auto.configurations[0]).toMatchObject({ end: 'finished', learning_rate: 0.05 })
     expect(auto.held_out_loss).toBeLessThan(auto.base_loss)
-    expect(auto.held_out_loss).toBeLessThanOrEqual(
-      Math.min(...auto.configurations.map((tried) => tried.held_out_loss)) + 1e-6,
-    )
-    expect(auto.chosen.length).toBeGreaterThan(0)
+    expect(auto.chosen.length).toBeGreaterThan(1)
     expect(job.arcana.progress.base_value).toBeCloseTo(-auto.base_loss, 6)
     // Loaded ahead of the first call that needs it.
     expect(runner.callsTo('PUT /v1/datasets')).toBe(1)
@@ -235,20 +232,35 @@ describe('a job by auto', () => {
     expect([...groups].map((group) => group.split(',').length)).toEqual([32, 32, 32, 4])
   })
 
-  it('ends with its budget, and then with what it has', async ({ expect }) => {
+  it('whose budget holds one configuration publishes one version', async ({ expect }) => {
     runner.intercept = async (request) => {
-      if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 60))
+      if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 120))
       return null
     }
     const method = structuredClone(AUTO)
-    method.rotation.hyperparameters = { optimizer: 'auto', n_trials: 100, budget_seconds: 3 }
+    method.rotation.hyperparameters = { optimizer: 'auto', n_trials: 100, budget_seconds: 1 }
+    const job = await waitFor((await started({ method })).id)
+    expect(job).toMatchObject({ status: 'succeeded', arcana: { version: 1 } })
+    expect(job.arcana.report!.auto.configurations).toHaveLength(1)
+    expect(
+      (await checkpointsOf(job.id)).data.map((made) => made.fine_tuned_model_checkpoint),
+    ).toEqual([`${MODEL}:news@1`])
+  })
+
+  it('ends with its budget, and then with what it has', async ({ expect }) => {
+    runner.intercept = async (request) => {
+      if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 30))
+      return null
+    }
+    const method = structuredClone(AUTO)
+    method.rotation.hyperparameters = { optimizer: 'auto', n_trials: 100, budget_seconds: 4 }
     const job = await waitFor((await started({ method })).id)
     expect(job.status).toBe('succeeded')
     const { auto } = job.arcana.report!
     expect(auto.configurations.length).toBeGreaterThan(1)
     expect(auto.configurations.length).toBeLessThan(100)
     // A call may be under way when the budget ends.
-    expect(auto.seconds_spent).toBeLessThan(5)
+    expect(auto.seconds_spent).toBeLessThan(6)
   })
 
   it('is bo under the scope all, as its default, and where a subspace is named', async ({

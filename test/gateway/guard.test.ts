@@ -197,6 +197,51 @@ describe('the guard', () => {
     expect(await again.json()).toMatchObject({ error: { code: 'nothing_to_publish' } })
   })
 
+  it('says where nothing shows that the base model knows the task, and only there', async ({
+    expect,
+  }) => {
+    const warningsOf = async (job: Job) => {
+      const events = await client.call('GET', `/v1/fine_tuning/jobs/${job.id}/events?limit=1000`)
+      const { data } = await events.json<{ data: { level: string; message: string }[] }>()
+      const told = data.filter(({ level }) => level === 'warn').map(({ message }) => message)
+      const { warnings, base_knowledge } = job.arcana.report!
+      return { warnings, told, knowledge: base_knowledge }
+    }
+    runner.scoreLabels = knowsNothing
+    const lost = await warningsOf(await finish((await start({ guard: 'report' })).id))
+    expect(lost.knowledge).toMatchObject({ level: 0.05, num_examples: 20 })
+    expect(lost.knowledge.p_value).toBeGreaterThan(0.05)
+    expect(lost.warnings).toMatchObject([
+      {
+        code: 'base_knows_nothing',
+        message: expect.stringMatching(
+          /over 20 examples .* base 0\.50, calibrated .* chance is 0\.50/,
+        ) as string,
+        lines: [],
+      },
+    ])
+    expect(lost.told).toContain(lost.warnings[0]!.message)
+
+    // One that answers every line alike, and knows: chance for whoever counts its answers.
+    runner.scoreLabels = knowsButLeans
+    const leaning = await finish((await start({}, lines(20), 'leaning')).id)
+    expect(guardOf(leaning).out_of_fold.base.balanced_accuracy).toBe(0.5)
+    const known = await warningsOf(leaning)
+    expect(known.knowledge.p_value).toBeLessThan(0.001)
+    expect(known).toMatchObject({ warnings: [], told: [] })
+
+    // One that knows nothing by itself, and can be taught.
+    runner.scoreLabels = (angles, example) => {
+      const gain = angles[0] ?? 0
+      return normalised([example.label === 0 ? gain : 0, example.label === 1 ? gain : 0])
+    }
+    const taught = await finish((await start({}, lines(20), 'taught')).id)
+    expect(taught.status).toBe('succeeded')
+    const learnt = await warningsOf(taught)
+    expect(learnt.knowledge.p_value).toBe(1)
+    expect(learnt).toMatchObject({ warnings: [], told: [] })
+  })
+
   it('says what so few examples could have shown', async ({ expect }) => {
     const few = await finish((await start({}, lines(4))).id)
     expect(few.error?.code).toBe('inconclusive')

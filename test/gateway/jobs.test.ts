@@ -2,7 +2,11 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
-import { decodeBinaryBody, gradientHeaderSchema } from '../../src/protocol/runner-scoring.ts'
+import {
+  decodeBinaryBody,
+  gradientHeaderSchema,
+  type GradientHeader,
+} from '../../src/protocol/runner-scoring.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
 import { clientOf, makeProject, MODEL } from './harness.ts'
@@ -264,9 +268,37 @@ describe('a job', () => {
       arcana.report as unknown as { train: { base: { confusion: number[][] } } } | null
     )?.train.base.confusion
     expect(confusion?.map((row) => row.reduce((sum, n) => sum + n, 0))).toEqual([367, 733])
-    // 1100 examples of at most 512 a call, for 6 trials of the job and of each of five folds, then for
+    // 1100 examples of at most 512 a call, for 6 trials of the job and of each of three folds, then for
     // the base model, the adapter and what the folds found.
-    expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 5 * 6 + 2 + 5))
+    expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 3 * 6 + 2 + 3))
+  })
+
+  it('scores fewer examples at once where labels are many', async ({ expect }) => {
+    const labelled = Array.from({ length: 200 }, (_, i) => ({
+      input: `example ${i}`,
+      label: `label ${i % 100}`,
+    }))
+    const sizes: number[] = []
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/score')) return null
+      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+      const header = JSON.parse(split.headerJson) as {
+        num_candidates: number
+        examples: number[]
+      }
+      sizes.push(header.num_candidates * header.examples.length)
+      return null
+    }
+    const job = await createJob({
+      training_file: await uploadLines(toLines(labelled)),
+      method: {
+        type: 'rotation',
+        rotation: { hyperparameters: { optimizer: 'gradient', n_steps: 1 } },
+      },
+    })
+    await waitFor(job.id)
+    // The base model, the adapter and three folds: whole groups of 32 prompts.
+    expect(sizes).toEqual(Array(5).fill([64, 64, 64, 8]).flat())
   })
 
   it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
@@ -346,7 +378,7 @@ describe('a job that cannot be made', () => {
   it('is refused with the field at fault', async ({ expect }) => {
     const training_file = await uploadLines(toLines(EXAMPLES))
     const oneLabel = await uploadLines(toLines([EXAMPLES[0]!, EXAMPLES[2]!]))
-    const many = Array.from({ length: 257 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
+    const many = Array.from({ length: 201 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
     const manyLabels = await uploadLines(toLines(many))
     const system = (content: string) => ({
       messages: [
@@ -372,6 +404,7 @@ describe('a job that cannot be made', () => {
       [rotation({ labels: ['Sports', 'Business'] }), 'training_file', 400],
       [rotation({ labels: ['Sports'] }), 'method.rotation.labels', 400],
       [rotation({ labels: ['a', 'a'] }), 'method.rotation.labels', 400],
+      [rotation({ labels: many.map(({ label }) => label) }), 'method.rotation.labels', 400],
       [rotation({ scope: 'some' }), 'method.rotation.scope', 400],
       [rotation({ rank: 8 }), 'method.rotation.rank', 400],
       [
@@ -594,7 +627,7 @@ describe('a job by gradient', () => {
     },
   }
 
-  it('descends, keeps the step that its folds chose, and publishes', async ({ expect }) => {
+  it('descends, averages its steps, and publishes', async ({ expect }) => {
     const created = await createJob({ method: GRADIENT })
     expect(created).toMatchObject({
       method: {
@@ -613,7 +646,7 @@ describe('a job by gradient', () => {
           guard: { answer: 'adapter', folds: 4, trials_per_fold: 13 },
           optimizer: 'gradient',
           best_trial: 12,
-          gradient: { n_steps: 12, chosen_step: 12, learning_rate: 0.1, n_folds: 4 },
+          gradient: { n_steps: 12, learning_rate: 0.1, n_folds: 4 },
         },
       },
     })
@@ -625,14 +658,11 @@ describe('a job by gradient', () => {
     expect(steps.map(({ data }) => data!.trial)).toEqual(upTo(13))
     const losses = steps.map(({ data }) => data as unknown as Record<string, number | null>)
     for (const { train_loss, value } of losses) expect(value).toBe(-train_loss!)
-    // Held-out examples are looked at every second step.
-    const looked = losses.filter(({ held_out_loss }) => held_out_loss !== null)
-    expect(looked.map(({ trial }) => trial)).toEqual([0, 2, 4, 6, 8, 10, 12])
-    for (const [i, { held_out_loss }] of looked.entries()) {
-      if (i > 0) expect(held_out_loss).toBeLessThan(looked[i - 1]!.held_out_loss!)
+    for (const [i, { held_out_loss }] of losses.entries()) {
+      if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!.held_out_loss!)
     }
-    // One call a step, for all folds together.
-    expect(runner.callsTo('POST /v1/gradient')).toBe(13)
+    // One call a step, for all folds together; one before them, and one for what the last came to.
+    expect(runner.callsTo('POST /v1/gradient')).toBe(1 + 12 + 1)
   })
 
   it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
@@ -652,7 +682,7 @@ describe('a job by gradient', () => {
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
     // The step under way is done again, and no other.
-    expect(numCalls).toBe(14)
+    expect(numCalls).toBe(15)
     const digestOf = (job: Job) =>
       (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
     expect(digestOf(cut)).toBe(digestOf(whole))
@@ -679,8 +709,6 @@ describe('a job by gradient', () => {
     runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
     const job = await waitFor((await createJob({ method: GRADIENT })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
-    // Held-out loss only rises: patience ends the search before its last step.
-    expect(job.arcana.progress.trials_done).toBe(6)
   })
 
   it('sends many examples in parts whose sum is the whole', async ({ expect }) => {
@@ -690,19 +718,30 @@ describe('a job by gradient', () => {
     }))
     const method = structuredClone(GRADIENT)
     method.rotation.hyperparameters.n_steps = 2
-    const seen: number[] = []
+    const seen: GradientHeader[] = []
     runner.intercept = async (request) => {
       if (!request.url.endsWith('/v1/gradient')) return null
       const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
-      seen.push(...gradientHeaderSchema.parse(JSON.parse(split.headerJson)).examples!)
+      seen.push(gradientHeaderSchema.parse(JSON.parse(split.headerJson)))
       return null
     }
     const job = await createJob({ training_file: await uploadLines(toLines(many)), method })
     expect((await waitFor(job.id)).status).toBe('succeeded')
-    // Fold by fold, the same way in each of the three steps.
-    const order = seen.slice(0, 200)
+    // One row an example at the identity, all in one call; then five rows, at most 512 in a call.
+    const [first, ...steps] = seen
+    const order = first!.examples!
     expect([...order].sort((a, b) => a - b)).toEqual(upTo(200))
-    expect(seen).toEqual([...order, ...order, ...order])
+    expect(first!.computed_examples).toBeUndefined()
+    // Batch by batch in the same order, so that prompts are computed once; a step takes a batch.
+    expect(steps).toHaveLength(3)
+    for (const [i, { examples, computed_examples: computed }] of steps.entries()) {
+      expect(order.join()).toContain(examples!.join())
+      expect(computed!.length).toBeLessThanOrEqual(32)
+      const places = computed!.map((example) => order.indexOf(example))
+      expect(Math.max(...places) - Math.min(...places)).toBe(computed!.length - 1)
+      const before = steps.slice(0, i).flatMap((step) => step.computed_examples!)
+      expect(before.filter((example) => computed!.includes(example))).toEqual([])
+    }
   })
 
   it.for([

@@ -228,10 +228,11 @@ export class RunnerDouble {
       const angles = split.values.subarray(candidate * perCandidate, (candidate + 1) * perCandidate)
       const own = weights.subarray(candidate * examples.length, (candidate + 1) * examples.length)
       const rows = examples.map((example) => {
+        if (header.computed_examples?.includes(example) === false) return NaN
         const gold = isTargetDataset(dataset) ? 0 : dataset.examples[example]!.label
         return this.#scoresOf(dataset, example, angles)[gold]!
       })
-      losses.push(rows.reduce((sum, logProb, i) => sum - own[i]! * logProb, 0))
+      losses.push(rows.reduce((sum, logProb, i) => sum - (own[i] === 0 ? 0 : own[i]! * logProb), 0))
       logProbs.push(...rows)
       gradient.push(...this.slopes(angles, own))
     }

@@ -8,6 +8,7 @@ import {
 import {
   DEFAULT_GRADIENT_OPTIONS,
   GradientSearch,
+  isAstray,
   type GradientAnswer,
   type GradientOptions,
   type GradientQuery,
@@ -32,9 +33,8 @@ export type TrialEnd = 'finished' | 'abandoned' | 'cut'
 export type AutoTrial = {
   readonly z: readonly number[]
   readonly end: TrialEnd
-  /** The lowest, and after how many steps; the identity is step 0. */
+  /** As `GradientState` averages it. */
   readonly heldOutLoss: number
-  readonly bestStep: number
   readonly trainLoss: number
   /** Of the identity. */
   readonly baseLoss: number
@@ -45,12 +45,13 @@ export type AutoTrial = {
 /** What a configuration came to, of those that did best. */
 export type AutoFit = {
   readonly trial: number
-  /** As `GradientState` has them. */
+  /** The mean of its candidates. */
   readonly best: Float32Array
+  /** Its candidates one after the other: [folds, values] */
   readonly foldBest: Float32Array
 }
 
-/** A way to end the search: the mean of some fits, at a strength. */
+/** A way to end the search: the mean of the best fits, at a strength. */
 export type AutoChoice = {
   /** Places in `AutoState.fits`. */
   readonly fits: readonly number[]
@@ -75,9 +76,17 @@ export type AutoState = {
   readonly spentMs: number
 }
 
-/** Fits kept to choose from and to average. */
-const MAX_FITS = 3
-const STRENGTHS: readonly number[] = [0.6, 0.8, 1.25, 1.6]
+/** Fits kept to average. */
+const MAX_FITS = 5
+/** Of twenty examples the lowest loss of several is luck for a part; the mean of three is more than its best. */
+const LEAST_MIX = 3
+/**
+ * A fit is in a mean where its held-out loss is above the lowest by less than this share of what the
+ * best one gained, or by less than so many nats where that is little or nothing.
+ */
+const MAX_LAG_SHARE = 0.5
+const MAX_LAG = 0.1
+const STRENGTHS: readonly number[] = [0.8, 1.25]
 /** Candidates of one call; the runner takes 32. */
 const MAX_CANDIDATES = 30
 /** Of the budget, what choosing among the fits may take. */
@@ -92,8 +101,8 @@ const RACE_SHARE = 0.6
 /**
  * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole
  * `GradientSearch` of one configuration, judged by its held-out loss; the defaults come first. A
- * trial that lags is given up. In the end the best fits, their means (angles add) and some strengths
- * of both are held against each other on the same folds.
+ * trial that lags is given up. In the end means of the best fits (angles add) and some strengths of
+ * the best mean are held against each other on the same folds.
  *
  * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
  * took, so a search that goes on after a crash decides as it would have.
@@ -153,21 +162,20 @@ export class AutoSearch {
     const spentMs = state.current.spentMs + Math.max(0, elapsedMs)
     const end = this.#endOf(state, search, gradient)
     if (end === null) return { ...state, current: { z, gradient, spentMs } }
-    const { history, bestStep } = gradient
-    const best = history[bestStep]!
+    const { history, heldOutLoss } = gradient
+    const baseLoss = history[0]!.heldOutLoss
     const trial: AutoTrial = {
       z,
       end,
-      heldOutLoss: best.heldOutLoss!,
-      bestStep,
-      trainLoss: best.trainLoss,
-      baseLoss: history[0]!.trainLoss,
+      heldOutLoss,
+      trainLoss: history.at(-1)!.trainLoss,
+      baseLoss,
       numSteps: history.length - 1,
       spentMs,
     }
     const trials = [...state.trials, trial]
-    const fit = { trial: state.trials.length, best: gradient.best, foldBest: gradient.foldBest }
-    const fits = [...state.fits, ...(bestStep > 0 ? [fit] : [])]
+    const own = isAstray(history) ? [] : [this.#keep(state.trials.length, search, gradient)]
+    const fits = [...state.fits, ...own]
       .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
       .slice(0, MAX_FITS)
     const next = { ...state, trials, fits, current: null }
@@ -194,6 +202,12 @@ export class AutoSearch {
         ? identityRotation(this.#spec.geometry)
         : this.#mix(state, this.#pick(state, fold), fold),
     )
+  }
+
+  #keep(trial: number, search: GradientSearch, gradient: GradientState): AutoFit {
+    const folds = Array.from({ length: this.numFolds }, (_, k) => search.foldValues(gradient, k))
+    const foldBest = Float32Array.from(folds.flatMap((values) => [...values]))
+    return { trial, best: search.meanValues(gradient), foldBest }
   }
 
   #begin({ trials }: Pick<AutoState, 'trials'>): AutoState['current'] {
@@ -232,34 +246,47 @@ export class AutoSearch {
    * Whether a configuration has gained much less, at its latest look, than the best one gained in
    * all: more steps seldom make up for it.
    */
-  #lags({ trials }: AutoState, { history, bestStep }: GradientState): boolean {
+  #lags({ trials }: AutoState, { history }: GradientState): boolean {
     const step = history.length - 1
-    if (step < RACE_FROM_STEP || history[step]!.heldOutLoss === null) return false
-    const base = history[0]!.heldOutLoss!
+    if (step < RACE_FROM_STEP) return false
+    const base = history[0]!.heldOutLoss
     const best = trials.reduce((a, b) => (b.heldOutLoss < a.heldOutLoss ? b : a))
-    const gained = base - history[bestStep]!.heldOutLoss!
-    const progress = Math.min(1, step / Math.max(best.bestStep, RACE_FROM_STEP))
+    const gained = base - Math.min(...history.map(({ heldOutLoss }) => heldOutLoss))
+    // Most of a gain comes early.
+    const progress = Math.sqrt(Math.min(1, step / Math.max(best.numSteps, RACE_FROM_STEP)))
     return gained < RACE_SHARE * progress * (base - best.heldOutLoss)
   }
 
   /** The ways to end that are still to be scored: means at strength 1, then strengths of those chosen. */
-  #wanted({ fits, choices }: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+  #wanted(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+    const { choices } = state
+    const numWorth = this.#countWorth(state)
     const known = (wanted: { readonly fits: readonly number[]; readonly strength: number }) =>
       choices.some(
         ({ fits: own, strength }) =>
           strength === wanted.strength && own.join() === wanted.fits.join(),
       )
-    const mixes = mixesOf(fits.length)
-    const plain = mixes.map((mix) => ({ fits: mix, strength: 1 })).filter((way) => !known(way))
+    const plain = mixesOf(numWorth)
+      .map((mix) => ({ fits: mix, strength: 1 }))
+      .filter((way) => !known(way))
     if (plain.length > 0) return plain
     const chosen = new Map<string, readonly number[]>()
-    for (let fold = -1; fold < this.numFolds && fits.length > 0; fold++) {
+    for (let fold = -1; fold < this.numFolds && numWorth > 0; fold++) {
       const { fits: mix } = bestOf(plainOf(choices), fold < 0 ? null : fold)!
       chosen.set(mix.join(), mix)
     }
     return [...chosen.values()]
       .flatMap((mix) => STRENGTHS.map((strength) => ({ fits: mix, strength })))
       .filter((way) => !known(way))
+  }
+
+  /** How many of the fits are good enough to be in a mean; the best ones come first. */
+  #countWorth({ fits, trials }: AutoState): number {
+    const [best] = fits
+    if (best === undefined) return 0
+    const { baseLoss, heldOutLoss: lowest } = trials[best.trial]!
+    const lag = Math.max(MAX_LAG, MAX_LAG_SHARE * (baseLoss - lowest))
+    return fits.filter(({ trial }) => trials[trial]!.heldOutLoss <= lowest + lag).length
   }
 
   /** Scores, by each fold's candidates, the examples that they were not fitted to. */
@@ -295,7 +322,8 @@ export class AutoSearch {
       }
     }
     const numCandidates = rotations.length
-    return { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted: true }
+    const examples = null
+    return { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted: true }
   }
 
   /** Ways to end that one call scores. */
@@ -345,11 +373,11 @@ export class AutoSearch {
   }
 }
 
-/** Each fit alone, then the means of the first two, three, …. */
+/** The means of the first three, four, …; of all where there are no more than three. */
 function mixesOf(numFits: number): number[][] {
   const places = Array.from({ length: numFits }, (_, place) => place)
-  const means = places.slice(1).map((_, i) => places.slice(0, i + 2))
-  return [...places.map((place) => [place]), ...means]
+  const least = Math.min(LEAST_MIX, numFits)
+  return places.slice(least - 1).map((_, i) => places.slice(0, least + i))
 }
 
 const plainOf = (choices: readonly AutoChoice[]): AutoChoice[] =>

@@ -6,34 +6,29 @@ import {
   type Rotation,
 } from '../../rotation/rotation.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
-import { countFolds, NUM_FOLDS, stratifiedFolds } from './folds.ts'
+import { countFolds, NUM_FOLDS, stratifiedBatches, stratifiedFolds } from './folds.ts'
 import { meanCandidate } from './mean.ts'
 
 export type GradientOptions = AdamOptions & {
-  /** Steps at most; the folds choose how many of them are kept. */
+  /** Steps at most: the folds end a search that runs astray. */
   readonly numSteps: number
   readonly numFolds: number
-  /** Steps without a lower held-out loss after which the search ends; null is a share of all. */
-  readonly patience: number | null
   /** First and last layer rotated, both included; null is every layer. */
   readonly layers: readonly [number, number] | null
   /** Whether log scales are fitted beside the angles. */
   readonly hasLogScale: boolean
 }
 
-/** Steps from one look at the held-out examples to the next: a fifth of a step's work is theirs. */
-const SCORING_INTERVAL = 2
-/** Of all steps, those to go without a lower held-out loss; held-out loss can rise and fall again. */
-const PATIENCE_SHARE = 0.35
-/** Two looks. */
-const MIN_PATIENCE = 2 * SCORING_INTERVAL
+/** Nats of held-out loss above the identity's at which a search has run astray and ends. */
+const ASTRAY = 0.5
+/** Of the average of steps: the weight of step t grows as t to this power. */
+const AVERAGE_POWER = 2
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
-  // Against 0.03 and 0.1, on validation rows: docs/decisions/0004-gradient.md.
-  learningRate: 0.06,
+  // Against other rates, batches and numbers of steps, on validation rows: docs/decisions/0004-gradient.md.
+  learningRate: 0.05,
   decay: 0,
-  numSteps: 10,
+  numSteps: 24,
   numFolds: NUM_FOLDS,
-  patience: null,
   layers: null,
   hasLogScale: false,
 }
@@ -46,7 +41,9 @@ export type GradientSpec = {
   readonly groups?: readonly number[]
   /** What each example counts for: the tokens of a target; 1 by default. */
   readonly sizes?: readonly number[]
-  /** A safe integer; decides the folds. */
+  /** Batch of each example, from 0; by default as `stratifiedBatches` makes them. */
+  readonly batches?: readonly number[]
+  /** A safe integer; decides the folds and the batches. */
   readonly seed: number
   readonly options?: Partial<GradientOptions>
 }
@@ -60,7 +57,9 @@ export type GradientQuery = {
   readonly values: Float32Array
   /** [candidates, examples]: what log P(right label) of an example counts for. */
   readonly weights: Float32Array
-  /** Log probabilities of weight 0 are not wanted: an answer may have anything there. */
+  /** Examples that are wanted, by index; an answer may have anything for the others. Null is all. */
+  readonly examples: readonly number[] | null
+  /** Nor are log probabilities of weight 0 wanted. */
   readonly skipsUnweighted: boolean
 }
 
@@ -72,41 +71,46 @@ export type GradientAnswer = {
   readonly gradient: Float32Array
 }
 
+/** Losses as the latest batches showed them, each example when it was last in one. */
 export type GradientStep = {
   /** Mean −log P(right label) of the examples under the candidates that are fitted to them. */
   readonly trainLoss: number
-  /**
-   * The same over examples, each under the candidate that was not fitted to it; null after a step
-   * that did not look.
-   */
-  readonly heldOutLoss: number | null
-  /** What each fold adds to the held-out loss, summed over its examples: [folds]; empty likewise. */
+  /** The same over examples, each under the candidate that was not fitted to it. */
+  readonly heldOutLoss: number
+  /** What each fold adds to the held-out loss, summed over its examples: [folds] */
   readonly foldLosses: readonly number[]
 }
 
 /** Where the search stands; a pure function of the spec and the answers so far. */
 export type GradientState = {
-  /** Losses after 0, 1, 2, … steps. */
+  /** Losses after 0, 1, 2, … steps; the first are the identity's, of all examples. */
   readonly history: readonly GradientStep[]
-  /** The candidates after as many steps as `history` is long. */
+  /** Steps taken. */
+  readonly numTaken: number
+  /** Each example's losses when it was last seen: [examples]; empty before the first answer. */
+  readonly trainLosses: Float64Array
+  readonly heldOutLosses: Float64Array
+  /** The candidates after the steps taken. */
   readonly adam: AdamState
-  /** What the folds' candidates come to together, where held-out loss was lowest. */
-  readonly best: Float32Array
-  readonly bestStep: number
-  /** Of each fold's candidate, its values where the other folds' held-out loss was lowest: [folds, …] */
-  readonly foldBest: Float32Array
-  readonly foldBestSteps: readonly number[]
+  /** Average of the candidates over the steps, later ones counting more; as `adam.values`. */
+  readonly average: Float32Array
+  /** Of the held-out losses, with the same weights. */
+  readonly heldOutLoss: number
 }
 
 /**
  * Adam on a rotation's angles (and log scales). One candidate a fold is fitted to the other folds'
- * examples, side by side in one call a step. Their held-out loss says after how many steps to stop:
- * fits of twenty examples reach a training loss of zero whether or not they learnt anything. The
- * result is the mean of the candidates, since angles add: it does as well as a candidate fitted to
- * all examples would, whose rows it saves.
+ * examples, side by side in one call a step. A step takes one batch of the examples: each candidate
+ * steps by those of the batch that are not in its fold, and those that are tell its held-out loss.
+ * A search whose held-out loss runs away from the identity's is ended; no step is chosen by it, since
+ * it is that of candidates alone, each of which errs where their mean does not
+ * (docs/decisions/0004-gradient.md). A candidate is the average of its steps, the later ones counting
+ * more, which takes out what batches make uneven. The result is the candidates' mean, since angles
+ * add: it does as well as a candidate fitted to all examples would, whose rows it saves.
  *
  * Value-only ask and tell (`Optimiser`) has no place for gradients or for 0.6 MB of moments, so
  * this is an interface of its own: `ask` of a state, `tell` makes the next.
+ * Source: of the average, Shamir and Zhang 2013, arXiv:1212.1824, section 4
  */
 export class GradientSearch {
   readonly options: GradientOptions
@@ -114,11 +118,14 @@ export class GradientSearch {
   readonly #layers: readonly number[]
   /** Fold of each example. */
   readonly folds: readonly number[]
+  /** Batch of each example, and how many there are. */
+  readonly batches: readonly number[]
+  readonly #numBatches: number
   readonly #numFolds: number
   readonly #sizes: readonly number[]
 
   /** @throws {RangeError} an option makes no sense for the geometry or the examples */
-  constructor({ geometry, gold, groups, sizes, seed, options = {} }: GradientSpec) {
+  constructor({ geometry, gold, groups, sizes, batches, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
     checkOptions(this.options, geometry)
@@ -128,16 +135,19 @@ export class GradientSearch {
     this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
     this.#sizes = sizes ?? gold.map(() => 1)
     if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
+    this.batches = batches ?? stratifiedBatches(gold, seed)
+    if (this.batches.length !== gold.length) throw new RangeError(`${this.batches.length} batches`)
+    this.#numBatches = 1 + Math.max(...this.batches)
   }
 
-  /** Candidates of a query: one a fold. */
+  /** Candidates of a step's query: one a fold. */
   get numCandidates(): number {
     return this.#numFolds
   }
 
-  get #patience(): number {
-    const { patience, numSteps } = this.options
-    return patience ?? Math.max(MIN_PATIENCE, Math.ceil(PATIENCE_SHARE * numSteps))
+  /** Length of one candidate's values: its angles, and its log scales where there are any. */
+  get #numValues(): number {
+    return this.options.hasLogScale ? 2 * this.#size : this.#size
   }
 
   /** Length of one candidate's angles. */
@@ -146,105 +156,147 @@ export class GradientSearch {
   }
 
   start(): GradientState {
-    const numParts = this.options.hasLogScale ? 2 : 1
     return {
       history: [],
-      adam: startAdam(this.numCandidates * this.#size * numParts),
-      best: new Float32Array(this.#size * numParts),
-      bestStep: 0,
-      foldBest: new Float32Array(this.#numFolds * this.#size * numParts),
-      foldBestSteps: new Array<number>(this.#numFolds).fill(0),
+      numTaken: 0,
+      trainLosses: new Float64Array(),
+      heldOutLosses: new Float64Array(),
+      adam: startAdam(this.#numFolds * this.#numValues),
+      average: new Float32Array(this.#numFolds * this.#numValues),
+      heldOutLoss: NaN,
     }
   }
 
   /** @returns null where the search is done */
-  ask({ history, adam, bestStep }: GradientState): GradientQuery | null {
+  ask({ history, numTaken, adam }: GradientState): GradientQuery | null {
     const { numSteps, hasLogScale } = this.options
-    if (history.length > numSteps || history.length - 1 - bestStep >= this.#patience) return null
-    const isFirst = history.length === 0
+    const layers = this.#layers
+    if (history.length === 0) {
+      // The identity's losses alone: a gradient of all examples would tell a fold its own.
+      return {
+        numCandidates: 1,
+        layers,
+        hasLogScale,
+        values: new Float32Array(this.#numValues),
+        weights: new Float32Array(this.folds.length),
+        examples: null,
+        skipsUnweighted: false,
+      }
+    }
+    if (history.length > numSteps || isAstray(history)) return null
     return {
-      numCandidates: this.numCandidates,
-      layers: this.#layers,
+      numCandidates: this.#numFolds,
+      layers,
       hasLogScale,
       values: adam.values,
-      // All candidates are the identity still: each differentiates its own fold, for all of them.
-      weights: isFirst ? this.#foldWeights() : this.#weights(),
-      skipsUnweighted: isFirst || !this.#isScored(history.length),
+      weights: this.#weights(numTaken),
+      examples: this.#numBatches === 1 ? null : this.#batchOf(numTaken),
+      skipsUnweighted: false,
     }
   }
 
-  /** Whether the folds' held-out examples are looked at after a number of steps. */
-  #isScored(step: number): boolean {
-    return step % SCORING_INTERVAL === 0 || step === this.options.numSteps
+  /** The examples of the step that comes after so many. */
+  #batchOf(numTaken: number): number[] {
+    const batch = numTaken % this.#numBatches
+    return this.batches.flatMap((own, example) => (own === batch ? [example] : []))
   }
 
   /** @throws {RangeError} an answer of another shape, or one that is not finite */
   tell(state: GradientState, { logProbs, gradient }: GradientAnswer): GradientState {
     const numExamples = this.folds.length
-    if (logProbs.length !== this.numCandidates * numExamples) {
+    const isFirst = state.history.length === 0
+    if (logProbs.length !== (isFirst ? 1 : this.#numFolds) * numExamples) {
       throw new RangeError(`${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
-    const numDone = state.history.length
     const lossOf = (candidate: number, example: number): number =>
       -Math.max(
         logProbs[candidate * numExamples + example]!,
         LOG_PROB_FLOOR * this.#sizes[example]!,
       )
-    const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
-    const isScored = this.#isScored(numDone)
-    const foldLosses = new Array<number>(isScored ? this.#numFolds : 0).fill(0)
-    let trainLoss = 0
-    for (const [example, fold] of this.folds.entries()) {
-      if (isScored) foldLosses[fold]! += lossOf(fold, example)
+    if (isFirst) {
+      const losses = Float64Array.from(this.folds, (_, example) => lossOf(0, example))
+      const seen = { trainLosses: losses, heldOutLosses: losses }
+      const identity = this.#summarise(seen)
+      return { ...state, ...seen, history: [identity], heldOutLoss: identity.heldOutLoss }
+    }
+    const { numTaken } = state
+    const seen = {
+      trainLosses: state.trainLosses.slice(),
+      heldOutLosses: state.heldOutLosses.slice(),
+    }
+    for (const example of this.#batchOf(numTaken)) {
+      const fold = this.folds[example]!
+      let sum = 0
       for (let candidate = 0; candidate < this.#numFolds; candidate++) {
-        if (candidate === fold) continue
-        const loss = lossOf(numDone === 0 ? fold : candidate, example)
-        trainLoss += loss / (this.#numFolds - 1) / totalSize
+        if (candidate !== fold) sum += lossOf(candidate, example)
       }
+      seen.trainLosses[example] = sum / (this.#numFolds - 1)
+      seen.heldOutLosses[example] = lossOf(fold, example)
     }
-    const slopes = numDone === 0 ? this.#combineFolds(gradient) : gradient
-    const adam = stepAdam(state.adam, slopes, numDone, this.options)
-    if (!isScored) {
-      const history = [...state.history, { trainLoss, heldOutLoss: null, foldLosses }]
-      return { ...state, history, adam }
-    }
-    const heldOutLoss = foldLosses.reduce((sum, loss) => sum + loss, 0) / totalSize
-    const step: GradientStep = { trainLoss, heldOutLoss, foldLosses }
-    const isBest = heldOutLoss < (state.history[state.bestStep]?.heldOutLoss ?? Infinity)
-    const { values } = state.adam
-    const foldBest = state.foldBest.slice()
-    const foldBestSteps = state.foldBestSteps.map((before, fold) => {
-      const known = state.history[before]
-      if (known !== undefined && othersLoss(step, fold) >= othersLoss(known, fold)) return before
-      foldBest.set(this.#valuesOf(fold, values), (fold * foldBest.length) / this.#numFolds)
-      return numDone
-    })
+    const adam = stepAdam(state.adam, gradient, numTaken, this.options)
+    const next = { ...state, ...seen, adam, numTaken: numTaken + 1 }
+    // The first batch is of the identity still, whose losses are all known.
+    if (numTaken === 0) return next
+    const step = this.#summarise(seen)
+    const share = (AVERAGE_POWER + 1) / (numTaken + AVERAGE_POWER)
     return {
+      ...next,
       history: [...state.history, step],
-      adam,
-      best: isBest ? this.#mean(values) : state.best,
-      bestStep: isBest ? numDone : state.bestStep,
-      foldBest,
-      foldBestSteps,
+      average: state.average.map((known, i) => known + share * (state.adam.values[i]! - known)),
+      heldOutLoss: state.heldOutLoss + share * (step.heldOutLoss - state.heldOutLoss),
     }
   }
 
-  /** The mean of the folds' rotations after as many steps as they chose together. */
-  best({ best }: GradientState): Rotation {
-    return this.toRotation(best)
+  #summarise({
+    trainLosses,
+    heldOutLosses,
+  }: Pick<GradientState, 'trainLosses' | 'heldOutLosses'>): GradientStep {
+    const totalSize = this.#sizes.reduce((sum, size) => sum + size, 0)
+    const foldLosses = new Array<number>(this.#numFolds).fill(0)
+    for (const [example, fold] of this.folds.entries()) foldLosses[fold]! += heldOutLosses[example]!
+    const sumOf = (losses: Iterable<number>): number =>
+      [...losses].reduce((sum, loss) => sum + loss, 0)
+    return {
+      trainLoss: sumOf(trainLosses) / totalSize,
+      heldOutLoss: sumOf(foldLosses) / totalSize,
+      foldLosses,
+    }
+  }
+
+  /** The mean of the folds' rotations; the identity where the search ran astray. */
+  best(state: GradientState): Rotation {
+    return this.toRotation(this.meanValues(state))
   }
 
   /**
    * What the same search gives without each fold, for judging it: the candidate fitted to the other
-   * folds, after as many steps as their held-out losses choose. The fold's own examples have no
-   * part in its candidate's angles, nor their loss in its choice of steps.
+   * folds. The fold's own examples have no part in it, but that they may end all searches.
    */
-  foldRotations({ foldBest }: GradientState): Rotation[] {
-    const size = foldBest.length / this.#numFolds
+  foldRotations(state: GradientState): Rotation[] {
     return Array.from({ length: this.#numFolds }, (_, fold) =>
-      this.toRotation(foldBest.slice(fold * size, (fold + 1) * size)),
+      this.toRotation(this.foldValues(state, fold)),
     )
+  }
+
+  /** The candidates' mean, as long as they are on average. */
+  meanValues(state: GradientState): Float32Array {
+    return meanCandidate(
+      Array.from({ length: this.#numFolds }, (_, fold) => this.foldValues(state, fold)),
+    )
+  }
+
+  /** One fold's candidate: its angles, then its log scales. Zeros where the search ran astray. */
+  foldValues({ average, history }: GradientState, fold: number): Float32Array {
+    if (isAstray(history)) return new Float32Array(this.#numValues)
+    const size = this.#size
+    const numParts = average.length / (this.#numFolds * size)
+    const own = new Float32Array(numParts * size)
+    for (let part = 0; part < numParts; part++) {
+      const at = (part * this.#numFolds + fold) * size
+      own.set(average.subarray(at, at + size), part * size)
+    }
+    return own
   }
 
   /** The rotation that one candidate's values stand for. */
@@ -259,82 +311,31 @@ export class GradientSearch {
     return { geometry: this.#geometry, layers }
   }
 
-  /** Sizes of what a fold's candidate is fitted to, summed. */
-  #fittedSize(candidate: number): number {
-    return this.#sizes.reduce(
-      (sum, size, example) => (this.folds[example] === candidate ? sum : sum + size),
-      0,
-    )
-  }
-
-  /** Mean over the examples that a candidate is fitted to; 0 for those held out. */
-  #weights(): Float32Array {
+  /** Mean over the batch's examples that a candidate is fitted to; 0 for those held out. */
+  #weights(numTaken: number): Float32Array {
     const numExamples = this.folds.length
-    const weights = new Float32Array(this.numCandidates * numExamples)
-    for (let candidate = 0; candidate < this.numCandidates; candidate++) {
-      const fitted = this.#fittedSize(candidate)
-      for (const [example, fold] of this.folds.entries()) {
-        weights[candidate * numExamples + example] = fold === candidate ? 0 : 1 / fitted
-      }
-    }
-    return weights
-  }
-
-  /** Each candidate's own fold, every example counting 1. */
-  #foldWeights(): Float32Array {
-    const numExamples = this.folds.length
-    const weights = new Float32Array(this.numCandidates * numExamples)
-    for (const [example, fold] of this.folds.entries()) weights[fold * numExamples + example] = 1
-    return weights
-  }
-
-  /** From the gradients of each fold's summed loss, those of each candidate's mean over the others. */
-  #combineFolds(gradient: Float32Array): Float32Array {
-    const numParts = this.options.hasLogScale ? 2 : 1
-    const combined = new Float32Array(gradient.length)
+    const batch = this.#batchOf(numTaken)
+    const weights = new Float32Array(this.#numFolds * numExamples)
     for (let candidate = 0; candidate < this.#numFolds; candidate++) {
-      const fitted = this.#fittedSize(candidate)
-      for (let fold = 0; fold < this.#numFolds; fold++) {
-        if (fold === candidate) continue
-        for (let part = 0; part < numParts; part++) {
-          const to = (part * this.#numFolds + candidate) * this.#size
-          const from = (part * this.#numFolds + fold) * this.#size
-          for (let i = 0; i < this.#size; i++) combined[to + i]! += gradient[from + i]! / fitted
-        }
-      }
+      const fitted = batch.filter((example) => this.folds[example] !== candidate)
+      const size = fitted.reduce((sum, example) => sum + this.#sizes[example]!, 0)
+      for (const example of fitted) weights[candidate * numExamples + example] = 1 / size
     }
-    return combined
-  }
-
-  #mean(values: Float32Array): Float32Array {
-    const own = Array.from({ length: this.#numFolds }, (_, fold) => this.#valuesOf(fold, values))
-    return meanCandidate(own)
-  }
-
-  #valuesOf(candidate: number, values: Float32Array): Float32Array {
-    const size = this.#size
-    const numParts = values.length / (this.numCandidates * size)
-    const own = new Float32Array(numParts * size)
-    for (let part = 0; part < numParts; part++) {
-      const at = (part * this.numCandidates + candidate) * size
-      own.set(values.subarray(at, at + size), part * size)
-    }
-    return own
+    return weights
   }
 }
 
-/** Held-out loss of all folds but one; of one search's steps, sums compare as means do. */
-const othersLoss = ({ foldLosses }: GradientStep, fold: number): number =>
-  foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0)
+/** Whether the held-out loss is where no fit worth keeping has been seen to be. */
+export function isAstray(history: readonly GradientStep[]): boolean {
+  const [identity] = history
+  return identity !== undefined && history.at(-1)!.heldOutLoss > identity.heldOutLoss + ASTRAY
+}
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
-  const { learningRate, decay, numSteps, patience, layers } = options
+  const { learningRate, decay, numSteps, layers } = options
   if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
   if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
   if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
-  if (patience !== null && (!Number.isInteger(patience) || patience < 1)) {
-    throw new RangeError(`patience ${patience}`)
-  }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
     throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)

@@ -2,37 +2,40 @@ import { fail, ok, type Result } from '../../result.ts'
 import type { GradientState } from './gradient.ts'
 
 /** Raised whenever the bytes of a state would be read otherwise. */
-const STATE_VERSION = 2
-/** Version, number of losses, best step, length of the candidates' values, of the best's, folds. */
+const STATE_VERSION = 3
+/** Version, number of losses, length of the candidates' values, folds, examples, steps taken. */
 const HEADER_WORDS = 6
 
 export type GradientStateError = { readonly reason: 'version' | 'length' }
 
 /**
- * A search's state as bytes: six uint32s and each fold's best step, then float64 losses (train, held
- * out, one a fold; NaN where the step did not look), then float32 values, means and squares of all candidates, the best values and
- * the folds' best. Little-endian, and exact: a search that goes on from them takes the steps it
- * would have taken.
+ * A search's state as bytes: six uint32s, then float64 losses (the average, of each step train, held
+ * out and one a fold, of each example train, then held out), then float32 values, means and squares of
+ * all candidates and their average. Little-endian, and exact: a search that goes on from them takes
+ * the steps it would have taken.
  */
 export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffer> {
-  const { history, adam, best, bestStep, foldBest, foldBestSteps } = state
+  const { history, numTaken, trainLosses, heldOutLosses, adam, average, heldOutLoss } = state
   const { values, mean, square } = adam
-  const numFolds = foldBestSteps.length
-  const head = [STATE_VERSION, history.length, bestStep, values.length, best.length, numFolds]
-  const losses = history.flatMap(({ trainLoss, heldOutLoss, foldLosses }) => [
-    trainLoss,
-    ...(heldOutLoss === null
-      ? new Array<number>(1 + numFolds).fill(NaN)
-      : [heldOutLoss, ...foldLosses]),
-  ])
+  const numFolds = history[0]?.foldLosses.length ?? 0
+  const head = [
+    STATE_VERSION,
+    history.length,
+    values.length,
+    numFolds,
+    trainLosses.length,
+    numTaken,
+  ]
+  const losses = history.flatMap((step) => [step.trainLoss, step.heldOutLoss, ...step.foldLosses])
   const parts = [
-    Uint32Array.from([...head, ...foldBestSteps]),
-    Float64Array.from(losses),
+    Uint32Array.from(head),
+    Float64Array.from([heldOutLoss, ...losses]),
+    trainLosses,
+    heldOutLosses,
     values,
     mean,
     square,
-    best,
-    foldBest,
+    average,
   ]
   const bytes = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
   let at = 0
@@ -46,39 +49,33 @@ export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffe
 /** Reads what `encodeGradientState` wrote. */
 export function decodeGradientState(bytes: Uint8Array): Result<GradientState, GradientStateError> {
   if (bytes.length < HEADER_WORDS * 4) return fail({ reason: 'length' })
+  let at = 0
   // Copied, since the parts need not stand at their own alignment.
-  const cut = (at: number, length: number): ArrayBuffer => bytes.slice(at, at + length).buffer
-  const [version, numLosses, bestStep, numValues, numBest, numFolds] = new Uint32Array(
-    cut(0, HEADER_WORDS * 4),
+  const take = (length: number): ArrayBuffer => bytes.slice(at, (at += length)).buffer
+  const [version, numLosses, numValues, numFolds, numExamples, numTaken] = new Uint32Array(
+    take(HEADER_WORDS * 4),
   ) as unknown as [number, number, number, number, number, number]
   if (version !== STATE_VERSION) return fail({ reason: 'version' })
-  const lossesAt = (HEADER_WORDS + numFolds) * 4
-  const lossesLen = numLosses * (2 + numFolds)
-  let at = lossesAt + lossesLen * 8
-  if (bytes.length !== at + (3 * numValues + (1 + numFolds) * numBest) * 4) {
-    return fail({ reason: 'length' })
-  }
-  const steps = new Uint32Array(cut(HEADER_WORDS * 4, numFolds * 4))
-  const losses = new Float64Array(cut(lossesAt, lossesLen * 8))
-  const floats = (length: number): Float32Array => {
-    const values = new Float32Array(cut(at, length * 4))
-    at += length * 4
-    return values
-  }
+  const perStep = 2 + numFolds
+  const numDoubles = 1 + numLosses * perStep + 2 * numExamples
+  if (bytes.length !== at + numDoubles * 8 + 4 * numValues * 4) return fail({ reason: 'length' })
+  const doubles = (length: number): Float64Array => new Float64Array(take(length * 8))
+  const floats = (): Float32Array => new Float32Array(take(numValues * 4))
+  const heldOutLoss = doubles(1)[0]!
+  const losses = doubles(numLosses * perStep)
   return ok({
+    heldOutLoss,
     history: Array.from({ length: numLosses }, (_, i) => {
-      const [trainLoss, heldOutLoss, ...foldLosses] = losses.subarray(
-        i * (2 + numFolds),
-        (i + 1) * (2 + numFolds),
+      const [trainLoss, ownLoss, ...foldLosses] = losses.subarray(
+        i * perStep,
+        (i + 1) * perStep,
       ) as unknown as [number, number, ...number[]]
-      return Number.isNaN(heldOutLoss)
-        ? { trainLoss, heldOutLoss: null, foldLosses: [] }
-        : { trainLoss, heldOutLoss, foldLosses }
+      return { trainLoss, heldOutLoss: ownLoss, foldLosses }
     }),
-    adam: { values: floats(numValues), mean: floats(numValues), square: floats(numValues) },
-    best: floats(numBest),
-    bestStep,
-    foldBest: floats(numFolds * numBest),
-    foldBestSteps: [...steps],
+    numTaken,
+    trainLosses: doubles(numExamples),
+    heldOutLosses: doubles(numExamples),
+    adam: { values: floats(), mean: floats(), square: floats() },
+    average: floats(),
   })
 }

@@ -151,6 +151,7 @@ export class RoundSearch {
           hasLogScale: false,
           values: adam.values,
           weights: this.#weights(fit),
+          examples: null,
           skipsUnweighted: true,
         },
       }

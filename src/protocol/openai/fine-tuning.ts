@@ -34,7 +34,7 @@ export const frameFields = {
   labels: z
     .array(z.string().trim().min(1).max(MAX_LABEL_CHARS))
     .min(2)
-    .max(MAX_LABELS)
+    .max(MAX_LABELS, `at most ${MAX_LABELS} labels are allowed`)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
     .nullish(),
 }
@@ -295,9 +295,10 @@ export type GuardReport = GuardComparison & {
   }[]
 }
 
-/** What is odd about the examples, by line number of the training file. */
+/** What is odd about the examples, by line number of the training file, or about the task. */
 export type JobWarning = {
-  readonly code: 'duplicate_inputs' | 'conflicting_labels' | 'missing_classes'
+  readonly code:
+    'duplicate_inputs' | 'conflicting_labels' | 'missing_classes' | 'base_knows_nothing'
   readonly message: string
   /** Ten at most. */
   readonly lines: readonly number[]
@@ -306,7 +307,6 @@ export type JobWarning = {
 /** How the number of steps was chosen: by examples that the folds' fits had not seen. */
 export type GradientReport = {
   readonly n_steps: number
-  readonly chosen_step: number
   readonly learning_rate: number
   readonly n_folds: number
   /**
@@ -331,7 +331,6 @@ export type AutoReport = {
     readonly decay: number
     readonly has_scale: boolean
     readonly n_steps: number
-    readonly chosen_step: number
     readonly held_out_loss: number
     readonly seconds: number
   }[]
@@ -369,8 +368,19 @@ export type JobCheckpoint = {
   }
 }
 
+/** Whether the base model's answers have anything to do with the right ones. */
+export type BaseKnowledge = {
+  readonly test: 'one-sided permutation of the right labels, by their log probability'
+  /** How often it does as well with the labels dealt out anew; the same under any label bias. */
+  readonly p_value: number
+  readonly level: number
+  /** Training and validation examples, those of one input counted once. */
+  readonly num_examples: number
+}
+
 export type JobReport = {
   readonly guard: GuardReport
+  readonly base_knowledge: BaseKnowledge
   readonly warnings: readonly JobWarning[]
   readonly job: string
   readonly optimizer: OptimiserName

@@ -13,10 +13,10 @@ const MAX_NUM_TRIALS = 1000
 const DEFAULT_NUM_CONFIGURATIONS = 32
 const DEFAULT_BUDGET_SECONDS = 40
 const MAX_BUDGET_SECONDS = 3600
-const DEFAULT_NUM_STEPS = 10
-/** Twenty examples are learnt by heart in ten steps; a thousand examples may want more. */
+const DEFAULT_NUM_STEPS = 24
+/** Of a batch each: twenty examples are learnt by heart in 24; a thousand may want more. */
 const MAX_NUM_STEPS = 300
-const DEFAULT_LEARNING_RATE = 0.06
+const DEFAULT_LEARNING_RATE = 0.05
 /** Of searches in rounds, chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
 const DEFAULT_NUM_ROUNDS = 4
 const MAX_NUM_ROUNDS = 50

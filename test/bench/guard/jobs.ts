@@ -66,7 +66,8 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
   ) as [number[], number[]]
   const dataset = putDataset(runner, draw.set, train)
   const spec = { geometry, gold, seed: draw.seed }
-  const answer = (query: GradientQuery) => differentiate(runner, dataset, query)
+  const { batches } = new GradientSearch(spec)
+  const answer = (query: GradientQuery) => differentiate(runner, dataset, query, batches)
   const found =
     draw.budgetSeconds === null
       ? await byGradient(spec, answer)
@@ -162,20 +163,32 @@ function putDataset(runner: Runner, set: string, rows: readonly Row[]): Tokenise
   return runner.datasets.put(createHash('sha256').update(bytes).digest('hex'), bytes)
 }
 
+/** As a job asks: batch by batch, so that what is computed together are neighbours. */
 async function differentiate(
   runner: Runner,
   dataset: TokenisedDataset,
-  { numCandidates, layers, hasLogScale, values, weights, skipsUnweighted }: GradientQuery,
+  { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted }: GradientQuery,
+  batches: readonly number[],
 ): Promise<GradientAnswer> {
+  const order = batches.map((_, i) => i).sort((a, b) => batches[a]! - batches[b]! || a - b)
   const header = {
     dataset: dataset.digest,
     num_candidates: numCandidates,
     layers: [...layers],
     has_log_scale: hasLogScale,
+    examples: order,
+    ...(examples === null ? {} : { computed_examples: [...examples] }),
     skip_unweighted: skipsUnweighted,
+  }
+  const placeOf = (i: number): number => {
+    const candidate = Math.floor(i / order.length)
+    return candidate * order.length + order[i % order.length]!
   }
   const body = new Float32Array(values.length + weights.length)
   body.set(values)
-  body.set(weights, values.length)
-  return runner.gradients.gradient(dataset, header, body, () => false)
+  for (const i of weights.keys()) body[values.length + i] = weights[placeOf(i)]!
+  const answer = await runner.gradients.gradient(dataset, header, body, () => false)
+  const logProbs = new Float32Array(answer.logProbs.length)
+  for (const [i, logProb] of answer.logProbs.entries()) logProbs[placeOf(i)] = logProb
+  return { logProbs, gradient: answer.gradient }
 }

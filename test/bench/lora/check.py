@@ -1,7 +1,8 @@
 """Checks fit.py on a small random model in seconds: `python test/bench/lora/check.py`.
 
-Cached prompts and label trie against whole forward passes; a fit learns its rows, leaves held-out rows
-to judge, and is gone after unloading; a second run measures nothing twice.
+Cached prompts and label trie against whole forward passes; all folds side by side against PEFT's own
+model, one fold, row and token at a time, losses and weights; nothing left after unloading; which
+settings are left; a second run measures nothing twice.
 """
 
 import json
@@ -10,6 +11,7 @@ import random
 import sys
 import tempfile
 
+import peft
 import torch
 import transformers
 
@@ -24,6 +26,7 @@ PATHS = [
     [{**FIRST, "gold": 8}],
 ]
 NUM_TRAIN = 20
+NUM_STEPS = 4
 
 
 def make_model(*_args, **_options):
@@ -47,7 +50,8 @@ def make_model(*_args, **_options):
 
 def check_scores(model, labels, prompts) -> None:
     with torch.no_grad():
-        found = fit.Rows(model, prompts).log_probs(model, labels)
+        found = fit.Rows(model, prompts).log_probs(model, labels)[0]
+        model.set_attn_implementation("eager")
         for ids, row in zip(prompts, found, strict=True):
             last = [
                 model(input_ids=torch.tensor([ids + more])).logits[0, -1] for more in ([], [5])
@@ -58,22 +62,81 @@ def check_scores(model, labels, prompts) -> None:
             assert torch.allclose(row, whole, atol=1e-5), (row, whole)
 
 
+def peft_losses(model, prompts, gold) -> torch.Tensor:
+    """Each row's loss under PEFT's model as it is: a row, a prefix and a token at a time, over a
+    cache that was filled while the adapter was disabled."""
+    losses = []
+    for ids, label in zip(prompts, gold.tolist(), strict=True):
+        log_prob = torch.zeros(())
+        for step, more in zip(PATHS[label], ([], [5])):
+            with torch.no_grad(), model.disable_adapter():
+                past = model(input_ids=torch.tensor([ids[:-1]]), use_cache=True).past_key_values
+            given = torch.tensor([ids[-1:] + more])
+            logits = model(input_ids=given, past_key_values=past, use_cache=True).logits[0, -1]
+            children = step["children"]
+            log_prob = log_prob + torch.log_softmax(logits[children], 0)[
+                children.index(step["gold"])
+            ]
+        losses.append(-log_prob)
+    return torch.stack(losses)
+
+
 def check_fit(model, labels, prompts, gold) -> None:
+    """Folds side by side are what PEFT, Adam and transformers' attention give one by one."""
     rows = fit.Rows(model, prompts)
-    weights = (torch.arange(len(gold)) >= 4).float()
     with torch.no_grad():
         before = rows.log_probs(model, labels)
-    held, adapted = fit.fit(model, rows, labels, gold, weights, fit.SETTINGS[-1], 30, 0)
+    weights = torch.stack([(torch.arange(len(gold)) % 5 != fold).float() for fold in range(5)])
+    for targets, rate in (fit.SETTINGS[2], fit.SETTINGS[-1]):
+        held, adapted = fit.fit(model, rows, labels, gold, weights, (targets, rate), NUM_STEPS, 3)
+        ours = [p.detach().clone() for p in adapted.parameters() if p.requires_grad]
+        adapted.unload()
+        model.set_attn_implementation("eager")
+        for fold in (0, 4):
+            torch.manual_seed(3)
+            config = peft.LoraConfig(
+                r=fit.RANK, lora_alpha=fit.ALPHA, lora_dropout=0.0, target_modules=list(targets)
+            )
+            alone = peft.get_peft_model(model, config)
+            own = [p for p in alone.parameters() if p.requires_grad]
+            optimiser = torch.optim.Adam(own, lr=rate)
+            learnt = weights[fold] == 1
+            for step in range(NUM_STEPS + 1):
+                losses = peft_losses(alone, prompts, gold)
+                expected = float(losses[~learnt].sum().detach())
+                assert abs(float(held[step, fold]) - expected) < 1e-3, (step, held[step], expected)
+                if step == NUM_STEPS:
+                    break
+                optimiser.zero_grad()
+                losses[learnt].mean().backward()
+                optimiser.step()
+            assert len(ours) == len(own)
+            for mine, theirs in zip(ours, own, strict=True):
+                assert torch.allclose(mine[fold], theirs, atol=2e-4), (mine[fold] - theirs).abs().max()
+            alone.unload()
     with torch.no_grad():
-        after = rows.log_probs(model, labels)
+        assert torch.equal(before, rows.log_probs(model, labels))
+
+
+def check_learns(model, labels, prompts, gold) -> None:
+    rows = fit.Rows(model, prompts)
+    everything = torch.ones(1, len(gold))
+    held, adapted = fit.fit(model, rows, labels, gold, everything, (fit.LINEAR, 1e-2), 60, 0)
+    with torch.no_grad():
+        after = rows.log_probs(model, labels)[0]
     adapted.unload()
-    with torch.no_grad():
-        again = rows.log_probs(model, labels)
-    loss = lambda found, own: -float(found[torch.arange(len(gold)), gold][own].sum())
-    assert loss(after, weights == 1) < 0.1 * loss(before, weights == 1)
-    assert abs(held[0] - loss(before, weights == 0)) < 1e-4
-    assert abs(held[-1] - loss(after, weights == 0)) < 1e-4
-    assert torch.equal(before, again)
+    assert held.shape == (61, 1) and float(held.abs().max()) == 0
+    assert float(-after[torch.arange(len(gold)), gold].mean()) < 0.05
+
+
+def check_stops() -> None:
+    """Idle settings are left, and ones that lag behind the best, (loss, index, steps)."""
+    idle = torch.tensor([1.0, 0.8] + [0.9] * fit.PATIENCE)
+    assert fit.is_enough(idle, None) and not fit.is_enough(idle[:-1], None)
+    slow = torch.tensor([1.0, 0.98, 0.96, 0.94, 0.92])
+    assert not fit.is_enough(slow, None)
+    assert not fit.is_enough(slow, (0.9, 0, 6)) and fit.is_enough(slow, (0.5, 0, 6))
+    assert not fit.is_enough(slow[:-1], (0.5, 0, 6)) and not fit.is_enough(slow, (0.5, 0, 30))
 
 
 def check_measure(folder, prompts, gold) -> None:
@@ -107,11 +170,15 @@ def main() -> None:
     # So little work is slower on more threads.
     torch.set_num_threads(1)
     random.seed(0)
-    prompts = [[random.randrange(9, 97) for _ in range(random.randrange(5, 14))] for _ in range(27)]
+    own = [[random.randrange(9, 97) for _ in range(random.randrange(5, 14))] for _ in range(27)]
+    prompts = [[11, 12, 13, *ids] for ids in own]
     gold = [ids[-2] % 3 for ids in prompts]
     model, labels = make_model(), fit.Labels(PATHS)
     check_scores(model, labels, prompts)
-    check_fit(model, labels, prompts[:NUM_TRAIN], torch.tensor(gold[:NUM_TRAIN]))
+    train = prompts[:NUM_TRAIN], torch.tensor(gold[:NUM_TRAIN])
+    check_fit(model, labels, *train)
+    check_learns(model, labels, *train)
+    check_stops()
     with tempfile.TemporaryDirectory() as folder:
         check_measure(folder, prompts, gold)
     print("fit.py holds")

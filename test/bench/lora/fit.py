@@ -10,7 +10,8 @@ The base's weights come from the GGUF file, dequantised to float32 by transforme
 that it is compared with (scope `generated`), LoRA acts from the prompt's last token on: the prompt's
 keys and values are the base model's own. The loss is the job's: the mean of -log P(right label) along
 the label trie. Settings and steps are chosen by the held-out loss of the same folds, then fitted once
-more to all rows. Adam without weight decay, all rows a step, no dropout.
+more to all rows. Adam without weight decay, all rows a step, no dropout. The folds of a setting are
+fitted side by side (rows.py), each with weights and a step of its own.
 """
 
 import argparse
@@ -20,155 +21,110 @@ import sys
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Threads that wait by spinning make a step several times slower wherever something else runs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that spin for long make a step ten times slower wherever something else runs; ones that sleep
+# at once, half as slow again on a quiet machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import DynamicCache
+from peft.tuners.lora import LoraLayer
+from rows import WHOLE_PROMPTS, FoldLinear, Labels, Rows
 
 RANK = 4
 ALPHA = 8
 """The folds choose among so many steps at most."""
 MAX_STEPS = 30
+"""A setting is left after so many steps without a lower held-out loss of all folds together."""
+PATIENCE = 4
+# As the product's own search over settings (adapters/optimise/auto): from this step on a setting has to
+# have gained this share of what the best one gained, pro rata of the steps that one took.
+RACE_FROM_STEP = 4
+RACE_SHARE = 0.6
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
 """Adapted matrices and learning rate."""
 SETTINGS = [
-    (["o_proj"], 1e-3),
-    (["o_proj"], 3e-3),
-    (["o_proj"], 1e-2),
-    (ATTENTION, 1e-3),
     (ATTENTION, 3e-3),
-    (LINEAR, 3e-4),
-    (LINEAR, 1e-3),
+    (["o_proj"], 3e-3),
     (LINEAR, 3e-3),
+    (LINEAR, 1e-3),
+    (ATTENTION, 1e-3),
+    (["o_proj"], 1e-2),
 ]
-CHUNK_ROWS = 20
 # The bench's own floor, under which a label's log probability does not count.
 LOG_PROB_FLOOR = -100.0
 
 
-class Labels:
-    """The label trie: which children's logits decide each label, after which tokens."""
-
-    def __init__(self, paths: list[list[dict]]):
-        self.paths = []
-        contexts: set[tuple[int, ...]] = set()
-        for path in paths:
-            steps = []
-            for i, step in enumerate(path):
-                if len(step["children"]) < 2:
-                    continue
-                context = tuple(own["token"] for own in path[1 : i + 1])
-                contexts.add(context)
-                steps.append((context, step["children"], step["children"].index(step["gold"])))
-            self.paths.append(steps)
-        # Only the longest are fed: the others are read on the way.
-        self.feeds = [
-            own
-            for own in sorted(contexts)
-            if not any(other != own and other[: len(own)] == own for other in contexts)
-        ]
-
-    def log_probs(self, hidden_of: dict, head: torch.Tensor) -> torch.Tensor:
-        """hidden_of: context -> [rows, hidden]. Returns [rows, labels]."""
-        columns = []
-        for steps in self.paths:
-            terms = [
-                torch.log_softmax(hidden_of[context] @ head[children].T, dim=-1)[:, gold]
-                for context, children, gold in steps
-            ]
-            columns.append(torch.stack(terms).sum(0))
-        return torch.stack(columns, dim=1)
-
-
-class Rows:
-    """Prompts of which all but the last token are computed, in chunks padded on the left."""
-
-    def __init__(self, model, prompts: list[list[int]]):
-        self.chunks = []
-        for start in range(0, len(prompts), CHUNK_ROWS):
-            chunk = prompts[start : start + CHUNK_ROWS]
-            longest = max(len(ids) for ids in chunk) - 1
-            ids = torch.zeros((len(chunk), longest), dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for row, own in enumerate(chunk):
-                ids[row, longest - len(own) + 1 :] = torch.tensor(own[:-1])
-                mask[row, longest - len(own) + 1 :] = 1
-            with torch.no_grad():
-                past = model.model(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                    use_cache=True,
-                ).past_key_values
-            layers = [(layer.keys, layer.values) for layer in past.layers]
-            last = torch.tensor([own[-1] for own in chunk])
-            self.chunks.append((layers, mask, last))
-
-    def log_probs(self, model, labels: Labels) -> torch.Tensor:
-        """[rows, labels], under whatever adapter the model has now."""
-        head = model.lm_head.weight
-        parts = []
-        for layers, mask, last in self.chunks:
-            hidden_of = {}
-            for feed in labels.feeds:
-                cache = DynamicCache()
-                for index, (keys, values) in enumerate(layers):
-                    cache.update(keys, values, index)
-                fed = torch.tensor(feed, dtype=torch.long).expand(len(last), len(feed))
-                ids = torch.cat([last[:, None], fed], dim=1)
-                whole = torch.cat([mask, torch.ones_like(ids)], dim=1)
-                positions = whole.cumsum(-1)[:, -ids.shape[1] :] - 1
-                hidden = model.model(
-                    input_ids=ids,
-                    attention_mask=whole,
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                ).last_hidden_state
-                for depth in range(len(feed) + 1):
-                    hidden_of[feed[:depth]] = hidden[:, depth]
-            parts.append(labels.log_probs(hidden_of, head))
-        return torch.cat(parts)
-
-
-def fit(model, rows: Rows, labels: Labels, gold, weights, setting, num_steps: int, seed: int):
-    """Fits to rows of weight 1. Returns each step's held-out loss (sum over rows of weight 0), the step
-    before the first included, and the PEFT model, still in place."""
-    targets, rate = setting
+def add_lora(model, setting, num_folds: int, seed: int):
+    """PEFT's model in which every fold has weights of its own, the same ones to begin with."""
     torch.manual_seed(seed)
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(targets))
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules=list(setting[0]))
     adapted = get_peft_model(model, config)
-    optimiser = torch.optim.Adam([p for p in adapted.parameters() if p.requires_grad], lr=rate)
-    held = []
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer):
+            for part in (layer.lora_A, layer.lora_B):
+                part["default"] = FoldLinear(part["default"], num_folds)
+    return adapted
+
+
+def fit(model, rows: Rows, labels: Labels, gold, weights, setting, num_steps, seed, leaves=None):
+    """Fits fold k to the rows of weight 1 in weights[k].
+
+    leaves: asked after every look with the held-out losses so far, whether that is enough.
+    Returns those, the one before the first step included, [steps + 1, folds] (each a sum over rows of
+    weight 0), and the PEFT model, still in place.
+    """
+    num_folds = len(weights)
+    adapted = add_lora(model, setting, num_folds, seed)
+    parameters = [p for p in adapted.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=setting[1], fused=True)
+    held: list[torch.Tensor] = []
     for step in range(num_steps + 1):
         with torch.set_grad_enabled(step < num_steps):
-            losses = -rows.log_probs(model, labels)[torch.arange(len(gold)), gold]
-            held.append(float((losses.detach() * (1 - weights)).sum()))
-            if step == num_steps:
-                break
-            loss = (losses * weights).sum() / weights.sum()
+            found = rows.log_probs(model, labels, num_folds)
+            losses = -found[:, torch.arange(len(gold)), gold]
+            held.append((losses.detach() * (1 - weights)).sum(1))
+            # No fold's weights have a part in another's loss, so the sum leaves each its own gradient.
+            loss = ((losses * weights).sum(1) / weights.sum(1)).sum()
+        if step == num_steps or (leaves is not None and leaves(torch.stack(held).sum(1))):
+            break
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return held, adapted
+    return torch.stack(held), adapted
+
+
+def is_enough(losses: torch.Tensor, best: tuple | None) -> bool:
+    """Whether a setting with these held-out losses is idle, or lags behind the best one so far."""
+    step = len(losses) - 1
+    lowest, at = losses.min(0)
+    if step - int(at) >= PATIENCE:
+        return True
+    if best is None or step < RACE_FROM_STEP:
+        return False
+    best_loss, _, best_step = best
+    progress = min(1, step / max(best_step, RACE_FROM_STEP))
+    return bool(losses[0] - lowest < RACE_SHARE * progress * (losses[0] - best_loss))
 
 
 def choose(model, rows: Rows, labels: Labels, gold, folds, max_steps: int, seed: int):
-    """The setting and number of steps whose folds' held-out loss is lowest."""
+    """The lowest held-out loss of all folds together, a row, and its setting and number of steps."""
     best = None
+    weights = (folds != torch.arange(int(folds.max()) + 1)[:, None]).float()
     for index, setting in enumerate(SETTINGS):
-        total = torch.zeros(max_steps + 1)
-        for fold in range(int(folds.max()) + 1):
-            weights = (folds != fold).float()
-            held, adapted = fit(model, rows, labels, gold, weights, setting, max_steps, seed)
-            adapted.unload()
-            total += torch.tensor(held)
-        loss, steps = (total / len(gold)).min(0)
-        told = {"setting": describe(setting), "held_out_loss": float(loss), "steps": int(steps)}
+        started = time.monotonic()
+        leaves = lambda losses: is_enough(losses / len(gold), best)
+        held, adapted = fit(model, rows, labels, gold, weights, setting, max_steps, seed, leaves)
+        adapted.unload()
+        loss, steps = (held.sum(1) / len(gold)).min(0)
+        told = {
+            "setting": describe(setting),
+            "held_out_loss": round(float(loss), 4),
+            "steps": int(steps),
+            "tried": len(held) - 1,
+            "seconds": round(time.monotonic() - started, 1),
+        }
         print(json.dumps(told), file=sys.stderr, flush=True)
         if best is None or float(loss) < best[0]:
             best = (float(loss), index, int(steps))
@@ -184,42 +140,41 @@ def balanced_accuracy(log_probs: torch.Tensor, gold: torch.Tensor) -> float:
     return float(torch.stack([hits[gold == label].float().mean() for label in gold.unique()]).mean())
 
 
-def measure(content: dict, seeds: list[int] | None, max_steps: int, done: set, out: str) -> None:
-    folder, name = os.path.split(content["gguf"])
+def load(gguf: str):
+    folder, name = os.path.split(gguf)
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, dtype=torch.float32, attn_implementation="eager"
+        folder, gguf_file=name, dtype=torch.float32, attn_implementation=WHOLE_PROMPTS
     ).eval()
-    model.requires_grad_(False)
+    return model.requires_grad_(False)
+
+
+def measure(model, content: dict, seeds: list[int], max_steps: int, out: str) -> None:
+    started = time.monotonic()
     labels = Labels(content["label_paths"])
-    setting_of = {key: content[key] for key in ("set", "split", "num_rows", "num_train")}
-    wanted = [
-        own
-        for own in content["seeds"]
-        if (seeds is None or own["seed"] in seeds)
-        and key_of({**setting_of, "seed": own["seed"]}) not in done
-    ]
-    if not wanted:
-        return
     test = Rows(model, content["test"]["prompts"])
     test_gold = torch.tensor(content["test"]["gold"])
     with torch.no_grad():
-        base = test.log_probs(model, labels)
-    for own in wanted:
+        base = test.log_probs(model, labels)[0]
+    told = {"set": content["set"], "seconds_of_test_prompts": round(time.monotonic() - started, 1)}
+    print(json.dumps(told), file=sys.stderr, flush=True)
+    for own in content["seeds"]:
         seed = own["seed"]
+        if seed not in seeds:
+            continue
         started = time.monotonic()
         rows = Rows(model, own["train"]["prompts"])
         gold = torch.tensor(own["train"]["gold"])
         folds = torch.tensor(own["folds"])
         loss, index, steps = choose(model, rows, labels, gold, folds, max_steps, seed)
-        everything = torch.ones(len(gold))
+        everything = torch.ones(1, len(gold))
         _, adapted = fit(model, rows, labels, gold, everything, SETTINGS[index], steps, seed)
         seconds = time.monotonic() - started
         with torch.no_grad():
-            answered = test.log_probs(model, labels)
+            answered = test.log_probs(model, labels)[0]
         adapted.unload()
         chosen = f"{describe(SETTINGS[index])}, {steps} steps"
         line = {
-            **setting_of,
+            **setting_of(content),
             "seed": seed,
             "gold": test_gold.tolist(),
             "columns": {"lora": answered.clamp(min=LOG_PROB_FLOOR).tolist()},
@@ -241,6 +196,10 @@ def measure(content: dict, seeds: list[int] | None, max_steps: int, done: set, o
         print(json.dumps(told), flush=True)
 
 
+def setting_of(content: dict) -> dict:
+    return {key: content[key] for key in ("set", "split", "num_rows", "num_train")}
+
+
 def key_of(line: dict) -> tuple:
     return tuple(line[name] for name in ("set", "seed", "split", "num_rows", "num_train"))
 
@@ -258,10 +217,22 @@ def main() -> None:
     if os.path.exists(options.out):
         with open(options.out, encoding="utf-8") as file:
             done = {key_of(json.loads(line)) for line in file}
-    seeds = None if options.seeds is None else [int(seed) for seed in options.seeds.split(",")]
+    asked = None if options.seeds is None else [int(seed) for seed in options.seeds.split(",")]
+    model, loaded = None, None
     for path in options.exported:
         with open(path, encoding="utf-8") as file:
-            measure(json.load(file), seeds, options.steps, done, options.out)
+            content = json.load(file)
+        seeds = [
+            own["seed"]
+            for own in content["seeds"]
+            if (asked is None or own["seed"] in asked)
+            and key_of({**setting_of(content), "seed": own["seed"]}) not in done
+        ]
+        if not seeds:
+            continue
+        if loaded != content["gguf"]:
+            model, loaded = load(content["gguf"]), content["gguf"]
+        measure(model, content, seeds, options.steps, options.out)
 
 
 if __name__ == "__main__":

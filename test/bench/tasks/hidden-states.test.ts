@@ -22,6 +22,9 @@ describe('HiddenStates', () => {
       { role: 'user', content: 'Is the harbour wet?' },
     ])
     const { state, logits } = await hidden.read(ids)
+    expect(await hidden.stateOf(ids)).toEqual(state)
+    expect(await hidden.stateOf([...ids])).toBe(await hidden.stateOf(ids))
+    expect(await hidden.stateOf(ids.slice(1))).not.toEqual(state)
     const file = await openGguf(await modelPath())
     const embeddings = await new SourceWeights(file).float32('token_embd.weight')
     await file.close()

@@ -52,6 +52,8 @@ export class HiddenStates {
   readonly #tokenizer: ChatTokenizer
   readonly #slots: SlotTable
   readonly #tries: LabelTries
+  /** By token ids: seeds and sizes ask about the same test rows. */
+  readonly #states = new Map<string, Float32Array>()
 
   private constructor(session: Session, config: ModelConfig, tokenizer: ChatTokenizer) {
     this.#session = session
@@ -92,6 +94,16 @@ export class HiddenStates {
   /** The trie by which labels are scored. */
   trieOf(words: readonly string[]) {
     return this.#tries.get(words)
+  }
+
+  /** {@link read}'s state, [hidden], computed once a prompt. */
+  async stateOf(ids: readonly number[]): Promise<Float32Array> {
+    const key = ids.join()
+    const known = this.#states.get(key)
+    if (known !== undefined) return known
+    const { state } = await this.read(ids)
+    this.#states.set(key, state)
+    return state
   }
 
   /** The base model's final-norm output at the prompt's last position, [hidden], and its logits, [vocab]. */

@@ -126,7 +126,7 @@ async function probe(
     const states: Float32Array[] = []
     for (const { input } of rows) {
       const ids = hidden.encode(instructions, [{ role: 'user', content: input }])
-      states.push((await hidden.read(ids)).state)
+      states.push(await hidden.stateOf(ids))
     }
     return states
   }

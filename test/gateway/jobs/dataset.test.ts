@@ -104,6 +104,13 @@ describe('a job’s examples', () => {
     expect(unknown?.[2]).toContain('line 4')
     expect(reasonOf([x, x], null, OPTIONS)?.[0]).toBe('too_few_labels')
     expect(reasonOf([x, example('b', 'y'.repeat(257))], null, OPTIONS)?.[0]).toBe('too_many_labels')
+    const labelled = (count: number) =>
+      Array.from({ length: count }, (_, i) => example(`input ${i}`, `label ${i}`, i + 1))
+    const label = { ...OPTIONS, objective: 'label' as const }
+    expect(reasonOf(labelled(200), null, label)).toBeNull()
+    const many = reasonOf(labelled(201), null, label)
+    expect(many?.slice(0, 2)).toEqual(['too_many_labels', 'training_file'])
+    expect(many?.[2]).toContain('201 distinct answers, at most 200 are allowed')
   })
 })
 

@@ -38,8 +38,8 @@ describe('the optimizer, left to the service', () => {
       { scope: 'all' },
       { optimizer: 'bo', subspace: 'random' },
     ],
-    ['targets', TARGETS, {}, { optimizer: 'gradient', n_steps: 10, learning_rate: 0.06 }],
-    ['pairs', PAIRS, {}, { optimizer: 'gradient', n_steps: 10, learning_rate: 0.06 }],
+    ['targets', TARGETS, {}, { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05 }],
+    ['pairs', PAIRS, {}, { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05 }],
     [
       'a grader',
       TARGETS,

@@ -111,21 +111,23 @@ describe('a job on pairs', () => {
     expect(adapter.log_loss).toBeCloseTo(Math.log1p(Math.exp(-0.5 * adapter.mean_gap)), 6)
     expect(report.guard.gain).toBeCloseTo(base.log_loss - adapter.log_loss, 6)
 
-    // The first step knows its weights; each later one asks for the log probabilities first.
-    expect(weights).toHaveLength(1 + 2 * 6)
-    const [first, probe, second] = weights
+    // Of the identity only log probabilities; each step asks for them before it weighs, and so does
+    // the look at what the last one came to.
+    expect(weights).toHaveLength(1 + 2 * (6 + 1))
+    const [identity, probe, first, , second] = weights
     const numTexts = 2 * NUM_PAIRS
     const rowsOf = (weights: Float32Array): number[][] =>
       Array.from({ length: weights.length / numTexts }, (_, candidate) =>
         Array.from(weights.subarray(candidate * numTexts, (candidate + 1) * numTexts)),
       )
     const size = (row: readonly number[]) => row.reduce((sum, weight) => sum + Math.abs(weight), 0)
-    // At the identity each text counts once, for its own fold: beta · σ(0) · 2.
-    for (let text = 0; text < numTexts; text++) {
-      const sum = rowsOf(first!).reduce((total, row) => total + row[text]!, 0)
-      expect(sum).toBeCloseTo(text % 2 === 0 ? 0.5 : -0.5, 6)
+    expect([...identity!, ...probe!].every((weight) => weight === 0)).toBe(true)
+    // At the identity a candidate's pairs count alike, and its texts together beta · σ(0) · 2.
+    for (const row of rowsOf(first!)) {
+      expect(size(row)).toBeCloseTo(0.5, 6)
+      const counts = new Set(row.filter((weight) => weight !== 0).map(Math.abs))
+      expect(counts.size).toBe(1)
     }
-    expect(probe!.every((weight) => weight === 0)).toBe(true)
     // Pairs that are told apart already count for less than they would at the identity.
     for (const row of rowsOf(second!)) {
       expect(size(row)).toBeGreaterThan(0)

@@ -127,6 +127,33 @@ describe('rows of weight 0', () => {
   })
 })
 
+describe('examples that are not to be computed', () => {
+  test('leave the others as they are, and their prompts in one group', async ({ expect }) => {
+    const some = WEIGHTS.map((weight, i) => (i % 4 === 1 || i % 4 === 2 ? weight : 0))
+    const whole = await differentiate(some)
+    const prefill = vi.spyOn(
+      Object.getPrototypeOf(runner.executor) as typeof runner.executor,
+      'prefill',
+    )
+    const part = await differentiate(some, { computed_examples: [2, 1] })
+    expect(prefill).not.toHaveBeenCalled()
+    prefill.mockRestore()
+    for (const i of some.keys()) {
+      if (i % 4 === 0 || i % 4 === 3) expect(part.logProbs[i]).toBeNaN()
+      else expect(Math.abs(part.logProbs[i]! - whole.logProbs[i]!)).toBeLessThan(MAX_DIFFERENCE)
+    }
+    expect(largestGap(part.loss, whole.loss)).toBeLessThan(MAX_DIFFERENCE)
+    expect(largestGap(part.gradient, whole.gradient)).toBeLessThan(MAX_DIFFERENCE)
+  })
+
+  test('may have no weight, and are of those asked for', ({ expect }) => {
+    expect(() => differentiate(WEIGHTS, { computed_examples: [0] })).toThrow(/has a weight/)
+    const none = new Array<number>(6).fill(0)
+    const strange = { examples: [0, 1], computed_examples: [3] }
+    expect(() => differentiate(none, strange)).toThrow(/not asked for/)
+  })
+})
+
 describe('what prompts begin with alike', () => {
   test('is computed once a group, with the scores that each prompt has alone', async ({
     expect,

@@ -1,8 +1,13 @@
 import { describe, test } from 'vitest'
 import { startAdam, stepAdam } from '../../../../adapters/optimise/gradient/adam.ts'
-import { stratifiedFolds } from '../../../../adapters/optimise/gradient/folds.ts'
+import {
+  countFolds,
+  stratifiedBatches,
+  stratifiedFolds,
+} from '../../../../adapters/optimise/gradient/folds.ts'
 import {
   GradientSearch,
+  isAstray,
   type GradientAnswer,
   type GradientQuery,
   type GradientState,
@@ -44,6 +49,16 @@ describe('Adam', () => {
 })
 
 describe('folds', () => {
+  test('are five, fewer of few inputs, and three of many', ({ expect }) => {
+    const distinct = (count: number) => Array.from({ length: count }, (_, i) => i)
+    expect([3, 20, 128, 129, 2000].map((count) => countFolds(distinct(count)))).toEqual([
+      3, 5, 5, 3, 3,
+    ])
+    // Inputs count, not their repetitions.
+    expect(countFolds([...distinct(100), ...distinct(100)])).toBe(5)
+    expect(countFolds(distinct(129), 2)).toBe(2)
+  })
+
   test('hold each label about equally often and are of about one size', ({ expect }) => {
     const gold = Array.from({ length: 23 }, (_, i) => (i < 11 ? 0 : i < 18 ? 1 : 2))
     const folds = stratifiedFolds(gold, 5, 1)
@@ -62,6 +77,34 @@ describe('folds', () => {
 
   test('cannot be more than the examples', ({ expect }) => {
     expect(() => stratifiedFolds([0, 1], 3, 0)).toThrow(RangeError)
+  })
+})
+
+describe('batches', () => {
+  const sizesOf = (batches: readonly number[]): number[] =>
+    Array.from(
+      { length: 1 + Math.max(...batches) },
+      (_, batch) => batches.filter((own) => own === batch).length,
+    )
+
+  test('are a third of the examples, from six to 32, with each label about as often', ({
+    expect,
+  }) => {
+    const goldOf = (length: number) => Array.from({ length }, (_, i) => i % 2)
+    expect(sizesOf(stratifiedBatches(goldOf(20), 1))).toEqual([7, 7, 6])
+    expect(sizesOf(stratifiedBatches(goldOf(4), 1))).toEqual([4])
+    expect(sizesOf(stratifiedBatches(goldOf(200), 1)).every((size) => size <= 32)).toBe(true)
+    const batches = stratifiedBatches(goldOf(20), 1)
+    for (const batch of [0, 1, 2]) {
+      const labels = goldOf(20).filter((_, i) => batches[i] === batch)
+      const ones = labels.reduce((sum, label) => sum + label, 0)
+      expect(Math.abs(2 * ones - labels.length)).toBeLessThanOrEqual(1)
+    }
+  })
+
+  test('are not the folds', ({ expect }) => {
+    const gold = Array.from({ length: 20 }, (_, i) => i % 2)
+    expect(stratifiedBatches(gold, 1)).not.toEqual(stratifiedFolds(gold, 3, 1))
   })
 })
 
@@ -104,34 +147,69 @@ describe('the search', () => {
   test('first measures the identity, once an example', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const query = search.ask(search.start())!
-    expect(query.numCandidates).toBe(5)
+    expect(query.numCandidates).toBe(1)
     expect(query.layers).toEqual([0, 1, 2, 3])
     expect(query.values.every((value) => value === 0)).toBe(true)
-    expect(query.skipsUnweighted).toBe(true)
-    // Each candidate differentiates its own fold, for all of them.
-    for (const [example, fold] of search.folds.entries()) {
-      const own = [0, 1, 2, 3, 4].filter((k) => query.weights[k * GOLD.length + example] !== 0)
-      expect(own).toEqual([fold])
+    expect(query.examples).toBeNull()
+    // A gradient of all examples at once would tell a fold its own: none is asked for.
+    expect(query.weights.every((weight) => weight === 0)).toBe(true)
+    const state = search.tell(search.start(), pull(GOLD.map(() => 0.5))(query))
+    expect(state.history[0]!.heldOutLoss).toBeCloseTo(0.25, 6)
+    expect(state.history[0]!.trainLoss).toBeCloseTo(0.25, 6)
+    expect(state.adam.values.every((value) => value === 0)).toBe(true)
+  })
+
+  test('then takes batch by batch, and fits a candidate to all of it but its own fold', ({
+    expect,
+  }) => {
+    const search = new GradientSearch({ ...spec, options })
+    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
+    const numBatches = 1 + Math.max(...search.batches)
+    expect(numBatches).toBe(2)
+    let state = search.tell(search.start(), pull(targets)(search.ask(search.start())!))
+    for (let step = 0; step < 2 * numBatches; step++) {
+      const query = search.ask(state)!
+      const batch = GOLD.flatMap((_, i) => (search.batches[i] === step % numBatches ? [i] : []))
+      expect(query.examples).toEqual(batch)
+      expect(query.skipsUnweighted).toBe(false)
+      for (let fold = 0; fold < 5; fold++) {
+        const weights = query.weights.subarray(fold * GOLD.length, (fold + 1) * GOLD.length)
+        expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
+        expect([...weights.keys()].filter((i) => weights[i] !== 0)).toEqual(
+          batch.filter((i) => search.folds[i] !== fold),
+        )
+      }
+      state = search.tell(state, pull(targets)(query))
+      // The moment of the first step is a tenth of the mean gradient over the batch's other folds.
+      for (let fold = 0; step === 0 && fold < 5; fold++) {
+        const seen = batch.filter((i) => search.folds[i] !== fold).map((i) => targets[i]!)
+        const slope = seen.reduce((sum, target) => sum - (2 * target) / seen.length, 0)
+        expect(state.adam.mean[fold * 8]).toBeCloseTo(0.1 * slope, 6)
+      }
     }
   })
 
-  test('then fits a candidate to all folds but its own', ({ expect }) => {
+  test('knows each example’s losses from when it was last in a batch', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
-    const first = pull(targets)(search.ask(search.start())!)
-    const state = search.tell(search.start(), first)
-    const query = search.ask(state)!
-    for (let fold = 0; fold < 5; fold++) {
-      const weights = query.weights.subarray(fold * GOLD.length, (fold + 1) * GOLD.length)
-      expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 6)
-      expect([...weights.keys()].filter((i) => weights[i] === 0)).toEqual(
-        GOLD.flatMap((_, i) => (search.folds[i] === fold ? [i] : [])),
-      )
-      // The moment of the first step is a tenth of the mean gradient over the other folds.
-      const seen = targets.filter((_, i) => search.folds[i] !== fold)
-      const slope = seen.reduce((sum, target) => sum - (2 * target) / seen.length, 0)
-      expect(state.adam.mean[fold * 8]).toBeCloseTo(0.1 * slope, 6)
+    let state = search.tell(search.start(), pull(targets)(search.ask(search.start())!))
+    const latest = targets.map((target) => target ** 2)
+    for (let step = 0; step < 5; step++) {
+      const query = search.ask(state)!
+      for (const example of query.examples!) {
+        const angle = query.values[search.folds[example]! * 8]!
+        latest[example] = (angle - targets[example]!) ** 2
+      }
+      const answer = pull(targets)(query)
+      const wanted = new Set(query.examples)
+      const logProbs = answer.logProbs.map((v, i) => (wanted.has(i % GOLD.length) ? v : NaN))
+      state = search.tell(state, { ...answer, logProbs })
+      const mean = latest.reduce((sum, loss) => sum + loss, 0) / GOLD.length
+      expect(state.history).toHaveLength(1 + step)
+      expect(state.history.at(-1)!.heldOutLoss).toBeCloseTo(mean, 6)
+      expect(Number.isFinite(state.history.at(-1)!.trainLoss)).toBe(true)
     }
+    expect(state.history[4]!.heldOutLoss).toBeLessThan(state.history[0]!.heldOutLoss)
   })
 
   test('finds what all examples agree on', ({ expect }) => {
@@ -142,28 +220,39 @@ describe('the search', () => {
     expect([...layers.get(3)!.angles]).toEqual([0, 0])
   })
 
-  test('keeps the step of the lowest held-out loss and stops when it is past', ({ expect }) => {
-    const search = new GradientSearch({ ...spec, options: { ...options, patience: 4 } })
-    const held = [1, 0.8, 0.6, 0.5, 0.55, 0.6, 0.7, 0.9, 1.2]
-    const skipped: boolean[] = []
-    let numAsked = 0
-    const seen: number[] = []
-    const state = run(search, (query) => {
-      const loss = held[numAsked++]!
-      seen.push([0, 1, 2, 3, 4].reduce((sum, fold) => sum + query.values[fold * 8]! / 5, 0))
-      skipped.push(query.skipsUnweighted)
-      return {
-        logProbs: new Float32Array(query.weights.length).fill(-loss),
-        gradient: new Float32Array(query.values.length).fill(1),
-      }
+  test('averages its steps, the later ones counting more', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 4 } })
+    const values: number[] = []
+    const losses: number[] = []
+    const state = run(search, pull(GOLD.map((_, i) => 0.3 + 0.05 * i)), (next) => {
+      if (next.numTaken > 0) values[next.numTaken] = next.adam.values[0]!
+      losses[next.history.length - 1] = next.history.at(-1)!.heldOutLoss
+      return next
     })
-    // Held-out examples are looked at every second step.
-    const losses = state.history.map(({ heldOutLoss }) => heldOutLoss?.toFixed(2) ?? null)
-    expect(losses).toEqual(['1.00', null, '0.60', null, '0.55', null, '0.70', null, '1.20'])
-    // The first has no candidate of weight 0 that another does not stand for.
-    expect(skipped.slice(1)).toEqual(losses.slice(1).map((loss) => loss === null))
-    expect(state.bestStep).toBe(4)
-    expect(search.best(state).layers.get(0)!.angles[0]).toBeCloseTo(seen[4]!, 6)
+    expect(state.history).toHaveLength(1 + 4)
+    // Weights t(t + 1) for step t, as the quotients of the recursion come to.
+    const weights = [1, 2, 3, 4].map((t) => t * (t + 1))
+    const averageOf = (of: readonly number[]): number =>
+      weights.reduce((sum, weight, i) => sum + weight * of[i + 1]!, 0) /
+      weights.reduce((sum, weight) => sum + weight, 0)
+    expect(search.foldValues(state, 0)[0]).toBeCloseTo(averageOf(values), 5)
+    expect(state.heldOutLoss).toBeCloseTo(averageOf(losses), 6)
+  })
+
+  test('ends where its held-out loss runs away, and keeps nothing', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options })
+    let loss = 0.9
+    const state = run(search, (query) => ({
+      logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
+      gradient: new Float32Array(query.values.length).fill(1),
+    }))
+    expect(isAstray(state.history)).toBe(true)
+    expect(state.history.length).toBeGreaterThan(4)
+    expect(state.history.length).toBeLessThan(12)
+    for (const rotation of [search.best(state), ...search.foldRotations(state)]) {
+      const layers = [...rotation.layers.values()]
+      expect(layers.every(({ angles }) => angles.every((v) => v === 0))).toBe(true)
+    }
   })
 
   test('ends with the folds’ mean, as long as they are', ({ expect }) => {
@@ -171,36 +260,17 @@ describe('the search', () => {
     // Two folds pull the first angle, two the second, and one both.
     const state = run(search, (query) => {
       const gradient = new Float32Array(query.values.length)
-      for (let fold = 0; fold < 5; fold++) {
+      for (let fold = 0; fold < 5 && query.numCandidates === 5; fold++) {
         if (fold % 2 === 0) gradient[fold * 8] = -1
         if (fold % 2 === 1 || fold === 0) gradient[fold * 8 + 1] = -1
       }
-      const last = query.values.reduce((sum, value) => sum + value, 0)
-      return { logProbs: new Float32Array(query.weights.length).fill(-1 / (1 + last)), gradient }
+      return { logProbs: new Float32Array(query.weights.length).fill(-1), gradient }
     })
-    const folds = Array.from({ length: 5 }, (_, fold) => {
-      const { values } = state.adam
-      return [values[fold * 8]!, values[fold * 8 + 1]!]
-    })
-    expect(folds.some(([a, b]) => Math.abs(a! - b!) > 0.01)).toBe(true)
+    const found = search.foldRotations(state).map(({ layers }) => [...layers.get(0)!.angles])
+    expect(found.some(([a, b]) => Math.abs(a! - b!) > 0.01)).toBe(true)
     const lengthOf = ([a, b]: readonly number[]): number => Math.hypot(a!, b!)
-    const { angles } = search.best(state).layers.get(0)!
-    const found = search.foldRotations(state).map(({ layers }) => layers.get(0)!.angles)
-    const mean = found.reduce((sum, own) => sum + lengthOf([...own]), 0) / 5
-    expect(state.foldBestSteps.every((step) => step === state.bestStep)).toBe(true)
-    expect(lengthOf([...angles])).toBeCloseTo(mean, 5)
-  })
-
-  test('keeps the identity where no step helps held-out examples', ({ expect }) => {
-    const search = new GradientSearch({ ...spec, options })
-    let loss = 1
-    const state = run(search, (query) => ({
-      logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
-      gradient: new Float32Array(query.values.length).fill(1),
-    }))
-    expect(state.bestStep).toBe(0)
-    const { layers } = search.best(state)
-    expect([...layers.values()].every(({ angles }) => angles.every((v) => v === 0))).toBe(true)
+    const mean = found.reduce((sum, own) => sum + lengthOf(own), 0) / 5
+    expect(lengthOf([...search.best(state).layers.get(0)!.angles])).toBeCloseTo(mean, 5)
   })
 
   test('rotates the layers of its window only, with scales where asked', ({ expect }) => {
@@ -232,26 +302,6 @@ describe('the search', () => {
       return decoded.value
     })
     expect(broken).toEqual(whole)
-  })
-
-  test('looks at the last step whatever its number, and not at what was not asked for', ({
-    expect,
-  }) => {
-    const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 5 } })
-    const state = run(search, (query) => {
-      const answer = pull(GOLD.map(() => 0.5))(query)
-      if (!query.skipsUnweighted) return answer
-      return {
-        ...answer,
-        logProbs: answer.logProbs.map((v, i) => (query.weights[i] === 0 ? NaN : v)),
-      }
-    })
-    expect(state.history.map(({ heldOutLoss }) => heldOutLoss === null)).toEqual([
-      ...[false, true, false, true, false],
-      false,
-    ])
-    expect(state.history.every(({ trainLoss }) => Number.isFinite(trainLoss))).toBe(true)
-    expect(state.bestStep).toBe(5)
   })
 
   test('refuses bytes of another version or length', ({ expect }) => {
@@ -286,51 +336,21 @@ describe('the search', () => {
 
 describe('what the folds found', () => {
   const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
-  const options = { learningRate: 0.05, numSteps: 40, patience: 40 }
+  const options = { learningRate: 0.05, numSteps: 40 }
   const firstAngle = (search: GradientSearch, state: GradientState) =>
     search.foldRotations(state).map(({ layers }) => layers.get(0)!.angles[0]!)
 
-  test('is each fold’s candidate after the steps that the other folds choose', ({ expect }) => {
-    const search = new GradientSearch({ ...spec, options })
-    const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
-    // Each candidate's first angle after every step, and each fold's loss.
-    const angles: number[][] = []
-    const state = run(search, (query) => {
-      const size = query.values.length / query.numCandidates
-      angles.push(search.foldRotations(search.start()).map((_, k) => query.values[k * size]!))
-      return pull(targets)(query)
-    })
-    for (const [fold, step] of state.foldBestSteps.entries()) {
-      const others = state.history.map(({ heldOutLoss, foldLosses }) =>
-        heldOutLoss === null
-          ? Infinity
-          : foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0),
-      )
-      expect(step).toBe(others.indexOf(Math.min(...others)))
-      expect(firstAngle(search, state)[fold]).toBe(angles[step]![fold])
-    }
-    expect(new Set(state.foldBestSteps).size).toBeGreaterThan(1)
-  })
-
-  test('does not depend on the loss of the fold itself', ({ expect }) => {
+  test('is each fold’s candidate, and none of the fold’s own examples', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
     const fold = 2
-    const spoilt = (query: GradientQuery): GradientAnswer => {
-      const answer = pull(targets)(query)
-      const logProbs = answer.logProbs.slice()
-      search.folds.forEach((own, example) => {
-        // Its held-out loss alone: worse with every step.
-        if (own === fold) {
-          logProbs[fold * GOLD.length + example]! -= 9 * query.values[0]! ** 2
-        }
-      })
-      return { ...answer, logProbs }
+    // The fold's own examples pull elsewhere, and are less likely with every step.
+    const others = targets.map((target, i) => (search.folds[i] === fold ? -1 : target))
+    const [honest, spoilt] = [run(search, pull(targets)), run(search, pull(others))]
+    expect(firstAngle(search, spoilt)[fold]).toBe(firstAngle(search, honest)[fold])
+    for (const other of [0, 1, 3, 4]) {
+      expect(firstAngle(search, spoilt)[other]).not.toBe(firstAngle(search, honest)[other])
     }
-    const [honest, other] = [run(search, pull(targets)), run(search, spoilt)]
-    expect(firstAngle(search, other)[fold]).toBe(firstAngle(search, honest)[fold])
-    expect(other.foldBestSteps[fold]).toBe(honest.foldBestSteps[fold])
-    expect(other.foldBestSteps).not.toEqual(honest.foldBestSteps)
   })
 
   test('keeps examples of one group in one fold, and makes no more folds than groups', ({

@@ -1,0 +1,166 @@
+/**
+ * SIGKILL at random moments of jobs that step along gradients or generate texts. What such a job
+ * decides is a function of its spec and of what is written, the time that a search of `auto` has
+ * spent among it; with a budget that does not bind, a disturbed job must take the very steps of one
+ * that was left alone, and publish the very versions.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import { createRng } from '../../gpu-runner/sampling/rng.ts'
+import type { FileObject } from '../../src/protocol/openai/files.ts'
+import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
+import { Api, BASE_MODEL, NEWS_INSTRUCTIONS, newsSplit } from '../fixtures/api.ts'
+import { startStack, until, type Stack } from '../fixtures/stack.ts'
+
+const JOB_TIMEOUT_MS = 100_000
+/** Of the moments; named where a test fails, so that it can be failed again. */
+const SEED = Number(process.env['ARCANA_TEST_SEED'] ?? Date.now() % 1e6)
+const random = createRng(SEED)
+
+let home = ''
+let stack: Stack
+let api: Api
+
+beforeAll(async () => {
+  home = await mkdtemp(join(tmpdir(), 'arcana-faults-'))
+  stack = await startStack({ home })
+  api = new Api(stack)
+})
+afterAll(async () => {
+  await (stack as Stack | undefined)?.stop()
+  await rm(home, { recursive: true, force: true })
+})
+
+type Misfortune = 'runner' | 'gateway' | 'everything'
+
+async function strike(misfortune: Misfortune): Promise<void> {
+  const pids = await stack.pids()
+  if (misfortune === 'everything') process.kill(pids.supervisor, 'SIGKILL')
+  const struck = {
+    runner: [pids.runner],
+    gateway: [pids.workerd, pids.gateway],
+    everything: [pids.workerd, pids.gateway, pids.runner],
+  }[misfortune]
+  for (const pid of struck) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // Gone with its supervisor already.
+    }
+  }
+  if (misfortune !== 'everything') return
+  stack = await startStack({ home, port: stack.port })
+  api = new Api(stack)
+}
+
+async function upload(lines: readonly object[]): Promise<string> {
+  const form = new FormData()
+  form.set('purpose', 'fine-tune')
+  form.set('file', new Blob([lines.map((line) => JSON.stringify(line)).join('\n')]), 'lines.jsonl')
+  return (await api.call<FileObject>('/files', { method: 'POST', body: form })).id
+}
+
+const metricsOf = async (id: string) => {
+  const { data } = await api.events(id)
+  return data
+    .filter(({ type }) => type === 'metrics')
+    .map(({ data }) => data)
+    .reverse()
+}
+
+/**
+ * Runs a job to its end; each misfortune strikes within its own share of the steps.
+ * @param numSteps of the job left alone
+ * @returns all that must not depend on misfortunes
+ */
+async function run(
+  task: string,
+  file: string,
+  rotation: object,
+  misfortunes: readonly Misfortune[] = [],
+  numSteps = 0,
+) {
+  const { id } = await api.post<FineTuningJob>('/fine_tuning/jobs', {
+    model: BASE_MODEL,
+    training_file: file,
+    suffix: task,
+    seed: 7,
+    method: { type: 'rotation', rotation: { guard: 'report', ...rotation } },
+  })
+  for (const [i, misfortune] of misfortunes.entries()) {
+    const moment = Math.floor(((i + random()) / misfortunes.length) * numSteps)
+    await until(
+      `step ${moment}`,
+      async () => (await metricsOf(id).catch(() => [])).length >= moment,
+      JOB_TIMEOUT_MS,
+    )
+    await sleep(500 * random())
+    if (i === 0 && (await api.job(id)).status !== 'running') throw new Error('struck too late')
+    await strike(misfortune)
+  }
+  const job = await api.untilFinished(id, JOB_TIMEOUT_MS)
+  if (job.status !== 'succeeded') {
+    throw new Error(`seed ${SEED}: the job ${job.status}: ${job.error?.message ?? ''}`)
+  }
+  const { versions, live_version } = await api.task(task)
+  return {
+    steps: await metricsOf(id),
+    live: live_version,
+    versions: versions.map(({ version, adapter_digest, job: of }) => {
+      return { version, adapter_digest, isOfJob: of === id }
+    }),
+  }
+}
+
+describe(`jobs struck at random moments (seed ${SEED})`, () => {
+  it('of auto take the same steps and publish the same versions', async ({ expect }) => {
+    const { training } = await newsSplit()
+    // Two lines a class: a step is then quick, and the folds are five all the same.
+    const seen = new Map<string, number>()
+    const few = training.filter(({ label }) => {
+      seen.set(label, (seen.get(label) ?? 0) + 1)
+      return seen.get(label)! <= 2
+    })
+    const file = await upload(few)
+    const rotation = {
+      instructions: NEWS_INSTRUCTIONS,
+      // Two configurations, and all the time they may want.
+      hyperparameters: { optimizer: 'auto', n_trials: 2, budget_seconds: 3600 },
+    }
+    const calm = await run('calm', file, rotation)
+    expect(calm.live).toBe(2)
+    expect(calm.versions.map(({ version }) => version)).toEqual([2, 1])
+    expect(new Set(calm.versions.map(({ adapter_digest }) => adapter_digest)).size).toBe(2)
+    const misfortunes = ['runner', 'gateway', 'everything'] as const
+    const struck = await run('struck', file, rotation, misfortunes, calm.steps.length)
+    expect(struck, `seed ${SEED}`).toEqual(calm)
+  })
+
+  it('of a grader grade the same texts and publish the same version', async ({ expect }) => {
+    const file = await upload(
+      [
+        ['Where is the station?', 'It is past the bridge.'],
+        ['What time is it?', 'It is nearly noon.'],
+        ['Is there any bread left?', 'There are two loaves.'],
+        ['Who wrote this letter?', 'The cook wrote it.'],
+      ].map(([input, target]) => ({ input, target })),
+    )
+    const rotation = {
+      guard: 'enforce',
+      force: true,
+      grader: {
+        type: 'text_similarity',
+        reference: '{{item.target}}',
+        evaluation_metric: 'rouge_l',
+      },
+      generation: { max_tokens: 6 },
+      hyperparameters: { optimizer: 'random', n_trials: 10 },
+    }
+    const calm = await run('graded', file, rotation)
+    const struck = await run('graded-struck', file, rotation, ['runner', 'gateway'], 10)
+    expect(struck, `seed ${SEED}`).toEqual(calm)
+  })
+})
