@@ -19,7 +19,7 @@ import { writeResults } from './results/write.ts'
 import { drawBalanced } from './tasks/draw.ts'
 import {
   deleteTasks,
-  learnPublished,
+  learnTask,
   MODEL,
   openService,
   runJob,
@@ -31,6 +31,9 @@ import { readRows, TASK_SETS } from './tasks/sets.ts'
 const NUM_GRADER_ROWS = 20
 /** The second judge is fitted to another draw of rows. */
 const SECOND_SEED_OFFSET = 1
+/** Draws of rows that a judge is tried with: of a hard set, some teach nothing that is published. */
+const NUM_JUDGE_DRAWS = 5
+const JUDGE_SEED_STEP = 2
 /** Codes of jobs that ended well and published nothing. */
 const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain', 'inconclusive'])
 
@@ -146,14 +149,27 @@ async function measureSet(openai: OpenAI, plan: Plan): Promise<SetSummary | null
   }
 }
 
-/** Fits a grader's task as anyone would, by gradient. @returns its name */
-async function learnJudge(openai: OpenAI, set: string, seed: number): Promise<string> {
+/**
+ * Fits a grader's task as anyone would, by gradient, to the first draw of rows that teaches something.
+ * @returns its name
+ * @throws {Error} no draw did
+ */
+async function learnJudge(openai: OpenAI, set: string, firstSeed: number): Promise<string> {
+  for (let draw = 0; draw < NUM_JUDGE_DRAWS; draw++) {
+    const task = await tryJudge(openai, set, firstSeed + draw * JUDGE_SEED_STEP)
+    if (task !== null) return task
+    console.log(JSON.stringify({ set, draw, judge: 'nothing published' }))
+  }
+  throw new Error(`no judge of ${set} was published`)
+}
+
+async function tryJudge(openai: OpenAI, set: string, seed: number): Promise<string | null> {
   const { instructions, words: wordOf } = TASK_SETS[set]!
   const words = Object.values(wordOf)
   const rows = drawBalanced(readRows(set, 'train')!, words, seed, NUM_GRADER_ROWS)
   const file = await uploadRows(openai, rows)
   try {
-    return await learnPublished(openai, {
+    const { task } = await learnTask(openai, {
       name: `${set}-judge`,
       file,
       seed,
@@ -162,6 +178,7 @@ async function learnJudge(openai: OpenAI, set: string, seed: number): Promise<st
       instructions,
       words,
     })
+    return task
   } finally {
     await openai.files.delete(file).catch(() => undefined)
   }
