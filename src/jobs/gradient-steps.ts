@@ -39,7 +39,7 @@ export async function descend(context: StepContext, pinned: PinnedModel): Promis
       state: { phase: 'reporting' },
       events: [
         message(
-          `The search ${isAstray(state.history) ? 'ran astray' : 'is done'} after ` +
+          `The search ${isAstray(state) ? 'ran astray' : 'is done'} after ` +
             `${state.history.length - 1} steps. Measuring what it found.`,
         ),
       ],

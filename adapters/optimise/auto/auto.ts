@@ -174,7 +174,7 @@ export class AutoSearch {
       spentMs,
     }
     const trials = [...state.trials, trial]
-    const own = isAstray(history) ? [] : [this.#keep(state.trials.length, search, gradient)]
+    const own = isAstray(gradient) ? [] : [this.#keep(state.trials.length, search, gradient)]
     const fits = [...state.fits, ...own]
       .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
       .slice(0, MAX_FITS)

@@ -19,8 +19,10 @@ export type GradientOptions = AdamOptions & {
   readonly hasLogScale: boolean
 }
 
-/** Nats of held-out loss above the identity's at which a search has run astray and ends. */
+/** Nats of averaged held-out loss above the identity's at which a search has run astray and ends. */
 const ASTRAY = 0.5
+/** The first steps may shift all labels together and come back: they say nothing yet. */
+const ASTRAY_FROM_STEP = 6
 /** Of the average of steps: the weight of step t grows as t to this power. */
 const AVERAGE_POWER = 2
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
@@ -168,7 +170,8 @@ export class GradientSearch {
   }
 
   /** @returns null where the search is done */
-  ask({ history, numTaken, adam }: GradientState): GradientQuery | null {
+  ask(state: GradientState): GradientQuery | null {
+    const { history, numTaken, adam } = state
     const { numSteps, hasLogScale } = this.options
     const layers = this.#layers
     if (history.length === 0) {
@@ -183,7 +186,7 @@ export class GradientSearch {
         skipsUnweighted: false,
       }
     }
-    if (history.length > numSteps || isAstray(history)) return null
+    if (history.length > numSteps || isAstray(state)) return null
     return {
       numCandidates: this.#numFolds,
       layers,
@@ -287,8 +290,9 @@ export class GradientSearch {
   }
 
   /** One fold's candidate: its angles, then its log scales. Zeros where the search ran astray. */
-  foldValues({ average, history }: GradientState, fold: number): Float32Array {
-    if (isAstray(history)) return new Float32Array(this.#numValues)
+  foldValues(state: GradientState, fold: number): Float32Array {
+    const { average } = state
+    if (isAstray(state)) return new Float32Array(this.#numValues)
     const size = this.#size
     const numParts = average.length / (this.#numFolds * size)
     const own = new Float32Array(numParts * size)
@@ -326,9 +330,11 @@ export class GradientSearch {
 }
 
 /** Whether the held-out loss is where no fit worth keeping has been seen to be. */
-export function isAstray(history: readonly GradientStep[]): boolean {
-  const [identity] = history
-  return identity !== undefined && history.at(-1)!.heldOutLoss > identity.heldOutLoss + ASTRAY
+export function isAstray({
+  history,
+  heldOutLoss,
+}: Pick<GradientState, 'history' | 'heldOutLoss'>): boolean {
+  return history.length > ASTRAY_FROM_STEP && heldOutLoss > history[0]!.heldOutLoss + ASTRAY
 }
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {

@@ -246,13 +246,26 @@ describe('the search', () => {
       logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
       gradient: new Float32Array(query.values.length).fill(1),
     }))
-    expect(isAstray(state.history)).toBe(true)
-    expect(state.history.length).toBeGreaterThan(4)
-    expect(state.history.length).toBeLessThan(12)
+    expect(isAstray(state)).toBe(true)
+    expect(state.history.length).toBeGreaterThan(6)
+    expect(state.history.length).toBeLessThan(14)
     for (const rotation of [search.best(state), ...search.foldRotations(state)]) {
       const layers = [...rotation.layers.values()]
       expect(layers.every(({ angles }) => angles.every((v) => v === 0))).toBe(true)
     }
+  })
+
+  test('goes on where its first steps alone are worse', ({ expect }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 12 } })
+    const state = run(search, (query) => {
+      const moved = query.values.some((value) => value !== 0)
+      const isEarly = Math.abs(query.values[0]!) < 0.08
+      const logProbs = new Float32Array(query.weights.length).fill(moved && isEarly ? -3 : -0.5)
+      return { logProbs, gradient: new Float32Array(query.values.length).fill(1) }
+    })
+    expect(Math.max(...state.history.map(({ heldOutLoss }) => heldOutLoss))).toBeGreaterThan(1)
+    expect(state.history).toHaveLength(1 + 12)
+    expect(isAstray(state)).toBe(false)
   })
 
   test('ends with the folds’ mean, as long as they are', ({ expect }) => {
