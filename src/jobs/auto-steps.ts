@@ -1,7 +1,7 @@
 import { AutoSearch, type AutoState } from '../../adapters/optimise/auto/auto.ts'
 import { decodeAutoState, encodeAutoState } from '../../adapters/optimise/auto/state.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
-import type { AutoReport } from '../protocol/openai/fine-tuning.ts'
+import type { AutoReport } from '../protocol/openai/job-report.ts'
 import { differentiate } from './differentiate.ts'
 import type { Found } from './gradient-steps.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'

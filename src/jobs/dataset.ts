@@ -1,6 +1,6 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import type { TrainingExample } from '../files/training-line.ts'
-import type { JobWarning } from '../protocol/openai/fine-tuning.ts'
+import type { JobWarning } from '../protocol/openai/job-report.ts'
 import type { Objective } from '../protocol/openai/objective.ts'
 import { needsTarget, type TextGrader } from '../protocol/openai/graders.ts'
 import { MAX_LABEL_CHARS, MAX_LABELS, type PromptMessage } from '../protocol/runner.ts'

@@ -5,7 +5,7 @@ import {
 } from '../../adapters/optimise/gradient/gradient.ts'
 import { decodeGradientState, encodeGradientState } from '../../adapters/optimise/gradient/state.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
-import type { GradientReport } from '../protocol/openai/fine-tuning.ts'
+import type { GradientReport } from '../protocol/openai/job-report.ts'
 import { differentiate } from './differentiate.ts'
 import { trainingBatches } from './guard-folds.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'

@@ -6,7 +6,7 @@ import {
   type Verdict,
 } from '../../adapters/guard/verdict.ts'
 import { accuracyByCoverage } from '../../adapters/statistics/coverage.ts'
-import type { GuardComparison, GuardReport } from '../protocol/openai/fine-tuning.ts'
+import type { GuardComparison, GuardReport } from '../protocol/openai/job-report.ts'
 import { measure } from './report.ts'
 
 /** A verdict as the report says it. */

@@ -5,10 +5,10 @@ import type {
   JobCheckpoint,
   JobError,
   JobStatus,
-  JobWarning,
   OptimiserName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
+import type { JobWarning } from '../protocol/openai/job-report.ts'
 import type { Objective } from '../protocol/openai/objective.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import type { GenerationOptions, TextGrader } from '../protocol/openai/graders.ts'

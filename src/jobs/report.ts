@@ -18,7 +18,7 @@ import type {
   BaseKnowledge,
   ClassificationMetrics,
   EvaluationReport,
-} from '../protocol/openai/fine-tuning.ts'
+} from '../protocol/openai/job-report.ts'
 
 /** Log probabilities of the same examples under the base model and as the version serves them. */
 export type ScoredExamples = {

@@ -7,7 +7,7 @@ import { GUARD_LEVEL, GUARD_POWER } from '../../adapters/guard/verdict.ts'
 import { meanTokenLogProb } from '../../adapters/objective/target-log-probs.ts'
 import { logSigmoid, preferenceMargins } from '../../adapters/objective/preference.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
-import type { JobReport } from '../protocol/openai/fine-tuning.ts'
+import type { JobReport } from '../protocol/openai/job-report.ts'
 import type {
   AnyReport,
   PreferenceEvaluation,

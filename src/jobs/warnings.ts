@@ -1,4 +1,4 @@
-import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/fine-tuning.ts'
+import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/job-report.ts'
 import type { NumberedExample } from './dataset.ts'
 
 const MAX_NAMED_LINES = 10

@@ -1,6 +1,7 @@
 /** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
 import type { Scope } from '../runner.ts'
-import type { GradientReport, JobReport, JobWarning, OptimiserName } from './fine-tuning.ts'
+import type { OptimiserName } from './fine-tuning.ts'
+import type { GradientReport, JobReport, JobWarning } from './job-report.ts'
 import type { GenerationOptions, TextGrader } from './graders.ts'
 
 /** How likely the targets are under one way of answering. */
