@@ -6,6 +6,7 @@ import { differentiate } from './differentiate.ts'
 import type { Found } from './gradient-steps.ts'
 import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
+import { readSearchState } from './search-state.ts'
 import {
   asJobFailure,
   evaluationOf,
@@ -23,7 +24,7 @@ import {
 export async function advance(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
   const search = searchOf(spec, pinned)
-  const before = readState(search, context.searchState)
+  const before = readSearchState(search, context.searchState, decodeAutoState)
   const query = search.ask(before)
   if (query === null) return finish(search, before)
   const startedAtMs = Date.now()
@@ -49,7 +50,7 @@ export function advanced(
 ): (Found & { readonly auto: AutoReport }) | null {
   const { spec } = context
   const search = searchOf(spec, pinned)
-  const state = readState(search, context.searchState)
+  const state = readSearchState(search, context.searchState, decodeAutoState)
   const [first] = state.trials
   if (first === undefined) return null
   const { rotation, choice } = search.best(state)
@@ -92,7 +93,7 @@ export function advanced(
 /** What the same search gives without each fold. */
 export function foldsAdvanced({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
   const search = searchOf(spec, pinned)
-  return search.foldRotations(readState(search, searchState))
+  return search.foldRotations(readSearchState(search, searchState, decodeAutoState))
 }
 
 function searchOf(
@@ -106,13 +107,6 @@ function searchOf(
   } catch (error) {
     throw asJobFailure(error)
   }
-}
-
-function readState(search: AutoSearch, bytes: Uint8Array | null): AutoState {
-  if (bytes === null) return search.start()
-  const state = decodeAutoState(bytes)
-  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
-  return state.value
 }
 
 /** The base model once it is known, then each configuration as it ends. */

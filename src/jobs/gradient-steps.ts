@@ -12,6 +12,7 @@ import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
 import { trainingTokens } from './objective.ts'
 import { differentiatePairs } from './preference.ts'
+import { readSearchState } from './search-state.ts'
 import {
   asJobFailure,
   evaluationOf,
@@ -32,7 +33,7 @@ export type Found = {
 export async function descend(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec } = context
   const search = searchOf(spec, pinned)
-  const state = readState(search, context.searchState)
+  const state = readSearchState(search, context.searchState, decodeGradientState)
   const query = search.ask(state)
   if (query === null) {
     return {
@@ -71,7 +72,7 @@ export function descended(
 ): (Found & { readonly gradient: GradientReport }) | null {
   const { spec } = context
   const search = searchOf(spec, pinned)
-  const state = readState(search, context.searchState)
+  const state = readSearchState(search, context.searchState, decodeGradientState)
   const last = state.history.at(-1)
   if (last === undefined) return null
   const numSteps = state.history.length - 1
@@ -92,7 +93,7 @@ export function descended(
 /** What the folds' fits are. */
 export function foldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
   const search = searchOf(spec, pinned)
-  return search.foldRotations(readState(search, searchState))
+  return search.foldRotations(readSearchState(search, searchState, decodeGradientState))
 }
 
 function searchOf(spec: JobSpec, pinned: PinnedModel): GradientSearch {
@@ -111,13 +112,6 @@ function searchOf(spec: JobSpec, pinned: PinnedModel): GradientSearch {
   } catch (error) {
     throw asJobFailure(error)
   }
-}
-
-function readState(search: GradientSearch, bytes: Uint8Array | null): GradientState {
-  if (bytes === null) return search.start()
-  const state = decodeGradientState(bytes)
-  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
-  return state.value
 }
 
 function stepEvent(spec: JobSpec, { history }: GradientState): NewEvent {

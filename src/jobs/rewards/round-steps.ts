@@ -15,6 +15,7 @@ import { differentiate } from '../differentiate.ts'
 import type { Found } from '../gradient-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
+import { readSearchState } from '../search-state.ts'
 import {
   asJobFailure,
   evaluationOf,
@@ -39,7 +40,7 @@ export async function advanceRounds(
   pinned: PinnedModel,
 ): Promise<Transition> {
   const search = searchOf(context.spec, pinned)
-  const state = readState(search, context.searchState)
+  const state = readSearchState(search, context.searchState, decodeRoundState)
   const query = search.ask(state)
   if (query === null) return finish(context.spec, state)
   return query.kind === 'draw'
@@ -128,7 +129,7 @@ export function foundInRounds(
   pinned: PinnedModel,
 ): (Found & { readonly rounds: RoundsReport }) | null {
   const search = searchOf(spec, pinned)
-  const state = readState(search, searchState)
+  const state = readSearchState(search, searchState, decodeRoundState)
   const chosen = state.history[state.bestRound]
   if (chosen === undefined) return null
   const { numRounds, numSamples, numSteps, learningRate } = search.options
@@ -154,7 +155,7 @@ export function foundInRounds(
 /** What the folds' fits are: each after as many rounds as the other folds choose. */
 export function foldsInRounds({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
   const search = searchOf(spec, pinned)
-  return search.foldRotations(readState(search, searchState))
+  return search.foldRotations(readSearchState(search, searchState, decodeRoundState))
 }
 
 /** Texts of each prompt and rotation that a report on rounds is made of. */
@@ -174,13 +175,6 @@ function searchOf(
   } catch (error) {
     throw asJobFailure(error)
   }
-}
-
-function readState(search: RoundSearch, bytes: Uint8Array | null): RoundState {
-  if (bytes === null) return search.start()
-  const state = decodeRoundState(bytes)
-  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
-  return state.value
 }
 
 function finish({ numTrials }: JobSpec, { history, bestRound }: RoundState): Transition {
