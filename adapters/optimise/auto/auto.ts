@@ -15,6 +15,7 @@ import {
   type GradientSpec,
   type GradientState,
 } from '../gradient/gradient.ts'
+import { meanCandidate } from '../gradient/mean.ts'
 import { nextConfiguration, toConfiguration, type Configuration } from './space.ts'
 
 export type AutoOptions = {
@@ -45,10 +46,8 @@ export type AutoTrial = {
 /** What a configuration came to, of those that did best. */
 export type AutoFit = {
   readonly trial: number
-  /** The mean of its candidates. */
-  readonly best: Float32Array
-  /** Its candidates one after the other: [folds, values] */
-  readonly foldBest: Float32Array
+  /** Each fold's, one after the other: [folds, values] */
+  readonly candidates: Float32Array
 }
 
 /** A way to end the search: the mean of the best fits, at a strength. */
@@ -206,8 +205,7 @@ export class AutoSearch {
 
   #keep(trial: number, search: GradientSearch, gradient: GradientState): AutoFit {
     const folds = Array.from({ length: this.numFolds }, (_, k) => search.foldValues(gradient, k))
-    const foldBest = Float32Array.from(folds.flatMap((values) => [...values]))
-    return { trial, best: search.meanValues(gradient), foldBest }
+    return { trial, candidates: Float32Array.from(folds.flatMap((values) => [...values])) }
   }
 
   #begin({ trials }: Pick<AutoState, 'trials'>): AutoState['current'] {
@@ -363,9 +361,12 @@ export class AutoSearch {
   ): Rotation {
     const { geometry } = this.#spec
     const terms = places.map((place) => {
-      const { trial, best, foldBest } = fits[place]!
-      const size = foldBest.length / this.numFolds
-      const values = fold === null ? best : foldBest.slice(fold * size, (fold + 1) * size)
+      const { trial, candidates } = fits[place]!
+      const size = candidates.length / this.numFolds
+      const own = Array.from({ length: this.numFolds }, (_, k) =>
+        candidates.slice(k * size, (k + 1) * size),
+      )
+      const values = fold === null ? meanCandidate(own) : own[fold]!
       const rotation = this.#searchOf(trials[trial]!.z).toRotation(values)
       return { rotation, weight: strength / places.length }
     })

@@ -3,14 +3,14 @@ import { decodeGradientState, encodeGradientState } from '../gradient/state.ts'
 import type { AutoFit, AutoState } from './auto.ts'
 
 /** Raised whenever the bytes of a state would be read otherwise. */
-const STATE_VERSION = 1
+const STATE_VERSION = 2
 /** Version, length of the JSON, length of the gradient state's bytes. */
 const HEADER_WORDS = 3
 
 export type AutoStateError = { readonly reason: 'version' | 'length' | 'gradient' }
 
 type Described = Omit<AutoState, 'fits' | 'current'> & {
-  readonly fits: readonly { readonly trial: number; readonly lengths: readonly [number, number] }[]
+  readonly fits: readonly { readonly trial: number; readonly length: number }[]
   readonly current: { readonly z: readonly number[]; readonly spentMs: number } | null
 }
 
@@ -23,10 +23,7 @@ export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
   const { fits, current, ...rest } = state
   const described: Described = {
     ...rest,
-    fits: fits.map(({ trial, best, foldBest }) => ({
-      trial,
-      lengths: [best.length, foldBest.length],
-    })),
+    fits: fits.map(({ trial, candidates }) => ({ trial, length: candidates.length })),
     current: current === null ? null : { z: current.z, spentMs: current.spentMs },
   }
   const json = new TextEncoder().encode(JSON.stringify(described))
@@ -35,7 +32,7 @@ export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
     Uint32Array.of(STATE_VERSION, json.length, gradient.length),
     json,
     gradient,
-    ...fits.flatMap(({ best, foldBest }) => [best, foldBest]),
+    ...fits.map(({ candidates }) => candidates),
   ]
   const bytes = new Uint8Array(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
   let at = 0
@@ -59,7 +56,7 @@ export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateE
   if (bytes.length < at) return fail({ reason: 'length' })
   const text = new TextDecoder().decode(bytes.subarray(headLen, gradientAt))
   const { fits: described, current, ...rest } = JSON.parse(text) as Described
-  const numFloats = described.reduce((sum, { lengths: [a, b] }) => sum + a + b, 0)
+  const numFloats = described.reduce((sum, { length }) => sum + length, 0)
   if (bytes.length !== at + numFloats * 4) return fail({ reason: 'length' })
   // Copied, since the parts need not stand at their own alignment.
   const floats = (length: number): Float32Array => {
@@ -67,10 +64,9 @@ export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateE
     at += length * 4
     return values
   }
-  const fits = described.map(({ trial, lengths: [numBest, numFoldBest] }): AutoFit => ({
+  const fits = described.map(({ trial, length }): AutoFit => ({
     trial,
-    best: floats(numBest),
-    foldBest: floats(numFoldBest),
+    candidates: floats(length),
   }))
   if (current === null) return ok({ ...rest, fits, current })
   const gradient = decodeGradientState(bytes.subarray(gradientAt, gradientAt + gradientLen))

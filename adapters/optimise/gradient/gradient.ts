@@ -1,13 +1,9 @@
 import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
-import {
-  pairsPerLayer,
-  type Geometry,
-  type LayerRotation,
-  type Rotation,
-} from '../../rotation/rotation.ts'
+import { pairsPerLayer, type Geometry, type Rotation } from '../../rotation/rotation.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
 import { countFolds, NUM_FOLDS, stratifiedBatches, stratifiedFolds } from './folds.ts'
 import { meanCandidate } from './mean.ts'
+import { toRotation } from './values.ts'
 
 export type GradientOptions = AdamOptions & {
   /** Steps at most: the folds end a search that runs astray. */
@@ -269,7 +265,8 @@ export class GradientSearch {
 
   /** The mean of the folds' rotations; the identity where the search ran astray. */
   best(state: GradientState): Rotation {
-    return this.toRotation(this.meanValues(state))
+    const folds = Array.from({ length: this.#numFolds }, (_, k) => this.foldValues(state, k))
+    return this.toRotation(meanCandidate(folds))
   }
 
   /**
@@ -279,13 +276,6 @@ export class GradientSearch {
   foldRotations(state: GradientState): Rotation[] {
     return Array.from({ length: this.#numFolds }, (_, fold) =>
       this.toRotation(this.foldValues(state, fold)),
-    )
-  }
-
-  /** The candidates' mean, as long as they are on average. */
-  meanValues(state: GradientState): Float32Array {
-    return meanCandidate(
-      Array.from({ length: this.#numFolds }, (_, fold) => this.foldValues(state, fold)),
     )
   }
 
@@ -305,14 +295,7 @@ export class GradientSearch {
 
   /** The rotation that one candidate's values stand for. */
   toRotation(values: Float32Array): Rotation {
-    const pairs = pairsPerLayer(this.#geometry)
-    const layers = new Map<number, LayerRotation>()
-    for (const [i, layer] of this.#layers.entries()) {
-      const angles = values.slice(i * pairs, (i + 1) * pairs)
-      const logScale = values.slice(this.#size + i * pairs, this.#size + (i + 1) * pairs)
-      layers.set(layer, logScale.length === 0 ? { angles } : { angles, logScale })
-    }
-    return { geometry: this.#geometry, layers }
+    return toRotation(this.#geometry, this.#layers, values)
   }
 
   /** Mean over the batch's examples that a candidate is fitted to; 0 for those held out. */

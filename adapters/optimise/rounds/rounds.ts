@@ -9,6 +9,7 @@ import { startAdam, stepAdam, type AdamState } from '../gradient/adam.ts'
 import { countFolds, stratifiedFolds } from '../gradient/folds.ts'
 import type { GradientAnswer, GradientQuery } from '../gradient/gradient.ts'
 import { meanCandidate } from '../gradient/mean.ts'
+import { toRotation } from '../gradient/values.ts'
 import { checkRoundOptions, type RoundOptions } from './options.ts'
 import { selectTexts } from './select.ts'
 
@@ -338,11 +339,8 @@ export class RoundSearch {
   }
 
   #toRotation(values: Float32Array): Rotation {
-    const pairs = pairsPerLayer(this.#geometry)
-    const layers = Array.from({ length: this.#geometry.numLayers }, (_, layer) => {
-      return [layer, { angles: values.slice(layer * pairs, (layer + 1) * pairs) }] as const
-    })
-    return { geometry: this.#geometry, layers: new Map(layers) }
+    const layers = Array.from({ length: this.#geometry.numLayers }, (_, layer) => layer)
+    return toRotation(this.#geometry, layers, values)
   }
 }
 
