@@ -21,6 +21,26 @@ export function useFreshProject(): void {
   })
 }
 
+/** Sends examples as a training file, a line each. */
+export function postExamples(examples: readonly object[]): Promise<Response> {
+  const form = new FormData()
+  const text = examples.map((line) => JSON.stringify(line)).join('\n')
+  form.append('file', new File([text], 'examples.jsonl'))
+  form.append('purpose', 'fine-tune')
+  return client.call('POST', '/v1/files', form)
+}
+
+/** What an answer holds, where the request was taken. */
+export async function accepted<Body>(answer: Promise<Response>): Promise<Body> {
+  const response = await answer
+  if (!response.ok) throw new Error(await response.text())
+  return response.json<Body>()
+}
+
+/** @returns the id of the examples' file */
+export const uploadExamples = async (examples: readonly object[]): Promise<string> =>
+  (await accepted<{ id: string }>(postExamples(examples))).id
+
 /** Asks for a job until it has succeeded or failed. */
 export const finishJob = <Job extends { readonly status: string }>(id: string): Promise<Job> =>
   vi.waitFor(

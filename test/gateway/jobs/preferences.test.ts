@@ -2,7 +2,15 @@ import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
 import type { PreferenceReport } from '../../../src/protocol/openai/text-report.ts'
 import { decodeBinaryBody } from '../../../src/protocol/runner-scoring.ts'
-import { client, finishJob, runner, useFreshProject } from '../fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  postExamples,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 
 useFreshProject()
@@ -23,23 +31,14 @@ const LINES = Array.from({ length: NUM_PAIRS }, (_, i) => ({
 }))
 const GRADIENT = { optimizer: 'gradient', n_steps: 6, learning_rate: 0.1 }
 
-async function upload(examples: readonly object[]): Promise<Response> {
-  const form = new FormData()
-  const text = examples.map((line) => JSON.stringify(line)).join('\n')
-  form.append('file', new File([text], 'p.jsonl'))
-  form.append('purpose', 'fine-tune')
-  return client.call('POST', '/v1/files', form)
-}
-
 async function post(
   rotation: Record<string, unknown>,
   examples: readonly object[] = LINES,
   suffix = 'polite',
 ): Promise<Response> {
-  const file = await (await upload(examples)).json<{ id: string }>()
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: file.id,
+    training_file: await uploadExamples(examples),
     suffix,
     seed: 7,
     method: {
@@ -48,11 +47,7 @@ async function post(
     },
   })
 }
-const start = async (...args: Parameters<typeof post>): Promise<Job> => {
-  const response = await post(...args)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
+const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 
 /** A first angle above 0 makes what is preferred likelier, and what is rejected less likely. */
@@ -176,7 +171,7 @@ describe('a job on pairs', () => {
     ])
     expect(await paramOf({ objective: 'target' })).toEqual([400, 'training_file'])
     expect(await paramOf({ beta: 0 })).toEqual([400, 'method.rotation.beta'])
-    const refused = await upload([
+    const refused = await postExamples([
       LINES[0]!,
       { input: 'x', preferred: 'a', rejected: ' a ' },
       { input: 'x', preferred: 'a' },

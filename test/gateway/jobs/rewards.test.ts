@@ -2,7 +2,15 @@ import { describe, it } from 'vitest'
 import { decodeAdapter } from '../../../adapters/format/decode.ts'
 import type { RewardReport } from '../../../src/protocol/openai/text-report.ts'
 import type { Arm, GenerateRequest } from '../../../src/protocol/runner.ts'
-import { client, finishJob, projectId, runner, useFreshProject } from '../fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  projectId,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from '../fresh-project.ts'
 import { MODEL, publishTask } from '../harness.ts'
 import { GEOMETRY, refuse } from '../runner-double.ts'
 
@@ -22,16 +30,6 @@ const lines = (count: number) => Array.from({ length: count }, (_, i) => ({ inpu
 const LIKES_GOOD = { type: 'string_check', reference: 'GOOD', operation: 'ilike' }
 const RANDOM = { optimizer: 'random', n_trials: 16 }
 
-async function upload(examples: readonly object[]): Promise<string> {
-  const form = new FormData()
-  const text = examples.map((line) => JSON.stringify(line)).join('\n')
-  form.append('file', new File([text], 'r.jsonl'))
-  form.append('purpose', 'fine-tune')
-  const response = await client.call('POST', '/v1/files', form)
-  if (!response.ok) throw new Error(await response.text())
-  return (await response.json<{ id: string }>()).id
-}
-
 async function post(
   rotation: Record<string, unknown>,
   examples: readonly object[] = lines(8),
@@ -39,7 +37,7 @@ async function post(
 ): Promise<Response> {
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: await upload(examples),
+    training_file: await uploadExamples(examples),
     suffix,
     seed: 7,
     method: {
@@ -55,11 +53,7 @@ async function post(
     },
   })
 }
-const start = async (...args: Parameters<typeof post>): Promise<Job> => {
-  const response = await post(...args)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
+const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 
 /** The first angle of an arm's adapter; 0 for the base model. */

@@ -6,7 +6,15 @@ import type { JobEvent } from '../../../src/protocol/openai/fine-tuning.ts'
 import type { RewardReport } from '../../../src/protocol/openai/text-report.ts'
 import type { Arm } from '../../../src/protocol/runner.ts'
 import type { TargetDataset } from '../../../src/protocol/runner-scoring.ts'
-import { client, finishJob, projectId, runner, useFreshProject } from '../fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  projectId,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 import { GEOMETRY } from '../runner-double.ts'
 
@@ -33,13 +41,9 @@ async function post(
   suffix = 'cheer',
   lines: readonly object[] = LINES,
 ): Promise<Response> {
-  const form = new FormData()
-  form.append('file', new File([lines.map((line) => JSON.stringify(line)).join('\n')], 'r.jsonl'))
-  form.append('purpose', 'fine-tune')
-  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: file.id,
+    training_file: await uploadExamples(lines),
     suffix,
     seed: 7,
     method: {
@@ -54,11 +58,7 @@ async function post(
     },
   })
 }
-const start = async (...args: Parameters<typeof post>): Promise<Job> => {
-  const response = await post(...args)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
+const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 const eventsOf = async ({ id }: Job): Promise<JobEvent[]> => {
   const response = await client.call('GET', `/v1/fine_tuning/jobs/${id}/events?limit=100`)

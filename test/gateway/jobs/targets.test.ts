@@ -1,7 +1,14 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
 import type { TargetReport } from '../../../src/protocol/openai/text-report.ts'
-import { client, finishJob, runner, useFreshProject } from '../fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 import { countTokens } from '../runner-double.ts'
 
@@ -25,18 +32,6 @@ const lines = (count: number) =>
   Array.from({ length: count }, (_, i) => ({ input: `line ${i}`, target: TARGETS[i % 4]! }))
 const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }
 
-async function upload(examples: readonly object[]): Promise<string> {
-  const form = new FormData()
-  form.append(
-    'file',
-    new File([examples.map((line) => JSON.stringify(line)).join('\n')], 't.jsonl'),
-  )
-  form.append('purpose', 'fine-tune')
-  const response = await client.call('POST', '/v1/files', form)
-  if (!response.ok) throw new Error(await response.text())
-  return (await response.json<{ id: string }>()).id
-}
-
 async function post(
   rotation: Record<string, unknown>,
   examples: readonly object[] = lines(12),
@@ -44,7 +39,7 @@ async function post(
 ): Promise<Response> {
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: await upload(examples),
+    training_file: await uploadExamples(examples),
     suffix: 'reply',
     seed: 7,
     method: {
@@ -59,11 +54,7 @@ async function post(
     ...overrides,
   })
 }
-const start = async (...args: Parameters<typeof post>): Promise<Job> => {
-  const response = await post(...args)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
+const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 
 describe('a job on targets', () => {
@@ -74,7 +65,7 @@ describe('a job on targets', () => {
   ] as const)(
     'learns by %s, publishes a version without labels, and reports perplexity',
     async ([optimizer, hyperparameters], { expect }) => {
-      const validation_file = await upload(lines(5))
+      const validation_file = await uploadExamples(lines(5))
       const created = await start({ hyperparameters }, lines(12), { validation_file })
       expect(created.method.rotation).toMatchObject({ objective: 'target', labels: null })
       const job = await finish(created.id)
