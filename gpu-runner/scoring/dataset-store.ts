@@ -28,6 +28,8 @@ export type TokenisedDataset = {
   readonly digest: string
   readonly prompts: readonly (readonly number[])[]
   readonly answers: Answers
+  /** How many tokens all prompts begin with, and how many they end with; these do not overlap. */
+  readonly sharedEnds: { readonly start: number; readonly end: number }
   /** Most tokens fed after a prompt at once. */
   readonly maxFeedLen: number
 }
@@ -67,7 +69,13 @@ export class DatasetStore {
     const prompts = this.#encodePrompts(dataset, (example) => {
       return this.#context.maxContext - 1 - feedLens[example]!
     })
-    const tokenised = { digest, prompts, answers, maxFeedLen: Math.max(...feedLens) }
+    const tokenised = {
+      digest,
+      prompts,
+      answers,
+      sharedEnds: findSharedEnds(prompts),
+      maxFeedLen: Math.max(...feedLens),
+    }
     this.#datasets.set(digest, tokenised)
     this.#dropOldest()
     return tokenised
@@ -166,6 +174,22 @@ export class DatasetStore {
       total -= sizeOf(dataset)
     }
   }
+}
+
+function findSharedEnds(prompts: readonly (readonly number[])[]): TokenisedDataset['sharedEnds'] {
+  const [first] = prompts
+  if (first === undefined) return { start: 0, end: 0 }
+  const shortest = Math.min(...prompts.map(({ length }) => length))
+  let start = 0
+  while (start < shortest && prompts.every((own) => own[start] === first[start])) start++
+  let end = 0
+  while (
+    end < shortest - start &&
+    prompts.every((own) => own.at(-1 - end) === first.at(-1 - end))
+  ) {
+    end++
+  }
+  return { start, end }
 }
 
 function nameExamples(examples: readonly number[]): string {

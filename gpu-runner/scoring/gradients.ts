@@ -13,6 +13,7 @@ import { countCandidateValues, decodeCandidates, selectExamples } from './candid
 import type { TokenisedDataset } from './dataset-store.ts'
 import type { LazySession } from './lazy-session.ts'
 import { throwIfAborted, type PromptCache } from './prompt-cache.ts'
+import { dropPromptTokens } from './prompt-dropout.ts'
 import {
   runTrainingStep,
   type RotationTables,
@@ -105,7 +106,7 @@ export class GradientScorer {
           // Prompts are computed while the session loads.
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
           const session = await loading
-          const all = members.map((example) => toTrainingExample(dataset, example))
+          const all = members.map((example) => toTrainingExample(dataset, header, example))
           const active = members.map((_, i) => activeOf(done + i))
           for (const { start, end, candidates } of runsOf(all, active)) {
             throwIfAborted(isAborted)
@@ -228,16 +229,19 @@ const lossOf = ({ answers }: TokenisedDataset): 'choices' | 'vocabulary' =>
 
 /** The positions along the right label's path or the target, the last prompt token first. */
 function toTrainingExample(
-  { prompts, answers }: TokenisedDataset,
+  { prompts, answers, sharedEnds }: TokenisedDataset,
+  { prompt_dropout: dropout }: GradientHeader,
   example: number,
 ): TrainingExample {
   const prompt = prompts[example]!
+  const own = [sharedEnds.start, prompt.length - Math.max(1, sharedEnds.end)] as const
+  const dropped = dropout === undefined ? [] : dropPromptTokens(own, example, dropout)
   if (answers.kind === 'targets') {
     const target = answers.targets[example]!
     const positions = target.map((gold, i): TrainingPosition => {
       return { token: i === 0 ? prompt.at(-1)! : target[i - 1]!, gold, choices: null }
     })
-    return { promptLen: prompt.length, positions }
+    return { promptLen: prompt.length, dropped, positions }
   }
   const positions = labelPath(answers.trie, answers.gold[example]!).map(
     ({ token, gold, children }): TrainingPosition => ({
@@ -246,7 +250,7 @@ function toTrainingExample(
       choices: children,
     }),
   )
-  return { promptLen: prompt.length, positions }
+  return { promptLen: prompt.length, dropped, positions }
 }
 
 type Run = {

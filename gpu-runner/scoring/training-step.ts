@@ -35,6 +35,8 @@ export type TrainingPosition = {
 export type TrainingExample = {
   /** Tokens of the prompt; all but the last are in the KV row. */
   readonly promptLen: number
+  /** Places of the KV row that nothing attends to; none by default. */
+  readonly dropped?: readonly number[]
   /** At least one; the first reads the prompt's last token. */
   readonly positions: readonly TrainingPosition[]
 }
@@ -153,8 +155,7 @@ function bindPositions(
   const places = [numExamples, numPositions]
   binding.bindInput(TOKEN_IDS, { data: tokenIds, dims: places })
   binding.bindInput(GOLD_IDS, { data: goldIds, dims: places })
-  const promptLens = examples.map(({ promptLen }) => promptLen)
-  bindAttention(binding, config, promptLens, numPositions, capacity)
+  bindAttention(binding, config, examples, numPositions, capacity)
 
   const numChoices = examples
     .flatMap(({ positions }) => positions)
@@ -178,16 +179,18 @@ function bindPositions(
 function bindAttention(
   binding: Binding,
   config: ModelConfig,
-  promptLens: readonly number[],
+  examples: readonly TrainingExample[],
   numPositions: number,
   capacity: number,
 ): void {
-  const numExamples = promptLens.length
+  const promptLens = examples.map(({ promptLen }) => promptLen)
+  const numExamples = examples.length
   const { slidingWindow } = config
   bindRope(binding, config, promptLens, numPositions, false)
   const pastMask = new Float32Array(numExamples * capacity)
-  for (const [example, promptLen] of promptLens.entries()) {
+  for (const [example, { promptLen, dropped = [] }] of examples.entries()) {
     pastMask.fill(MASKED, example * capacity + promptLen - 1, (example + 1) * capacity)
+    for (const place of dropped) pastMask[example * capacity + place] = MASKED
   }
   binding.bindInput(PAST_MASK, { data: pastMask, dims: [numExamples, 1, 1, 1, 1, capacity] })
   const selfDims = [numPositions, 1, numPositions]
@@ -197,12 +200,13 @@ function bindAttention(
   const { windowLen } = slidingWindow
   bindRope(binding, config, promptLens, numPositions, true)
   const windowedMask = new Float32Array(numExamples * numPositions * capacity)
-  for (const [example, promptLen] of promptLens.entries()) {
+  for (const [example, { promptLen, dropped = [] }] of examples.entries()) {
     for (let position = 0; position < numPositions; position++) {
       const start = (example * numPositions + position) * capacity
       const numUnseen = promptLen + position - windowLen
       if (numUnseen > 0) windowedMask.fill(MASKED, start, start + Math.min(numUnseen, capacity))
       windowedMask.fill(MASKED, start + promptLen - 1, start + capacity)
+      for (const place of dropped) windowedMask[start + place] = MASKED
     }
   }
   binding.bindInput(windowed(PAST_MASK), {

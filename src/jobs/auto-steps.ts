@@ -70,13 +70,15 @@ export function advanced(
       budget_seconds: spec.auto!.budgetSeconds,
       seconds_spent: state.spentMs / 1000,
       configurations: state.trials.map((trial) => {
-        const { learningRate, layers, decay, hasLogScale } = search.configurationOf(trial.z)
+        const { learningRate, layers, decay, hasLogScale, promptDropout } =
+          search.configurationOf(trial.z)
         return {
           end: trial.end,
           learning_rate: learningRate,
           layers: layers ?? ([0, pinned.geometry.numLayers - 1] as const),
           decay,
           has_scale: hasLogScale,
+          prompt_dropout: promptDropout,
           n_steps: trial.numSteps,
           held_out_loss: trial.heldOutLoss,
           seconds: trial.spentMs / 1000,
@@ -147,13 +149,16 @@ function describeProgress(
     ]
   }
   if (ended === null) return []
-  const { learningRate, layers, decay, hasLogScale } = search.configurationOf(ended.z)
+  const { learningRate, layers, decay, hasLogScale, promptDropout } = search.configurationOf(
+    ended.z,
+  )
   const lowest = Math.min(...state.trials.map(({ heldOutLoss }) => heldOutLoss))
   const parts = [
     `rate ${learningRate.toFixed(3)}`,
     layers === null ? 'all layers' : `layers ${layers[0]}–${layers[1]}`,
     `decay ${decay.toFixed(2)}`,
     ...(hasLogScale ? ['scales'] : []),
+    ...(promptDropout > 0 ? [`prompt dropout ${promptDropout.toFixed(2)}`] : []),
   ]
   return [
     {

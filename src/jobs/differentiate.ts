@@ -72,6 +72,7 @@ async function differentiateOnce(
       ? {}
       : { computed_examples: query.examples.filter((example) => examples.includes(example)) }),
     ...(query.skipsUnweighted ? { skip_unweighted: true } : {}),
+    ...(query.promptDropout === undefined ? {} : { prompt_dropout: query.promptDropout }),
   }
   const body = new Float32Array(values.length + numCandidates * examples.length)
   body.set(values)

@@ -83,6 +83,7 @@ export function descended(
     gradient: {
       n_steps: numSteps,
       learning_rate: search.options.learningRate,
+      prompt_dropout: search.options.promptDropout,
       n_folds: search.numCandidates,
       held_out_loss: state.heldOutLoss,
       base_loss: state.history[0]!.trainLoss,
@@ -106,7 +107,7 @@ function searchOf(spec: JobSpec, pinned: PinnedModel): GradientSearch {
       groups,
       seed,
       batches: trainingBatches(spec),
-      options: gradient,
+      options: { promptDropout: 0, ...gradient },
       ...(objective === 'target' ? { sizes: trainingTokens(pinned) } : {}),
     })
   } catch (error) {

@@ -40,7 +40,12 @@ export type JobSpec = {
   /** Evaluations in all; under `gradient` one a step and one before the first. */
   readonly numTrials: number
   /** Of the optimiser `gradient` alone; jobs of older releases have none. */
-  readonly gradient: { readonly numSteps: number; readonly learningRate: number } | null
+  readonly gradient: {
+    readonly numSteps: number
+    readonly learningRate: number
+    /** Jobs of older releases have none. */
+    readonly promptDropout?: number
+  } | null
   /** Of the optimiser `auto` alone; jobs of older releases have none. */
   readonly auto?: { readonly budgetSeconds: number } | null
   /** Of the optimisers `raft` and `iterative-dpo` alone. */

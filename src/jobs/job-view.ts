@@ -97,6 +97,7 @@ function viewHyperparameters({
     optimizer: optimiser,
     n_steps: gradient.numSteps,
     learning_rate: gradient.learningRate,
+    prompt_dropout: gradient.promptDropout ?? 0,
   }
 }
 

@@ -109,7 +109,7 @@ export type ScoreResponse = z.infer<typeof scoreResponseSchema>
  * mean and weights of 0 leave an example out of the gradient but not out of `log_probs`. A weight
  * may be below 0.
  * Computed in float32 throughout, unlike `/v1/score` on a served build.
- * A pure function of (dataset, build, candidates, weights).
+ * A pure function of (dataset, build, candidates, weights, dropout).
  */
 export const gradientHeaderSchema = z.object({
   dataset: digestSchema,
@@ -132,6 +132,14 @@ export const gradientHeaderSchema = z.object({
    * equal patterns of zeros are computed together, so examples are best ordered by them.
    */
   skip_unweighted: z.boolean().optional(),
+  /**
+   * Prompts are read as if a share of their own tokens were not there: nothing attends to them. Tokens
+   * that all prompts of the dataset begin or end with stay. Which ones is a function of the seed, the
+   * example and its prompt alone, so it is the same for every candidate.
+   */
+  prompt_dropout: z
+    .object({ share: z.number().min(0).lt(1), seed: z.number().int().min(0) })
+    .optional(),
 })
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>
 

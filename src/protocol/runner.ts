@@ -9,7 +9,7 @@ import { runnerResponseFormatSchema } from './response-format.ts'
 import { runnerToolsSchema, toolMessageSchemas } from './tools.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 6
+export const RUNNER_PROTOCOL_VERSION = 7
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16

@@ -4,7 +4,7 @@
  *
  * `--sets NAME,…` (ag_news,sst2,sms_spam), `--seeds 0,1,…` (0,1,2), `--sizes N,…` (4,8,…,128),
  * `--optimizers NAME,…` (gradient), `--trials N` (150) of those that search, `--split NAME`
- * (validation), `--rows N` (300), `--kept FILE` (.arcana/bench/measured.jsonl, shared with `tasks`),
+ * (validation), `--rows N` (300), `--kept FOLDER` (.arcana/bench/measured, shared with `tasks`),
  * `--out FOLDER` for `curve.json`, `curve.md` and `curve.svg`.
  */
 import { parseArgs } from 'node:util'

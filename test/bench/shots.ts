@@ -3,8 +3,8 @@
  * very frame, beside the same without shots. Shots are drawn apart from the rows that are learnt from.
  *
  * `--sets NAME,…` (ag_news,sst2,sms_spam), `--seeds 0,1,…` (0,1,2), `--optimizer NAME` (gradient),
- * `--trials N` (150) where it searches, `--split NAME` (validation), `--rows N` (300), `--kept FILE`
- * (.arcana/bench/shots-NAME.jsonl), `--out FOLDER` for `shots.json` and `shots.md`.
+ * `--trials N` (150) where it searches, `--split NAME` (validation), `--rows N` (300), `--kept FOLDER`
+ * (.arcana/bench/shots-NAME), `--out FOLDER` for `shots.json` and `shots.md`.
  */
 import path from 'node:path'
 import { parseArgs } from 'node:util'
@@ -63,7 +63,7 @@ export async function run(args: readonly string[]): Promise<void> {
     },
   })
   const { optimizer, split } = values
-  const kept = values.kept ?? path.join(path.dirname(DEFAULT_KEPT), `shots-${optimizer}.jsonl`)
+  const kept = values.kept ?? path.join(path.dirname(DEFAULT_KEPT), `shots-${optimizer}`)
   const store = new Store(kept)
   const settings = values.sets.split(',').flatMap((set) =>
     values.seeds.split(',').map((seed): Setting => ({

@@ -7,7 +7,7 @@
  * the service knows or `none`; `--trials N` (150) of those that search; `--split NAME` (validation:
  * `test` is for a final run), `--rows N` (300) of it, `--shots` for four-shot prompting, `--out FOLDER`
  * for `tasks.json`, `tasks.md` and `tasks-by-seed.md`.
- * Sets, seeds and columns that `--kept FILE` (.arcana/bench/measured.jsonl) has are not measured again.
+ * Sets, seeds and columns that `--kept FOLDER` (.arcana/bench/measured) has are not measured again.
  * `--lora FILE` (.arcana/bench/lora.jsonl) adds columns of the same rows that lora/fit.py measured;
  * `--export FOLDER` writes what that script reads and measures nothing.
  */

@@ -62,7 +62,7 @@ describe('a machine that has never run Arcana', () => {
     expect(code, output).toBe(0)
     const accuracyOf = (name: string): number =>
       Number(new RegExp(`^ {2}${name} +(\\d\\.\\d+)`, 'm').exec(output)?.[1])
-    expect(output).toMatch(/learning █{30} 25\/25/)
+    expect(output).toMatch(/learning █{30} 33\/33/)
     expect(output).toMatch(/proof of the last answer: news-demo@1 = adapter [0-9a-f]{12}/)
     expect(output).toMatch(
       /judged on examples left out: gain of the rotation over .* -?\d\.\d\d nats .*, p [=<] \d\.\d+; /,

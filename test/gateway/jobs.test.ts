@@ -632,7 +632,7 @@ describe('a job by gradient', () => {
     expect(created).toMatchObject({
       method: {
         rotation: {
-          hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
+          hyperparameters: { ...GRADIENT.rotation.hyperparameters, prompt_dropout: 0.3 },
         },
       },
     })
@@ -646,7 +646,7 @@ describe('a job by gradient', () => {
           guard: { answer: 'adapter', folds: 4, trials_per_fold: 13 },
           optimizer: 'gradient',
           best_trial: 12,
-          gradient: { n_steps: 12, learning_rate: 0.1, n_folds: 4 },
+          gradient: { n_steps: 12, learning_rate: 0.1, prompt_dropout: 0.3, n_folds: 4 },
         },
       },
     })
@@ -749,6 +749,8 @@ describe('a job by gradient', () => {
     ['n_steps', { optimizer: 'bo', n_steps: 10 }, {}],
     ['learning_rate', { optimizer: 'gradient', learning_rate: 7 }, {}],
     ['n_steps', { optimizer: 'gradient', n_steps: 100_000 }, {}],
+    ['prompt_dropout', { optimizer: 'gradient', prompt_dropout: 1 }, {}],
+    ['prompt_dropout', { optimizer: 'auto', prompt_dropout: 0.5 }, {}],
     ['scope', { optimizer: 'gradient' }, { scope: 'all' }],
     ['scope', { subspace: 'gradient' }, { scope: 'all' }],
     ['subspace', { optimizer: 'random', subspace: 'random' }, {}],

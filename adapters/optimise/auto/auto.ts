@@ -34,7 +34,7 @@ export type TrialEnd = 'finished' | 'abandoned' | 'cut'
 export type AutoTrial = {
   readonly z: readonly number[]
   readonly end: TrialEnd
-  /** As `GradientState` averages it. */
+  /** Of what it ended with, its prompts read whole; as its steps had it where it ran astray. */
   readonly heldOutLoss: number
   readonly trainLoss: number
   /** Of the identity. */
@@ -67,6 +67,8 @@ export type AutoState = {
   readonly current: {
     readonly z: readonly number[]
     readonly gradient: GradientState
+    /** How its steps ended; null while there are more. Its fit is then to be scored. */
+    readonly end: TrialEnd | null
     readonly spentMs: number
   } | null
   /** What is known of the ways to end. */
@@ -92,15 +94,18 @@ const MAX_CANDIDATES = 30
 const CHOOSING_SHARE = 0.1
 /** A configuration is begun when this share of what one took so far is left. */
 const LEAST_SHARE = 0.6
-/** Held-out losses of a new configuration are held against the best one's from this step on. */
-const RACE_FROM_STEP = 4
+/**
+ * Held-out losses of a new configuration are held against the best one's from this step on: where much of
+ * the prompts is dropped, gains come late.
+ */
+const RACE_FROM_STEP = 16
 /** Of what the best configuration gained in as many steps, what another has to have gained. */
-const RACE_SHARE = 0.6
+const RACE_SHARE = 0.4
 
 /**
  * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole
- * `GradientSearch` of one configuration, judged by its held-out loss; the defaults come first. A
- * trial that lags is given up. In the end means of the best fits (angles add) and some strengths of
+ * `GradientSearch` of one configuration, judged by the held-out loss of what it ended with; the defaults
+ * come first. A trial that lags is given up. In the end means of the best fits (angles add) and some strengths of
  * the best mean are held against each other on the same folds.
  *
  * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
@@ -142,10 +147,18 @@ export class AutoSearch {
   /** @returns null where the search is done */
   ask(state: AutoState): GradientQuery | null {
     if (state.current !== null) {
-      return this.#searchOf(state.current.z).ask(state.current.gradient)
+      const { z, gradient, end } = state.current
+      const search = this.#searchOf(z)
+      return end === null
+        ? search.ask(gradient)
+        : this.#scoringQuery(search.foldRotations(gradient))
     }
-    const wanted = this.#wanted(state)
-    return wanted.length === 0 ? null : this.#scoringQuery(state, wanted)
+    const asked = this.#wanted(state).slice(0, this.#numAsked)
+    if (asked.length === 0) return null
+    const folds = Array.from({ length: this.numFolds }, (_, fold) => fold)
+    return this.#scoringQuery(
+      asked.flatMap((way) => folds.map((fold) => this.#mix(state, way, fold))),
+    )
   }
 
   /**
@@ -155,13 +168,30 @@ export class AutoSearch {
   tell(before: AutoState, answer: GradientAnswer, elapsedMs: number): AutoState {
     const state = { ...before, spentMs: before.spentMs + Math.max(0, elapsedMs) }
     if (state.current === null) return this.#tellScores(state, answer)
-    const { z, gradient: known } = state.current
-    const search = this.#searchOf(z)
-    const gradient = search.tell(known, answer)
     const spentMs = state.current.spentMs + Math.max(0, elapsedMs)
+    const current = { ...state.current, spentMs }
+    if (current.end !== null) {
+      const total = this.#lossesOf(answer, 1)[0]!.reduce((sum, loss) => sum + loss, 0)
+      return this.#conclude(state, current, current.end, total / this.#first.folds.length)
+    }
+    const search = this.#searchOf(current.z)
+    const gradient = search.tell(current.gradient, answer)
     const end = this.#endOf(state, search, gradient)
-    if (end === null) return { ...state, current: { z, gradient, spentMs } }
-    const { history, heldOutLoss } = gradient
+    if (end !== null && isAstray(gradient)) {
+      return this.#conclude(state, { ...current, gradient }, end, gradient.heldOutLoss)
+    }
+    return { ...state, current: { ...current, gradient, end } }
+  }
+
+  /** Writes down what a configuration came to, and begins the next where there is time for it. */
+  #conclude(
+    state: AutoState,
+    { z, gradient, spentMs }: AutoState['current'] & {},
+    end: TrialEnd,
+    heldOutLoss: number,
+  ): AutoState {
+    const { history } = gradient
+    const search = this.#searchOf(z)
     const baseLoss = history[0]!.heldOutLoss
     const trial: AutoTrial = {
       z,
@@ -211,7 +241,7 @@ export class AutoSearch {
   #begin({ trials }: Pick<AutoState, 'trials'>): AutoState['current'] {
     const told = trials.map(({ z, heldOutLoss }) => ({ z, value: -heldOutLoss }))
     const z = nextConfiguration(told, this.#spec.seed)
-    return { z, gradient: this.#searchOf(z).start(), spentMs: 0 }
+    return { z, gradient: this.#searchOf(z).start(), end: null, spentMs: 0 }
   }
 
   #searchOf(z: readonly number[]): GradientSearch {
@@ -287,16 +317,12 @@ export class AutoSearch {
     return fits.filter(({ trial }) => trials[trial]!.heldOutLoss <= lowest + lag).length
   }
 
-  /** Scores, by each fold's candidates, the examples that they were not fitted to. */
-  #scoringQuery(
-    state: AutoState,
-    wanted: readonly Omit<AutoChoice, 'foldLosses'>[],
-  ): GradientQuery {
+  /**
+   * Scores, by each fold's candidates, the examples that they were not fitted to.
+   * @param rotations one a fold, of each way in turn
+   */
+  #scoringQuery(rotations: readonly Rotation[]): GradientQuery {
     const { geometry } = this.#spec
-    const asked = wanted.slice(0, this.#numAsked)
-    const rotations = asked.flatMap((way) =>
-      Array.from({ length: this.numFolds }, (_, fold) => this.#mix(state, way, fold)),
-    )
     const layers = Array.from({ length: geometry.numLayers }, (_, layer) => layer)
     const pairs = pairsPerLayer(geometry)
     const half = rotations.length * layers.length * pairs
@@ -329,21 +355,27 @@ export class AutoSearch {
     return Math.max(1, Math.floor(MAX_CANDIDATES / this.numFolds))
   }
 
-  #tellScores(state: AutoState, { logProbs }: GradientAnswer): AutoState {
-    const { folds } = this.#first
+  #tellScores(state: AutoState, answer: GradientAnswer): AutoState {
     const asked = this.#wanted(state).slice(0, this.#numAsked)
-    if (logProbs.length !== asked.length * this.numFolds * folds.length) {
+    const losses = this.#lossesOf(answer, asked.length)
+    const scored = asked.map((way, i): AutoChoice => ({ ...way, foldLosses: losses[i]! }))
+    return { ...state, choices: [...state.choices, ...scored] }
+  }
+
+  /** Held-out losses of a scoring query, summed over each fold's examples: [ways][folds] */
+  #lossesOf({ logProbs }: GradientAnswer, numWays: number): number[][] {
+    const { folds } = this.#first
+    if (logProbs.length !== numWays * this.numFolds * folds.length) {
       throw new RangeError(`${logProbs.length} log probabilities`)
     }
-    const scored = asked.map((way, i): AutoChoice => {
+    return Array.from({ length: numWays }, (_, i) => {
       const foldLosses = new Array<number>(this.numFolds).fill(0)
       for (const [example, fold] of folds.entries()) {
         const logProb = logProbs[(i * this.numFolds + fold) * folds.length + example]!
         foldLosses[fold]! -= Math.max(logProb, LOG_PROB_FLOOR)
       }
-      return { ...way, foldLosses }
+      return foldLosses
     })
-    return { ...state, choices: [...state.choices, ...scored] }
   }
 
   /** @param fold the fold whose losses have no part in it; null for the whole search */

@@ -11,10 +11,10 @@ import { createRng } from '../rng.ts'
 const STREAM_DESIGN = 21
 const STREAM_ACQUISITION = 22
 
-/** Coordinates: learning rate, layer window, decay, scales. */
-const DIMENSION = 4
+/** Coordinates: learning rate, layer window, decay, scales, prompt dropout. */
+const DIMENSION = 5
 /** Configurations before the model is used: those known to be good, and some over the space. */
-const NUM_INITIAL = 4
+const NUM_INITIAL = 6
 /** At z = ±1 the learning rate is the default times or over this. */
 const RATE_SPAN = 2
 /** At z = ±1 this share of the layers is left out, from below (-1) or from above (1). */
@@ -24,49 +24,73 @@ const WHOLE_WINDOW = 0.2
 /** Decay at z = 1; at 0 and below there is none. */
 const MAX_DECAY = 1
 
+/** Below this z prompts are read whole; from there the share grows to its most at z = 1. */
+const WHOLE_PROMPTS = -0.2
+const DROPOUT_SPAN = [0.2, 0.8] as const
+
 /** Steps grow with the rate's inverse to this power, for smaller steps take longer still to turn. */
 const STEPS_POWER = 1
+/** And with the share of the prompts that a step does without, so much more for all of it. */
+const STEPS_OF_DROPOUT = 1.5
 const MIN_STEPS_FACTOR = 0.6
 const MAX_STEPS_FACTOR = 2
 
 /** The defaults of gradient fitting. */
-export const DEFAULT_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5]
+export const DEFAULT_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5, 0]
 
-/** Smaller steps, and more of them: some tasks gain from it what the defaults give up for their speed. */
+/** Scales, and half of the prompts: best on some tasks, and far from it on others. */
+const SCALED_CONFIGURATION: readonly number[] = [0, 0, -0.5, 0.5, 0.4]
+
+/** A fifth of the prompts, and more steps: what little each step reads has to carry over. */
+const SPARSE_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5, 1]
+
+/** Smaller steps, more of them and whole prompts: for tasks where every word counts. */
 const SLOW_RATE = 0.6
-export const SLOW_CONFIGURATION: readonly number[] = [
+const SLOW_CONFIGURATION: readonly number[] = [
   Math.log(SLOW_RATE) / Math.log(RATE_SPAN),
   0,
   -0.5,
   -0.5,
+  -0.6,
 ]
 
 /** What is left open by gradient fitting, as a point of the space says it. */
 export type Configuration = Pick<
   GradientOptions,
-  'learningRate' | 'numSteps' | 'layers' | 'decay' | 'hasLogScale'
+  'learningRate' | 'numSteps' | 'layers' | 'decay' | 'hasLogScale' | 'promptDropout'
 >
 
-/** @param z in [-1, 1]⁴ */
+/** @param z in [-1, 1]⁵ */
 export function toConfiguration(
   z: readonly number[],
   { numLayers }: Geometry,
-  defaults: Pick<GradientOptions, 'learningRate' | 'numSteps'>,
+  defaults: Pick<GradientOptions, 'learningRate' | 'numSteps' | 'promptDropout'>,
 ): Configuration {
-  const [rate, window, decay, scale] = z as [number, number, number, number]
+  const [rate, window, decay, scale, dropout] = z as [number, number, number, number, number]
   const numOut =
     Math.abs(window) < WHOLE_WINDOW
       ? 0
       : Math.min(Math.round(Math.abs(window) * WINDOW_SHARE * numLayers), numLayers - 1)
   const bounds: [number, number] =
     window < 0 ? [numOut, numLayers - 1] : [0, numLayers - 1 - numOut]
+  const promptDropout = dropoutOf(dropout)
   return {
     learningRate: Math.min(defaults.learningRate * RATE_SPAN ** rate, 1),
-    numSteps: Math.round(defaults.numSteps * stepsFactor(rate)),
+    numSteps: Math.round(
+      (defaults.numSteps * stepsFactor(rate) * (1 + STEPS_OF_DROPOUT * promptDropout)) /
+        (1 + STEPS_OF_DROPOUT * defaults.promptDropout),
+    ),
     layers: numOut === 0 ? null : bounds,
     decay: Math.max(0, decay) * MAX_DECAY,
     hasLogScale: scale > 0,
+    promptDropout,
   }
+}
+
+function dropoutOf(z: number): number {
+  if (z < WHOLE_PROMPTS) return 0
+  const [least, most] = DROPOUT_SPAN
+  return least + ((most - least) * (z - WHOLE_PROMPTS)) / (1 - WHOLE_PROMPTS)
 }
 
 const stepsFactor = (rate: number): number =>
@@ -75,10 +99,15 @@ const stepsFactor = (rate: number): number =>
 /** What is known of a configuration; higher values are better. */
 export type Told = { readonly z: readonly number[]; readonly value: number }
 
-const KNOWN_CONFIGURATIONS = [DEFAULT_CONFIGURATION, SLOW_CONFIGURATION]
+const KNOWN_CONFIGURATIONS = [
+  DEFAULT_CONFIGURATION,
+  SCALED_CONFIGURATION,
+  SLOW_CONFIGURATION,
+  SPARSE_CONFIGURATION,
+]
 
 /**
- * The next configuration: the defaults first, then the slow one, then a Latin hypercube, then the highest log expected
+ * The next configuration: those known to be good, then a Latin hypercube, then the highest log expected
  * improvement under a Gaussian process over all that is told. Pure.
  */
 export function nextConfiguration(told: readonly Told[], seed: number): number[] {

@@ -3,7 +3,7 @@ import { decodeGradientState, encodeGradientState } from '../gradient/state.ts'
 import type { AutoFit, AutoState } from './auto.ts'
 
 /** Raised whenever the bytes of a state would be read otherwise. */
-const STATE_VERSION = 2
+const STATE_VERSION = 3
 /** Version, length of the JSON, length of the gradient state's bytes. */
 const HEADER_WORDS = 3
 
@@ -11,7 +11,7 @@ export type AutoStateError = { readonly reason: 'version' | 'length' | 'gradient
 
 type Described = Omit<AutoState, 'fits' | 'current'> & {
   readonly fits: readonly { readonly trial: number; readonly length: number }[]
-  readonly current: { readonly z: readonly number[]; readonly spentMs: number } | null
+  readonly current: Omit<AutoState['current'] & {}, 'gradient'> | null
 }
 
 /**
@@ -24,7 +24,7 @@ export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
   const described: Described = {
     ...rest,
     fits: fits.map(({ trial, candidates }) => ({ trial, length: candidates.length })),
-    current: current === null ? null : { z: current.z, spentMs: current.spentMs },
+    current: current === null ? null : omitGradient(current),
   }
   const json = new TextEncoder().encode(JSON.stringify(described))
   const gradient = current === null ? new Uint8Array() : encodeGradientState(current.gradient)
@@ -42,6 +42,12 @@ export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
   }
   return bytes
 }
+
+const omitGradient = ({ z, end, spentMs }: AutoState['current'] & {}): Described['current'] => ({
+  z,
+  end,
+  spentMs,
+})
 
 /** Reads what `encodeAutoState` wrote. */
 export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateError> {

@@ -1,5 +1,6 @@
 import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
 import { pairsPerLayer, type Geometry, type Rotation } from '../../rotation/rotation.ts'
+import { createRng } from '../rng.ts'
 import { startAdam, stepAdam, type AdamOptions, type AdamState } from './adam.ts'
 import { countFolds, NUM_FOLDS, stratifiedBatches, stratifiedFolds } from './folds.ts'
 import { meanCandidate } from './mean.ts'
@@ -13,6 +14,8 @@ export type GradientOptions = AdamOptions & {
   readonly layers: readonly [number, number] | null
   /** Whether log scales are fitted beside the angles. */
   readonly hasLogScale: boolean
+  /** Share of their own tokens that prompts are read without, others in each step; 0 reads them whole. */
+  readonly promptDropout: number
 }
 
 /** Nats of averaged held-out loss above the identity's at which a search has run astray and ends. */
@@ -25,11 +28,14 @@ export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
   // Against other rates, batches and numbers of steps, on validation rows: docs/decisions/0004-gradient.md.
   learningRate: 0.05,
   decay: 0,
-  numSteps: 24,
+  numSteps: 32,
   numFolds: NUM_FOLDS,
   layers: null,
   hasLogScale: false,
+  promptDropout: 0.3,
 }
+/** Stream of the seed's generator, apart from those of the folds and of other optimisers. */
+const STREAM_DROPOUT = 13
 
 export type GradientSpec = {
   readonly geometry: Geometry
@@ -59,6 +65,8 @@ export type GradientQuery = {
   readonly examples: readonly number[] | null
   /** Nor are log probabilities of weight 0 wanted. */
   readonly skipsUnweighted: boolean
+  /** Tokens of the prompts that are not read; absent where they are read whole. */
+  readonly promptDropout?: { readonly share: number; readonly seed: number }
 }
 
 /** What came of a query. */
@@ -121,11 +129,13 @@ export class GradientSearch {
   readonly #numBatches: number
   readonly #numFolds: number
   readonly #sizes: readonly number[]
+  readonly #seed: number
 
   /** @throws {RangeError} an option makes no sense for the geometry or the examples */
   constructor({ geometry, gold, groups, sizes, batches, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
+    this.#seed = seed
     checkOptions(this.options, geometry)
     const [first, last] = this.options.layers ?? [0, geometry.numLayers - 1]
     this.#layers = Array.from({ length: last - first + 1 }, (_, i) => first + i)
@@ -191,7 +201,16 @@ export class GradientSearch {
       weights: this.#weights(numTaken),
       examples: this.#numBatches === 1 ? null : this.#batchOf(numTaken),
       skipsUnweighted: false,
+      ...this.#dropoutOf(numTaken),
     }
+  }
+
+  /** What the step after so many does without. */
+  #dropoutOf(numTaken: number): Pick<GradientQuery, 'promptDropout'> {
+    const { promptDropout: share } = this.options
+    if (share === 0) return {}
+    const { uniform } = createRng(this.#seed, STREAM_DROPOUT, numTaken)
+    return { promptDropout: { share, seed: Math.floor(uniform() * 2 ** 32) } }
   }
 
   /** The examples of the step that comes after so many. */
@@ -321,10 +340,13 @@ export function isAstray({
 }
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
-  const { learningRate, decay, numSteps, layers } = options
+  const { learningRate, decay, numSteps, layers, promptDropout } = options
   if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
   if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
   if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
+  if (!(promptDropout >= 0 && promptDropout < 1)) {
+    throw new RangeError(`prompt dropout ${promptDropout}`)
+  }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
     throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)

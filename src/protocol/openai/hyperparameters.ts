@@ -13,10 +13,16 @@ const MAX_NUM_TRIALS = 1000
 const DEFAULT_NUM_CONFIGURATIONS = 32
 const DEFAULT_BUDGET_SECONDS = 40
 const MAX_BUDGET_SECONDS = 3600
-const DEFAULT_NUM_STEPS = 24
+/** Of labels, whose prompts lose some of their tokens; of texts and pairs. */
+const DEFAULT_NUM_STEPS = 32
+const DEFAULT_NUM_TEXT_STEPS = 24
 /** Of a batch each: twenty examples are learnt by heart in 24; a thousand may want more. */
 const MAX_NUM_STEPS = 300
 const DEFAULT_LEARNING_RATE = 0.05
+/** Of labels; texts and pairs are fitted to whole prompts. */
+const DEFAULT_PROMPT_DROPOUT = 0.3
+/** Past this, hardly anything of a prompt is left. */
+const MAX_PROMPT_DROPOUT = 0.9
 /** Of searches in rounds, chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
 const DEFAULT_NUM_ROUNDS = 4
 const MAX_NUM_ROUNDS = 50
@@ -55,7 +61,7 @@ const OWN_HYPERPARAMETERS = {
   random: ['n_trials'],
   tarot: ['n_trials'],
   'tarot-published': ['n_trials'],
-  gradient: ['n_steps', 'learning_rate'],
+  gradient: ['n_steps', 'learning_rate', 'prompt_dropout'],
   raft: ROUND_HYPERPARAMETERS,
   'iterative-dpo': ROUND_HYPERPARAMETERS,
 } as const satisfies Record<OptimiserName, readonly string[]>
@@ -74,6 +80,8 @@ export const hyperparametersSchema = z.strictObject({
   /** Of `gradient`, as `learning_rate`; of `raft` and `iterative-dpo` in each round. */
   n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
   learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
+  /** Of `gradient`: share of their own tokens that prompts are read without, others in each step. */
+  prompt_dropout: givenOrAuto(z.number().min(0).max(MAX_PROMPT_DROPOUT)),
 })
 type Hyperparameters = z.output<typeof hyperparametersSchema>
 
@@ -148,13 +156,20 @@ export function checkHyperparameters(method: Method, context: z.core.$Refinement
   })
 }
 
-function countTrials(optimiser: OptimiserName, given: Hyperparameters, isReward: boolean): number {
+const defaultNumSteps = (objective: Objective): number =>
+  objective === 'label' ? DEFAULT_NUM_STEPS : DEFAULT_NUM_TEXT_STEPS
+
+function countTrials(
+  optimiser: OptimiserName,
+  given: Hyperparameters,
+  objective: Objective,
+): number {
   const { n_trials: numTrials, n_rounds: numRounds, n_steps: numSteps } = given
   // The first of these measures the base model, before any step, round or configuration.
-  if (optimiser === 'gradient') return 1 + (numSteps ?? DEFAULT_NUM_STEPS)
+  if (optimiser === 'gradient') return 1 + (numSteps ?? defaultNumSteps(objective))
   if (isInRounds(optimiser)) return 1 + (numRounds ?? DEFAULT_NUM_ROUNDS)
   if (optimiser === 'auto') return 1 + (numTrials ?? DEFAULT_NUM_CONFIGURATIONS)
-  return numTrials ?? (isReward ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
+  return numTrials ?? (objective === 'reward' ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
 }
 
 /** What a job keeps of its hyperparameters, nothing left open. */
@@ -166,12 +181,14 @@ export function settleHyperparameters(method: Method & { readonly objective: Obj
   const defaultSubspace = scope === 'generated' && !isReward ? 'gradient' : 'random'
   return {
     optimiser,
-    numTrials: countTrials(optimiser, given, isReward),
+    numTrials: countTrials(optimiser, given, objective),
     gradient:
       optimiser === 'gradient'
         ? {
-            numSteps: numSteps ?? DEFAULT_NUM_STEPS,
+            numSteps: numSteps ?? defaultNumSteps(objective),
             learningRate: learningRate ?? DEFAULT_LEARNING_RATE,
+            promptDropout:
+              given.prompt_dropout ?? (objective === 'label' ? DEFAULT_PROMPT_DROPOUT : 0),
           }
         : null,
     rounds: isInRounds(optimiser)
@@ -217,4 +234,5 @@ export type ShownHyperparameters =
       readonly optimizer: 'gradient'
       readonly n_steps: number
       readonly learning_rate: number
+      readonly prompt_dropout: number
     }

@@ -100,6 +100,8 @@ export type JobWarning = {
 export type GradientReport = {
   readonly n_steps: number
   readonly learning_rate: number
+  /** Share of their own tokens that prompts were read without, others in each step. */
+  readonly prompt_dropout: number
   readonly n_folds: number
   /**
    * Mean −log P(right label), or of a target's token, nats, in float32: of examples that a fit had not
@@ -122,6 +124,7 @@ export type AutoReport = {
     readonly layers: readonly [number, number]
     readonly decay: number
     readonly has_scale: boolean
+    readonly prompt_dropout: number
     readonly n_steps: number
     readonly held_out_loss: number
     readonly seconds: number

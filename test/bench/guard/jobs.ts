@@ -167,7 +167,7 @@ function putDataset(runner: Runner, set: string, rows: readonly Row[]): Tokenise
 async function differentiate(
   runner: Runner,
   dataset: TokenisedDataset,
-  { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted }: GradientQuery,
+  { numCandidates, layers, hasLogScale, values, weights, examples, ...query }: GradientQuery,
   batches: readonly number[],
 ): Promise<GradientAnswer> {
   const order = batches.map((_, i) => i).sort((a, b) => batches[a]! - batches[b]! || a - b)
@@ -178,7 +178,8 @@ async function differentiate(
     has_log_scale: hasLogScale,
     examples: order,
     ...(examples === null ? {} : { computed_examples: [...examples] }),
-    skip_unweighted: skipsUnweighted,
+    skip_unweighted: query.skipsUnweighted,
+    ...(query.promptDropout === undefined ? {} : { prompt_dropout: query.promptDropout }),
   }
   const placeOf = (i: number): number => {
     const candidate = Math.floor(i / order.length)

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'vitest'
@@ -12,6 +12,9 @@ const part = (column: string, gold: readonly number[] = [0, 1]): Measured => ({
   jobs: {},
 })
 
+const open = (place: string, others: readonly string[] = []) =>
+  new Store(place, others, () => [0, 1])
+
 let folder: string
 beforeEach(() => {
   folder = mkdtempSync(path.join(tmpdir(), 'arcana-store-'))
@@ -22,21 +25,33 @@ afterEach(() => {
 
 describe('Store', () => {
   it('has after a restart what was added before, columns of one setting together', ({ expect }) => {
-    const file = path.join(folder, 'measured.jsonl')
-    const first = new Store(file)
+    const first = open(folder)
     first.add(part('base'))
     first.add(part('gradient'))
     first.add({ ...part('base'), seed: 2 })
-    const again = new Store(file)
+    first.add({ ...part('base'), set: 'sst2' })
+    expect(readdirSync(folder).sort()).toEqual(['ag_news.jsonl', 'sst2.jsonl'])
+    const again = open(folder)
     expect(Object.keys(again.get(SETTING)!.columns)).toEqual(['base', 'gradient'])
+    expect(again.get(SETTING)!.gold).toEqual([0, 1])
     expect(Object.keys(again.get({ ...SETTING, seed: 2 })!.columns)).toEqual(['base'])
     expect(again.get({ ...SETTING, split: 'test' })).toBeUndefined()
   })
 
+  it('writes no right labels, and has nothing of sets whose rows are not here', ({ expect }) => {
+    open(folder).add(part('base'))
+    expect(readFileSync(path.join(folder, 'ag_news.jsonl'), 'utf8')).not.toContain('gold')
+    expect(new Store(folder, [], () => null).get(SETTING)).toBeUndefined()
+  })
+
   it('refuses columns of other rows under the same setting', ({ expect }) => {
-    const [own, other] = [path.join(folder, 'own.jsonl'), path.join(folder, 'lora.jsonl')]
-    new Store(own).add(part('base'))
-    new Store(other).add(part('lora', [1, 1]))
-    expect(() => new Store(own, [other])).toThrow('other test rows')
+    open(folder).add(part('base'))
+    const other = path.join(folder, 'lora.json')
+    writeFileSync(other, JSON.stringify(part('lora', [1, 1])))
+    expect(() => open(folder, [other])).toThrow('other test rows')
+    writeFileSync(other, JSON.stringify(part('lora', [0, 1, 1])))
+    expect(() => open(folder, [other])).toThrow('other test rows')
+    writeFileSync(other, JSON.stringify(part('lora')))
+    expect(Object.keys(open(folder, [other]).get(SETTING)!.columns)).toEqual(['base', 'lora'])
   })
 })

@@ -1,15 +1,21 @@
 /**
- * What was measured, one JSON object a line, so that a run that is stopped goes on where it was. The
- * lines hold predictions for third-party rows, and so belong into no repository.
+ * What was measured, one JSON object a line and a file a set, so that a run that is stopped goes on where
+ * it was. The lines hold what models say of rows that are named by their place alone; the right labels
+ * are read from the data sets, whose licences keep their rows out of the repository.
  */
-import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
+import { goldOf } from './draw.ts'
+import { readRows, TASK_SETS } from './sets.ts'
 
+/** What is kept of runs whose figures are not published. */
 export const DEFAULT_KEPT = fileURLToPath(
-  new URL('../../../.arcana/bench/measured.jsonl', import.meta.url),
+  new URL('../../../.arcana/bench/measured', import.meta.url),
 )
+/** Digits of a kept log probability after the point. */
+const KEPT_DIGITS = 4
 
 /** What figures are of: those of one setting are of the same training and test rows. */
 export type Setting = {
@@ -47,18 +53,38 @@ export type Measured = Setting & {
 const keyOf = ({ set, seed, split, num_rows, num_train }: Setting): string =>
   JSON.stringify([set, seed, split, num_rows, num_train])
 
+/** What a file holds of it. */
+type Line = Omit<Measured, 'gold'> & { readonly gold?: readonly number[] }
+
+/** The right labels of a setting's test rows; null where its data are not here. */
+export type ReadGold = (setting: Setting) => readonly number[] | null
+
+const readGoldOfSet: ReadGold = ({ set, split, num_rows }) => {
+  const rows = readRows(set, split, num_rows)
+  return rows === null ? null : goldOf(rows, Object.values(TASK_SETS[set]!.words))
+}
+
 export class Store {
-  readonly #file: string
+  readonly #folder: string
+  readonly #readGold: ReadGold
   readonly #entries = new Map<string, Measured>()
 
-  /** @param others files of columns measured elsewhere, such as LoRA's; those that are there */
-  constructor(file: string, others: readonly string[] = []) {
-    this.#file = file
-    mkdirSync(path.dirname(file), { recursive: true })
-    for (const name of [file, ...others]) {
+  /**
+   * @param others files of columns measured elsewhere, such as LoRA's; those that are there
+   * @throws {Error} columns of one setting that are of other test rows
+   */
+  constructor(folder: string, others: readonly string[] = [], readGold: ReadGold = readGoldOfSet) {
+    this.#folder = folder
+    this.#readGold = readGold
+    mkdirSync(folder, { recursive: true })
+    const own = readdirSync(folder)
+      .filter((name) => name.endsWith('.jsonl'))
+      .sort()
+      .map((name) => path.join(folder, name))
+    for (const name of [...own, ...others]) {
       if (!existsSync(name)) continue
       for (const line of readFileSync(name, 'utf8').split('\n')) {
-        if (line !== '') this.#merge(JSON.parse(line) as Measured)
+        if (line !== '') this.#merge(JSON.parse(line) as Line)
       }
     }
   }
@@ -69,18 +95,31 @@ export class Store {
 
   add(part: Measured): void {
     this.#merge(part)
-    appendFileSync(this.#file, `${JSON.stringify(part)}\n`)
+    const { set, seed, split, num_rows, num_train, jobs } = part
+    const columns = Object.entries(part.columns).map(([name, rows]) => [
+      name,
+      rows.map((row) => row.map((value) => Number(value.toFixed(KEPT_DIGITS)))),
+    ])
+    const line: Line = {
+      ...{ set, seed, split, num_rows, num_train },
+      columns: Object.fromEntries(columns) as Line['columns'],
+      jobs,
+    }
+    appendFileSync(path.join(this.#folder, `${set}.jsonl`), `${JSON.stringify(line)}\n`)
   }
 
-  /** @throws {Error} columns of one setting that are of other test rows */
-  #merge(part: Measured): void {
+  #merge(part: Line): void {
     const key = keyOf(part)
     const known = this.#entries.get(key)
-    if (known !== undefined && known.gold.join() !== part.gold.join()) {
-      throw new Error(`two files have other test rows for ${key}`)
-    }
+    const gold = known?.gold ?? this.#readGold(part)
+    if (gold === null) return
+    const isOther =
+      (part.gold !== undefined && part.gold.join() !== gold.join()) ||
+      Object.values(part.columns).some((rows) => rows.length !== gold.length)
+    if (isOther) throw new Error(`two files have other test rows for ${key}`)
     this.#entries.set(key, {
       ...part,
+      gold,
       columns: { ...known?.columns, ...part.columns },
       jobs: { ...known?.jobs, ...part.jobs },
     })

@@ -38,8 +38,18 @@ describe('the optimizer, left to the service', () => {
       { scope: 'all' },
       { optimizer: 'bo', subspace: 'random' },
     ],
-    ['targets', TARGETS, {}, { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05 }],
-    ['pairs', PAIRS, {}, { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05 }],
+    [
+      'targets',
+      TARGETS,
+      {},
+      { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05, prompt_dropout: 0 },
+    ],
+    [
+      'pairs',
+      PAIRS,
+      {},
+      { optimizer: 'gradient', n_steps: 24, learning_rate: 0.05, prompt_dropout: 0 },
+    ],
     [
       'a grader',
       TARGETS,

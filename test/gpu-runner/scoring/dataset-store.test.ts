@@ -43,6 +43,22 @@ describe('a dataset', () => {
     expect(() => put([...new Array<string>(25).fill(long)])).toThrow(/ 20 and 5 more$/)
   })
 
+  it('knows what all of its prompts begin and end with', ({ expect }) => {
+    const { prompts, sharedEnds } = put(['one sheep', 'two sheep and a dog', 'red'])
+    const { start, end } = sharedEnds
+    for (const side of [
+      (own: readonly number[]) => own.slice(0, start),
+      (own: readonly number[]) => own.slice(-end),
+    ]) {
+      expect(new Set(prompts.map((own) => side(own).join())).size).toBe(1)
+      expect(new Set(prompts.map((own) => side(own).length)).size).toBe(1)
+    }
+    expect(new Set(prompts.map((own) => own[start])).size).toBeGreaterThan(1)
+    expect(new Set(prompts.map((own) => own.at(-1 - end))).size).toBeGreaterThan(1)
+    const same = put(['again', 'again'])
+    expect(same.sharedEnds).toEqual({ start: same.prompts[0]!.length, end: 0 })
+  })
+
   it('whose examples fit is kept as tokens', ({ expect }) => {
     const { prompts, answers } = put(['short', 'word '.repeat(20)])
     expect(answers).toMatchObject({ kind: 'labels', gold: [0, 1] })

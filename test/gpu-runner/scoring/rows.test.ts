@@ -48,6 +48,8 @@ beforeAll(async () => {
     digest: 'a'.repeat(64),
     prompts: PROMPTS,
     answers: { kind: 'labels', gold: GOLD, trie: trie.value },
+    // The odd prompt shares nothing with the others.
+    sharedEnds: { start: 0, end: 0 },
     maxFeedLen: trie.value.maxFeedDepth,
   }
   const random = createRng(3)
@@ -151,6 +153,58 @@ describe('examples that are not to be computed', () => {
     const none = new Array<number>(6).fill(0)
     const strange = { examples: [0, 1], computed_examples: [3] }
     expect(() => differentiate(none, strange)).toThrow(/not asked for/)
+  })
+})
+
+describe('prompts that are read without some of their tokens', () => {
+  const drop = { prompt_dropout: { share: 0.5, seed: 7 } }
+
+  test('give the gradient of their own losses', async ({ expect }) => {
+    const whole = await differentiate(WEIGHTS)
+    const { loss, logProbs, gradient } = await differentiate(WEIGHTS, drop)
+    expect(largestGap(logProbs, whole.logProbs)).toBeGreaterThan(100 * MAX_DIFFERENCE)
+    // Along the gradient itself: central differences of the losses under the same dropout.
+    const size = gradient.length / NUM_CANDIDATES
+    const own = values
+    const lossAt = async (step: number): Promise<Float32Array> => {
+      values = own.map((value, i) => value + step * gradient[i]!)
+      const moved = await differentiate(WEIGHTS, drop)
+      values = own
+      return moved.loss
+    }
+    const step = 1e-2
+    const [ahead, behind] = [await lossAt(step), await lossAt(-step)]
+    for (let candidate = 0; candidate < NUM_CANDIDATES; candidate++) {
+      const slope = gradient
+        .subarray(candidate * size, (candidate + 1) * size)
+        .reduce((sum, value) => sum + value ** 2, 0)
+      const found = (ahead[candidate]! - behind[candidate]!) / (2 * step)
+      expect(Math.abs(found - slope) / slope).toBeLessThan(0.02)
+    }
+    expect(loss).toEqual((await differentiate(WEIGHTS, drop)).loss)
+  })
+
+  test('go without the same ones for every candidate, in any company', async ({ expect }) => {
+    const all = await differentiate(WEIGHTS, drop)
+    const weights = [0, 1, 2].map((candidate) => WEIGHTS[candidate * 4 + 3]!)
+    const alone = await differentiate(weights, { examples: [3], ...drop })
+    for (let candidate = 0; candidate < NUM_CANDIDATES; candidate++) {
+      const gap = alone.logProbs[candidate]! - all.logProbs[candidate * 4 + 3]!
+      expect(Math.abs(gap)).toBeLessThan(MAX_DIFFERENCE)
+    }
+    const other = await differentiate(WEIGHTS, { prompt_dropout: { share: 0.5, seed: 8 } })
+    expect(largestGap(other.logProbs, all.logProbs)).toBeGreaterThan(100 * MAX_DIFFERENCE)
+  })
+
+  test('keep what all prompts share', async ({ expect }) => {
+    const own = dataset
+    dataset = { ...own, digest: 'b'.repeat(64), sharedEnds: { start: 3, end: 3 } }
+    // Of the shortest, of six tokens, nothing is its own.
+    const whole = await differentiate(WEIGHTS)
+    const part = await differentiate(WEIGHTS, drop)
+    dataset = own
+    expect(part.logProbs[2]).toBe(whole.logProbs[2])
+    expect(largestGap(part.logProbs, whole.logProbs)).toBeGreaterThan(100 * MAX_DIFFERENCE)
   })
 })
 

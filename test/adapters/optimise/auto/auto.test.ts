@@ -68,41 +68,61 @@ function run(
 describe('the space of configurations', () => {
   test('has the defaults of gradient fitting first', ({ expect }) => {
     expect(nextConfiguration([], 1)).toEqual(DEFAULT_CONFIGURATION)
-    const { learningRate, numSteps } = DEFAULT_GRADIENT_OPTIONS
+    const { learningRate, numSteps, promptDropout } = DEFAULT_GRADIENT_OPTIONS
     expect(toConfiguration(DEFAULT_CONFIGURATION, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)).toEqual({
       learningRate,
       numSteps,
       layers: null,
       decay: 0,
       hasLogScale: false,
+      promptDropout: expect.closeTo(promptDropout, 12) as number,
     })
   })
 
-  test('has the slow configuration next: smaller steps, and as many more', ({ expect }) => {
-    const z = nextConfiguration([{ z: DEFAULT_CONFIGURATION, value: -1 }], 1)
-    const { learningRate, numSteps } = toConfiguration(z, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)
+  test('has scales next, then smaller steps, as many more, and whole prompts', ({ expect }) => {
+    const told = [{ z: DEFAULT_CONFIGURATION, value: -1 }]
+    const scaled = nextConfiguration(told, 1)
+    expect(toConfiguration(scaled, GEOMETRY, DEFAULT_GRADIENT_OPTIONS).hasLogScale).toBe(true)
+    const z = nextConfiguration([...told, { z: scaled, value: -2 }], 1)
+    const { learningRate, numSteps, promptDropout } = toConfiguration(
+      z,
+      GEOMETRY,
+      DEFAULT_GRADIENT_OPTIONS,
+    )
+    expect(promptDropout).toBe(0)
     expect(learningRate).toBeCloseTo(0.6 * DEFAULT_GRADIENT_OPTIONS.learningRate, 12)
     expect(numSteps).toBe(Math.round(DEFAULT_GRADIENT_OPTIONS.numSteps / 0.6))
   })
 
   test('leaves out layers from either end, and never all', ({ expect }) => {
     const layersAt = (window: number) =>
-      toConfiguration([0, window, 0, 0], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).layers
+      toConfiguration([0, window, 0, 0, 0], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).layers
     expect(layersAt(-0.5)).toEqual([3, 9])
     expect(layersAt(0.5)).toEqual([0, 6])
     expect(layersAt(0.1)).toBeNull()
     const one = { ...GEOMETRY, numLayers: 1 }
-    expect(toConfiguration([0, 1, 0, 0], one, DEFAULT_GRADIENT_OPTIONS).layers).toBeNull()
+    expect(toConfiguration([0, 1, 0, 0, 0], one, DEFAULT_GRADIENT_OPTIONS).layers).toBeNull()
+  })
+
+  test('has shares of dropout within bounds, and none at its lower end', ({ expect }) => {
+    const shareAt = (dropout: number) =>
+      toConfiguration([0, 0, 0, 0, dropout], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).promptDropout
+    expect([shareAt(-1), shareAt(-0.21)]).toEqual([0, 0])
+    expect(shareAt(-0.2)).toBeCloseTo(0.2, 12)
+    expect(shareAt(1)).toBeCloseTo(0.8, 12)
   })
 
   test('is looked through by what was told, and by the seed', ({ expect }) => {
-    const told = [0, 1, 2, 3, 4].map((i) => ({ z: [i / 4 - 0.5, 0, 0, 0], value: -((i - 3) ** 2) }))
+    const told = [0, 1, 2, 3, 4, 5].map((i) => ({
+      z: [i / 4 - 0.5, 0, 0, 0, 0],
+      value: -((i - 3) ** 2),
+    }))
     const next = nextConfiguration(told, 1)
     expect(next).toEqual(nextConfiguration(told, 1))
     expect(next.every((value) => Math.abs(value) <= 1)).toBe(true)
-    expect(next).not.toEqual(nextConfiguration(told.slice(0, 4), 1))
-    expect(nextConfiguration(told.slice(0, 2), 1)).not.toEqual(
-      nextConfiguration(told.slice(0, 2), 2),
+    expect(next).not.toEqual(nextConfiguration(told.slice(0, 5), 1))
+    expect(nextConfiguration(told.slice(0, 3), 1)).not.toEqual(
+      nextConfiguration(told.slice(0, 3), 2),
     )
   })
 })
@@ -193,6 +213,29 @@ describe('the search over configurations', () => {
     const { weights, skipsUnweighted, numCandidates } = queries.at(-1)!
     expect(skipsUnweighted).toBe(true)
     expect(weights.filter((weight) => weight !== 0)).toHaveLength((numCandidates * GOLD.length) / 5)
+  })
+
+  test('judges a configuration by what it ended with, prompts read whole', ({ expect }) => {
+    const auto = search(8)
+    let state = auto.start()
+    const scored: number[] = []
+    for (let query = auto.ask(state); query !== null; query = auto.ask(state)) {
+      const answer = pull(query)
+      const isFit = state.current?.end != null
+      expect(query.skipsUnweighted).toBe(isFit || state.current === null)
+      if (query.skipsUnweighted) expect(query.promptDropout).toBeUndefined()
+      if (isFit) {
+        const own = answer.logProbs.filter((_, i) => query.weights[i] !== 0)
+        expect(own).toHaveLength(GOLD.length)
+        const loss = -own.reduce((sum, value) => sum + value, 0) / GOLD.length
+        scored.push(loss)
+      }
+      state = auto.tell(state, answer, 1)
+      if (isFit) expect(state.trials.at(-1)!.heldOutLoss).toBeCloseTo(scored.at(-1)!, 6)
+    }
+    // What ran astray is not scored, and is in no mean.
+    expect(scored.length).toBeGreaterThan(2)
+    expect(state.fits).toHaveLength(Math.min(5, scored.length))
   })
 
   test('judges a fold without its own losses', ({ expect }) => {

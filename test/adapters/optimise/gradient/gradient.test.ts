@@ -189,6 +189,34 @@ describe('the search', () => {
     }
   })
 
+  test('reads prompts without a share of their tokens, others in each step, but for the first look', ({
+    expect,
+  }) => {
+    const search = new GradientSearch({ ...spec, options: { ...options, promptDropout: 0.3 } })
+    const seeds = new Set<number>()
+    let state = search.start()
+    for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+      if (state.history.length === 0) expect(query.promptDropout).toBeUndefined()
+      else {
+        expect(query.promptDropout!.share).toBe(0.3)
+        seeds.add(query.promptDropout!.seed)
+        // A step that is asked for again is the same.
+        expect(search.ask(state)!.promptDropout).toEqual(query.promptDropout)
+      }
+      state = search.tell(state, pull(GOLD.map(() => 0.5))(query))
+    }
+    // The last step is looked at as well.
+    expect(seeds.size).toBe(options.numSteps + 1)
+    const whole = new GradientSearch({ ...spec, options: { ...options, promptDropout: 0 } })
+    run(whole, (query) => {
+      expect(query.promptDropout).toBeUndefined()
+      return pull(GOLD.map(() => 0.5))(query)
+    })
+    for (const promptDropout of [-0.1, 1, NaN]) {
+      expect(() => new GradientSearch({ ...spec, options: { promptDropout } })).toThrow(RangeError)
+    }
+  })
+
   test('knows each example’s losses from when it was last in a batch', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)

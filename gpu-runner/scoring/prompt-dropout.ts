@@ -1,0 +1,27 @@
+import { createRng } from '../../adapters/optimise/rng.ts'
+
+export type PromptDropout = {
+  /** Chance of each of a prompt's own tokens to be left out. */
+  readonly share: number
+  readonly seed: number
+}
+
+/**
+ * Which of a prompt's tokens a step does without: a rotation then cannot lean on single words of so few
+ * examples (docs/decisions/0020-prompt-dropout.md). A pure function of its arguments.
+ * @param own first token that is the prompt's own, and the first after them that is not
+ * @param example its index in the dataset
+ * @returns places in the prompt, ascending; none where it would be all
+ */
+export function dropPromptTokens(
+  [start, end]: readonly [number, number],
+  example: number,
+  { share, seed }: PromptDropout,
+): number[] {
+  const { uniform } = createRng(seed, example)
+  const dropped: number[] = []
+  for (let place = start; place < end; place++) {
+    if (uniform() < share) dropped.push(place)
+  }
+  return dropped.length === end - start ? [] : dropped
+}

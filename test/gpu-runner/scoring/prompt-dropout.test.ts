@@ -1,0 +1,29 @@
+import { describe, test } from 'vitest'
+import { dropPromptTokens } from '../../../gpu-runner/scoring/prompt-dropout.ts'
+
+describe('tokens that a step does without', () => {
+  test('are of the prompt’s own alone, about the share that is asked for', ({ expect }) => {
+    const dropped = dropPromptTokens([100, 1100], 3, { share: 0.4, seed: 1 })
+    expect(Math.min(...dropped)).toBeGreaterThanOrEqual(100)
+    expect(Math.max(...dropped)).toBeLessThan(1100)
+    expect(dropped).toEqual([...dropped].sort((a, b) => a - b))
+    // Four standard deviations of a thousand draws.
+    expect(Math.abs(dropped.length - 400)).toBeLessThan(62)
+  })
+
+  test('are others in another example and under another seed', ({ expect }) => {
+    const drop = (example: number, seed: number) =>
+      dropPromptTokens([0, 50], example, { share: 0.5, seed })
+    expect(drop(0, 1)).toEqual(drop(0, 1))
+    expect(drop(1, 1)).not.toEqual(drop(0, 1))
+    expect(drop(0, 2)).not.toEqual(drop(0, 1))
+  })
+
+  test('are none where the prompt has none of its own, and never all of them', ({ expect }) => {
+    for (let seed = 0; seed < 100; seed++) {
+      expect(dropPromptTokens([5, 5], 0, { share: 0.5, seed })).toEqual([])
+      expect(dropPromptTokens([5, 3], 0, { share: 0.5, seed })).toEqual([])
+      expect(dropPromptTokens([5, 7], 0, { share: 0.9, seed }).length).toBeLessThan(2)
+    }
+  })
+})
