@@ -79,19 +79,25 @@ describe('the space of configurations', () => {
     })
   })
 
-  test('has scales next, then smaller steps, as many more, and whole prompts', ({ expect }) => {
-    const told = [{ z: DEFAULT_CONFIGURATION, value: -1 }]
-    const scaled = nextConfiguration(told, 1)
-    expect(toConfiguration(scaled, GEOMETRY, DEFAULT_GRADIENT_OPTIONS).hasLogScale).toBe(true)
-    const z = nextConfiguration([...told, { z: scaled, value: -2 }], 1)
-    const { learningRate, numSteps, promptDropout } = toConfiguration(
-      z,
-      GEOMETRY,
-      DEFAULT_GRADIENT_OPTIONS,
-    )
-    expect(promptDropout).toBe(0)
-    expect(learningRate).toBeCloseTo(0.6 * DEFAULT_GRADIENT_OPTIONS.learningRate, 12)
-    expect(numSteps).toBe(Math.round(DEFAULT_GRADIENT_OPTIONS.numSteps / 0.6))
+  test('has scales next, then smaller steps on whole prompts, then a fifth of the prompts', ({
+    expect,
+  }) => {
+    const told: { readonly z: readonly number[]; readonly value: number }[] = []
+    const [defaults, scaled, slow, sparse] = [0, 1, 2, 3].map((i) => {
+      const z = nextConfiguration(told, 1)
+      told.push({ z, value: -i })
+      return toConfiguration(z, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)
+    })
+    expect(scaled).toMatchObject({ hasLogScale: true, learningRate: defaults!.learningRate })
+    expect(slow!.promptDropout).toBe(0)
+    expect(slow!.learningRate).toBeCloseTo(0.6 * DEFAULT_GRADIENT_OPTIONS.learningRate, 12)
+    expect(sparse!.promptDropout).toBeCloseTo(0.8, 12)
+    // The fewer tokens a step reads and the smaller it is, the more of them.
+    const { numSteps, promptDropout } = DEFAULT_GRADIENT_OPTIONS
+    const wholeSteps = numSteps / (1 + 1.5 * promptDropout)
+    expect(slow!.numSteps).toBe(Math.round(wholeSteps / 0.6))
+    expect(sparse!.numSteps).toBe(Math.round(wholeSteps * (1 + 1.5 * 0.8)))
+    expect(sparse!.numSteps).toBeGreaterThan(scaled!.numSteps)
   })
 
   test('leaves out layers from either end, and never all', ({ expect }) => {
@@ -113,16 +119,16 @@ describe('the space of configurations', () => {
   })
 
   test('is looked through by what was told, and by the seed', ({ expect }) => {
-    const told = [0, 1, 2, 3, 4, 5].map((i) => ({
+    const told = [0, 1, 2, 3, 4, 5, 6].map((i) => ({
       z: [i / 4 - 0.5, 0, 0, 0, 0],
       value: -((i - 3) ** 2),
     }))
     const next = nextConfiguration(told, 1)
     expect(next).toEqual(nextConfiguration(told, 1))
     expect(next.every((value) => Math.abs(value) <= 1)).toBe(true)
-    expect(next).not.toEqual(nextConfiguration(told.slice(0, 5), 1))
-    expect(nextConfiguration(told.slice(0, 3), 1)).not.toEqual(
-      nextConfiguration(told.slice(0, 3), 2),
+    expect(next).not.toEqual(nextConfiguration(told.slice(0, 6), 1))
+    expect(nextConfiguration(told.slice(0, 4), 1)).not.toEqual(
+      nextConfiguration(told.slice(0, 4), 2),
     )
   })
 })
@@ -160,7 +166,7 @@ describe('the search over configurations', () => {
     expect(others).toHaveLength(3)
     for (const { end, numSteps, heldOutLoss } of others) {
       expect(end).toBe('abandoned')
-      expect(numSteps).toBe(4)
+      expect(numSteps).toBe(16)
       expect(heldOutLoss).toBeCloseTo(1, 6)
     }
   })
