@@ -106,7 +106,7 @@ export class GradientScorer {
           // Prompts are computed while the session loads.
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
           const session = await loading
-          const all = members.map((example) => toTrainingExample(dataset, header, example))
+          const all = members.map((example) => toTrainingExample(dataset, example))
           const active = members.map((_, i) => activeOf(done + i))
           for (const { start, end, candidates } of runsOf(all, active)) {
             throwIfAborted(isAborted)
@@ -115,13 +115,21 @@ export class GradientScorer {
             const partWeights = candidates.map((candidate) =>
               weights[candidate]!.slice(done + start, done + end),
             )
+            const dropped = dropTokens(
+              dataset,
+              header,
+              members.slice(start, end),
+              candidates,
+              partWeights,
+            )
+            const rows = all.slice(start, end).map((row, i) => ({ ...row, dropped: dropped[i]! }))
             const result = await this.#executor.takeTurn(() =>
               runTrainingStep(
                 session,
                 this.#executor.config,
                 kv,
                 start,
-                all.slice(start, end),
+                rows,
                 part,
                 partWeights,
                 partSums,
@@ -227,21 +235,41 @@ function selectComputed(
 const lossOf = ({ answers }: TokenisedDataset): 'choices' | 'vocabulary' =>
   answers.kind === 'labels' ? 'choices' : 'vocabulary'
 
+/**
+ * What each candidate does without of the examples that it is fitted to; what it is only judged by is
+ * read whole.
+ * @param weights [candidates][examples]
+ * @returns [examples][candidates] places in the prompts
+ */
+function dropTokens(
+  { prompts, sharedEnds }: TokenisedDataset,
+  { prompt_dropout: dropout }: GradientHeader,
+  examples: readonly number[],
+  candidates: readonly number[],
+  weights: readonly (readonly number[])[],
+): (readonly number[])[][] {
+  return examples.map((example, i) => {
+    const end = prompts[example]!.length - Math.max(1, sharedEnds.end)
+    return candidates.map((candidate, k) =>
+      dropout === undefined || weights[k]![i] === 0
+        ? []
+        : dropPromptTokens([sharedEnds.start, end], [example, candidate], dropout),
+    )
+  })
+}
+
 /** The positions along the right label's path or the target, the last prompt token first. */
 function toTrainingExample(
-  { prompts, answers, sharedEnds }: TokenisedDataset,
-  { prompt_dropout: dropout }: GradientHeader,
+  { prompts, answers }: TokenisedDataset,
   example: number,
 ): TrainingExample {
   const prompt = prompts[example]!
-  const own = [sharedEnds.start, prompt.length - Math.max(1, sharedEnds.end)] as const
-  const dropped = dropout === undefined ? [] : dropPromptTokens(own, example, dropout)
   if (answers.kind === 'targets') {
     const target = answers.targets[example]!
     const positions = target.map((gold, i): TrainingPosition => {
       return { token: i === 0 ? prompt.at(-1)! : target[i - 1]!, gold, choices: null }
     })
-    return { promptLen: prompt.length, dropped, positions }
+    return { promptLen: prompt.length, positions }
   }
   const positions = labelPath(answers.trie, answers.gold[example]!).map(
     ({ token, gold, children }): TrainingPosition => ({
@@ -250,7 +278,7 @@ function toTrainingExample(
       choices: children,
     }),
   )
-  return { promptLen: prompt.length, dropped, positions }
+  return { promptLen: prompt.length, positions }
 }
 
 type Run = {

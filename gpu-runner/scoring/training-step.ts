@@ -35,8 +35,8 @@ export type TrainingPosition = {
 export type TrainingExample = {
   /** Tokens of the prompt; all but the last are in the KV row. */
   readonly promptLen: number
-  /** Places of the KV row that nothing attends to; none by default. */
-  readonly dropped?: readonly number[]
+  /** Places of the KV row that a candidate does not attend to, [candidates]; none by default. */
+  readonly dropped?: readonly (readonly number[])[]
   /** At least one; the first reads the prompt's last token. */
   readonly positions: readonly TrainingPosition[]
 }
@@ -76,7 +76,8 @@ export async function runTrainingStep(
   const numPositions = Math.max(...examples.map(({ positions }) => positions.length))
   const binding = session.createBinding()
   try {
-    bindPositions(binding, config, examples, numPositions, kv.capacity)
+    bindPositions(binding, examples, numPositions)
+    bindAttention(binding, config, examples, numCandidates, numPositions, kv.capacity)
     const seed = new Float32Array(numExamples * numCandidates * numPositions)
     const logProb = new Float32Array(seed.length)
     const at = (example: number, candidate: number, position: number): number =>
@@ -136,10 +137,8 @@ export async function runTrainingStep(
  * positions read token 0 and count for nothing; nothing before them sees them. */
 function bindPositions(
   binding: Binding,
-  config: ModelConfig,
   examples: readonly TrainingExample[],
   numPositions: number,
-  capacity: number,
 ): void {
   const numExamples = examples.length
   const numPlaces = numExamples * numPositions
@@ -155,8 +154,6 @@ function bindPositions(
   const places = [numExamples, numPositions]
   binding.bindInput(TOKEN_IDS, { data: tokenIds, dims: places })
   binding.bindInput(GOLD_IDS, { data: goldIds, dims: places })
-  bindAttention(binding, config, examples, numPositions, capacity)
-
   const numChoices = examples
     .flatMap(({ positions }) => positions)
     .reduce((most, { choices }) => Math.max(most, choices?.length ?? 0), 0)
@@ -180,6 +177,7 @@ function bindAttention(
   binding: Binding,
   config: ModelConfig,
   examples: readonly TrainingExample[],
+  numCandidates: number,
   numPositions: number,
   capacity: number,
 ): void {
@@ -187,32 +185,31 @@ function bindAttention(
   const numExamples = examples.length
   const { slidingWindow } = config
   bindRope(binding, config, promptLens, numPositions, false)
-  const pastMask = new Float32Array(numExamples * capacity)
-  for (const [example, { promptLen, dropped = [] }] of examples.entries()) {
-    pastMask.fill(MASKED, example * capacity + promptLen - 1, (example + 1) * capacity)
-    for (const place of dropped) pastMask[example * capacity + place] = MASKED
+  const bindPastMask = (name: string, numRows: number, windowLen: number): void => {
+    const mask = new Float32Array(numExamples * numCandidates * numRows * capacity)
+    let start = 0
+    for (const { promptLen, dropped } of examples) {
+      for (let candidate = 0; candidate < numCandidates; candidate++) {
+        for (let position = 0; position < numRows; position++, start += capacity) {
+          const numUnseen = promptLen + position - windowLen
+          if (numUnseen > 0) mask.fill(MASKED, start, start + Math.min(numUnseen, capacity))
+          mask.fill(MASKED, start + promptLen - 1, start + capacity)
+          for (const place of dropped?.[candidate] ?? []) mask[start + place] = MASKED
+        }
+      }
+    }
+    const dims = [numExamples, 1, numCandidates, numRows, 1, capacity]
+    binding.bindInput(name, { data: mask, dims })
   }
-  binding.bindInput(PAST_MASK, { data: pastMask, dims: [numExamples, 1, 1, 1, 1, capacity] })
+  // All positions see the same of a prompt where no window moves with them.
+  bindPastMask(PAST_MASK, 1, Infinity)
   const selfDims = [numPositions, 1, numPositions]
   binding.bindInput(SELF_MASK, { data: selfMaskOf(numPositions, Infinity), dims: selfDims })
   if (slidingWindow === null) return
 
   const { windowLen } = slidingWindow
   bindRope(binding, config, promptLens, numPositions, true)
-  const windowedMask = new Float32Array(numExamples * numPositions * capacity)
-  for (const [example, { promptLen, dropped = [] }] of examples.entries()) {
-    for (let position = 0; position < numPositions; position++) {
-      const start = (example * numPositions + position) * capacity
-      const numUnseen = promptLen + position - windowLen
-      if (numUnseen > 0) windowedMask.fill(MASKED, start, start + Math.min(numUnseen, capacity))
-      windowedMask.fill(MASKED, start + promptLen - 1, start + capacity)
-      for (const place of dropped) windowedMask[start + place] = MASKED
-    }
-  }
-  binding.bindInput(windowed(PAST_MASK), {
-    data: windowedMask,
-    dims: [numExamples, 1, 1, numPositions, 1, capacity],
-  })
+  bindPastMask(windowed(PAST_MASK), numPositions, windowLen)
   const windowedSelf = selfMaskOf(numPositions, windowLen)
   binding.bindInput(windowed(SELF_MASK), { data: windowedSelf, dims: selfDims })
 }

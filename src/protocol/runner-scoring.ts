@@ -133,9 +133,10 @@ export const gradientHeaderSchema = z.object({
    */
   skip_unweighted: z.boolean().optional(),
   /**
-   * Prompts are read as if a share of their own tokens were not there: nothing attends to them. Tokens
-   * that all prompts of the dataset begin or end with stay. Which ones is a function of the seed, the
-   * example and its prompt alone, so it is the same for every candidate.
+   * Where an example has a weight, its prompt is read as if a share of its own tokens were not there:
+   * nothing attends to them. Tokens that all prompts of the dataset begin or end with stay, and so do
+   * all of an example whose weight is 0. Which ones is a function of the seed, the example's index and
+   * the candidate's, and of no other row.
    */
   prompt_dropout: z
     .object({ share: z.number().min(0).lt(1), seed: z.number().int().min(0) })

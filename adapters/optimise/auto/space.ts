@@ -1,20 +1,18 @@
 import type { Geometry } from '../../rotation/rotation.ts'
 import { maximiseAcquisition } from '../acquisition/maximise.ts'
-import { latinHypercube } from '../bo/design.ts'
 import type { GradientOptions } from '../gradient/gradient.ts'
 import { fitGaussianProcess } from '../models/fit.ts'
 import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
 import { createRng } from '../rng.ts'
 
-/** Streams of the seed's generator, apart from those of the other optimisers. */
-const STREAM_DESIGN = 21
+/** Stream of the seed's generator, apart from those of the other optimisers. */
 const STREAM_ACQUISITION = 22
 
 /** Coordinates: learning rate, layer window, decay, scales, prompt dropout. */
 const DIMENSION = 5
-/** Configurations before the model is used: those known to be good, and some over the space. */
-const NUM_INITIAL = 6
+/** How far from the best configuration the model looks: what ends a search is a mean of good ones. */
+const REGION_HALF_WIDTH = 0.5
 /** At z = ±1 the learning rate is the default times or over this. */
 const RATE_SPAN = 2
 /** At z = ±1 this share of the layers is left out, from below (-1) or from above (1). */
@@ -107,25 +105,24 @@ const KNOWN_CONFIGURATIONS = [
 ]
 
 /**
- * The next configuration: those known to be good, then a Latin hypercube, then the highest log expected
- * improvement under a Gaussian process over all that is told. Pure.
+ * The next configuration: those known to be good, then the highest log expected improvement near the
+ * best one, under a Gaussian process over all that is told. Pure.
  */
 export function nextConfiguration(told: readonly Told[], seed: number): number[] {
   const known = KNOWN_CONFIGURATIONS[told.length]
   if (known !== undefined) return [...known]
-  if (told.length < NUM_INITIAL) {
-    const numKnown = KNOWN_CONFIGURATIONS.length
-    const rng = createRng(seed, STREAM_DESIGN)
-    return latinHypercube(NUM_INITIAL - numKnown, DIMENSION, rng)[told.length - numKnown]!
-  }
   const points = packPoints(
     told.map(({ z }) => z),
     DIMENSION,
   )
   const { values } = standardize(told.map(({ value }) => value))
   const posterior = fitGaussianProcess(points, values)
-  // The whole box: there are too few trials for a trust region.
-  const region = { center: new Float64Array(DIMENSION), halfWidth: 1, radius: DIMENSION }
+  const best = told.reduce((a, b) => (b.value > a.value ? b : a))
+  const region = {
+    center: Float64Array.from(best.z),
+    halfWidth: REGION_HALF_WIDTH,
+    radius: DIMENSION,
+  }
   const options = {
     rawSamples: 256,
     numRestarts: 4,

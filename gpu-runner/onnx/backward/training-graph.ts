@@ -91,12 +91,12 @@ export function buildTrainingGraph(
   graph.input(TOKEN_IDS, 'int64', [B, P])
   graph.input(ROPE_COS, 'float32', [B, 1, P, 1, headDim])
   graph.input(ROPE_SIN, 'float32', [B, 1, P, 1, headDim])
-  graph.input(PAST_MASK, 'float32', [B, 1, 1, 1, 1, S])
+  graph.input(PAST_MASK, 'float32', [B, 1, C, 1, 1, S])
   graph.input(SELF_MASK, 'float32', [P, 1, P])
   if (config.slidingWindow !== null) {
     graph.input(windowed(ROPE_COS), 'float32', [B, 1, P, 1, headDim])
     graph.input(windowed(ROPE_SIN), 'float32', [B, 1, P, 1, headDim])
-    graph.input(windowed(PAST_MASK), 'float32', [B, 1, 1, P, 1, S])
+    graph.input(windowed(PAST_MASK), 'float32', [B, 1, C, P, 1, S])
     graph.input(windowed(SELF_MASK), 'float32', [P, 1, P])
   }
   graph.input(GOLD_IDS, 'int64', [B, P])

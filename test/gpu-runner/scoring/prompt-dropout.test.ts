@@ -3,7 +3,7 @@ import { dropPromptTokens } from '../../../gpu-runner/scoring/prompt-dropout.ts'
 
 describe('tokens that a step does without', () => {
   test('are of the prompt’s own alone, about the share that is asked for', ({ expect }) => {
-    const dropped = dropPromptTokens([100, 1100], 3, { share: 0.4, seed: 1 })
+    const dropped = dropPromptTokens([100, 1100], [3, 0], { share: 0.4, seed: 1 })
     expect(Math.min(...dropped)).toBeGreaterThanOrEqual(100)
     expect(Math.max(...dropped)).toBeLessThan(1100)
     expect(dropped).toEqual([...dropped].sort((a, b) => a - b))
@@ -11,19 +11,21 @@ describe('tokens that a step does without', () => {
     expect(Math.abs(dropped.length - 400)).toBeLessThan(62)
   })
 
-  test('are others in another example and under another seed', ({ expect }) => {
-    const drop = (example: number, seed: number) =>
-      dropPromptTokens([0, 50], example, { share: 0.5, seed })
-    expect(drop(0, 1)).toEqual(drop(0, 1))
-    expect(drop(1, 1)).not.toEqual(drop(0, 1))
-    expect(drop(0, 2)).not.toEqual(drop(0, 1))
+  test('are others for another example or candidate and under another seed', ({ expect }) => {
+    const drop = (example: number, candidate: number, seed: number) =>
+      dropPromptTokens([0, 50], [example, candidate], { share: 0.5, seed })
+    expect(drop(0, 0, 1)).toEqual(drop(0, 0, 1))
+    for (const other of [drop(1, 0, 1), drop(0, 1, 1), drop(0, 0, 2)]) {
+      expect(other).not.toEqual(drop(0, 0, 1))
+    }
+    expect(drop(1, 0, 1)).not.toEqual(drop(0, 1, 1))
   })
 
   test('are none where the prompt has none of its own, and never all of them', ({ expect }) => {
     for (let seed = 0; seed < 100; seed++) {
-      expect(dropPromptTokens([5, 5], 0, { share: 0.5, seed })).toEqual([])
-      expect(dropPromptTokens([5, 3], 0, { share: 0.5, seed })).toEqual([])
-      expect(dropPromptTokens([5, 7], 0, { share: 0.9, seed }).length).toBeLessThan(2)
+      expect(dropPromptTokens([5, 5], [0, 0], { share: 0.5, seed })).toEqual([])
+      expect(dropPromptTokens([5, 3], [0, 0], { share: 0.5, seed })).toEqual([])
+      expect(dropPromptTokens([5, 7], [0, 0], { share: 0.9, seed }).length).toBeLessThan(2)
     }
   })
 })

@@ -184,7 +184,7 @@ describe('prompts that are read without some of their tokens', () => {
     expect(loss).toEqual((await differentiate(WEIGHTS, drop)).loss)
   })
 
-  test('go without the same ones for every candidate, in any company', async ({ expect }) => {
+  test('go without the same ones in any company', async ({ expect }) => {
     const all = await differentiate(WEIGHTS, drop)
     const weights = [0, 1, 2].map((candidate) => WEIGHTS[candidate * 4 + 3]!)
     const alone = await differentiate(weights, { examples: [3], ...drop })
@@ -194,6 +194,24 @@ describe('prompts that are read without some of their tokens', () => {
     }
     const other = await differentiate(WEIGHTS, { prompt_dropout: { share: 0.5, seed: 8 } })
     expect(largestGap(other.logProbs, all.logProbs)).toBeGreaterThan(100 * MAX_DIFFERENCE)
+  })
+
+  test('go without others for each candidate, and are whole where the weight is 0', async ({
+    expect,
+  }) => {
+    const own = values
+    const size = values.length / NUM_CANDIDATES
+    // One rotation three times over.
+    values = Float32Array.from(own, (_, i) => own[i % size]!)
+    const whole = await differentiate(WEIGHTS)
+    const { logProbs } = await differentiate(WEIGHTS, drop)
+    values = own
+    for (const [i, weight] of WEIGHTS.entries()) {
+      const gap = Math.abs(logProbs[i]! - whole.logProbs[i]!)
+      if (weight === 0) expect(gap).toBeLessThan(MAX_DIFFERENCE)
+    }
+    expect(Math.abs(logProbs[3]! - logProbs[7]!)).toBeGreaterThan(100 * MAX_DIFFERENCE)
+    expect(Math.abs(whole.logProbs[3]! - whole.logProbs[7]!)).toBeLessThan(MAX_DIFFERENCE)
   })
 
   test('keep what all prompts share', async ({ expect }) => {
