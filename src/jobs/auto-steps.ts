@@ -70,8 +70,9 @@ export function advanced(
       budget_seconds: spec.auto!.budgetSeconds,
       seconds_spent: state.spentMs / 1000,
       configurations: state.trials.map((trial) => {
-        const { learningRate, layers, decay, hasLogScale, promptDropout } =
-          search.configurationOf(trial.z)
+        const { learningRate, layers, decay, hasLogScale, promptDropout } = search.configurationOf(
+          trial.z,
+        )
         return {
           end: trial.end,
           learning_rate: learningRate,

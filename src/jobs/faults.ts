@@ -9,6 +9,14 @@ export class BuildChanged extends Error {
   }
 }
 
+/** A release that wrote a search's state otherwise began the job. */
+export class SearchOutdated extends Error {
+  constructor() {
+    super('the search was begun by another release')
+    this.name = 'SearchOutdated'
+  }
+}
+
 /** The job cannot succeed, whatever is tried again. */
 export class JobFailure extends Error {
   readonly error: JobError
@@ -22,7 +30,8 @@ export class JobFailure extends Error {
 
 export type FaultVerdict =
   | { readonly kind: 'retry'; readonly limitMs: number; readonly lastly: JobError }
-  | { readonly kind: 'restart' }
+  /** Why is for the job's owner. */
+  | { readonly kind: 'restart'; readonly why: string }
   | { readonly kind: 'fail'; readonly error: JobError }
 
 /** A runner may be redeployed, or a laptop sleep, for this long before a job gives up on it. */
@@ -30,16 +39,24 @@ const RUNNER_LIMIT_MS = 30 * 60_000
 /** Storage recovers sooner, and a bug never does. */
 const UNKNOWN_LIMIT_MS = 2 * 60_000
 
+const BUILD_CHANGED: FaultVerdict = {
+  kind: 'restart',
+  why: 'The runners serve another build of the model now',
+}
+
 /** What to do about a step that threw. */
 export function judgeFault(error: unknown): FaultVerdict {
-  if (error instanceof BuildChanged) return { kind: 'restart' }
+  if (error instanceof BuildChanged) return BUILD_CHANGED
+  if (error instanceof SearchOutdated) {
+    return { kind: 'restart', why: 'The service was upgraded to another way to search' }
+  }
   if (error instanceof JobFailure) return { kind: 'fail', error: error.error }
   if (error instanceof RunnerFault) {
     return retry(RUNNER_LIMIT_MS, 'runner_unavailable', `No runner could be used: ${error.message}`)
   }
   if (error instanceof RunnerRefusal) {
     const { code, message, outcome } = error.error
-    if (code === 'build_mismatch') return { kind: 'restart' }
+    if (code === 'build_mismatch') return BUILD_CHANGED
     if (outcome === 'retryable' || outcome === 'over_capacity') {
       return retry(RUNNER_LIMIT_MS, 'runner_unavailable', `The runner kept refusing: ${message}`)
     }

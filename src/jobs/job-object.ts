@@ -233,7 +233,7 @@ export class JobObject extends DurableObject<Bindings> {
         this.#fail(verdict.error)
         return 0
       case 'restart':
-        this.#restart()
+        this.#restart(verdict.why)
         return 0
       case 'retry': {
         const faultSinceMs = this.#state.faultSinceMs ?? nowMs
@@ -250,7 +250,7 @@ export class JobObject extends DurableObject<Bindings> {
     }
   }
 
-  #restart(): void {
+  #restart(why: string): void {
     const numRestarts = this.#state.numRestarts + 1
     if (numRestarts > MAX_RESTARTS) {
       this.#fail({
@@ -263,9 +263,7 @@ export class JobObject extends DurableObject<Bindings> {
     this.#apply({
       state: { phase: 'preparing', pinned: null, numRestarts, publication: null },
       forgetTrials: true,
-      events: [
-        message('The runners serve another build of the model now; the trials begin anew.', 'warn'),
-      ],
+      events: [message(`${why}; the trials begin anew.`, 'warn')],
     })
   }
 

@@ -1,4 +1,4 @@
-import { abortAllDurableObjects } from 'cloudflare:test'
+import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
@@ -703,6 +703,37 @@ describe('a job by gradient', () => {
       arcana: { progress: { trials_done: 13 }, report: { build_digest: 'e'.repeat(64) } },
     })
     expect(moved.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
+  })
+
+  it('begins anew where another release wrote the state of its search', async ({ expect }) => {
+    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
+    let numCalls = 0
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/gradient')) return null
+      numCalls += 1
+      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
+      return null
+    }
+    const created = await createJob({ method: GRADIENT, suffix: 'outdated' })
+    await vi.waitFor(() => {
+      if (numCalls < 6) throw new Error('not there yet')
+    })
+    const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${created.id}`))
+    await runInDurableObject(stub, (_, { storage }) => {
+      const [row] = storage.sql.exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search').toArray()
+      const bytes = new Uint8Array(row!.bytes)
+      // The version stands first.
+      bytes[0] = bytes[0]! + 1
+      storage.sql.exec('UPDATE search SET bytes = ? WHERE piece = 0', bytes.buffer)
+    })
+    await abortAllDurableObjects()
+    const anew = await waitFor(created.id)
+    expect(anew).toMatchObject({ status: 'succeeded', arcana: { progress: { trials_done: 13 } } })
+    expect(anew.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
+    const messages = (await readEvents(created.id)).map(({ message }) => message)
+    expect(messages).toContain(
+      'The service was upgraded to another way to search; the trials begin anew.',
+    )
   })
 
   it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {

@@ -1,6 +1,12 @@
 import { describe, it } from 'vitest'
 import { RunnerFault, RunnerRefusal } from '../../../src/dispatch/runner-client.ts'
-import { backoffMs, BuildChanged, JobFailure, judgeFault } from '../../../src/jobs/faults.ts'
+import {
+  backoffMs,
+  BuildChanged,
+  JobFailure,
+  judgeFault,
+  SearchOutdated,
+} from '../../../src/jobs/faults.ts'
 import type { RunnerError } from '../../../src/protocol/runner.ts'
 
 const refusal = (code: RunnerError['code'], outcome: RunnerError['outcome']) =>
@@ -16,6 +22,7 @@ describe('a step that failed', () => {
     [refusal('context_length_exceeded', 'unserviceable'), 'fail'],
     [refusal('build_mismatch', 'unserviceable'), 'restart'],
     [new BuildChanged(), 'restart'],
+    [new SearchOutdated(), 'restart'],
     [new JobFailure('no_gain', 'x'), 'fail'],
     [new Error('D1_ERROR'), 'retry'],
   ] as const)('with %s leads to %s', ([error, kind], { expect }) => {
