@@ -103,10 +103,10 @@ const RACE_FROM_STEP = 16
 const RACE_SHARE = 0.4
 
 /**
- * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole
- * `GradientSearch` of one configuration, judged by the held-out loss of what it ended with; the defaults
- * come first. A trial that lags is given up. In the end means of the best fits (angles add) and some strengths of
- * the best mean are held against each other on the same folds.
+ * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole `GradientSearch` of
+ * one configuration, judged by the held-out loss of what it ended with; the defaults come first. A trial
+ * that lags is given up. In the end means of the best fits (angles add) and some strengths of the best
+ * mean are held against each other on the same folds.
  *
  * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
  * took, so a search that goes on after a crash decides as it would have.
