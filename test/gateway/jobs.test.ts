@@ -627,6 +627,22 @@ describe('a job by gradient', () => {
     },
   }
 
+  /** A job whose sixth call takes a second, once that is under way. */
+  async function heldInStep(suffix: string) {
+    let numCalls = 0
+    runner.intercept = async (request) => {
+      if (!request.url.endsWith('/v1/gradient')) return null
+      numCalls += 1
+      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
+      return null
+    }
+    const created = await createJob({ method: GRADIENT, suffix })
+    await vi.waitFor(() => {
+      if (numCalls < 6) throw new Error('not there yet')
+    })
+    return { created, countCalls: () => numCalls }
+  }
+
   it('descends, averages its steps, and publishes', async ({ expect }) => {
     const created = await createJob({ method: GRADIENT })
     expect(created).toMatchObject({
@@ -667,22 +683,12 @@ describe('a job by gradient', () => {
 
   it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    let numCalls = 0
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      numCalls += 1
-      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
-      return null
-    }
-    const created = await createJob({ method: GRADIENT, suffix: 'cut' })
-    await vi.waitFor(() => {
-      if (numCalls < 6) throw new Error('not there yet')
-    })
+    const { created, countCalls } = await heldInStep('cut')
     await abortAllDurableObjects()
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
     // The step under way is done again, and no other.
-    expect(numCalls).toBe(15)
+    expect(countCalls()).toBe(15)
     const digestOf = (job: Job) =>
       (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
     expect(digestOf(cut)).toBe(digestOf(whole))
@@ -707,17 +713,7 @@ describe('a job by gradient', () => {
 
   it('begins anew where another release wrote the state of its search', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    let numCalls = 0
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      numCalls += 1
-      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
-      return null
-    }
-    const created = await createJob({ method: GRADIENT, suffix: 'outdated' })
-    await vi.waitFor(() => {
-      if (numCalls < 6) throw new Error('not there yet')
-    })
+    const { created } = await heldInStep('outdated')
     const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${created.id}`))
     await runInDurableObject(stub, (_, { storage }) => {
       const [row] = storage.sql.exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search').toArray()

@@ -1,10 +1,4 @@
-import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
-import {
-  composeRotations,
-  identityRotation,
-  pairsPerLayer,
-  type Rotation,
-} from '../../rotation/rotation.ts'
+import { composeRotations, identityRotation, type Rotation } from '../../rotation/rotation.ts'
 import {
   DEFAULT_GRADIENT_OPTIONS,
   GradientSearch,
@@ -16,6 +10,7 @@ import {
   type GradientState,
 } from '../gradient/gradient.ts'
 import { meanCandidate } from '../gradient/mean.ts'
+import { heldOutLosses, heldOutQuery } from './held-out.ts'
 import { nextConfiguration, toConfiguration, type Configuration } from './space.ts'
 
 export type AutoOptions = {
@@ -151,14 +146,13 @@ export class AutoSearch {
       const search = this.#searchOf(z)
       return end === null
         ? search.ask(gradient)
-        : this.#scoringQuery(search.foldRotations(gradient))
+        : heldOutQuery(this.#spec.geometry, this.#first.folds, search.foldRotations(gradient))
     }
     const asked = this.#wanted(state).slice(0, this.#numAsked)
     if (asked.length === 0) return null
     const folds = Array.from({ length: this.numFolds }, (_, fold) => fold)
-    return this.#scoringQuery(
-      asked.flatMap((way) => folds.map((fold) => this.#mix(state, way, fold))),
-    )
+    const rotations = asked.flatMap((way) => folds.map((fold) => this.#mix(state, way, fold)))
+    return heldOutQuery(this.#spec.geometry, this.#first.folds, rotations)
   }
 
   /**
@@ -171,7 +165,10 @@ export class AutoSearch {
     const spentMs = state.current.spentMs + Math.max(0, elapsedMs)
     const current = { ...state.current, spentMs }
     if (current.end !== null) {
-      const total = this.#lossesOf(answer, 1)[0]!.reduce((sum, loss) => sum + loss, 0)
+      const total = heldOutLosses(answer, this.#first.folds, 1)[0]!.reduce(
+        (sum, loss) => sum + loss,
+        0,
+      )
       return this.#conclude(state, current, current.end, total / this.#first.folds.length)
     }
     const search = this.#searchOf(current.z)
@@ -317,39 +314,6 @@ export class AutoSearch {
     return fits.filter(({ trial }) => trials[trial]!.heldOutLoss <= lowest + lag).length
   }
 
-  /**
-   * Scores, by each fold's candidates, the examples that they were not fitted to.
-   * @param rotations one a fold, of each way in turn
-   */
-  #scoringQuery(rotations: readonly Rotation[]): GradientQuery {
-    const { geometry } = this.#spec
-    const layers = Array.from({ length: geometry.numLayers }, (_, layer) => layer)
-    const pairs = pairsPerLayer(geometry)
-    const half = rotations.length * layers.length * pairs
-    const hasLogScale = rotations.some(({ layers: own }) =>
-      [...own.values()].some(({ logScale }) => logScale !== undefined),
-    )
-    const values = new Float32Array(hasLogScale ? 2 * half : half)
-    for (const [candidate, rotation] of rotations.entries()) {
-      for (const [layer, { angles, logScale }] of rotation.layers) {
-        const at = (candidate * layers.length + layer) * pairs
-        values.set(angles, at)
-        if (logScale !== undefined) values.set(logScale, half + at)
-      }
-    }
-    const { folds } = this.#first
-    const weights = new Float32Array(rotations.length * folds.length)
-    for (let candidate = 0; candidate < rotations.length; candidate++) {
-      for (const [example, fold] of folds.entries()) {
-        const isHeldOut = candidate % this.numFolds === fold
-        weights[candidate * folds.length + example] = isHeldOut ? 1 : 0
-      }
-    }
-    const numCandidates = rotations.length
-    const examples = null
-    return { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted: true }
-  }
-
   /** Ways to end that one call scores. */
   get #numAsked(): number {
     return Math.max(1, Math.floor(MAX_CANDIDATES / this.numFolds))
@@ -357,25 +321,9 @@ export class AutoSearch {
 
   #tellScores(state: AutoState, answer: GradientAnswer): AutoState {
     const asked = this.#wanted(state).slice(0, this.#numAsked)
-    const losses = this.#lossesOf(answer, asked.length)
+    const losses = heldOutLosses(answer, this.#first.folds, asked.length)
     const scored = asked.map((way, i): AutoChoice => ({ ...way, foldLosses: losses[i]! }))
     return { ...state, choices: [...state.choices, ...scored] }
-  }
-
-  /** Held-out losses of a scoring query, summed over each fold's examples: [ways][folds] */
-  #lossesOf({ logProbs }: GradientAnswer, numWays: number): number[][] {
-    const { folds } = this.#first
-    if (logProbs.length !== numWays * this.numFolds * folds.length) {
-      throw new RangeError(`${logProbs.length} log probabilities`)
-    }
-    return Array.from({ length: numWays }, (_, i) => {
-      const foldLosses = new Array<number>(this.numFolds).fill(0)
-      for (const [example, fold] of folds.entries()) {
-        const logProb = logProbs[(i * this.numFolds + fold) * folds.length + example]!
-        foldLosses[fold]! -= Math.max(logProb, LOG_PROB_FLOOR)
-      }
-      return foldLosses
-    })
   }
 
   /** @param fold the fold whose losses have no part in it; null for the whole search */

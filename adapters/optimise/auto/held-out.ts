@@ -1,0 +1,65 @@
+import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
+import { pairsPerLayer, type Geometry, type Rotation } from '../../rotation/rotation.ts'
+import type { GradientAnswer, GradientQuery } from '../gradient/gradient.ts'
+
+/**
+ * Asks what each fold's rotation makes of the examples that it was not fitted to, and of no others.
+ * @param folds fold of each example, [examples]
+ * @param rotations one a fold, of each way to end in turn: [ways · folds]
+ */
+export function heldOutQuery(
+  geometry: Geometry,
+  folds: readonly number[],
+  rotations: readonly Rotation[],
+): GradientQuery {
+  const layers = Array.from({ length: geometry.numLayers }, (_, layer) => layer)
+  const pairs = pairsPerLayer(geometry)
+  const half = rotations.length * layers.length * pairs
+  const hasLogScale = rotations.some(({ layers: own }) =>
+    [...own.values()].some(({ logScale }) => logScale !== undefined),
+  )
+  const values = new Float32Array(hasLogScale ? 2 * half : half)
+  for (const [candidate, rotation] of rotations.entries()) {
+    for (const [layer, { angles, logScale }] of rotation.layers) {
+      const at = (candidate * layers.length + layer) * pairs
+      values.set(angles, at)
+      if (logScale !== undefined) values.set(logScale, half + at)
+    }
+  }
+  const numFolds = countFolds(folds)
+  const weights = new Float32Array(rotations.length * folds.length)
+  for (let candidate = 0; candidate < rotations.length; candidate++) {
+    for (const [example, fold] of folds.entries()) {
+      const isHeldOut = candidate % numFolds === fold
+      weights[candidate * folds.length + example] = isHeldOut ? 1 : 0
+    }
+  }
+  const numCandidates = rotations.length
+  const examples = null
+  return { numCandidates, layers, hasLogScale, values, weights, examples, skipsUnweighted: true }
+}
+
+/**
+ * @returns the query's held-out losses, nats, summed over each fold's examples: [ways][folds]
+ * @throws {RangeError} an answer of another shape
+ */
+export function heldOutLosses(
+  { logProbs }: GradientAnswer,
+  folds: readonly number[],
+  numWays: number,
+): number[][] {
+  const numFolds = countFolds(folds)
+  if (logProbs.length !== numWays * numFolds * folds.length) {
+    throw new RangeError(`${logProbs.length} log probabilities`)
+  }
+  return Array.from({ length: numWays }, (_, i) => {
+    const foldLosses = new Array<number>(numFolds).fill(0)
+    for (const [example, fold] of folds.entries()) {
+      const logProb = logProbs[(i * numFolds + fold) * folds.length + example]!
+      foldLosses[fold]! -= Math.max(logProb, LOG_PROB_FLOOR)
+    }
+    return foldLosses
+  })
+}
+
+const countFolds = (folds: readonly number[]): number => 1 + Math.max(...folds)
