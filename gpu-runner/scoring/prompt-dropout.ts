@@ -1,10 +1,7 @@
 import { createRng } from '../../adapters/optimise/rng.ts'
+import type { GradientHeader } from '../../src/protocol/runner-scoring.ts'
 
-export type PromptDropout = {
-  /** Chance of each of a prompt's own tokens to be left out. */
-  readonly share: number
-  readonly seed: number
-}
+type PromptDropout = NonNullable<GradientHeader['prompt_dropout']>
 
 /**
  * Which of a prompt's tokens a step does without: a rotation then cannot lean on single words of so few
