@@ -7,11 +7,10 @@
  * the service knows or `none`; `--trials N` (150) of those that search; `--split NAME` (validation:
  * `test` is for a final run), `--rows N` (300) of it, `--shots` for four-shot prompting, `--out FOLDER`
  * for `tasks.json`, `tasks.md` and `tasks-by-seed.md`.
- * Sets, seeds and columns that `--kept FOLDER` (.arcana/bench/measured) has are not measured again.
- * `--lora FILE` (.arcana/bench/lora.jsonl) adds columns of the same rows that lora/fit.py measured;
- * `--export FOLDER` writes what that script reads and measures nothing.
+ * Sets, seeds and columns that `--kept FOLDER` (.arcana/bench/measured) has are not measured again;
+ * lora/fit.py adds its column there. `--export FOLDER` writes what that script reads and measures
+ * nothing.
  */
-import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { exportForLora } from './lora/export.ts'
 import { writeResults } from './results/write.ts'
@@ -24,7 +23,6 @@ import { DEFAULT_KEPT, Store, type Measured, type Setting } from './tasks/store.
 import { meanOverSets, round, summarise } from './tasks/summary.ts'
 import { bySeedMarkdown, METRICS, toMarkdown, type Tables } from './tasks/table.ts'
 
-const DEFAULT_LORA = path.join(path.dirname(DEFAULT_KEPT), 'lora.jsonl')
 const NUM_TRAIN_ROWS = 20
 /** The column that the others are held against, where it was measured; else the last. */
 const CHALLENGER = 'auto'
@@ -41,7 +39,6 @@ export async function run(args: readonly string[]): Promise<void> {
       rows: { type: 'string', default: '300' },
       shots: { type: 'boolean', default: false },
       kept: { type: 'string', default: DEFAULT_KEPT },
-      lora: { type: 'string', default: DEFAULT_LORA },
       out: { type: 'string' },
       export: { type: 'string' },
     },
@@ -61,7 +58,7 @@ export async function run(args: readonly string[]): Promise<void> {
   }
   const optimisers = values.optimizers === 'none' ? [] : values.optimizers.split(',')
   const columns = [...BASELINES.filter((name) => name !== 'shots' || values.shots), ...optimisers]
-  const store = new Store(values.kept, [values.lora])
+  const store = new Store(values.kept)
   const numMissing = await measureMissing(settings, columns, Number(values.trials), store)
   await report(
     settings.flatMap((setting) => store.get(setting) ?? []),

@@ -1,10 +1,11 @@
 """LoRA of rank 4 by PEFT, on the rows, prompts, label scoring and folds of `npm run bench -- tasks`.
 
-    python test/bench/lora/fit.py EXPORTED.json... --out .arcana/bench/lora.jsonl [--seeds 0,1,2]
+    python test/bench/lora/fit.py EXPORTED.json... --out .arcana/bench/measured/lora.jsonl [--seeds 0,1,2]
 
 EXPORTED.json is what `npm run bench -- tasks --export FOLDER` wrote. Each line that is added to --out
 is one set and seed in the form of the bench's own store (test/bench/tasks/store.ts), so `tasks` shows
-it as the column `lora`; sets and seeds that are there already are left out.
+it as the column `lora` where the file is in the folder that it keeps; sets and seeds that are there
+already are left out.
 
 The base's weights come from the GGUF file, dequantised to float32 by transformers. As the adapters
 that it is compared with (scope `generated`), LoRA acts from the prompt's last token on: the prompt's
@@ -38,9 +39,9 @@ MAX_STEPS = 30
 """A setting is left after so many steps without a lower held-out loss of all folds together."""
 PATIENCE = 4
 # As the product's own search over settings (adapters/optimise/auto): from this step on a setting has to
-# have gained this share of what the best one gained, pro rata of the steps that one took.
-RACE_FROM_STEP = 4
-RACE_SHARE = 0.6
+# have gained this share of what the best one gained, by the root of the part of its steps.
+RACE_FROM_STEP = 16
+RACE_SHARE = 0.4
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
 """Adapted matrices and learning rate."""
@@ -52,8 +53,9 @@ SETTINGS = [
     (ATTENTION, 1e-3),
     (["o_proj"], 1e-2),
 ]
-# The bench's own floor, under which a label's log probability does not count.
+# The bench's own floor, under which a label's log probability does not count, and its digits.
 LOG_PROB_FLOOR = -100.0
+KEPT_DIGITS = 4
 
 
 def add_lora(model, setting, num_folds: int, seed: int):
@@ -104,7 +106,7 @@ def is_enough(losses: torch.Tensor, best: tuple | None) -> bool:
     if best is None or step < RACE_FROM_STEP:
         return False
     best_loss, _, best_step = best
-    progress = min(1, step / max(best_step, RACE_FROM_STEP))
+    progress = min(1, step / max(best_step, RACE_FROM_STEP)) ** 0.5
     return bool(losses[0] - lowest < RACE_SHARE * progress * (losses[0] - best_loss))
 
 
@@ -176,8 +178,7 @@ def measure(model, content: dict, seeds: list[int], max_steps: int, out: str) ->
         line = {
             **setting_of(content),
             "seed": seed,
-            "gold": test_gold.tolist(),
-            "columns": {"lora": answered.clamp(min=LOG_PROB_FLOOR).tolist()},
+            "columns": {"lora": kept(answered)},
             "jobs": {
                 "lora": {"seconds": round(seconds, 1), "trials": len(SETTINGS), "setting": chosen}
             },
@@ -194,6 +195,11 @@ def measure(model, content: dict, seeds: list[int], max_steps: int, out: str) ->
             "lora": round(balanced_accuracy(answered, test_gold), 4),
         }
         print(json.dumps(told), flush=True)
+
+
+def kept(log_probs: torch.Tensor) -> list[list[float]]:
+    rows = log_probs.clamp(min=LOG_PROB_FLOOR).tolist()
+    return [[round(value, KEPT_DIGITS) for value in row] for row in rows]
 
 
 def setting_of(content: dict) -> dict:

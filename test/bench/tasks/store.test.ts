@@ -12,8 +12,7 @@ const part = (column: string, gold: readonly number[] = [0, 1]): Measured => ({
   jobs: {},
 })
 
-const open = (place: string, others: readonly string[] = []) =>
-  new Store(place, others, () => [0, 1])
+const open = (place: string) => new Store(place, () => [0, 1])
 
 let folder: string
 beforeEach(() => {
@@ -41,17 +40,16 @@ describe('Store', () => {
   it('writes no right labels, and has nothing of sets whose rows are not here', ({ expect }) => {
     open(folder).add(part('base'))
     expect(readFileSync(path.join(folder, 'ag_news.jsonl'), 'utf8')).not.toContain('gold')
-    expect(new Store(folder, [], () => null).get(SETTING)).toBeUndefined()
+    expect(new Store(folder, () => null).get(SETTING)).toBeUndefined()
   })
 
-  it('refuses columns of other rows under the same setting', ({ expect }) => {
+  it('has what was measured elsewhere, and refuses columns of other rows', ({ expect }) => {
     open(folder).add(part('base'))
-    const other = path.join(folder, 'lora.json')
-    writeFileSync(other, JSON.stringify(part('lora', [1, 1])))
-    expect(() => open(folder, [other])).toThrow('other test rows')
-    writeFileSync(other, JSON.stringify(part('lora', [0, 1, 1])))
-    expect(() => open(folder, [other])).toThrow('other test rows')
-    writeFileSync(other, JSON.stringify(part('lora')))
-    expect(Object.keys(open(folder, [other]).get(SETTING)!.columns)).toEqual(['base', 'lora'])
+    const line = { ...SETTING, columns: part('lora').columns, jobs: {} }
+    const other = path.join(folder, 'lora.jsonl')
+    writeFileSync(other, JSON.stringify(line))
+    expect(Object.keys(open(folder).get(SETTING)!.columns)).toEqual(['base', 'lora'])
+    writeFileSync(other, JSON.stringify({ ...line, columns: { lora: [[-0.5, -1]] } }))
+    expect(() => open(folder)).toThrow('other test rows')
   })
 })

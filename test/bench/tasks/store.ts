@@ -3,7 +3,7 @@
  * it was. The lines hold what models say of rows that are named by their place alone; the right labels
  * are read from the data sets, whose licences keep their rows out of the repository.
  */
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
@@ -54,7 +54,7 @@ const keyOf = ({ set, seed, split, num_rows, num_train }: Setting): string =>
   JSON.stringify([set, seed, split, num_rows, num_train])
 
 /** What a file holds of it. */
-type Line = Omit<Measured, 'gold'> & { readonly gold?: readonly number[] }
+type Line = Omit<Measured, 'gold'>
 
 /** The right labels of a setting's test rows; null where its data are not here. */
 export type ReadGold = (setting: Setting) => readonly number[] | null
@@ -70,20 +70,16 @@ export class Store {
   readonly #entries = new Map<string, Measured>()
 
   /**
-   * @param others files of columns measured elsewhere, such as LoRA's; those that are there
+   * @param folder every `.jsonl` of it is read, columns measured elsewhere (LoRA's) among them
    * @throws {Error} columns of one setting that are of other test rows
    */
-  constructor(folder: string, others: readonly string[] = [], readGold: ReadGold = readGoldOfSet) {
+  constructor(folder: string, readGold: ReadGold = readGoldOfSet) {
     this.#folder = folder
     this.#readGold = readGold
     mkdirSync(folder, { recursive: true })
-    const own = readdirSync(folder)
-      .filter((name) => name.endsWith('.jsonl'))
-      .sort()
-      .map((name) => path.join(folder, name))
-    for (const name of [...own, ...others]) {
-      if (!existsSync(name)) continue
-      for (const line of readFileSync(name, 'utf8').split('\n')) {
+    const names = readdirSync(folder).filter((name) => name.endsWith('.jsonl'))
+    for (const name of names.sort()) {
+      for (const line of readFileSync(path.join(folder, name), 'utf8').split('\n')) {
         if (line !== '') this.#merge(JSON.parse(line) as Line)
       }
     }
@@ -113,9 +109,7 @@ export class Store {
     const known = this.#entries.get(key)
     const gold = known?.gold ?? this.#readGold(part)
     if (gold === null) return
-    const isOther =
-      (part.gold !== undefined && part.gold.join() !== gold.join()) ||
-      Object.values(part.columns).some((rows) => rows.length !== gold.length)
+    const isOther = Object.values(part.columns).some((rows) => rows.length !== gold.length)
     if (isOther) throw new Error(`two files have other test rows for ${key}`)
     this.#entries.set(key, {
       ...part,
