@@ -1,5 +1,6 @@
 import { LOG_PROB_FLOOR } from '../../objective/label-log-probs.ts'
-import { pairsPerLayer, type Geometry, type Rotation } from '../../rotation/rotation.ts'
+import { layOut } from '../../rotation/layout.ts'
+import type { Geometry, Rotation } from '../../rotation/rotation.ts'
 import type { GradientAnswer, GradientQuery } from '../gradient/gradient.ts'
 
 /**
@@ -13,19 +14,7 @@ export function heldOutQuery(
   rotations: readonly Rotation[],
 ): GradientQuery {
   const layers = Array.from({ length: geometry.numLayers }, (_, layer) => layer)
-  const pairs = pairsPerLayer(geometry)
-  const half = rotations.length * layers.length * pairs
-  const hasLogScale = rotations.some(({ layers: own }) =>
-    [...own.values()].some(({ logScale }) => logScale !== undefined),
-  )
-  const values = new Float32Array(hasLogScale ? 2 * half : half)
-  for (const [candidate, rotation] of rotations.entries()) {
-    for (const [layer, { angles, logScale }] of rotation.layers) {
-      const at = (candidate * layers.length + layer) * pairs
-      values.set(angles, at)
-      if (logScale !== undefined) values.set(logScale, half + at)
-    }
-  }
+  const { hasLogScale, values } = layOut(rotations, layers, geometry)
   const numFolds = countFolds(folds)
   const weights = new Float32Array(rotations.length * folds.length)
   for (let candidate = 0; candidate < rotations.length; candidate++) {
