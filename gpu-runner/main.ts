@@ -31,8 +31,8 @@ async function main(): Promise<void> {
   const modelDir = modelDirectory(process.env)
   const config = readConfig(process.env, modelDir)
   if (config.exitWithStdin) {
-    process.stdin.on('end', () => process.exit(0))
-    process.stdin.on('error', () => process.exit(0))
+    process.stdin.on('end', exitAtOnce)
+    process.stdin.on('error', exitAtOnce)
     process.stdin.resume()
   }
   const { ggufPath, modelDigest } = await findModel(config, modelDir)
@@ -91,6 +91,15 @@ async function main(): Promise<void> {
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
+}
+
+/**
+ * Whoever started us may be gone: nobody reads our exit status then, nor would end us should a native
+ * library's own clean-up hang, so that is left out. What our own code does at its end is done.
+ */
+function exitAtOnce(): void {
+  process.on('exit', () => process.kill(process.pid, 'SIGKILL'))
+  process.exit()
 }
 
 async function findModel(

@@ -6,6 +6,7 @@ import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'vitest'
+import { startRunnerProcess } from '../fixtures/runner-process.ts'
 import {
   freePort,
   isPortFree,
@@ -137,6 +138,20 @@ describe('an end', () => {
     const pids = await running.pids()
     for (const pid of [pids.supervisor, pids.gateway, pids.runner]) process.kill(pid, 'SIGKILL')
     await nothingLeft(pids, running.port)
+  })
+
+  it('takes the runner along even where a native library hangs at its exit', async ({ expect }) => {
+    const hanging = new URL('../fixtures/hanging-exit.ts', import.meta.url).href
+    const env = { NODE_OPTIONS: `--import=${hanging}`, ARCANA_RUNNER_ID: 'hanging' }
+    const runner = await startRunnerProcess(env)
+    const { pid, stdin } = runner.process
+    try {
+      stdin!.end()
+      await until('the runner ends', async () => !(await isRunning(pid!)), END_TIMEOUT_MS)
+    } finally {
+      runner.process.kill('SIGKILL')
+    }
+    expect(runner.stderr()).toBe('')
   })
 
   it('by SIGKILL lets the next start use the same home and port at once', async ({ expect }) => {
