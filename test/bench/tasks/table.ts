@@ -46,8 +46,8 @@ export function toMarkdown(tables: Tables): string {
   const [first] = entries as [Entry]
   const table = (metric: keyof Scores): string[] => {
     const cell = (set: string, column: string): number | undefined => {
-      const values = seedsOf(set).flatMap(({ scores }) => scores[column]?.[metric] ?? [])
-      return values.length === 0 ? undefined : mean(values)
+      // A mean of fewer seeds than its neighbours' would be held against them.
+      return meanOverSets(seedsOf(set), column, metric) ?? undefined
     }
     const meanOf = (column: string) => short(meanOverSets(entries, column, metric) ?? undefined)
     return [
@@ -103,7 +103,7 @@ function jobRows(entries: readonly Entry[]): string[] {
   return names.map((name) => {
     const jobs = entries.flatMap(({ jobs: own }) => own[name] ?? [])
     const seconds = jobs.map((job) => job.seconds)
-    const outcomes = [...Map.groupBy(jobs, ({ outcome }) => outcome ?? 'none')]
+    const outcomes = [...Map.groupBy(jobs, ({ outcome }) => outcome ?? 'not judged')]
       .map(([outcome, own]) => `${own.length} ${outcome}`)
       .join(', ')
     return row([
