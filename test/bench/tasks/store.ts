@@ -110,7 +110,7 @@ export class Store {
     const gold = known?.gold ?? this.#readGold(part)
     if (gold === null) return
     const isOther = Object.values(part.columns).some((rows) => rows.length !== gold.length)
-    if (isOther) throw new Error(`two files have other test rows for ${key}`)
+    if (isOther) throw new Error(`there are columns of other test rows for ${key}`)
     this.#entries.set(key, {
       ...part,
       gold,

@@ -45,21 +45,19 @@ export function toMarkdown(tables: Tables): string {
   const seedsOf = (set: string) => entries.filter((entry) => entry.set === set)
   const [first] = entries as [Entry]
   const table = (metric: keyof Scores): string[] => {
-    const cell = (set: string, column: string): number | undefined => {
-      // A mean of fewer seeds than its neighbours' would be held against them.
-      return meanOverSets(seedsOf(set), column, metric) ?? undefined
-    }
-    const meanOf = (column: string) => short(meanOverSets(entries, column, metric) ?? undefined)
+    // Empty where a seed lacks the column: a mean of fewer seeds would be held against its neighbours'.
+    const meanOf = (own: readonly Entry[], column: string) =>
+      short(meanOverSets(own, column, metric) ?? undefined)
     return [
       ...head(['set', 'seeds', ...columns]),
       ...sets.map((set) =>
         row([
           `${set}${atChance.has(set) ? AT_CHANCE_MARK : ''}`,
           seedsOf(set).length,
-          ...columns.map((column) => short(cell(set, column))),
+          ...columns.map((column) => meanOf(seedsOf(set), column)),
         ]),
       ),
-      row(['**mean**', '', ...columns.map(meanOf)]),
+      row(['**mean**', '', ...columns.map((column) => meanOf(entries, column))]),
     ]
   }
   return [
