@@ -1,111 +1,23 @@
-import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
-import {
-  decodeBinaryBody,
-  gradientHeaderSchema,
-  type GradientHeader,
-} from '../../src/protocol/runner-scoring.ts'
+import { decodeBinaryBody } from '../../src/protocol/runner-scoring.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
-import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { client, projectId, runner, uploadExamples, useFreshProject } from './fresh-project.ts'
 import { clientOf, makeProject, MODEL } from './harness.ts'
-import { GEOMETRY, refuse } from './runner-double.ts'
+import {
+  createJob,
+  EXAMPLES,
+  readEvents,
+  readJob,
+  trialsOf,
+  upTo,
+  waitFor,
+  type Job,
+} from './label-jobs.ts'
+import { GEOMETRY } from './runner-double.ts'
 
 useFreshProject()
-
-type Job = {
-  id: string
-  status: string
-  error: { code: string; message: string } | null
-  fine_tuned_model: string | null
-  trained_tokens: number | null
-  seed: number
-  arcana: {
-    version: number | null
-    progress: { trials_done: number; trials_total: number; best_value: number; base_value: number }
-    report: { train: { num_examples: number } } | null
-  }
-}
-
-const EXAMPLES = [
-  { input: 'goal', label: 'Sports' },
-  { input: 'vote', label: 'World' },
-  { input: 'match', label: 'Sports' },
-  { input: 'treaty', label: 'World' },
-]
-const toLines = (examples: readonly object[]) =>
-  examples.map((example) => JSON.stringify(example)).join('\n')
-
-async function uploadLines(content: string): Promise<string> {
-  const form = new FormData()
-  form.append('file', new File([content], 'train.jsonl'))
-  form.append('purpose', 'fine-tune')
-  const response = await client.call('POST', '/v1/files', form)
-  if (!response.ok) throw new Error(await response.text())
-  return (await response.json<{ id: string }>()).id
-}
-
-/** Trials enough to find something, few enough for a test. */
-const METHOD = {
-  type: 'rotation',
-  rotation: {
-    instructions: 'Say the category.',
-    hyperparameters: { optimizer: 'random', n_trials: 24 },
-  },
-}
-
-/** A job whose guard only reports where `method` says nothing else: four examples can show nothing. */
-async function createJob(overrides: Record<string, unknown> = {}): Promise<Job> {
-  const body = {
-    model: MODEL,
-    training_file: await uploadLines(toLines(EXAMPLES)),
-    suffix: 'news',
-    seed: 7,
-    method: METHOD as { rotation?: object } | undefined,
-    ...overrides,
-  }
-  if (body.method?.rotation) {
-    body.method = { ...body.method, rotation: { guard: 'report', ...body.method.rotation } }
-  }
-  const response = await client.call('POST', '/v1/fine_tuning/jobs', body)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
-
-const readJob = async (id: string) =>
-  (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-
-async function waitFor(id: string, statuses = ['succeeded', 'failed', 'cancelled']): Promise<Job> {
-  return vi.waitFor(
-    async () => {
-      const job = await readJob(id)
-      if (!statuses.includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
-}
-
-type Event = { id: string; type: string; message: string; data: { trial: number } | null }
-
-async function readEvents(id: string): Promise<Event[]> {
-  const events: Event[] = []
-  for (let after = ''; ; after = `&after=${events.at(-1)!.id}`) {
-    const page = await (
-      await client.call('GET', `/v1/fine_tuning/jobs/${id}/events?limit=7${after}`)
-    ).json<{ data: Event[]; has_more: boolean }>()
-    events.push(...page.data)
-    if (!page.has_more) return events
-  }
-}
-
-const trialsOf = (events: readonly Event[]) =>
-  events
-    .filter(({ type }) => type === 'metrics')
-    .map(({ data }) => data!.trial)
-    .reverse()
-const upTo = (n: number) => Array.from({ length: n }, (_, i) => i)
 
 describe('a job', () => {
   it('learns, publishes a live version, and reports', async ({ expect }) => {
@@ -225,8 +137,8 @@ describe('a job', () => {
       ],
     })
     const job = await createJob({
-      training_file: await uploadLines(toLines([chat('a', 'x'), chat('b', 'y')])),
-      validation_file: await uploadLines(toLines([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')])),
+      training_file: await uploadExamples([chat('a', 'x'), chat('b', 'y')]),
+      validation_file: await uploadExamples([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')]),
       // So few chats would be taken for texts of their own.
       method: {
         type: 'rotation',
@@ -257,7 +169,7 @@ describe('a job', () => {
       label: i % 3 === 0 ? 'a' : 'b',
     }))
     const job = await createJob({
-      training_file: await uploadLines(toLines(many)),
+      training_file: await uploadExamples(many),
       method: {
         type: 'rotation',
         rotation: { hyperparameters: { optimizer: 'random', n_trials: 6 } },
@@ -290,7 +202,7 @@ describe('a job', () => {
       return null
     }
     const job = await createJob({
-      training_file: await uploadLines(toLines(labelled)),
+      training_file: await uploadExamples(labelled),
       method: {
         type: 'rotation',
         rotation: { hyperparameters: { optimizer: 'gradient', n_steps: 1 } },
@@ -376,10 +288,10 @@ describe('a job', () => {
 
 describe('a job that cannot be made', () => {
   it('is refused with the field at fault', async ({ expect }) => {
-    const training_file = await uploadLines(toLines(EXAMPLES))
-    const oneLabel = await uploadLines(toLines([EXAMPLES[0]!, EXAMPLES[2]!]))
+    const training_file = await uploadExamples(EXAMPLES)
+    const oneLabel = await uploadExamples([EXAMPLES[0]!, EXAMPLES[2]!])
     const many = Array.from({ length: 201 }, (_, i) => ({ input: 'x', label: `label ${i}` }))
-    const manyLabels = await uploadLines(toLines(many))
+    const manyLabels = await uploadExamples(many)
     const system = (content: string) => ({
       messages: [
         { role: 'system', content },
@@ -387,7 +299,7 @@ describe('a job that cannot be made', () => {
         { role: 'assistant', content: content },
       ],
     })
-    const systems = await uploadLines(toLines([system('a'), system('b')]))
+    const systems = await uploadExamples([system('a'), system('b')])
     const rotation = (fields: object) => ({ method: { type: 'rotation', rotation: fields } })
     const cases: [Record<string, unknown>, string, number][] = [
       [{ model: 'gpt-4o' }, 'model', 404],
@@ -443,354 +355,5 @@ describe('a job that cannot be made', () => {
       data: [],
     })
     expect((await env.BLOBS.list({ prefix: `${projectId}/jobs/` })).objects).toHaveLength(0)
-  })
-})
-
-describe('a job whose world fails', () => {
-  it('waits for a runner that is down, and goes on', async ({ expect }) => {
-    runner.isDown = true
-    const { id } = await createJob()
-    await vi.waitFor(
-      async () => {
-        expect((await readEvents(id))[0]?.message).toContain('Waiting')
-      },
-      { timeout: 5_000 },
-    )
-    expect((await readJob(id)).status).toBe('queued')
-    runner.isDown = false
-    expect((await waitFor(id)).status).toBe('succeeded')
-  })
-
-  it('gives a runner that lost its datasets the examples again', async ({ expect }) => {
-    let numScores = 0
-    runner.intercept = (request) => {
-      if (request.url.endsWith('/v1/score') && ++numScores % 3 === 0) runner.datasets.clear()
-      return null
-    }
-    const { id } = await createJob()
-    expect((await waitFor(id)).status).toBe('succeeded')
-    expect(trialsOf(await readEvents(id))).toEqual(upTo(24))
-    expect(runner.callsTo('PUT /v1/datasets')).toBeGreaterThan(1)
-  })
-
-  it('loses and doubles nothing when its object is killed between and within rounds', async ({
-    expect,
-  }) => {
-    runner.intercept = async (request) => {
-      if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 30))
-      return null
-    }
-    const uninterrupted = await createJob({ suffix: 'calm' })
-    await waitFor(uninterrupted.id)
-    const { id } = await createJob({ suffix: 'news' })
-    for (let kill = 0; kill < 6; kill++) {
-      await new Promise((done) => setTimeout(done, 40))
-      await abortAllDurableObjects()
-    }
-    expect((await waitFor(id)).status).toBe('succeeded')
-    expect(trialsOf(await readEvents(id))).toEqual(upTo(24))
-    const [calm, killed] = await Promise.all(
-      ['calm', 'news'].map(async (name) =>
-        (await client.call('GET', `/v1/tasks/${name}`)).json<{
-          versions: { adapter_digest: string }[]
-        }>(),
-      ),
-    )
-    expect(killed!.versions).toHaveLength(1)
-    expect(killed!.versions[0]!.adapter_digest).toBe(calm!.versions[0]!.adapter_digest)
-  })
-
-  it('begins its trials anew where the build of the model changed', async ({ expect }) => {
-    runner.intercept = async (request) => {
-      if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 100))
-      return null
-    }
-    const { id } = await createJob()
-    // By this job's own progress: a job that an earlier test left behind may score too.
-    await vi.waitFor(async () => {
-      if ((await readJob(id)).arcana.progress.trials_done < 8) throw new Error('not there yet')
-    })
-    runner.buildDigest = 'e'.repeat(64)
-    const job = await waitFor(id)
-    expect(job).toMatchObject({
-      status: 'succeeded',
-      arcana: { progress: { trials_done: 24 }, report: { build_digest: 'e'.repeat(64) } },
-    })
-    const events = await readEvents(id)
-    expect(events.some(({ message }) => message.includes('another build'))).toBe(true)
-  })
-
-  it('fails at once where the runner refuses the examples', async ({ expect }) => {
-    runner.intercept = (request) =>
-      request.url.includes('/v1/datasets/')
-        ? refuse(400, 'context_length_exceeded', 'unserviceable')
-        : null
-    const job = await waitFor((await createJob()).id)
-    expect(job).toMatchObject({
-      status: 'failed',
-      error: { code: 'context_length_exceeded', param: 'training_file' },
-    })
-  })
-})
-
-describe('a job by bo', () => {
-  const bo = (rest: object = {}, hyperparameters: object = {}) => ({
-    type: 'rotation',
-    rotation: {
-      instructions: 'Say the category.',
-      hyperparameters: { optimizer: 'bo', n_trials: 20, ...hyperparameters },
-      ...rest,
-    },
-  })
-  const digestOf = ({ arcana }: Job) =>
-    (arcana.report as unknown as { adapter_digest: string }).adapter_digest
-
-  it('searches along the gradient of each example, asked for once', async ({ expect }) => {
-    const asked: (readonly number[] | undefined)[] = []
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
-      asked.push(gradientHeaderSchema.parse(JSON.parse(split.headerJson)).examples)
-      return null
-    }
-    const job = await waitFor((await createJob({ method: bo() })).id)
-    expect(job).toMatchObject({
-      status: 'succeeded',
-      arcana: { progress: { trials_done: 20 }, report: { optimizer: 'bo', n_trials: 20 } },
-    })
-    expect(asked.flat().sort()).toEqual(upTo(EXAMPLES.length))
-    expect(asked.every((examples) => examples?.length === 1)).toBe(true)
-    const events = await readEvents(job.id)
-    expect(events.filter(({ message }) => message.includes('directions')).length).toBe(1)
-  })
-
-  it('finds the same after its object is lost, before and after it has directions', async ({
-    expect,
-  }) => {
-    const whole = await waitFor((await createJob({ method: bo(), suffix: 'whole' })).id)
-    for (const [path, lost] of [
-      ['/v1/gradient', 2],
-      ['/v1/score', 6],
-    ] as const) {
-      let numCalls = 0
-      runner.intercept = async (request) => {
-        if (!request.url.endsWith(path)) return null
-        numCalls += 1
-        if (numCalls === lost) await new Promise((done) => setTimeout(done, 1000))
-        return null
-      }
-      const suffix = `cut-${lost}`
-      const created = await createJob({ method: bo(), suffix })
-      await vi.waitFor(() => {
-        if (numCalls < lost) throw new Error('not there yet')
-      })
-      await abortAllDurableObjects()
-      const cut = await waitFor(created.id)
-      expect(cut.status).toBe('succeeded')
-      expect(digestOf(cut)).toBe(digestOf(whole))
-    }
-  })
-
-  it('looks for its directions anew where the build of the model changed', async ({ expect }) => {
-    let numCalls = 0
-    runner.intercept = (request) => {
-      if (request.url.endsWith('/v1/score') && ++numCalls === 4) runner.buildDigest = 'e'.repeat(64)
-      return null
-    }
-    const job = await waitFor((await createJob({ method: bo() })).id)
-    expect(job).toMatchObject({
-      status: 'succeeded',
-      arcana: { progress: { trials_done: 20 }, report: { build_digest: 'e'.repeat(64) } },
-    })
-    expect(runner.callsTo('POST /v1/gradient')).toBe(2 * EXAMPLES.length)
-  })
-
-  it.for([
-    ['asked for', { subspace: 'random' }, {}],
-    ['under the scope all', {}, { scope: 'all' }],
-  ] as const)('searches random directions %s', async ([, hyperparameters, rest], { expect }) => {
-    const job = await createJob({ method: bo(rest, hyperparameters) })
-    expect(job).toMatchObject({
-      method: { rotation: { hyperparameters: { optimizer: 'bo', subspace: 'random' } } },
-    })
-    expect((await waitFor(job.id)).status).toBe('succeeded')
-    expect(runner.callsTo('POST /v1/gradient')).toBe(0)
-  })
-})
-
-describe('a job by gradient', () => {
-  const GRADIENT = {
-    type: 'rotation',
-    rotation: {
-      instructions: 'Say the category.',
-      hyperparameters: { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 },
-    },
-  }
-
-  /** A job whose sixth call takes a second, once that is under way. */
-  async function heldInStep(suffix: string) {
-    let numCalls = 0
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      numCalls += 1
-      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
-      return null
-    }
-    const created = await createJob({ method: GRADIENT, suffix })
-    await vi.waitFor(() => {
-      if (numCalls < 6) throw new Error('not there yet')
-    })
-    return { created, countCalls: () => numCalls }
-  }
-
-  it('descends, averages its steps, and publishes', async ({ expect }) => {
-    const created = await createJob({ method: GRADIENT })
-    expect(created).toMatchObject({
-      method: {
-        rotation: {
-          hyperparameters: { ...GRADIENT.rotation.hyperparameters, prompt_dropout: 0.3 },
-        },
-      },
-    })
-    const job = await waitFor(created.id)
-    expect(job.error).toBeNull()
-    expect(job).toMatchObject({
-      status: 'succeeded',
-      arcana: {
-        progress: { trials_done: 13, trials_total: 13 },
-        report: {
-          guard: { answer: 'adapter', folds: 4, trials_per_fold: 13 },
-          optimizer: 'gradient',
-          best_trial: 12,
-          gradient: { n_steps: 12, learning_rate: 0.1, prompt_dropout: 0.3, n_folds: 4 },
-        },
-      },
-    })
-    const { gradient } = job.arcana.report as unknown as {
-      gradient: { held_out_loss: number; base_loss: number }
-    }
-    expect(gradient.held_out_loss).toBeLessThan(gradient.base_loss)
-    const steps = (await readEvents(job.id)).filter(({ type }) => type === 'metrics').reverse()
-    expect(steps.map(({ data }) => data!.trial)).toEqual(upTo(13))
-    const losses = steps.map(({ data }) => data as unknown as Record<string, number | null>)
-    for (const { train_loss, value } of losses) expect(value).toBe(-train_loss!)
-    for (const [i, { held_out_loss }] of losses.entries()) {
-      if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!.held_out_loss!)
-    }
-    // One call a step, for all folds together; one before them, and one for what the last came to.
-    expect(runner.callsTo('POST /v1/gradient')).toBe(1 + 12 + 1)
-  })
-
-  it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
-    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    const { created, countCalls } = await heldInStep('cut')
-    await abortAllDurableObjects()
-    const cut = await waitFor(created.id)
-    expect(cut.status).toBe('succeeded')
-    // The step under way is done again, and no other.
-    expect(countCalls()).toBe(15)
-    const digestOf = (job: Job) =>
-      (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
-    expect(digestOf(cut)).toBe(digestOf(whole))
-  })
-
-  it('begins anew, moments and all, where the build of the model changed', async ({ expect }) => {
-    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    let numCalls = 0
-    runner.intercept = (request) => {
-      if (request.url.endsWith('/v1/gradient') && ++numCalls === 5) {
-        runner.buildDigest = 'e'.repeat(64)
-      }
-      return null
-    }
-    const moved = await waitFor((await createJob({ method: GRADIENT, suffix: 'moved' })).id)
-    expect(moved).toMatchObject({
-      status: 'succeeded',
-      arcana: { progress: { trials_done: 13 }, report: { build_digest: 'e'.repeat(64) } },
-    })
-    expect(moved.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
-  })
-
-  it('begins anew where another release wrote the state of its search', async ({ expect }) => {
-    const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    const { created } = await heldInStep('outdated')
-    const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${created.id}`))
-    await runInDurableObject(stub, (_, { storage }) => {
-      const [row] = storage.sql.exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search').toArray()
-      const bytes = new Uint8Array(row!.bytes)
-      // The version stands first.
-      bytes[0] = bytes[0]! + 1
-      storage.sql.exec('UPDATE search SET bytes = ? WHERE piece = 0', bytes.buffer)
-    })
-    await abortAllDurableObjects()
-    const anew = await waitFor(created.id)
-    expect(anew).toMatchObject({ status: 'succeeded', arcana: { progress: { trials_done: 13 } } })
-    expect(anew.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
-    const messages = (await readEvents(created.id)).map(({ message }) => message)
-    expect(messages).toContain(
-      'The service was upgraded to another way to search; the trials begin anew.',
-    )
-  })
-
-  it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
-    runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
-    const job = await waitFor((await createJob({ method: GRADIENT })).id)
-    expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
-  })
-
-  it('sends many examples in parts whose sum is the whole', async ({ expect }) => {
-    const many = Array.from({ length: 200 }, (_, i) => ({
-      input: `example ${i}`,
-      label: i % 2 === 0 ? 'a' : 'b',
-    }))
-    const method = structuredClone(GRADIENT)
-    method.rotation.hyperparameters.n_steps = 2
-    const seen: GradientHeader[] = []
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
-      seen.push(gradientHeaderSchema.parse(JSON.parse(split.headerJson)))
-      return null
-    }
-    const job = await createJob({ training_file: await uploadLines(toLines(many)), method })
-    expect((await waitFor(job.id)).status).toBe('succeeded')
-    // One row an example at the identity, all in one call; then five rows, at most 512 in a call.
-    const [first, ...steps] = seen
-    const order = first!.examples!
-    expect([...order].sort((a, b) => a - b)).toEqual(upTo(200))
-    expect(first!.computed_examples).toBeUndefined()
-    // Batch by batch in the same order, so that prompts are computed once; a step takes a batch.
-    expect(steps).toHaveLength(3)
-    for (const [i, { examples, computed_examples: computed }] of steps.entries()) {
-      expect(order.join()).toContain(examples!.join())
-      expect(computed!.length).toBeLessThanOrEqual(32)
-      const places = computed!.map((example) => order.indexOf(example))
-      expect(Math.max(...places) - Math.min(...places)).toBe(computed!.length - 1)
-      const before = steps.slice(0, i).flatMap((step) => step.computed_examples!)
-      expect(before.filter((example) => computed!.includes(example))).toEqual([])
-    }
-  })
-
-  it.for([
-    ['n_trials', { optimizer: 'gradient', n_trials: 10 }, {}],
-    ['n_steps', { optimizer: 'bo', n_steps: 10 }, {}],
-    ['learning_rate', { optimizer: 'gradient', learning_rate: 7 }, {}],
-    ['n_steps', { optimizer: 'gradient', n_steps: 100_000 }, {}],
-    ['prompt_dropout', { optimizer: 'gradient', prompt_dropout: 1 }, {}],
-    ['prompt_dropout', { optimizer: 'auto', prompt_dropout: 0.5 }, {}],
-    ['scope', { optimizer: 'gradient' }, { scope: 'all' }],
-    ['scope', { subspace: 'gradient' }, { scope: 'all' }],
-    ['subspace', { optimizer: 'random', subspace: 'random' }, {}],
-    ['subspace', { optimizer: 'bo', subspace: 'all' }, {}],
-  ] as const)('refuses %s of %j', async ([field, hyperparameters, rest], { expect }) => {
-    const response = await client.call('POST', '/v1/fine_tuning/jobs', {
-      model: MODEL,
-      training_file: await uploadLines(toLines(EXAMPLES)),
-      suffix: 'news',
-      method: { type: 'rotation', rotation: { hyperparameters, ...rest } },
-    })
-    expect(response.status).toBe(400)
-    const { error } = await response.json<{ error: { param: string } }>()
-    expect(error.param).toContain(field)
   })
 })
