@@ -16,7 +16,7 @@ import { exportForLora } from './lora/export.ts'
 import { writeResults } from './results/write.ts'
 import { HiddenStates } from './tasks/hidden-states.ts'
 import { BASELINES, measure } from './tasks/measure.ts'
-import { bySet, isAboveChance, pairedDifference } from './tasks/resample.ts'
+import { bySet, columnsAboveChance, pairedDifference } from './tasks/resample.ts'
 import { openService } from './tasks/service.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 import { DEFAULT_KEPT, Store, type Measured, type Setting } from './tasks/store.ts'
@@ -141,16 +141,14 @@ async function report(
     differences: complete
       .filter((name) => name !== challenger)
       .map((name) => pairedDifference(measured, challenger, name)),
-    atChance: new Set(
-      bySet(measured).flatMap((entries) =>
-        isAboveChance(entries, complete) ? [] : [entries[0]!.set],
-      ),
+    aboveChance: new Map(
+      bySet(measured).map((entries) => [entries[0]!.set, columnsAboveChance(entries, complete)]),
     ),
   }
   const markdown = toMarkdown(tables)
   console.log(markdown)
   if (out === undefined) return
-  const { entries, differences, atChance } = tables
+  const { entries, differences, aboveChance } = tables
   const means = Object.fromEntries(
     complete.map((column) => [
       column,
@@ -162,6 +160,6 @@ async function report(
   await writeResults(out, {
     'tasks.md': markdown,
     'tasks-by-seed.md': bySeedMarkdown(tables),
-    'tasks.json': { means, differences, at_chance: [...atChance], entries },
+    'tasks.json': { means, differences, above_chance: Object.fromEntries(aboveChance), entries },
   })
 }

@@ -149,6 +149,7 @@ def check_measure(folder, prompts, gold) -> None:
         "split": "validation",
         "num_rows": len(prompts) - NUM_TRAIN,
         "num_train": NUM_TRAIN,
+        "rows_digest": "0f" * 32,
         "gguf": "/nowhere/tiny.gguf",
         "label_paths": PATHS,
         "test": part(NUM_TRAIN, None),
@@ -163,7 +164,7 @@ def check_measure(folder, prompts, gold) -> None:
     with open(out, encoding="utf-8") as file:
         lines = [json.loads(line) for line in file]
     assert len(lines) == 1 and lines[0]["seed"] == 3
-    assert "gold" not in lines[0]
+    assert "gold" not in lines[0] and lines[0]["rows_digest"] == content["rows_digest"]
     assert len(lines[0]["columns"]["lora"]) == len(prompts) - NUM_TRAIN
 
 

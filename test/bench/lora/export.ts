@@ -6,7 +6,7 @@ import { labelPath } from '../../../adapters/objective/label-trie.ts'
 import { modelPath } from '../../fixtures/model.ts'
 import { drawBalanced, goldOf } from '../tasks/draw.ts'
 import { HiddenStates } from '../tasks/hidden-states.ts'
-import { readRows, TASK_SETS, type Row } from '../tasks/sets.ts'
+import { digestRows, readRows, TASK_SETS, type Row } from '../tasks/sets.ts'
 import type { Setting } from '../tasks/store.ts'
 
 /** One file a set, `SET.json`; it holds tokenised rows, so it belongs into no repository. */
@@ -36,6 +36,7 @@ export async function exportForLora(settings: readonly Setting[], folder: string
         split,
         num_rows,
         num_train,
+        rows_digest: digestRows(test),
         gguf: await modelPath(),
         // Log P(label): the sum over its path's steps of log softmax over the children, at `gold`.
         label_paths: words.map((_, label) => labelPath(trie, label)),

@@ -203,7 +203,7 @@ def kept(log_probs: torch.Tensor) -> list[list[float]]:
 
 
 def setting_of(content: dict) -> dict:
-    return {key: content[key] for key in ("set", "split", "num_rows", "num_train")}
+    return {key: content[key] for key in ("set", "split", "num_rows", "num_train", "rows_digest")}
 
 
 def key_of(line: dict) -> tuple:

@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { createRng } from '../../../adapters/optimise/rng.ts'
-import { isAboveChance, pairedDifference } from './resample.ts'
+import { columnsAboveChance, pairedDifference } from './resample.ts'
 import type { Measured } from './store.ts'
 
 const say = (label: number, numLabels = 2): number[] =>
@@ -54,18 +54,18 @@ describe('pairedDifference', () => {
   })
 })
 
-describe('isAboveChance', () => {
+describe('columnsAboveChance', () => {
   const rng = createRng(5)
   const gold = Array.from({ length: 300 }, () => Number(rng.uniform() < 0.5))
   const answer = (share: number) => gold.map((label) => (rng.uniform() < share ? label : 1 - label))
 
-  it('says so of a column that is right three times in four', ({ expect }) => {
+  it('names a column that is right three times in four', ({ expect }) => {
     const measured = [entry('a', { base: answer(0.5), good: answer(0.75) }, gold)]
-    expect(isAboveChance(measured, ['base', 'good'])).toBe(true)
+    expect(columnsAboveChance(measured, ['base', 'good'])).toEqual(['good'])
   })
 
-  it('does not say so of guesses, nor of one answer for all', ({ expect }) => {
+  it('names no guesses, nor one answer for all', ({ expect }) => {
     const measured = [entry('a', { guess: answer(0.5), same: gold.map(() => 1) }, gold)]
-    expect(isAboveChance(measured, ['guess', 'same'])).toBe(false)
+    expect(columnsAboveChance(measured, ['guess', 'same'])).toEqual([])
   })
 })

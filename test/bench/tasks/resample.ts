@@ -45,13 +45,16 @@ export function pairedDifference(
 }
 
 /**
- * Whether any column answers a set better than chance, at 5% shared by the columns.
+ * The columns that answer a set better than chance, at 5% shared by all of them.
  * @param entries one set's seeds
  */
-export function isAboveChance(entries: readonly Measured[], columns: readonly string[]): boolean {
+export function columnsAboveChance(
+  entries: readonly Measured[],
+  columns: readonly string[],
+): string[] {
   const [{ gold }] = entries as [Measured]
   const numLabels = Object.values(entries[0]!.columns)[0]![0]!.length
-  return columns.some((column) => {
+  return columns.filter((column) => {
     const gains = meanOfSeeds(entries.map((entry) => hits(entry, column)))
     const { resampled } = resample([{ gold, gains }])
     return quantile(resampled, CHANCE_LEVEL / columns.length) > 1 / numLabels

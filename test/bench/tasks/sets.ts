@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readSharedRows } from '../../fixtures/runner.ts'
 
 /** How a labelled set is put to the model. */
@@ -95,3 +96,9 @@ export function readRows(name: string, split: string, limit = Infinity): Row[] |
     return { input: set.template?.(input) ?? input, word }
   })
 }
+
+/** SHA-256 of rows in their order, hexadecimal: tells whether two columns are of the same ones. */
+export const digestRows = (rows: readonly Row[]): string =>
+  createHash('sha256')
+    .update(JSON.stringify(rows.map(({ input, word }) => [input, word])))
+    .digest('hex')

@@ -12,7 +12,8 @@ const part = (column: string, gold: readonly number[] = [0, 1]): Measured => ({
   jobs: {},
 })
 
-const open = (place: string) => new Store(place, () => [0, 1])
+const DIGEST = 'd'.repeat(64)
+const open = (place: string) => new Store(place, () => ({ gold: [0, 1], digest: DIGEST }))
 
 let folder: string
 beforeEach(() => {
@@ -45,11 +46,17 @@ describe('Store', () => {
 
   it('has what was measured elsewhere, and refuses columns of other rows', ({ expect }) => {
     open(folder).add(part('base'))
-    const line = { ...SETTING, columns: part('lora').columns, jobs: {} }
+    const line = { ...SETTING, rows_digest: DIGEST, columns: part('lora').columns, jobs: {} }
     const other = path.join(folder, 'lora.jsonl')
     writeFileSync(other, JSON.stringify(line))
     expect(Object.keys(open(folder).get(SETTING)!.columns)).toEqual(['base', 'lora'])
-    writeFileSync(other, JSON.stringify({ ...line, columns: { lora: [[-0.5, -1]] } }))
-    expect(() => open(folder)).toThrow('other test rows')
+    for (const wrong of [
+      { columns: { lora: [[-0.5, -1]] } },
+      { rows_digest: 'e'.repeat(64) },
+      { rows_digest: undefined },
+    ]) {
+      writeFileSync(other, JSON.stringify({ ...line, ...wrong }))
+      expect(() => open(folder)).toThrow('other test rows')
+    }
   })
 })

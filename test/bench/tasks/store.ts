@@ -1,14 +1,15 @@
 /**
  * What was measured, one JSON object a line and a file a set, so that a run that is stopped goes on where
- * it was. The lines hold what models say of rows that are named by their place alone; the right labels
- * are read from the data sets, whose licences keep their rows out of the repository.
+ * it was. The lines hold what models say of rows that are named by their place alone and by one digest of
+ * them all; the right labels are read from the data sets, whose licences keep their rows out of the
+ * repository.
  */
 import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
 import { goldOf } from './draw.ts'
-import { readRows, TASK_SETS } from './sets.ts'
+import { digestRows, readRows, TASK_SETS } from './sets.ts'
 
 /** What is kept of runs whose figures are not published. */
 export const DEFAULT_KEPT = fileURLToPath(
@@ -53,29 +54,33 @@ export type Measured = Setting & {
 const keyOf = ({ set, seed, split, num_rows, num_train }: Setting): string =>
   JSON.stringify([set, seed, split, num_rows, num_train])
 
-/** What a file holds of it. */
-type Line = Omit<Measured, 'gold'>
+/** What a file holds of it, and of which rows that was said (`digestRows`). */
+type Line = Omit<Measured, 'gold'> & { readonly rows_digest: string }
 
-/** The right labels of a setting's test rows; null where its data are not here. */
-export type ReadGold = (setting: Setting) => readonly number[] | null
+/** Right label of each test row, and the rows' digest. */
+type TestRows = { readonly gold: readonly number[]; readonly digest: string }
 
-const readGoldOfSet: ReadGold = ({ set, split, num_rows }) => {
+/** A setting's test rows; null where its data are not here. */
+export type ReadTestRows = (setting: Setting) => TestRows | null
+
+const readTestRowsOfSet: ReadTestRows = ({ set, split, num_rows }) => {
   const rows = readRows(set, split, num_rows)
-  return rows === null ? null : goldOf(rows, Object.values(TASK_SETS[set]!.words))
+  if (rows === null) return null
+  return { gold: goldOf(rows, Object.values(TASK_SETS[set]!.words)), digest: digestRows(rows) }
 }
 
 export class Store {
   readonly #folder: string
-  readonly #readGold: ReadGold
+  readonly #readTestRows: ReadTestRows
   readonly #entries = new Map<string, Measured>()
 
   /**
    * @param folder every `.jsonl` of it is read, columns measured elsewhere (LoRA's) among them
-   * @throws {Error} columns of one setting that are of other test rows
+   * @throws {Error} columns that are of other rows than the data here
    */
-  constructor(folder: string, readGold: ReadGold = readGoldOfSet) {
+  constructor(folder: string, readTestRows: ReadTestRows = readTestRowsOfSet) {
     this.#folder = folder
-    this.#readGold = readGold
+    this.#readTestRows = readTestRows
     mkdirSync(folder, { recursive: true })
     const names = readdirSync(folder).filter((name) => name.endsWith('.jsonl'))
     for (const name of names.sort()) {
@@ -90,30 +95,35 @@ export class Store {
   }
 
   add(part: Measured): void {
-    this.#merge(part)
     const { set, seed, split, num_rows, num_train, jobs } = part
+    const test = this.#readTestRows(part)
+    if (test === null) throw new Error(`there are no test rows of ${set} here`)
     const columns = Object.entries(part.columns).map(([name, rows]) => [
       name,
       rows.map((row) => row.map((value) => Number(value.toFixed(KEPT_DIGITS)))),
     ])
     const line: Line = {
       ...{ set, seed, split, num_rows, num_train },
+      rows_digest: test.digest,
       columns: Object.fromEntries(columns) as Line['columns'],
       jobs,
     }
+    this.#merge({ ...line, columns: part.columns })
     appendFileSync(path.join(this.#folder, `${set}.jsonl`), `${JSON.stringify(line)}\n`)
   }
 
-  #merge(part: Line): void {
+  #merge({ rows_digest, ...part }: Line): void {
+    const test = this.#readTestRows(part)
+    if (test === null) return
     const key = keyOf(part)
+    const isWhole = Object.values(part.columns).every((said) => said.length === test.gold.length)
+    if (rows_digest !== test.digest || !isWhole) {
+      throw new Error(`there are columns of other test rows for ${key}`)
+    }
     const known = this.#entries.get(key)
-    const gold = known?.gold ?? this.#readGold(part)
-    if (gold === null) return
-    const isOther = Object.values(part.columns).some((rows) => rows.length !== gold.length)
-    if (isOther) throw new Error(`there are columns of other test rows for ${key}`)
     this.#entries.set(key, {
       ...part,
-      gold,
+      gold: test.gold,
       columns: { ...known?.columns, ...part.columns },
       jobs: { ...known?.jobs, ...part.jobs },
     })

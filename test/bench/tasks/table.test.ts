@@ -17,12 +17,13 @@ describe('toMarkdown', () => {
       columns: ['base', 'lora'],
       incomplete: ['lora'],
       differences: [],
-      atChance: new Set<string>(),
+      aboveChance: new Map([['ag_news', []]]),
     }
     const lines = toMarkdown(tables).split('\n')
     const rows = lines.filter((line) => line.startsWith('| ag_news'))
-    expect(rows[0]).toBe('| ag_news | 2 | 0.250 |  |')
-    expect(rows[1]).toBe('| ag_news | 2 | 0.500 |  |')
+    expect(rows[0]).toBe('| ag_news ⁰ | 2 | 0.250 |  |')
+    expect(rows[1]).toBe('| ag_news ⁰ | 2 | 0.500 |  |')
+    expect(lines).toContain('| ag_news | none |')
     expect(lines).toContain('| lora | 1 | 2.0 | 2.0 | 6 | 1 not judged |')
   })
 })

@@ -34,13 +34,16 @@ export type Tables = {
   /** Columns that some set or seed lacks: shown, and left out of means and differences. */
   readonly incomplete: readonly string[]
   readonly differences: readonly PairedDifference[]
-  /** Sets that no column answers better than chance. */
-  readonly atChance: ReadonlySet<string>
+  /** Of each set the columns that answer it better than chance. */
+  readonly aboveChance: ReadonlyMap<string, readonly string[]>
 }
 
 /** Means of seeds by set and of sets, then differences, then jobs. */
 export function toMarkdown(tables: Tables): string {
-  const { entries, columns, incomplete, differences, atChance } = tables
+  const { entries, columns, incomplete, differences, aboveChance } = tables
+  const atChance = new Set(
+    [...aboveChance].filter(([, own]) => own.length === 0).map(([set]) => set),
+  )
   const sets = [...new Set(entries.map(({ set }) => set))]
   const seedsOf = (set: string) => entries.filter((entry) => entry.set === set)
   const [first] = entries as [Entry]
@@ -70,13 +73,20 @@ export function toMarkdown(tables: Tables): string {
     ...(atChance.size === 0
       ? ['Every set is answered better than chance by some column.']
       : [
-          `**The base model knows nothing of ${[...atChance].join(', ')}** (marked${AT_CHANCE_MARK}): no column is above chance there (balanced accuracy above 1 / labels, one-sided test over rows at 5% shared by the columns). Differences between columns mean nothing on such a set.`,
+          `**The base model knows nothing of ${[...atChance].join(', ')}** (marked${AT_CHANCE_MARK}): no column is above chance there. Differences between columns mean nothing on such a set.`,
         ]),
     ...(incomplete.length === 0
       ? []
       : ['', `Not measured on every set and seed, so without a mean: ${incomplete.join(', ')}.`]),
     '',
     ...METRICS.flatMap(([metric, title]) => [`## ${title}`, '', ...table(metric), '']),
+    '## Above chance',
+    '',
+    'Balanced accuracy above 1 / labels: one-sided test over rows, the mean of seeds, at 5% shared by the columns.',
+    '',
+    ...head(['set', 'columns']),
+    ...[...aboveChance].map(([set, own]) => row([set, own.join(', ') || 'none'])),
+    '',
     '## Differences of mean balanced accuracy',
     '',
     'Paired over test rows, 95% interval (bootstrap within labels; sets count alike).',
