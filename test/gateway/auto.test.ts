@@ -1,7 +1,14 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { describe, it, vi } from 'vitest'
 import { decodeBinaryBody } from '../../src/protocol/runner-scoring.ts'
-import { client, runner, useFreshProject } from './fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from './fresh-project.ts'
 import { MODEL } from './harness.ts'
 
 useFreshProject()
@@ -48,18 +55,10 @@ const AUTO = {
   },
 }
 
-async function upload(examples: readonly object[]): Promise<string> {
-  const form = new FormData()
-  const lines = examples.map((example) => JSON.stringify(example)).join('\n')
-  form.append('file', new File([lines], 'train.jsonl'))
-  form.append('purpose', 'fine-tune')
-  return (await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()).id
-}
-
 async function createJob(overrides: Record<string, unknown> = {}): Promise<Response> {
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: await upload(EXAMPLES),
+    training_file: await uploadExamples(EXAMPLES),
     suffix: 'news',
     seed: 7,
     method: AUTO,
@@ -67,21 +66,10 @@ async function createJob(overrides: Record<string, unknown> = {}): Promise<Respo
   })
 }
 
-const started = async (overrides: Record<string, unknown> = {}): Promise<Job> => {
-  const response = await createJob(overrides)
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
-}
+const started = (overrides: Record<string, unknown> = {}): Promise<Job> =>
+  accepted(createJob(overrides))
 
-const waitFor = (id: string): Promise<Job> =>
-  vi.waitFor(
-    async () => {
-      const job = await (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-      if (['queued', 'running'].includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
+const waitFor = (id: string): Promise<Job> => finishJob<Job>(id)
 
 const checkpointsOf = async (id: string, query = '') =>
   (await client.call('GET', `/v1/fine_tuning/jobs/${id}/checkpoints${query}`)).json<{
@@ -227,7 +215,7 @@ describe('a job by auto', () => {
         groups.add(examples.slice(at, at + 32).join())
       return null
     }
-    const job = await started({ training_file: await upload(many) })
+    const job = await started({ training_file: await uploadExamples(many) })
     expect((await waitFor(job.id)).status).toBe('succeeded')
     expect([...groups].map((group) => group.split(',').length)).toEqual([32, 32, 32, 4])
   })

@@ -41,12 +41,15 @@ export async function accepted<Body>(answer: Promise<Response>): Promise<Body> {
 export const uploadExamples = async (examples: readonly object[]): Promise<string> =>
   (await accepted<{ id: string }>(postExamples(examples))).id
 
-/** Asks for a job until it has succeeded or failed. */
-export const finishJob = <Job extends { readonly status: string }>(id: string): Promise<Job> =>
+/** Asks for a job until it has one of the statuses: those of an end where none are named. */
+export const finishJob = <Job extends { readonly status: string }>(
+  id: string,
+  statuses: readonly string[] = ['succeeded', 'failed', 'cancelled'],
+): Promise<Job> =>
   vi.waitFor(
     async () => {
       const job = await (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json<Job>()
-      if (!['succeeded', 'failed'].includes(job.status)) throw new Error(`job is ${job.status}`)
+      if (!statuses.includes(job.status)) throw new Error(`job is ${job.status}`)
       return job
     },
     { timeout: 20_000, interval: 20 },

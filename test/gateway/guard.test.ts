@@ -4,7 +4,15 @@ import { describe, it, vi } from 'vitest'
 import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner-scoring.ts'
 import type { GuardReport, JobReport } from '../../src/protocol/openai/job-report.ts'
 import { reportKey } from '../../src/storage/blobs.ts'
-import { client, finishJob, projectId, runner, useFreshProject } from './fresh-project.ts'
+import {
+  accepted,
+  client,
+  finishJob,
+  projectId,
+  runner,
+  uploadExamples,
+  useFreshProject,
+} from './fresh-project.ts'
 import { MODEL, publishTask } from './harness.ts'
 
 useFreshProject()
@@ -31,14 +39,9 @@ async function start(
   examples: readonly Line[] = lines(20),
   suffix = 'news',
 ): Promise<Job> {
-  const form = new FormData()
-  const content = examples.map((line) => JSON.stringify(line)).join('\n')
-  form.append('file', new File([content], 'train.jsonl'))
-  form.append('purpose', 'fine-tune')
-  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
-  const response = await client.call('POST', '/v1/fine_tuning/jobs', {
+  const job = client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: file.id,
+    training_file: await uploadExamples(examples),
     suffix,
     seed: 7,
     method: {
@@ -46,8 +49,7 @@ async function start(
       rotation: { guard: 'enforce', hyperparameters: RANDOM, ...rotation },
     },
   })
-  if (!response.ok) throw new Error(await response.text())
-  return response.json<Job>()
+  return accepted(job)
 }
 const RANDOM = { optimizer: 'random', n_trials: 24 }
 const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }

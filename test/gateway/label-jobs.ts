@@ -1,5 +1,4 @@
-import { vi } from 'vitest'
-import { accepted, client, uploadExamples } from './fresh-project.ts'
+import { accepted, client, finishJob, uploadExamples } from './fresh-project.ts'
 import { MODEL } from './harness.ts'
 
 /** A job as the API shows it, where a test looks. */
@@ -52,19 +51,8 @@ export async function createJob(overrides: Record<string, unknown> = {}): Promis
 export const readJob = async (id: string): Promise<Job> =>
   (await client.call('GET', `/v1/fine_tuning/jobs/${id}`)).json()
 
-export async function waitFor(
-  id: string,
-  statuses = ['succeeded', 'failed', 'cancelled'],
-): Promise<Job> {
-  return vi.waitFor(
-    async () => {
-      const job = await readJob(id)
-      if (!statuses.includes(job.status)) throw new Error(`job is ${job.status}`)
-      return job
-    },
-    { timeout: 20_000, interval: 20 },
-  )
-}
+export const waitFor = (id: string, statuses?: readonly string[]): Promise<Job> =>
+  finishJob<Job>(id, statuses)
 
 type Event = { id: string; type: string; message: string; data: { trial: number } | null }
 

@@ -72,6 +72,8 @@ const readTestRowsOfSet: ReadTestRows = ({ set, split, num_rows }) => {
 export class Store {
   readonly #folder: string
   readonly #readTestRows: ReadTestRows
+  /** By set, split and number of rows: many lines are of the same. */
+  readonly #testRows = new Map<string, TestRows | null>()
   readonly #entries = new Map<string, Measured>()
 
   /**
@@ -96,7 +98,7 @@ export class Store {
 
   add(part: Measured): void {
     const { set, seed, split, num_rows, num_train, jobs } = part
-    const test = this.#readTestRows(part)
+    const test = this.#testRowsOf(part)
     if (test === null) throw new Error(`there are no test rows of ${set} here`)
     const columns = Object.entries(part.columns).map(([name, rows]) => [
       name,
@@ -112,8 +114,15 @@ export class Store {
     appendFileSync(path.join(this.#folder, `${set}.jsonl`), `${JSON.stringify(line)}\n`)
   }
 
+  #testRowsOf(setting: Setting): TestRows | null {
+    const key = JSON.stringify([setting.set, setting.split, setting.num_rows])
+    let rows = this.#testRows.get(key)
+    if (rows === undefined) this.#testRows.set(key, (rows = this.#readTestRows(setting)))
+    return rows
+  }
+
   #merge({ rows_digest, ...part }: Line): void {
-    const test = this.#readTestRows(part)
+    const test = this.#testRowsOf(part)
     if (test === null) return
     const key = keyOf(part)
     const isWhole = Object.values(part.columns).every((said) => said.length === test.gold.length)

@@ -1,5 +1,5 @@
 import { describe, it } from 'vitest'
-import { client, useFreshProject } from '../fresh-project.ts'
+import { client, uploadExamples, useFreshProject } from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
 
 useFreshProject()
@@ -16,14 +16,9 @@ const PAIRS = twelve((i) => ({
 const GRADER = { type: 'string_check', operation: 'ilike', reference: 'thanks' }
 
 async function start(lines: Lines, rotation: object): Promise<Response> {
-  const form = new FormData()
-  const content = lines.map((line) => JSON.stringify(line)).join('\n')
-  form.append('file', new File([content], 'lines.jsonl'))
-  form.append('purpose', 'fine-tune')
-  const file = await (await client.call('POST', '/v1/files', form)).json<{ id: string }>()
   return client.call('POST', '/v1/fine_tuning/jobs', {
     model: MODEL,
-    training_file: file.id,
+    training_file: await uploadExamples(lines),
     suffix: 'left-open',
     method: { type: 'rotation', rotation },
   })
