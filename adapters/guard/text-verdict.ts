@@ -1,21 +1,23 @@
 import { LOG_PROB_FLOOR } from '../objective/label-log-probs.ts'
 import { meanInterval, signFlipTest, smallestDetectable } from '../statistics/paired-test.ts'
-import { GUARD_LEVEL, GUARD_POWER, meanByGroup } from './verdict.ts'
+import { GUARD_LEVEL, GUARD_POWER, meanByGroup, type Outcome } from './verdict.ts'
 
 export type TextVerdict = {
-  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
+  readonly outcome: Exclude<Outcome, 'bias_only'>
   /** Mean gain over the base model, in the unit of the differences. */
   readonly gain: number
   readonly pValue: number
   readonly interval: readonly [number, number] | null
   readonly smallestDetectableGain: number | null
+  /** Examples that count: repeated inputs count once. */
+  readonly numExamples: number
 }
 
 /**
- * Decides whether what was learnt of texts is published: their out-of-fold log probabilities, or what
- * a grader says of them, have to beat the base model's by a paired one-sided sign-flip test. There is
- * one answer and one reference, so the level is not shared: a bias or a constant answer has no meaning
- * for texts.
+ * Decides what becomes of what was learnt from texts. It is proven where its out-of-fold log
+ * probabilities, or a grader's scores, beat the base model's by a paired one-sided sign-flip test, and
+ * promising where their mean is above the base model's without that. A label bias has no meaning for
+ * texts.
  * @param differences of each example, what was learnt without it less the base model; [examples]
  * @param groups equal for examples that count as one, as repeated inputs; [examples]
  * @param hasAdapter whether the search found a rotation at all
@@ -33,9 +35,10 @@ export function judgeTexts(
     pValue,
     interval: meanInterval(own),
     smallestDetectableGain: smallestDetectable(own, GUARD_LEVEL, GUARD_POWER),
+    numExamples: own.length,
   }
   if (!hasAdapter || gain <= 0) return { outcome: 'no_gain', ...found }
-  return { outcome: pValue <= GUARD_LEVEL ? 'published' : 'inconclusive', ...found }
+  return { outcome: pValue <= GUARD_LEVEL ? 'proven' : 'promising', ...found }
 }
 
 /**

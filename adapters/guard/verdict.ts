@@ -1,50 +1,64 @@
-import { LOG_PROB_FLOOR, type LabelLogProbs } from '../objective/label-log-probs.ts'
-import { meanInterval, signFlipTest, smallestDetectable } from '../statistics/paired-test.ts'
+import type { LabelLogProbs } from '../objective/label-log-probs.ts'
+import { balancedGain } from '../statistics/balanced-gain.ts'
+import {
+  balancedAccuracy,
+  confusionMatrix,
+  logLoss,
+  predictLabels,
+} from '../statistics/classification.ts'
+import { learntTest } from '../statistics/learnt-test.ts'
 import type { OutOfFold } from './out-of-fold.ts'
 
-/** Share of the jobs with nothing to learn that may publish, both answers together. */
+/** Share of the jobs with nothing to learn that may go live. */
 export const GUARD_LEVEL = 0.05
-/** For which a smallest gain is stated. */
+/** What is promising must have learnt the labels rather than not. */
+const PROMISING_LEVEL = 0.5
+/** How often a file of the size that a verdict asks for would settle it. */
 export const GUARD_POWER = 0.8
 
-/** Answers that need no learning; `label_frequencies` is the best constant one, in hindsight. */
-export type Reference = 'base' | 'calibrated_base' | 'bias_only' | 'label_frequencies'
+/**
+ * `proven`: it helps, and goes live. `promising`: an estimated gain that is not shown. `bias_only`: a
+ * label bias alone helps, and the rotation adds nothing to it. `no_gain`: nothing learnt helps.
+ */
+export type Outcome = 'proven' | 'promising' | 'bias_only' | 'no_gain'
 
-/** What needs no learning and has to be beaten by the test; the second keeps chance from publishing. */
-const TESTED = ['base', 'label_frequencies'] as const satisfies readonly Reference[]
+/** What a learnt answer is compared with. */
+export type Reference = 'base' | 'calibrated_base' | 'bias_only'
 
-/** An answer held against everything that could do as well with less. */
-export type Comparison = {
-  /**
-   * Mean log loss of each reference less the answer's own, nats; positive is better. An adapter's over
-   * a bias alone and over the calibrated base model are not tested: they choose between answers.
-   */
-  readonly gains: Readonly<Partial<Record<Reference, number>>>
-  /** The reference that is hardest to beat: of the largest p-value, then of the smallest gain. */
-  readonly against: Reference
-  /** Against that one: the answer must beat them all. */
+/** A learnt answer on examples that it was not fitted to. */
+export type JudgedAnswer = {
+  /** Of the permutation test: whether the predictions have anything to do with the right labels. */
   readonly pValue: number
+  /** The test's statistic in standard deviations under chance. */
+  readonly z: number
+  /** Balanced accuracy less that of the base model. */
   readonly gain: number
+  /** 95%; null where no label has two examples. */
   readonly interval: readonly [number, number] | null
-  readonly smallestDetectableGain: number | null
+  /** Balanced accuracy less that of each reference. */
+  readonly gains: Readonly<Partial<Record<Reference, number>>>
 }
 
 export type Verdict = {
-  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
-  /** What is published, or would be by force; null where nothing did better than nothing. */
+  readonly outcome: Outcome
+  /** What the outcome is about; null where nothing helps. */
   readonly answer: 'adapter' | 'bias_only' | null
-  readonly adapter: Comparison
-  readonly biasOnly: Comparison
+  readonly adapter: JudgedAnswer
+  readonly biasOnly: JudgedAnswer
+  /** Examples that count: repeated inputs count once. */
+  readonly numExamples: number
 }
 
 /**
- * Decides whether what was learnt is published. Fixed before any data: an adapter, and a bias alone,
- * has to beat the base model and the labels' frequencies, each by a paired one-sided sign-flip test
- * on out-of-fold log loss. An answer's p-value is its largest. The two answers share the level by
- * Holm's rule. So labels that have nothing to do with their inputs are published at most at the
- * level: nothing learnt from them can beat their frequencies but by luck. An adapter must have a lower
- * loss than the calibrated base model too, and of two answers that pass, the one of the lower loss is
- * published: a bias that does as well as the adapter is preferred to it.
+ * Decides what becomes of what was learnt. The rule was fixed before the data it is measured on:
+ *
+ * 1. The better of the adapter and a label bias alone is judged: the one of higher balanced accuracy
+ *    out of fold, of equals the one of lower log loss, and of equals again the bias.
+ * 2. It is live where its predictions are shown to have learnt the labels (`learntTest`, at
+ *    `GUARD_LEVEL`) and where its balanced accuracy is above the base model's.
+ * 3. Otherwise an answer whose balanced accuracy is above the base model's, and whose predictions have
+ *    rather learnt the labels than not (p at most `PROMISING_LEVEL`), is promising.
+ * @param folds fold of each example
  * @param groups equal for examples that count as one, as repeated inputs; [examples]
  * @param hasAdapter whether the search found a rotation at all
  * @throws {RangeError} no examples, or lengths that differ
@@ -52,97 +66,89 @@ export type Verdict = {
 export function judge(
   predictions: OutOfFold,
   gold: readonly number[],
-  { groups, hasAdapter }: { readonly groups: readonly number[]; readonly hasAdapter: boolean },
+  options: {
+    readonly folds: readonly number[]
+    readonly groups: readonly number[]
+    readonly hasAdapter: boolean
+  },
 ): Verdict {
-  const losses = {
-    base: lossesOf(predictions.base, gold),
-    calibrated_base: lossesOf(predictions.calibratedBase, gold),
-    bias_only: lossesOf(predictions.biasOnly, gold),
-    label_frequencies: frequencyLosses(gold),
+  if (options.groups.length !== gold.length) {
+    throw new RangeError(`${options.groups.length} groups of ${gold.length} examples`)
   }
-  const compare = (answer: readonly number[], references: readonly Reference[]): Comparison =>
-    compareTo(answer, losses, references, groups)
-  const adapterLosses = lossesOf(predictions.adapter, gold)
-  const tested = compare(adapterLosses, TESTED)
-  const gainOverBias = gainOver(losses.bias_only, adapterLosses, groups)
-  const gainOverCalibrated = gainOver(losses.calibrated_base, adapterLosses, groups)
-  const untested = { bias_only: gainOverBias, calibrated_base: gainOverCalibrated }
-  const adapter = { ...tested, gains: { ...tested.gains, ...untested } }
-  const biasOnly = compare(losses.bias_only, TESTED)
-
-  const adapterPValue = hasAdapter && gainOverCalibrated > 0 ? adapter.pValue : 1
-  const smaller = Math.min(adapterPValue, biasOnly.pValue)
-  const passes = (pValue: number): boolean =>
-    smaller <= GUARD_LEVEL / 2 && pValue <= (pValue === smaller ? GUARD_LEVEL / 2 : GUARD_LEVEL)
-  const isBiasPassed = passes(biasOnly.pValue)
-  if (passes(adapterPValue) && (gainOverBias > 0 || !isBiasPassed)) {
-    return { outcome: 'published', answer: 'adapter', adapter, biasOnly }
-  }
-  if (isBiasPassed) return { outcome: 'published', answer: 'bias_only', adapter, biasOnly }
-  if (hasAdapter && adapter.gain > 0 && gainOverBias > 0) {
-    return { outcome: 'inconclusive', answer: 'adapter', adapter, biasOnly }
-  }
-  if (biasOnly.gain > 0) {
-    return { outcome: 'inconclusive', answer: 'bias_only', adapter, biasOnly }
-  }
-  return { outcome: 'no_gain', answer: null, adapter, biasOnly }
-}
-
-function compareTo(
-  answer: readonly number[],
-  losses: Readonly<Record<Reference, readonly number[]>>,
-  references: readonly Reference[],
-  groups: readonly number[],
-): Comparison {
-  const compared = references.map((reference) => {
-    const differences = differencesFrom(losses[reference], answer, groups)
-    return {
-      reference,
-      differences,
-      gain: mean(differences),
-      pValue: signFlipTest(differences),
-    }
-  })
-  const hardest = compared.reduce((worst, next) => {
-    if (next.pValue !== worst.pValue) return next.pValue > worst.pValue ? next : worst
-    return next.gain < worst.gain ? next : worst
-  })
-  return {
-    gains: Object.fromEntries(compared.map(({ reference, gain }) => [reference, gain])),
-    against: hardest.reference,
-    pValue: hardest.pValue,
-    gain: hardest.gain,
-    interval: meanInterval(hardest.differences),
-    smallestDetectableGain: smallestDetectable(hardest.differences, GUARD_LEVEL / 2, GUARD_POWER),
-  }
-}
-
-const differencesFrom = (
-  reference: readonly number[],
-  answer: readonly number[],
-  groups: readonly number[],
-): number[] =>
-  meanByGroup(
-    reference.map((loss, i) => loss - answer[i]!),
-    groups,
+  // Examples of one input are no independent witnesses: the first of them speaks for all.
+  const firsts = options.groups.flatMap((group, i) =>
+    options.groups.indexOf(group) === i ? [i] : [],
   )
+  const pick = <T>(values: readonly T[]): T[] => firsts.map((i) => values[i]!)
+  const labels = pick(gold)
+  const folds = pick(options.folds)
+  const base = pick(predictions.base)
+  const calibrated = pick(predictions.calibratedBase)
+  const bias = pick(predictions.biasOnly)
+  const learnt = pick(predictions.adapter)
 
-const gainOver = (...losses: Parameters<typeof differencesFrom>): number =>
-  mean(differencesFrom(...losses))
+  const judgeAnswer = (answer: LabelLogProbs): JudgedAnswer => {
+    const gainOver = (reference: LabelLogProbs) =>
+      balancedGain(predictLabels(answer), predictLabels(reference), labels)
+    return {
+      ...learntTest(answer, labels, folds),
+      ...gainOver(base),
+      gains: {
+        base: gainOver(base).gain,
+        calibrated_base: gainOver(calibrated).gain,
+        ...(answer === bias ? {} : { bias_only: gainOver(bias).gain }),
+      },
+    }
+  }
+  const adapter = judgeAnswer(learnt)
+  const biasOnly = judgeAnswer(bias)
+  const found = { adapter, biasOnly, numExamples: labels.length }
 
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
-
-const lossesOf = (logProbs: LabelLogProbs, gold: readonly number[]): number[] =>
-  logProbs.map((row, i) => -Math.max(row[gold[i]!]!, LOG_PROB_FLOOR))
-
-function frequencyLosses(gold: readonly number[]): number[] {
-  const counts = new Map<number, number>()
-  for (const label of gold) counts.set(label, (counts.get(label) ?? 0) + 1)
-  return gold.map((label) => -Math.log(counts.get(label)! / gold.length))
+  const isAdapterBetter = options.hasAdapter && isBetter(learnt, bias, labels)
+  const helps = (answer: JudgedAnswer): boolean => answer.gain > ROUNDING
+  const isShown = (answer: JudgedAnswer): boolean => helps(answer) && answer.pValue <= GUARD_LEVEL
+  if (isAdapterBetter && isShown(adapter)) {
+    return { outcome: 'proven', answer: 'adapter', ...found }
+  }
+  if (!isAdapterBetter && isShown(biasOnly)) {
+    return { outcome: 'bias_only', answer: 'bias_only', ...found }
+  }
+  const mayHelp = (answer: JudgedAnswer): boolean =>
+    helps(answer) && answer.pValue <= PROMISING_LEVEL
+  if (options.hasAdapter && mayHelp(adapter) && (isAdapterBetter || isShown(adapter))) {
+    return { outcome: 'promising', answer: 'adapter', ...found }
+  }
+  if (mayHelp(biasOnly)) return { outcome: 'promising', answer: 'bias_only', ...found }
+  return { outcome: 'no_gain', answer: null, ...found }
 }
 
-/** Examples of one input are no independent witnesses: they count as one. */
+/** Balanced accuracies this near are equal. */
+const ROUNDING = 1e-9
+
+function isBetter(answer: LabelLogProbs, other: LabelLogProbs, gold: readonly number[]): boolean {
+  const balanced = (logProbs: LabelLogProbs): number =>
+    balancedAccuracy(confusionMatrix(gold, predictLabels(logProbs), logProbs[0]!.length))
+  const difference = balanced(answer) - balanced(other)
+  if (Math.abs(difference) > ROUNDING) return difference > 0
+  return logLoss(answer, gold) < logLoss(other, gold)
+}
+
+/** z that a one-sided test at `GUARD_LEVEL` has in `GUARD_POWER` of the cases: 1.645 + 0.842. */
+const SETTLING_Z = 2.487
+/** Below this the guess would be wild: the file could be of any size. */
+const LEAST_Z = 0.25
+
+/**
+ * About how many examples more would settle what is promising, were they answered as these are: the
+ * test's z grows as the root of their number.
+ * @returns null where these say too little for a guess
+ */
+export function examplesToSettle({ z }: JudgedAnswer, numExamples: number): number | null {
+  if (z < LEAST_Z) return null
+  return Math.max(1, Math.ceil(numExamples * ((SETTLING_Z / z) ** 2 - 1)))
+}
+
+/** Means of values that belong together, as differences of repeated inputs do. */
 export function meanByGroup(values: readonly number[], groups: readonly number[]): number[] {
   if (groups.length !== values.length) {
     throw new RangeError(`${groups.length} groups of ${values.length} examples`)
@@ -153,5 +159,5 @@ export function meanByGroup(values: readonly number[], groups: readonly number[]
     if (known === undefined) members.set(groups[i]!, [value])
     else known.push(value)
   })
-  return [...members.values()].map(mean)
+  return [...members.values()].map((own) => own.reduce((sum, value) => sum + value, 0) / own.length)
 }

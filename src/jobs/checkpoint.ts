@@ -9,7 +9,7 @@ import { message, type StepContext, type Transition } from './step-context.ts'
 
 /**
  * Publishes what a search that goes on has so far, as a version that is not live. It is measured and
- * judged as a job's own is, and what an enforced guard would hold back is not published. Each
+ * judged as a job's own is; where nothing learnt helps, nothing is published. Each
  * checkpoint's row has a key of its own, so that a crash before the state is written repeats the
  * step without a second version.
  */
@@ -22,7 +22,9 @@ export async function publishCheckpoint(
   if (phase !== 'publishing' || publication == null) {
     return {
       state: { phase: 'searching' },
-      events: [message('The first configuration is no version yet: the guard would hold it back.')],
+      events: [
+        message('The first configuration is no version yet: nothing it learnt helps so far.'),
+      ],
     }
   }
   const known = state.checkpoints ?? []

@@ -137,7 +137,11 @@ export class JobObject extends DurableObject<Bindings> {
         phase: 'publishing',
         finishedAtMs: null,
         error: null,
-        publication: { version: { ...version, createdAtMs: Date.now() }, report: forced },
+        publication: {
+          version: { ...version, createdAtMs: Date.now() },
+          report: forced,
+          isLive: true,
+        },
       },
       events: [message('Publishing what the guard kept back, as asked.', 'warn')],
     })

@@ -2,6 +2,7 @@ import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import type { NewVersion } from '../db/versions.ts'
 import type {
   GuardMode,
+  PublishFrom,
   JobCheckpoint,
   JobError,
   JobStatus,
@@ -67,8 +68,11 @@ export type JobSpec = {
   readonly generation?: GenerationOptions | null
   /** None where the answers are targets. */
   readonly labels: readonly string[]
-  /** Publish the adapter whatever the guard finds. */
+  /** Whether the guard's finding decides what goes live, or only stands in the report. */
   readonly guard: GuardMode
+  /** The least outcome that goes live by itself; jobs of older releases have none, which is "proven". */
+  readonly publish?: PublishFrom
+  /** Publish the adapter whatever the guard finds. */
   readonly force: boolean
   readonly confidence: Confidence | null
   /** Equal for training examples of one input, which stay in one fold. */
@@ -120,6 +124,8 @@ export type JobState = {
   readonly publication: {
     readonly version: NewVersion
     readonly report: AnyReport
+    /** Whether the version goes live; states of older releases lack it, and mean that it does. */
+    readonly isLive?: boolean
   } | null
   readonly versionNumber: number | null
   /** Versions published before the job's own, in order; jobs of older releases have none. */

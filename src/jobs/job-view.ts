@@ -5,6 +5,7 @@ import {
 } from '../protocol/openai/fine-tuning.ts'
 import { isInRounds } from '../protocol/openai/hyperparameters.ts'
 import type { JobSpec, JobState } from './job-spec.ts'
+import { isLiveVersion } from './outcome.ts'
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
@@ -22,7 +23,7 @@ export function viewJob(
     created_at: seconds(spec.createdAtMs),
     finished_at: state.finishedAtMs === null ? null : seconds(state.finishedAtMs),
     model: spec.model,
-    fine_tuned_model: isSucceeded ? `${spec.model}:${spec.task}` : null,
+    fine_tuned_model: isSucceeded ? nameModel(spec, state) : null,
     organization_id: spec.projectId,
     status: state.status,
     hyperparameters: {},
@@ -52,6 +53,7 @@ export function viewJob(
         labels: spec.objective === 'label' ? spec.labels : null,
         scope: spec.scope,
         guard: spec.guard,
+        publish: spec.publish ?? 'proven',
         force: spec.force,
         min_confidence: spec.confidence?.min ?? null,
         fallback_label: spec.confidence?.fallbackLabel ?? null,
@@ -60,6 +62,12 @@ export function viewJob(
     },
     arcana: { task: spec.task, version: state.versionNumber, progress },
   }
+}
+
+/** What is not live has to be asked for by its version. */
+function nameModel({ model, task }: JobSpec, state: JobState): string {
+  const isNumbered = !isLiveVersion(state) && state.versionNumber !== null
+  return `${model}:${task}${isNumbered ? `@${state.versionNumber}` : ''}`
 }
 
 function viewHyperparameters({

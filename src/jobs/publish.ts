@@ -7,7 +7,7 @@ import { identityRotation, touchedLayers, type Rotation } from '../../adapters/r
 import { publishVersion, type NewVersion } from '../db/versions.ts'
 import type { AutoReport, GradientReport, JobReport } from '../protocol/openai/job-report.ts'
 import { isInRounds } from '../protocol/openai/hyperparameters.ts'
-import type { AnyReport, RoundsReport } from '../protocol/openai/text-report.ts'
+import type { RoundsReport } from '../protocol/openai/text-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
@@ -16,10 +16,11 @@ import { advanced } from './auto-steps.ts'
 import { scoreRotations } from './evaluate.ts'
 import { descended, type Found } from './gradient-steps.ts'
 import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
-import { describeDoubt, describeRefusal, reportGuard } from './guard-report.ts'
+import { reportGuard } from './guard-report.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { optimiserOf } from './optimiser-of.ts'
+import { conclude, decide } from './outcome.ts'
 import { foundInRounds } from './rewards/round-steps.ts'
 import { reportExamples, reportKnowledge, type ScoredExamples } from './report.ts'
 import {
@@ -33,7 +34,7 @@ import {
 import { warnOfChance } from './warnings.ts'
 
 /**
- * Measures what the job and its folds found, and decides by the folds whether it is published. The
+ * Measures what the job and its folds found, and decides by the folds what becomes of it. The
  * adapter is stored before the state says so, and its name is its contents', so that a crash between
  * the two repeats the step without a trace.
  */
@@ -55,14 +56,12 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const baseValue = biasedMeanLogProb(base, gold)
   const adapterValue = biasedMeanLogProb(own, gold)
   const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
-  const outOfFold = predictOutOfFold({ gold, folds: guardFolds(spec), base, candidates })
-  const verdict = judge(outOfFold, gold, { groups: spec.groups, hasAdapter })
+  const folds = guardFolds(spec)
+  const outOfFold = predictOutOfFold({ gold, folds, base, candidates })
+  const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter })
+  const decision = decide(spec, verdict.outcome, hasAdapter)
   const whenForced = hasAdapter ? 'adapter' : 'bias_only'
-  const isEnforced = spec.guard === 'enforce'
-  // Without its verdict's force the guard leaves an adapter that gained on its own examples alone.
-  const isUnheld = spec.force || (!isEnforced && hasAdapter)
-  const answer = isUnheld ? whenForced : (verdict.answer ?? whenForced)
-  const isAsFound = verdict.outcome === 'published' && verdict.answer === answer
+  const answer = decision.isUnheld ? whenForced : (verdict.answer ?? whenForced)
   const isAdapter = answer === 'adapter'
 
   const bias = fitLabelBias(isAdapter ? own : base, gold)
@@ -80,8 +79,8 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const guard = reportGuard({
     verdict,
     answer,
-    isEnforced,
-    isForced: isEnforced && spec.force && !isAsFound,
+    isEnforced: spec.guard === 'enforce',
+    isForced: decision.isForced,
     outOfFold,
     gold,
     numFolds: candidates.length,
@@ -122,22 +121,8 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   }
   const version = await describeVersion(spec, pinned, { adapterDigest, layers, bias, temperature })
   if (adapterDigest !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
-  const publication = { version, report: made }
-  if (verdict.outcome === 'published' || isUnheld) {
-    const doubts = isEnforced || isAsFound ? [] : [message(describeDoubt(guard), 'warn')]
-    return { state: { phase: 'publishing', publication }, events: [...warned, ...doubts] }
-  }
-  const error = { code: verdict.outcome, message: describeRefusal(guard), param: null }
-  return {
-    state: {
-      phase: 'finished',
-      status: 'failed',
-      finishedAtMs: Date.now(),
-      error,
-      publication,
-    },
-    events: [...warned, message(error.message, 'warn')],
-  }
+  const next = conclude(decision, { version, report: made }, guard)
+  return { ...next, events: [...warned, ...(next.events ?? [])] }
 }
 
 async function scoreValidation(
@@ -210,15 +195,17 @@ export async function describeVersion(
   }
 }
 
-/** Stores the report and adds the version, once however often this runs, and makes it live. */
+/** Stores the report and adds the version, once however often this runs; live where it is shown to help. */
 export async function publish(
   context: StepContext,
   publication: NonNullable<JobState['publication']>,
 ): Promise<Transition> {
   const { spec, env } = context
   const { version, report: made } = publication
+  // A state that an older release wrote says nothing of this, and means that the version goes live.
+  const isLive = publication.isLive ?? true
   await env.BLOBS.put(version.reportKey, JSON.stringify(made))
-  const number = await publishVersion(env.DB, version)
+  const number = await publishVersion(env.DB, version, { isLive })
   forgetTask(spec.projectId, spec.task)
   return {
     state: {
@@ -227,21 +214,19 @@ export async function publish(
       versionNumber: number,
       finishedAtMs: Date.now(),
     },
-    events: [
-      message(`Published ${spec.task}@${number}; it is live. ${describeAnswer(made.guard)}`),
-    ],
+    events: [message(describePublication(spec.task, number, isLive, made.guard))],
   }
 }
 
-function describeAnswer({
-  answer,
-  enforced,
-  forced,
-  gain,
-  p_value: pValue,
-}: AnyReport['guard']): string {
-  const what = answer === 'adapter' ? 'A rotation' : 'A label bias without angles'
-  const decided = enforced ? 'as the guard decided' : 'the guard only reporting'
-  const how = forced ? 'forced, against the guard' : decided
-  return `${what}, ${how}: out-of-fold gain ${gain.toFixed(3)} nats, p = ${pValue.toFixed(4)}.`
+function describePublication(
+  task: string,
+  number: number,
+  isLive: boolean,
+  // Reports of older releases have no summary.
+  { summary, forced }: { readonly summary?: string; readonly forced: boolean },
+): string {
+  const published = isLive
+    ? `Published ${task}@${number}; it is live${forced ? ', forced against the guard' : ''}.`
+    : `Published ${task}@${number}, which is not live: POST /v1/tasks/${task}/promote makes it so.`
+  return summary === undefined ? published : `${published} ${summary}`
 }

@@ -24,12 +24,13 @@ import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { PinnedModel, StoredDataset } from './job-spec.ts'
 import { meanOf, sumsOf, trainingTokens } from './objective.ts'
+import { describeNeed, formatP } from './guard-report.ts'
+import { conclude, decide } from './outcome.ts'
 import { describeVersion, found } from './publish.ts'
 import { measureRewards } from './rewards/measure-rewards.ts'
 import { countReportDraws } from './rewards/round-steps.ts'
 import {
   evaluationOf,
-  message,
   toStored,
   withRunner,
   type StepContext,
@@ -48,7 +49,7 @@ export type Measured<Evaluation> = {
 }
 
 /**
- * Measures what a job on texts and its folds found, and decides by the folds whether it is published.
+ * Measures what a job on texts and its folds found, and decides by the folds what becomes of it.
  * As for labels, the adapter is stored before the state says so, under its contents' name.
  */
 export async function reportTexts(context: StepContext, pinned: PinnedModel): Promise<Transition> {
@@ -60,7 +61,7 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
   if (objective === 'preference') {
     if (beta == null) throw new Error('a job on pairs without its beta')
     const measured = await measurePairs(context, pinned, stored, folds, beta)
-    return conclude(context, pinned, stored, measured, (common) => ({
+    return judgeMeasured(context, pinned, stored, measured, (common) => ({
       objective: 'preference',
       beta,
       ...common,
@@ -70,7 +71,7 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
     const { samples, measured } = await measureRewards(context, pinned, stored, folds)
     const { grader, generation } = context.spec
     if (grader == null || generation == null) throw new Error('a job on rewards without its grader')
-    return conclude(context, pinned, stored, measured, (common) => ({
+    return judgeMeasured(context, pinned, stored, measured, (common) => ({
       objective: 'reward',
       ...(best?.rounds === undefined ? {} : { rounds: best.rounds }),
       ...(beta == null ? {} : { beta }),
@@ -82,7 +83,7 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
     }))
   }
   const measured = await measureTargets(context, pinned, stored, folds)
-  return conclude(context, pinned, stored, measured, (common) => ({
+  return judgeMeasured(context, pinned, stored, measured, (common) => ({
     objective: 'target',
     ...common,
   }))
@@ -208,7 +209,7 @@ type Common<Evaluation> = Pick<
 }
 
 /** Judges, stores what may be published, and says what comes next. */
-async function conclude<Evaluation>(
+async function judgeMeasured<Evaluation>(
   context: StepContext,
   pinned: PinnedModel,
   stored: Rotation,
@@ -223,18 +224,19 @@ async function conclude<Evaluation>(
   const layers = touchedLayers(stored)
   const hasAdapter = layers.length > 0 && measured.adapterValue > measured.baseValue
   const verdict = judgeTexts(measured.differences, { groups: spec.groups, hasAdapter })
-  const isEnforced = spec.guard === 'enforce'
-  // Without its verdict's force the guard leaves an adapter that gained on its own examples alone.
-  const isPublished = hasAdapter && (verdict.outcome === 'published' || spec.force || !isEnforced)
+  const decision = decide(spec, verdict.outcome, hasAdapter)
+  const moreExamples = verdict.outcome === 'promising' ? examplesMore(verdict) : null
   const guard: TextGuardReport<Evaluation> = {
     outcome: verdict.outcome,
-    would_publish: verdict.outcome === 'published' ? 'adapter' : null,
+    summary: summarise(verdict, UNITS[objective], moreExamples),
+    would_publish: verdict.outcome === 'proven' ? 'adapter' : null,
     answer: 'adapter',
-    enforced: isEnforced,
-    forced: isEnforced && spec.force && isPublished && verdict.outcome !== 'published',
+    enforced: spec.guard === 'enforce',
+    forced: decision.isForced,
     test: `paired one-sided sign-flip of out-of-fold ${JUDGED[objective]}`,
     level: GUARD_LEVEL,
     power: GUARD_POWER,
+    more_examples: moreExamples,
     folds: new Set(guardFolds(spec)).size,
     trials_per_fold: isGradient(spec) ? trials.length : countFoldTrials(spec),
     against: 'base',
@@ -275,25 +277,7 @@ async function conclude<Evaluation>(
   // Otherwise nothing was found that could be published, forced or not.
   const publication = hasAdapter ? { version, report } : null
   if (publication !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
-  const unit = UNITS[objective]
-  if (isPublished) {
-    const isDoubted = verdict.outcome !== 'published' && !isEnforced
-    const events = isDoubted ? [message(describeDoubt(verdict, unit), 'warn')] : []
-    return { state: { phase: 'publishing', publication }, events }
-  }
-  const text = hasAdapter
-    ? describeRefusal(verdict, unit)
-    : 'Nothing was published: no rotation does better on the job’s own examples.'
-  return {
-    state: {
-      phase: 'finished',
-      status: 'failed',
-      finishedAtMs: Date.now(),
-      error: { code: verdict.outcome, message: text, param: null },
-      publication,
-    },
-    events: [message(text, 'warn')],
-  }
+  return conclude(decision, publication, guard)
 }
 
 const evaluateTargets = (
@@ -315,27 +299,30 @@ function measureTargetsOf(sums: readonly number[], numTokens: readonly number[])
   }
 }
 
-const describeGain = ({ gain, pValue }: TextVerdict, unit: string): string =>
-  `the out-of-fold gain over the base model is ${gain.toFixed(3)}${unit} ` +
-  `(p = ${pValue.toFixed(3)})`
-
-const describeLimit = ({ smallestDetectableGain: smallest }: TextVerdict, unit: string): string =>
-  smallest === null
-    ? 'So few examples can show no gain at all'
-    : `These examples could have shown a gain of ${smallest.toFixed(3)}${unit} or more`
-
-function describeRefusal(verdict: TextVerdict, unit: string): string {
-  if (verdict.outcome === 'no_gain') {
-    return `Nothing was published: nothing learnt helps; ${describeGain(verdict, unit)}.`
+function summarise(
+  { outcome, gain, pValue, numExamples }: TextVerdict,
+  unit: string,
+  moreExamples: number | null,
+): string {
+  const found =
+    `on ${numExamples} examples that it did not learn from, its gain over the base model is ` +
+    `${gain.toFixed(3)}${unit} (p = ${formatP(pValue)})`
+  switch (outcome) {
+    case 'proven':
+      return `The adapter helps: ${found}.`
+    case 'promising':
+      return `The adapter may help, but this is not shown yet: ${found}. ${describeNeed(moreExamples)}`
+    case 'no_gain':
+      return `Nothing learnt helps: ${found}.`
   }
-  return (
-    `Nothing was published: it is not clear that what was learnt helps; ` +
-    `${describeGain(verdict, unit)}. ${describeLimit(verdict, unit)}. ` +
-    'More examples may settle it; POST …/publish with {"force": true} publishes it as it is.'
-  )
 }
 
-const describeDoubt = (verdict: TextVerdict, unit: string): string =>
-  `The guard would have published nothing (${verdict.outcome}): ${describeGain(verdict, unit)}. ` +
-  `${describeLimit(verdict, unit)}. ` +
-  'The adapter is published because the job’s guard is "report", not "enforce".'
+/** More examples until the gain seen is one that they could show; null where these tell nothing of it. */
+function examplesMore(verdict: TextVerdict): number | null {
+  const { gain, smallestDetectableGain: smallest, numExamples } = verdict
+  if (smallest === null || gain <= 0) return null
+  const needed = Math.ceil(numExamples * ((smallest / gain) ** 2 - 1))
+  return needed > MAX_GUESS * numExamples ? null : Math.max(1, needed)
+}
+/** A guess of a file a hundred times as large is none. */
+const MAX_GUESS = 99

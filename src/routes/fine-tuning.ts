@@ -100,8 +100,12 @@ export const fineTuningJobs = new Hono<AppEnv>()
     const published = await stub.forcePublish()
     if (published === null) throw noJob(c.req.param('id'))
     if (published.done) return c.json(published.job)
-    const { id, status } = published.job
-    throw new ApiError(400, `The job ${id} has kept nothing back: it is ${status}.`, {
+    const { id, status, arcana } = published.job
+    const promote =
+      arcana.version === null
+        ? ''
+        : ` Its version ${arcana.version} is published: POST /v1/tasks/${arcana.task}/promote makes it live.`
+    throw new ApiError(400, `The job ${id} has kept nothing back: it is ${status}.${promote}`, {
       code: 'nothing_to_publish',
     })
   })
@@ -202,6 +206,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     generation: request.generation,
     labels: built.value.labels,
     guard: request.guard,
+    publish: request.publish,
     force: request.force,
     confidence: request.confidence,
     groups: built.value.groups,

@@ -1,5 +1,5 @@
 import { findTask } from '../db/tasks.ts'
-import { findVersion, type Version } from '../db/versions.ts'
+import { findVersion, listVersions, type Version } from '../db/versions.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import { composeTerms, type ResolvedSelection, type ResolvedTerm } from './compose.ts'
@@ -77,7 +77,7 @@ async function resolveTerm(
   if (live === null) throw unknownTask(`The task "${term.name}" does not exist.`, param)
   const number = term.version ?? live.liveVersion
   if (number === null) {
-    throw unknownTask(`The task "${term.name}" has no live version yet; name one.`, param)
+    throw unknownTask(await describeCandidate(db, projectId, term.name, live), param)
   }
   const version =
     number > live.retiredThrough ? await resolveVersion(db, projectId, term.name, number) : null
@@ -85,6 +85,21 @@ async function resolveTerm(
     throw unknownTask(`The task "${term.name}" has no version ${number}.`, param)
   }
   return version
+}
+
+/** What to ask for where nothing is live yet: the task's newest version. */
+async function describeCandidate(
+  db: D1Database,
+  projectId: string,
+  name: string,
+  { retiredThrough }: LiveName,
+): Promise<string> {
+  const [newest] = await listVersions(db, projectId, name, retiredThrough)
+  const told = `The task "${name}" has no live version yet`
+  return newest === undefined
+    ? `${told}.`
+    : `${told}; "${name}@${newest.number}" is its newest candidate. Ask for it by that name, or make ` +
+        `it live: POST /v1/tasks/${name}/promote with {"version": ${newest.number}, "expected_live": null}.`
 }
 
 const unknownTask = (message: string, param: string) =>

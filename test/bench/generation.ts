@@ -35,7 +35,7 @@ const SECOND_SEED_OFFSET = 1
 const NUM_JUDGE_DRAWS = 5
 const JUDGE_SEED_STEP = 2
 /** Codes of jobs that ended well and published nothing. */
-const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain', 'inconclusive'])
+const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain'])
 
 type Plan = {
   readonly set: string

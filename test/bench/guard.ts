@@ -1,15 +1,16 @@
 /**
- * How often the guard publishes: jobs on rows of ../shared/data, through the real scorer in this
- * process. Labels are shuffled, so that whatever is published is an error; with `--labels true` they
- * are right, and what is not published is a gain missed. Every job's log probabilities are appended to
- * a file, from which `--judge` judges them again, without the model.
+ * What the guard finds: jobs on rows of ../shared/data, through the real scorer in this process, each
+ * also forced and asked about rows that it did not learn from. With right labels (the default) what is
+ * not proven though it helps is a gain missed; with `--labels shuffled` whatever goes live is an error.
+ * Every job's log probabilities are appended to a file, from which `--judge` judges them again, without
+ * the model.
  *
- * `--sets A,B` (ag_news), `--jobs N` (20) of each, `--first N` (0) the first job's seed, `--rows N`
- * (20) to learn from, `--unseen N` (60) validation rows that say what an adapter is truly worth,
- * `--labels shuffled|true`, `--budget N` seconds of `auto` (without it one fit by `gradient`),
- * `--seconds N` (280) after which no further job begins, `--out FILE` (.arcana/bench/guard.jsonl),
- * `--judge` to judge that file's jobs alone, `--results FOLDER` to write them there, with how often a
- * gain of so many nats would be seen
+ * `--sets A,B` (the twelve), `--jobs N` (5) of each, `--first N` (0) the first job's seed, `--rows N`
+ * (20) to learn from, `--unseen N` (300) validation rows that say what an adapter is truly worth,
+ * `--with-test` scores as many test rows too, for the final figures, `--labels true|shuffled`,
+ * `--budget N` (40) seconds of `auto`; 0 is one fit by `gradient`, `--seconds N` (280) after which no
+ * further job begins, `--out FILE` (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs
+ * alone, `--split validation|test` the rows to judge on, `--results FOLDER` to write the tables there
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -18,7 +19,7 @@ import { openTestRunner } from '../fixtures/runner.ts'
 import { runJob, type JobRecord } from './guard/jobs.ts'
 import { powerCurves } from './guard/power.ts'
 import { writeGuardResults } from './guard/results.ts'
-import { judgeRecord, summarise } from './guard/verdicts.ts'
+import { judgeRecord, summarise, summarisePromises, type Rows } from './guard/verdicts.ts'
 import { drawBalanced } from './tasks/draw.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 
@@ -28,25 +29,29 @@ export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      sets: { type: 'string', default: 'ag_news' },
-      jobs: { type: 'string', default: '20' },
+      sets: { type: 'string', default: Object.keys(TASK_SETS).join(',') },
+      jobs: { type: 'string', default: '5' },
       first: { type: 'string', default: '0' },
       rows: { type: 'string', default: '20' },
-      unseen: { type: 'string', default: '60' },
-      labels: { type: 'string', default: 'shuffled' },
-      budget: { type: 'string' },
+      unseen: { type: 'string', default: '300' },
+      'with-test': { type: 'boolean', default: false },
+      labels: { type: 'string', default: 'true' },
+      budget: { type: 'string', default: '40' },
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard.jsonl' },
       judge: { type: 'boolean', default: false },
+      split: { type: 'string', default: 'validation' },
       results: { type: 'string' },
     },
   })
   if (!values.judge) await collect(values)
   const lines = (await readFile(values.out, 'utf8')).trim().split('\n')
   const records = lines.map((line) => JSON.parse(line) as JobRecord)
-  console.table(summarise(records))
+  const rows: Rows = values.split === 'test' ? 'test' : 'unseen'
+  console.table(summarise(records, rows))
+  console.table(summarisePromises(records, rows))
   if (values.results !== undefined) {
-    await writeGuardResults(values.results, records, powerCurves(records))
+    await writeGuardResults(values.results, records, powerCurves(records), rows)
   }
 }
 
@@ -56,8 +61,9 @@ async function collect(values: {
   readonly first: string
   readonly rows: string
   readonly unseen: string
+  readonly 'with-test': boolean
   readonly labels: string
-  readonly budget?: string | undefined
+  readonly budget: string
   readonly seconds: string
   readonly out: string
 }): Promise<void> {
@@ -65,8 +71,9 @@ async function collect(values: {
   await mkdir(path.dirname(values.out), { recursive: true })
   const runner = await openTestRunner({ scoreCacheBytes: SCORE_CACHE_BYTES })
   try {
-    for (let i = 0; i < Number(values.jobs); i++) {
-      for (const set of values.sets.split(',')) {
+    // A set's jobs one after the other: the prompts of its unseen rows are computed once.
+    for (const set of values.sets.split(',')) {
+      for (let i = 0; i < Number(values.jobs); i++) {
         if (performance.now() > endMs) return
         const train = readRows(set, 'train')
         const unseen = readRows(set, 'validation', Number(values.unseen))
@@ -81,16 +88,16 @@ async function collect(values: {
           seed,
           train: drawBalanced(train, words, seed, Number(values.rows)),
           unseen,
+          test: values['with-test'] ? readRows(set, 'test', Number(values.unseen)) : null,
           isShuffled: values.labels === 'shuffled',
-          budgetSeconds: values.budget === undefined ? null : Number(values.budget),
+          budgetSeconds: Number(values.budget) === 0 ? null : Number(values.budget),
         })
         await appendFile(values.out, `${JSON.stringify(record)}\n`)
-        const { outcome, answer, adapter, trueGain } = judgeRecord(record)
+        const { outcome, answer, adapter, worth } = judgeRecord(record)
+        const figures = { p: round(adapter.pValue), gain: round(adapter.gain) }
         const { seconds } = record
-        const figures = { p: round(adapter.pValue), gain: round(adapter.gain), seconds }
-        console.log(
-          JSON.stringify({ set, seed, outcome, answer, ...figures, true_gain: round(trueGain) }),
-        )
+        const line = { set, seed, outcome, answer, ...figures, seconds }
+        console.log(JSON.stringify({ ...line, true_gain: round(worth.forcedGain) }))
       }
     }
   } finally {

@@ -82,7 +82,7 @@ describe('a job on texts', () => {
         `${adapter.perplexity.toFixed(1)}, p = ${report.guard.p_value}`,
     )
     expect(adapter.perplexity).toBeLessThan(base.perplexity / 2)
-    expect(report.guard).toMatchObject({ outcome: 'published', p_value: 2 ** -8 })
+    expect(report.guard).toMatchObject({ outcome: 'proven', p_value: 2 ** -8 })
     expect(report.train.adapter.perplexity).toBeLessThan(adapter.perplexity)
 
     const asked = 'Is the captain asleep?'
@@ -106,7 +106,7 @@ describe('a job on texts', () => {
     console.log(JSON.stringify({ base, adapter, p: guard.p_value }))
     expect(adapter.mean_gap).toBeGreaterThan(base.mean_gap + 1)
     expect(adapter.log_loss).toBeLessThan(base.log_loss)
-    expect(guard).toMatchObject({ outcome: 'published', p_value: 2 ** -6 })
+    expect(guard).toMatchObject({ outcome: 'proven', p_value: 2 ** -6 })
   })
 
   it('is graded by another task, and finds the same again', async ({ expect }) => {

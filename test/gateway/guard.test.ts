@@ -95,8 +95,11 @@ describe('the guard', () => {
           version: 1,
           report: {
             guard: {
-              outcome: 'published',
+              outcome: 'proven',
               answer: 'adapter',
+              against: 'base',
+              unit: 'balanced accuracy',
+              more_examples: null,
               forced: false,
               level: 0.05,
               folds: 5,
@@ -109,13 +112,11 @@ describe('the guard', () => {
       const guard = guardOf(job)
       expect(guard.p_value).toBeLessThanOrEqual(0.05)
       expect(guard.gain).toBeGreaterThan(0)
-      expect(guard.interval![0]).toBeLessThan(guard.gain)
-      expect(Object.keys(guard.gains).sort()).toEqual([
-        'base',
-        'bias_only',
-        'calibrated_base',
-        'label_frequencies',
-      ])
+      expect(guard.interval![0]).toBeLessThanOrEqual(guard.gain)
+      expect(Object.keys(guard.gains).sort()).toEqual(['base', 'bias_only', 'calibrated_base'])
+      expect(guard.summary).toMatch(
+        /^The adapter helps: it answers \d+ of 20 examples right that it did not learn from/,
+      )
       for (const metrics of Object.values(guard.out_of_fold)) {
         expect(metrics.confusion.flat().reduce((sum, n) => sum + n, 0)).toBe(20)
         expect(metrics.per_class.map(({ num_examples }) => num_examples)).toEqual([10, 10])
@@ -136,7 +137,7 @@ describe('the guard', () => {
       status: 'succeeded',
       arcana: {
         report: {
-          guard: { outcome: 'published', answer: 'bias_only', forced: false },
+          guard: { outcome: 'bias_only', answer: 'bias_only', forced: false },
           adapter_digest: null,
           layers: [],
           train: { base: { accuracy: 0.5 }, adapter: { accuracy: 1 } },
@@ -145,6 +146,7 @@ describe('the guard', () => {
     })
     // It too does better than the base model, and no better than the bias.
     expect(guardOf(job).compared.adapter.gains.bias_only).toBeLessThanOrEqual(0)
+    expect(guardOf(job).summary).toMatch(/^A label bias alone helps: .*The rotation adds nothing/)
     const [first, second] = job.arcana.report!.bias
     expect(first! - second!).toBeLessThan(-2)
 
@@ -169,11 +171,14 @@ describe('the guard', () => {
     ])
   })
 
-  it('keeps back what it cannot show to help, and publishes it when forced', async ({ expect }) => {
+  it('keeps back what does not help, and publishes it when forced', async ({ expect }) => {
     runner.scoreLabels = knowsNothing
     const job = await finish((await start({})).id)
     expect(job.status).toBe('failed')
-    expect(['no_gain', 'inconclusive']).toContain(job.error?.code)
+    expect(job.error?.code).toBe('no_gain')
+    expect(job.error?.message).toMatch(
+      /^Nothing was published\. Nothing learnt helps: of 20 examples/,
+    )
     expect(job.fine_tuned_model).toBeNull()
     const guard = guardOf(job)
     expect(guard).toMatchObject({ outcome: job.error!.code, forced: false })
@@ -244,25 +249,84 @@ describe('the guard', () => {
     expect(learnt).toMatchObject({ warnings: [], told: [] })
   })
 
-  it('says what so few examples could have shown', async ({ expect }) => {
-    const few = await finish((await start({}, lines(4))).id)
-    expect(few.error?.code).toBe('inconclusive')
-    expect(few.error?.message).toContain('So few examples can show no gain at all')
-    expect(guardOf(few).smallest_detectable_gain).toBeNull()
+  it('publishes what is promising, not live, and names it to whoever asks for the task', async ({
+    expect,
+  }) => {
     runner.scoreLabels = helpsMost
-    const unclear = await finish((await start({}, lines(20), 'unclear')).id)
-    expect(unclear.error?.code).toBe('inconclusive')
-    const { smallest_detectable_gain: smallest, gain } = guardOf(unclear)
-    expect(smallest).toBeGreaterThan(gain)
-    expect(unclear.error?.message).toContain(`${smallest!.toFixed(3)} nats or more`)
+    const job = await finish((await start({})).id)
+    expect(job).toMatchObject({
+      status: 'succeeded',
+      error: null,
+      fine_tuned_model: `${MODEL}:news@1`,
+      arcana: {
+        version: 1,
+        report: { guard: { outcome: 'promising', would_publish: null, forced: false } },
+      },
+    })
+    const { summary, more_examples: more, p_value: pValue } = guardOf(job)
+    expect(pValue).toBeGreaterThan(0.05)
+    expect(more).toBeGreaterThan(0)
+    expect(summary).toMatch(
+      /^The adapter may help, but this is not shown yet: it answers 1\d of 20/,
+    )
+    expect(summary).toContain(`About ${more} more examples would settle it.`)
+
+    const unknown = await client.chat({}, { 'x-task': 'news' })
+    expect(unknown.status).toBe(404)
+    const { error } = await unknown.json<{ error: { code: string; message: string } }>()
+    expect(error.code).toBe('model_not_found')
+    expect(error.message).toContain('"news@1" is its newest candidate')
+    expect((await client.chat({ model: job.fine_tuned_model! })).status).toBe(200)
+
+    // Nothing was kept back, so there is nothing to force; promotion is one call.
+    const forced = await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/publish`, {
+      force: true,
+    })
+    expect(forced.status).toBe(400)
+    const refused = await forced.json<{ error: { message: string } }>()
+    expect(refused.error.message).toContain('POST /v1/tasks/news/promote')
+    const promoted = await client.call('POST', '/v1/tasks/news/promote', {
+      version: 1,
+      expected_live: null,
+    })
+    expect(promoted.status).toBe(200)
+    expect((await client.chat({}, { 'x-task': 'news' })).status).toBe(200)
+  })
+
+  it('leaves a live version live where a new one is only promising', async ({ expect }) => {
+    expect((await finish((await start({})).id)).fine_tuned_model).toBe(`${MODEL}:news`)
+    runner.scoreLabels = helpsMost
+    const second = await finish((await start({})).id)
+    expect(second.fine_tuned_model).toBe(`${MODEL}:news@2`)
+    const task = await client.call('GET', '/v1/tasks/news')
+    expect(await task.json()).toMatchObject({ live_version: 1 })
+  })
+
+  it('makes what is promising live for a job that says so', async ({ expect }) => {
+    runner.scoreLabels = helpsMost
+    const job = await finish((await start({ publish: 'promising' })).id)
+    expect(job.fine_tuned_model).toBe(`${MODEL}:news`)
+    expect(guardOf(job)).toMatchObject({ outcome: 'promising', forced: false })
+    expect((await client.chat({}, { 'x-task': 'news' })).status).toBe(200)
+    const events = await client.call('GET', `/v1/fine_tuning/jobs/${job.id}/events?limit=1000`)
+    const { data } = await events.json<{ data: { level: string; message: string }[] }>()
+    const warned = data.filter(({ level }) => level === 'warn').map(({ message }) => message)
+    expect(warned.join()).toContain('It goes live all the same, as the job asked.')
+  })
+
+  it('has something to try for four lines, and says that they are too few', async ({ expect }) => {
+    const few = await finish((await start({}, lines(4))).id)
+    expect(few.fine_tuned_model).toBe(`${MODEL}:news@1`)
+    expect(guardOf(few).outcome).toBe('promising')
+    expect(guardOf(few).summary).toContain('answers 4 of 4 examples right')
   })
 
   it('publishes the adapter at once for a job with force, and says so', async ({ expect }) => {
     runner.scoreLabels = helpsMost
     const job = await finish((await start({ force: true })).id)
-    expect(job.status).toBe('succeeded')
+    expect(job.fine_tuned_model).toBe(`${MODEL}:news`)
     expect(guardOf(job)).toMatchObject({
-      outcome: 'inconclusive',
+      outcome: 'promising',
       answer: 'adapter',
       forced: true,
     })
@@ -273,7 +337,7 @@ describe('the guard', () => {
     const job = await finish((await start({ guard: 'report' })).id)
     expect(job.status).toBe('succeeded')
     expect(guardOf(job)).toMatchObject({
-      outcome: 'inconclusive',
+      outcome: 'promising',
       answer: 'adapter',
       would_publish: null,
       enforced: false,
@@ -284,12 +348,12 @@ describe('the guard', () => {
     ).json<{ data: { level: string; message: string }[] }>()
     const warnings = data.filter(({ level }) => level === 'warn')
     expect(warnings.map(({ message }) => message).join()).toContain(
-      'The guard would have published nothing (inconclusive)',
+      'It goes live all the same, because the job’s guard is "report".',
     )
     // Where a bias does as well, the adapter is published and the bias named.
     runner.scoreLabels = knowsButLeans
     const biased = await finish((await start({ guard: 'report' }, lines(20), 'biased')).id)
-    expect(guardOf(biased)).toMatchObject({ outcome: 'published', would_publish: 'bias_only' })
+    expect(guardOf(biased)).toMatchObject({ outcome: 'bias_only', would_publish: 'bias_only' })
     expect(guardOf(biased).answer).toBe(
       biased.arcana.report!.adapter_digest ? 'adapter' : 'bias_only',
     )

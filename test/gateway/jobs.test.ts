@@ -53,7 +53,7 @@ describe('a job', () => {
         version: 1,
         progress: { trials_done: 24, trials_total: 24 },
         report: {
-          guard: { outcome: 'inconclusive', enforced: false, answer: 'adapter', folds: 4 },
+          guard: { outcome: 'no_gain', enforced: false, answer: 'adapter', folds: 4 },
           optimizer: 'random',
           n_trials: 24,
           seed: 7,

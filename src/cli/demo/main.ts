@@ -117,26 +117,12 @@ async function learn(
     throw new DemoError(`the job ${job.status}: ${job.error?.message ?? 'no reason given'}`)
   }
   const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(0)
-  console.log(`learnt ${job.fine_tuned_model ?? TASK}@${job.arcana.version ?? '?'} in ${seconds} s`)
-  console.log(`${formatGuard(job)}\n`)
+  const name = `${model}:${TASK}@${job.arcana.version ?? '?'}`
+  console.log(`learnt ${name} in ${seconds} s`)
+  const guard = job.arcana.report?.guard
+  console.log(`${guard?.outcome ?? 'not judged'}: ${guard?.summary ?? 'there is no report yet'}\n`)
   return job
 }
-
-/** What the guard found of what was learnt. */
-function formatGuard({ arcana: { report } }: FineTuningJob): string {
-  if (report == null) return 'the guard’s report is not there yet'
-  const { answer, gain, interval, against, p_value: pValue } = report.guard
-  const what = answer === 'adapter' ? 'the rotation' : 'a label bias alone'
-  const range = (interval ?? []).map((value) => value.toFixed(2)).join(' to ')
-  return (
-    `judged on examples left out: gain of ${what} over ${against.replaceAll('_', ' ')} ` +
-    `${gain.toFixed(2)} nats (${range}), p ${formatPValue(pValue)}; the guard finds that it helps`
-  )
-}
-
-/** A share that rounds to nothing is not nothing. */
-const formatPValue = (pValue: number): string =>
-  pValue < 1e-4 ? '< 0.0001' : `= ${pValue.toFixed(4)}`
 
 /** A line of each class, asked as any client would, with and without the header. */
 async function askOneOfEach(

@@ -26,6 +26,10 @@ const MAX_METADATA_KEYS = 16
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
 
+const PUBLISH_FROM = ['proven', 'promising'] as const
+/** The least outcome whose version goes live by itself. */
+export type PublishFrom = (typeof PUBLISH_FROM)[number]
+
 /** What frames a task's prompts, and the answers it may give. */
 export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
@@ -45,6 +49,8 @@ const rotationFields = z.strictObject({
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
   guard: z.enum(GUARD_MODES).default('enforce'),
+  /** "promising" makes a promising version live too, not only a proven one. */
+  publish: z.enum(PUBLISH_FROM).default('proven'),
   /** Publish the adapter whatever an enforced guard finds; the report says so. */
   force: z.boolean().default(false),
   /** Where the surest label is less likely than this, the task answers with `fallback_label`. */
@@ -101,6 +107,7 @@ export const createJobSchema = z
         : null,
       scope: rotation.scope,
       guard: rotation.guard,
+      publish: rotation.publish,
       force: rotation.force,
       confidence:
         rotation.min_confidence == null
@@ -163,6 +170,7 @@ export type FineTuningJob = {
       readonly labels: readonly string[] | null
       readonly scope: Scope
       readonly guard: GuardMode
+      readonly publish: PublishFrom
       readonly force: boolean
       readonly min_confidence: number | null
       readonly fallback_label: string | null
@@ -171,7 +179,7 @@ export type FineTuningJob = {
   }
   readonly arcana: {
     readonly task: string
-    /** The version this job published. */
+    /** The version that this job made. */
     readonly version: number | null
     readonly progress: JobProgress
     /** Absent in lists. */

@@ -32,40 +32,48 @@ export type EvaluationReport = {
   readonly adapter: ClassificationMetrics
 }
 
-/** A way of answering that a version has to beat. */
-export type GuardReference = 'base' | 'calibrated_base' | 'bias_only' | 'label_frequencies'
+/**
+ * What the guard found. `proven`: it helps, and its version is live. `promising`: an estimated gain that
+ * is not shown; its version is not live. `bias_only`: a label bias alone helps and is live. `no_gain`:
+ * nothing learnt helps. Reports of earlier releases say `published` and `inconclusive`.
+ */
+export type GuardOutcome = 'proven' | 'promising' | 'bias_only' | 'no_gain'
 
-/** An answer against its references, by out-of-fold log loss in nats; positive gains are better. */
+/** What a learnt answer is compared with. */
+export type GuardReference = 'base' | 'calibrated_base' | 'bias_only'
+
+/** A learnt answer on examples that it was not fitted to; positive gains are better. */
 export type GuardComparison = {
-  /** Largest of the p-values against each reference: it has to beat them all. */
+  /** How often labels dealt out at random fit the predictions as well as the right ones. */
   readonly p_value: number
-  /** The reference that is hardest to beat; what follows is against it. */
-  readonly against: GuardReference
+  /** Balanced accuracy less the base model's. */
   readonly gain: number
-  /** 95% by Student's t; null for a single example. */
+  /** 95% by Student's t; null where no label has two examples. */
   readonly interval: readonly [number, number] | null
-  /**
-   * The gain that a test at half the level would have shown four times in five, the examples varying
-   * as they do; null where so few examples can show none.
-   */
-  readonly smallest_detectable_gain: number | null
+  /** Balanced accuracy less that of each reference. */
   readonly gains: Readonly<Partial<Record<GuardReference, number>>>
 }
 
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type GuardReport = GuardComparison & {
-  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
-  /** What the guard itself would publish, or did; null is nothing. */
+  readonly outcome: GuardOutcome
+  /** What was found, what it was compared with, and about how many more examples would settle it. */
+  readonly summary: string
+  /** What the guard itself would make live; null is nothing. */
   readonly would_publish: 'adapter' | 'bias_only' | null
-  /** What the figures above are of, and what is published: a rotation, or a label bias alone. */
+  /** What the figures above are about, and what the version holds: a rotation, or a label bias alone. */
   readonly answer: 'adapter' | 'bias_only'
-  /** False where the job asked for a finding and no more: then an adapter is published in any case. */
+  /** False where the job asked for a finding and no more: then an adapter is live in any case. */
   readonly enforced: boolean
-  /** Published against an enforced outcome, because the job or its owner asked for it. */
+  /** Live against an enforced outcome, because the job or its owner asked for it. */
   readonly forced: boolean
-  readonly test: 'paired one-sided sign-flip of out-of-fold log loss'
+  readonly test: 'permutation of the right labels within folds, by out-of-fold log odds'
+  readonly against: 'base'
+  readonly unit: 'balanced accuracy'
   readonly level: number
   readonly power: number
+  /** About how many more examples would settle what is promising; null where nobody can tell. */
+  readonly more_examples: number | null
   readonly folds: number
   /** Of each fold's own search; the job's own where the folds are part of it. */
   readonly trials_per_fold: number

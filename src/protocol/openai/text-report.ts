@@ -1,7 +1,7 @@
 /** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
 import type { Scope } from '../runner.ts'
 import type { OptimiserName } from './fine-tuning.ts'
-import type { GradientReport, JobReport, JobWarning } from './job-report.ts'
+import type { GradientReport, GuardOutcome, JobReport, JobWarning } from './job-report.ts'
 import type { GenerationOptions, TextGrader } from './graders.ts'
 
 /** How likely the targets are under one way of answering. */
@@ -40,13 +40,15 @@ export type PreferenceEvaluation = Both<PreferenceMetrics>
 
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type TextGuardReport<Evaluation> = {
-  readonly outcome: 'published' | 'no_gain' | 'inconclusive'
-  /** What the guard itself would publish, or did; null is nothing. */
+  readonly outcome: Exclude<GuardOutcome, 'bias_only'>
+  /** What was found, what it was compared with, and about how many more examples would settle it. */
+  readonly summary: string
+  /** What the guard itself would make live; null is nothing. */
   readonly would_publish: 'adapter' | null
   readonly answer: 'adapter'
-  /** False where the job asked for a finding and no more: then an adapter is published in any case. */
+  /** False where the job asked for a finding and no more: then an adapter is live in any case. */
   readonly enforced: boolean
-  /** Published against an enforced outcome, because the job or its owner asked for it. */
+  /** Live against an enforced outcome, because the job or its owner asked for it. */
   readonly forced: boolean
   readonly test:
     | 'paired one-sided sign-flip of out-of-fold log probability'
@@ -54,6 +56,8 @@ export type TextGuardReport<Evaluation> = {
     | 'paired one-sided sign-flip of out-of-fold preference'
   readonly level: number
   readonly power: number
+  /** About how many more examples would settle what is promising; null where nobody can tell. */
+  readonly more_examples: number | null
   readonly folds: number
   /** Of each fold's own search; the job's own where the folds are part of it. */
   readonly trials_per_fold: number

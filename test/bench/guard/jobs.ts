@@ -35,12 +35,16 @@ export type JobRecord = {
   readonly base: LabelLogProbs
   readonly own: LabelLogProbs
   readonly candidates: readonly LabelLogProbs[]
-  /** Rows that no job learns from: what the adapter is truly worth. */
-  readonly unseen: {
-    readonly gold: readonly number[]
-    readonly base: LabelLogProbs
-    readonly own: LabelLogProbs
-  }
+  /** Validation rows that no job learns from: what the adapter is truly worth. */
+  readonly unseen: UnseenScores
+  /** Test rows, for the final figures alone. */
+  readonly test?: UnseenScores
+}
+
+export type UnseenScores = {
+  readonly gold: readonly number[]
+  readonly base: LabelLogProbs
+  readonly own: LabelLogProbs
 }
 
 export type Draw = {
@@ -48,6 +52,8 @@ export type Draw = {
   readonly seed: number
   readonly train: readonly Row[]
   readonly unseen: readonly Row[]
+  /** Null where the job is not asked about test rows. */
+  readonly test: readonly Row[] | null
   /** Whether the training rows' labels have nothing to do with their inputs. */
   readonly isShuffled: boolean
   /** Seconds that `auto` may take; null is one fit by `gradient`. */
@@ -61,9 +67,8 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
   const geometry = { numLayers, numHeads, headDim }
   const words = Object.values(TASK_SETS[draw.set]!.words)
   const train = draw.isShuffled ? shuffleLabels(draw.train, draw.seed) : draw.train
-  const [gold, unseenGold] = [train, draw.unseen].map((rows) =>
-    rows.map(({ word }) => words.indexOf(word)),
-  ) as [number[], number[]]
+  const goldOf = (rows: readonly Row[]) => rows.map(({ word }) => words.indexOf(word))
+  const gold = goldOf(train)
   const dataset = putDataset(runner, draw.set, train)
   const spec = { geometry, gold, seed: draw.seed }
   const { batches } = new GradientSearch(spec)
@@ -77,8 +82,10 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
   const identity = identityRotation(geometry)
   const [base, fitted, ...candidates] = await score(runner, dataset, [identity, own, ...folds])
   const seconds = (performance.now() - startedAtMs) / 1000
-  const unseen = putDataset(runner, draw.set, draw.unseen)
-  const [unseenBase, unseenOwn] = await score(runner, unseen, [identity, own])
+  const scoreUnseen = async (rows: readonly Row[]): Promise<UnseenScores> => {
+    const [ofBase, ofOwn] = await score(runner, putDataset(runner, draw.set, rows), [identity, own])
+    return { gold: goldOf(rows), base: ofBase!, own: ofOwn! }
+  }
   return {
     set: draw.set,
     seed: draw.seed,
@@ -91,7 +98,8 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
     base: base!,
     own: fitted!,
     candidates,
-    unseen: { gold: unseenGold, base: unseenBase!, own: unseenOwn! },
+    unseen: await scoreUnseen(draw.unseen),
+    ...(draw.test === null ? {} : { test: await scoreUnseen(draw.test) }),
   }
 }
 

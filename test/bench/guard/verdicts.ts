@@ -2,57 +2,137 @@
 import { predictOutOfFold } from '../../../adapters/guard/out-of-fold.ts'
 import { judge, type Verdict } from '../../../adapters/guard/verdict.ts'
 import { biasedMeanLogProb, fitLabelBias } from '../../../adapters/objective/label-bias.ts'
-import { applyBias } from '../../../adapters/objective/label-log-probs.ts'
+import { applyBias, type LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
 import { applyTemperature } from '../../../adapters/objective/temperature.ts'
-import { logLoss } from '../../../adapters/statistics/classification.ts'
-import type { JobRecord } from './jobs.ts'
+import {
+  balancedAccuracy,
+  calibrationError,
+  confusionMatrix,
+  logLoss,
+  predictLabels,
+} from '../../../adapters/statistics/classification.ts'
+import type { JobRecord, UnseenScores } from './jobs.ts'
 
-export type Judged = Verdict & {
-  /** What is served less log loss than the base model on rows that nothing was learnt from, nats. */
-  readonly trueGain: number
+/** How the answers do on rows that no job learnt from. */
+export type Worth = {
+  /** Balanced accuracy of the base model. */
+  readonly base: number
+  /** Balanced accuracy of the adapter, whatever the guard found, less the base model's. */
+  readonly forcedGain: number
+  /** The same of what the verdict publishes: the adapter, or the bias alone. */
+  readonly gain: number
+  readonly logLoss: number
+  readonly calibrationError: number
 }
 
-export function judgeRecord(record: JobRecord): Judged {
-  const { gold, folds, base, own, candidates, unseen } = record
+export type Judged = Verdict & { readonly worth: Worth }
+
+export type Rows = 'unseen' | 'test'
+
+/** @throws {Error} test rows are asked for, and the job was not scored on them */
+export function judgeRecord(record: JobRecord, rows: Rows = 'unseen'): Judged {
+  const { gold, folds, base, own, candidates } = record
+  const scores: UnseenScores | undefined = record[rows]
+  if (scores === undefined) throw new Error(`${record.set} ${record.seed} has no test rows`)
   const predictions = predictOutOfFold({ gold, folds, base, candidates })
   const hasAdapter = biasedMeanLogProb(own, gold) > biasedMeanLogProb(base, gold)
   const groups = gold.map((_, example) => example)
-  const verdict = judge(predictions, gold, { groups, hasAdapter })
-  const isBias = verdict.answer === 'bias_only'
-  const served = applyTemperature(
-    applyBias(isBias ? unseen.base : unseen.own, fitLabelBias(isBias ? base : own, gold)),
-    predictions.temperatures[isBias ? 'biasOnly' : 'adapter'],
-  )
-  return { ...verdict, trueGain: logLoss(unseen.base, unseen.gold) - logLoss(served, unseen.gold) }
+  const verdict = judge(predictions, gold, { folds, groups, hasAdapter })
+  const serve = (answer: 'adapter' | 'biasOnly'): LabelLogProbs =>
+    applyTemperature(
+      answer === 'adapter'
+        ? applyBias(scores.own, fitLabelBias(own, gold))
+        : applyBias(scores.base, fitLabelBias(base, gold)),
+      predictions.temperatures[answer],
+    )
+  const accuracyOf = (logProbs: LabelLogProbs) =>
+    balancedAccuracy(confusionMatrix(scores.gold, predictLabels(logProbs), logProbs[0]!.length))
+  const served = serve(verdict.answer === 'bias_only' ? 'biasOnly' : 'adapter')
+  const ofBase = accuracyOf(scores.base)
+  return {
+    ...verdict,
+    worth: {
+      base: ofBase,
+      forcedGain: accuracyOf(serve('adapter')) - ofBase,
+      gain: accuracyOf(served) - ofBase,
+      logLoss: logLoss(served, scores.gold),
+      calibrationError: calibrationError(served, scores.gold),
+    },
+  }
 }
 
+const isLive = ({ outcome }: Verdict): boolean => outcome === 'proven' || outcome === 'bias_only'
+
+type Line = Record<string, string | number>
+
 /** One row a set, number of examples and kind of labels. */
-export function summarise(records: readonly JobRecord[]): Record<string, string | number>[] {
-  const groups = new Map<string, JobRecord[]>()
-  for (const record of records) {
-    const key = [
-      record.set,
-      record.rows,
-      record.isShuffled ? 'shuffled' : 'true',
-      record.optimizer,
-    ].join(' ')
-    groups.set(key, [...(groups.get(key) ?? []), record])
-  }
+export function summarise(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
+  const groups = Map.groupBy(records, ({ set, rows: count, isShuffled, optimizer }) =>
+    [set, count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),
+  )
   return [...groups].map(([jobs, own]) => {
-    const judged = own.map(judgeRecord)
-    const published = judged.filter(({ outcome }) => outcome === 'published')
-    const isOf = (answer: Verdict['answer']) => published.filter((job) => job.answer === answer)
-    const mean = (of: readonly Judged[]): number =>
-      of.reduce((sum, { trueGain }) => sum + trueGain, 0) / of.length
+    const judged = own.map((record) => judgeRecord(record, rows))
+    const live = judged.filter(isLive)
     return {
       jobs,
       count: own.length,
-      adapter: isOf('adapter').length,
-      bias_only: isOf('bias_only').length,
-      inconclusive: judged.filter(({ outcome }) => outcome === 'inconclusive').length,
-      no_gain: judged.filter(({ outcome }) => outcome === 'no_gain').length,
-      true_gain: Number(mean(judged).toFixed(3)),
-      published_and_worse: published.filter(({ trueGain }) => trueGain < 0).length,
+      ...countOutcomes(judged),
+      base: round(mean(judged.map(({ worth }) => worth.base))),
+      gain: round(mean(judged.map(({ worth }) => worth.forcedGain))),
+      live_and_worse: live.filter(isWorse).length,
     }
   })
 }
+
+const countOutcomes = (judged: readonly Judged[]): Record<Verdict['outcome'], number> => {
+  const count = (wanted: Verdict['outcome']) =>
+    judged.filter(({ outcome }) => outcome === wanted).length
+  return {
+    proven: count('proven'),
+    promising: count('promising'),
+    bias_only: count('bias_only'),
+    no_gain: count('no_gain'),
+  }
+}
+
+/** A live version may lose this much balanced accuracy by the luck of the rows. */
+const MAX_LOSS = 0.01
+const isWorse = ({ worth }: Judged): boolean => worth.gain < -MAX_LOSS
+
+/** What the guard promises, over all jobs of a number of examples. */
+export function summarisePromises(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
+  const groups = Map.groupBy(records, ({ rows: count, isShuffled, optimizer }) =>
+    [count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),
+  )
+  return [...groups].map(([jobs, own]) => {
+    const judged = own.map((record) => judgeRecord(record, rows))
+    const gaining = (least: number) => judged.filter(({ worth }) => worth.forcedGain >= least)
+    const share = (of: readonly Judged[], is: (job: Judged) => boolean) =>
+      of.length === 0 ? '—' : `${of.filter(is).length} of ${of.length}`
+    const live = judged.filter(isLive)
+    return {
+      jobs,
+      'gain ≥ .25: proven': share(gaining(0.25), ({ outcome }) => outcome === 'proven'),
+      'gain ≥ .10: proven': share(gaining(0.1), ({ outcome }) => outcome === 'proven'),
+      'gain ≥ .10: proven or promising': share(
+        gaining(0.1),
+        ({ outcome }) => outcome === 'proven' || outcome === 'promising',
+      ),
+      'live: worse by > .01': share(live, isWorse),
+      ...(own[0]!.isShuffled
+        ? {
+            proven: share(judged, ({ outcome }) => outcome === 'proven'),
+            promising: share(judged, ({ outcome }) => outcome === 'promising'),
+          }
+        : {}),
+      'live: log loss':
+        live.length === 0 ? '—' : round(mean(live.map(({ worth }) => worth.logLoss))),
+      'live: ECE':
+        live.length === 0 ? '—' : round(mean(live.map(({ worth }) => worth.calibrationError))),
+    }
+  })
+}
+
+const mean = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length
+const round = (value: number): number => Number(value.toFixed(3))

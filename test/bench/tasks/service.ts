@@ -107,7 +107,7 @@ export type Lesson = {
 }
 
 /** Codes of jobs that ended well and published nothing. */
-const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain', 'inconclusive'])
+const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain'])
 
 /**
  * Learns a task, published whatever the guard says of it.
@@ -145,7 +145,6 @@ export async function learnTask(
       trials: report.n_trials,
       outcome: hasNothing ? 'nothing published' : report.guard.outcome,
       p_value: round(adapter.p_value),
-      against: adapter.against,
       gains: Object.fromEntries(
         Object.entries(adapter.gains).map(([name, gain]) => [name, round(gain)]),
       ),

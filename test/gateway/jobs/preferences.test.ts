@@ -91,7 +91,7 @@ describe('a job on pairs', () => {
       objective: 'preference',
       beta: 0.5,
       guard: {
-        outcome: 'published',
+        outcome: 'proven',
         test: 'paired one-sided sign-flip of out-of-fold preference',
         p_value: 2 ** -NUM_PAIRS,
         folds: NUM_FOLDS,

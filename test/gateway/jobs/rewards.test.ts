@@ -91,7 +91,7 @@ describe('a job with a grader of texts', () => {
       base_value: 0,
       adapter_value: 1,
       guard: {
-        outcome: 'published',
+        outcome: 'proven',
         test: 'paired one-sided sign-flip of out-of-fold score',
         gain: 1,
         p_value: 2 ** -8,

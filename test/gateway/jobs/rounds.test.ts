@@ -140,7 +140,7 @@ describe('a job that fits the texts that its grader likes', () => {
       num_draws: 3,
       rounds: { n_rounds: 3, n_samples: 6, n_steps: 2, learning_rate: 0.2, n_folds: 2 },
       guard: {
-        outcome: 'published',
+        outcome: 'proven',
         folds: 2,
         trials_per_fold: 4,
         test: 'paired one-sided sign-flip of out-of-fold score',

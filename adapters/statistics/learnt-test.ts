@@ -1,0 +1,141 @@
+import { LOG_PROB_FLOOR, type LabelLogProbs } from '../objective/label-log-probs.ts'
+import { createRng, type Rng } from '../optimise/rng.ts'
+
+/** A p-value near 0.05 is then known to ±0.005, and 2,000 examples take a tenth of a second. */
+export const NUM_PERMUTATIONS = 1_999
+/** Stream of the generator; the draws are the same for all data, so a test repeated is repeated. */
+const STREAM_LABELS = 24
+/** Log odds beyond this count as this: a few over-sure mistakes must not outweigh many right answers. */
+const MAX_LOG_ODDS = 2
+/**
+ * Two examples speak about each other twice: each is in the other's training set. So sums of
+ * out-of-fold scores vary √2 times as much as they do where the right labels are dealt out anew and
+ * the predictions stay as they are.
+ */
+const WIDENING = Math.SQRT2
+/** With fewer orders within the folds, labels are dealt out among all examples. */
+const MIN_ORDERS = 1_000
+/** Sums this near, as a share of all terms' size, are equal: rounding must not decide. */
+const TIE = 1e-9
+
+export type LearntTest = {
+  /** In (0, 1]. */
+  readonly pValue: number
+  /** The sum seen, in standard deviations of the null distribution from its mean; 0 where that has none. */
+  readonly z: number
+}
+
+/**
+ * Whether out-of-fold predictions have anything to do with the right labels.
+ *
+ * The statistic is the mean over classes of the right label's centred log odds: each prediction's log
+ * probabilities less their mean over the fold and over the labels, clipped at ±2. Labels are dealt out
+ * anew within each fold, so that what a fold's predictions hold against its own labels (its training
+ * set lacks them) cancels out; where the folds are too small for that, among all examples, which errs
+ * towards caution. The null distribution is widened by √2.
+ *
+ * By simulation (docs/decisions/0010-guard.md) 1 to 5% of fits of unrelated labels pass at a level of
+ * 5%, with 2 to 10 classes and 7 to 200 examples.
+ * @param predictions out of fold, [examples][labels]
+ * @param gold right label of each example
+ * @param folds fold of each example
+ * @throws {RangeError} no examples, or lengths that differ
+ */
+export function learntTest(
+  predictions: LabelLogProbs,
+  gold: readonly number[],
+  folds: readonly number[],
+): LearntTest {
+  const numExamples = gold.length
+  if (numExamples === 0) throw new RangeError('no examples')
+  if (predictions.length !== numExamples || folds.length !== numExamples) {
+    throw new RangeError(
+      `${predictions.length} predictions and ${folds.length} folds for ${numExamples} labels`,
+    )
+  }
+  const byFold = groupBy(folds)
+  const blocks = countOrders(byFold, gold) >= MIN_ORDERS ? byFold : [gold.map((_, i) => i)]
+  const scores = scoreLabels(predictions, gold, blocks)
+  const seen = gold.reduce((sum, label, i) => sum + scores[i]![label]!, 0)
+
+  const rng = createRng(0, STREAM_LABELS)
+  const labels = [...gold]
+  const sums = new Float64Array(NUM_PERMUTATIONS)
+  for (let draw = 0; draw < NUM_PERMUTATIONS; draw++) {
+    for (const members of blocks) shuffleWithin(labels, members, rng)
+    for (let i = 0; i < numExamples; i++) sums[draw]! += scores[i]![labels[i]!]!
+  }
+  const mean = sums.reduce((total, sum) => total + sum, 0) / sums.length
+  const variance = sums.reduce((total, sum) => total + (sum - mean) ** 2, 0) / sums.length
+  const spread = WIDENING * Math.sqrt(variance)
+  const size = scores.reduce((total, row) => total + Math.max(...row.map(Math.abs)), 0)
+  const threshold = seen - TIE * size
+  const numAsHigh = sums.filter((sum) => mean + WIDENING * (sum - mean) >= threshold).length
+  return {
+    pValue: (1 + numAsHigh) / (1 + NUM_PERMUTATIONS),
+    z: spread > TIE * size ? (seen - mean) / spread : 0,
+  }
+}
+
+/** Members of each value, in the order of their first. */
+function groupBy(values: readonly number[]): number[][] {
+  const members = new Map<number, number[]>()
+  values.forEach((value, i) => {
+    const known = members.get(value)
+    if (known === undefined) members.set(value, [i])
+    else known.push(i)
+  })
+  return [...members.values()]
+}
+
+/** What each label would add to the statistic as the right one, [examples][labels]. */
+function scoreLabels(
+  predictions: LabelLogProbs,
+  gold: readonly number[],
+  blocks: readonly (readonly number[])[],
+): number[][] {
+  const numLabels = predictions[0]!.length
+  const counts = new Array<number>(numLabels).fill(0)
+  for (const label of gold) counts[label]! += 1
+  const numClasses = counts.filter((count) => count > 0).length
+  const scores = predictions.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
+  for (const members of blocks) {
+    for (let label = 0; label < numLabels; label++) {
+      const mean = members.reduce((sum, i) => sum + scores[i]![label]!, 0) / members.length
+      for (const i of members) scores[i]![label]! -= mean
+    }
+  }
+  return scores.map((row) => {
+    const mean = row.reduce((sum, value) => sum + value, 0) / numLabels
+    return row.map((value, label) => {
+      const odds = Math.max(-MAX_LOG_ODDS, Math.min(MAX_LOG_ODDS, value - mean))
+      return counts[label] === 0 ? 0 : odds / (counts[label]! * numClasses)
+    })
+  })
+}
+
+/** In how many ways labels can be dealt out within the folds, up to `MIN_ORDERS`. */
+function countOrders(byFold: readonly (readonly number[])[], gold: readonly number[]): number {
+  let orders = 1
+  for (const members of byFold) {
+    const seen = new Map<number, number>()
+    members.forEach((i, place) => {
+      const count = (seen.get(gold[i]!) ?? 0) + 1
+      seen.set(gold[i]!, count)
+      // The multinomial coefficient, one example at a time.
+      orders *= (place + 1) / count
+    })
+    if (orders >= MIN_ORDERS) return MIN_ORDERS
+  }
+  return orders
+}
+
+/** Fisher and Yates, among some places only. */
+function shuffleWithin(labels: number[], places: readonly number[], rng: Rng): void {
+  for (let i = places.length - 1; i > 0; i--) {
+    const j = Math.floor(rng.uniform() * (i + 1))
+    const kept = labels[places[i]!]!
+    labels[places[i]!] = labels[places[j]!]!
+    labels[places[j]!] = kept
+  }
+}
