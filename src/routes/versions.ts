@@ -68,7 +68,7 @@ export const versions = new Hono<AppEnv>()
     const upload = await readUpload(c.req.raw)
     checkModel(upload, config.baseModel)
     const model = await servedModel(runners, config.baseModel)
-    const { file, bytes } = readUploadedAdapter(upload.bytes, upload.format, {
+    const { file, bytes } = await readUploadedAdapter(upload.bytes, upload.format, {
       slug: config.baseModel,
       modelDigest: model.model_digest,
       geometry: {

@@ -1,4 +1,4 @@
-import { unzipSync, zipSync } from 'fflate'
+import { zipSync } from 'fflate'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import { MAX_ADAPTER_BYTES } from '../../adapters/format/limits.ts'
@@ -11,6 +11,7 @@ import {
   type PeftFiles,
 } from '../../adapters/interchange/peft-oft.ts'
 import type { Geometry } from '../../adapters/rotation/rotation.ts'
+import { unzipWanted } from '../files/zip.ts'
 import type { AdapterFormat } from '../protocol/arcana/tasks.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 
@@ -33,13 +34,13 @@ export type AdapterModel = {
  * @returns the adapter and the bytes to keep: those sent, or for PEFT the adapter file they became
  * @throws {ApiError} 400 naming what is wrong with the file
  */
-export function readUploadedAdapter(
+export async function readUploadedAdapter(
   bytes: Uint8Array<ArrayBuffer>,
   format: AdapterFormat,
   model: AdapterModel,
-): { readonly file: AdapterFile; readonly bytes: Uint8Array<ArrayBuffer> } {
+): Promise<{ readonly file: AdapterFile; readonly bytes: Uint8Array<ArrayBuffer> }> {
   if (format === 'peft') {
-    const imported = importPeftOft(readPeftZip(bytes), model)
+    const imported = importPeftOft(await readPeftZip(bytes), model)
     if (!imported.ok) {
       const { message, reason } = imported.error
       throw invalidRequest(`Invalid 'file': ${message}.`, 'file', reason)
@@ -81,36 +82,34 @@ export function toPeftZip(bytes: Uint8Array, baseModel: string): Uint8Array<Arra
 }
 
 /** The two files of a zipped PEFT folder, at the archive's top or inside a folder; others are left. */
-function readPeftZip(bytes: Uint8Array): PeftFiles {
+async function readPeftZip(bytes: Uint8Array): Promise<PeftFiles> {
   const bad = (what: string) => invalidRequest(`Invalid 'file': ${what}.`, 'file', 'invalid_zip')
   const limits = new Map([
     [PEFT_CONFIG_FILE, MAX_CONFIG_BYTES],
     [PEFT_WEIGHTS_FILE, MAX_ADAPTER_BYTES],
   ])
+  const found = new Map<string, Uint8Array>()
   const baseName = (path: string) => path.slice(path.lastIndexOf('/') + 1)
-  let numEntries = 0
-  let unzipped: Record<string, Uint8Array>
-  try {
-    unzipped = unzipSync(bytes, {
-      // Sizes are the archive's own claims; no more than claimed is ever written.
-      filter: ({ name, originalSize }) => {
-        if (++numEntries > MAX_ZIP_ENTRIES) throw bad(`more than ${MAX_ZIP_ENTRIES} entries`)
-        const limit = limits.get(baseName(name))
-        if (limit === undefined) return false
-        if (originalSize > limit) throw bad(`${name} is larger than ${limit} bytes`)
-        return true
-      },
-    })
-  } catch (error) {
-    if (error instanceof ApiError) throw error
-    throw bad('it is no zip archive of a PEFT folder')
+  const seen = new Set<string>()
+  const limitOf = (path: string): number | null => {
+    const name = baseName(path)
+    const limit = limits.get(name)
+    if (limit === undefined) return null
+    // Before any of them is inflated: many are as costly as one that is too large.
+    if (seen.has(name)) throw bad(`it holds ${name} more than once`)
+    seen.add(name)
+    return limit
   }
+  const unzipped = await unzipWanted(bytes, limitOf, MAX_ZIP_ENTRIES)
+  if (!unzipped.ok) {
+    const { reason, message } = unzipped.error
+    throw bad(reason === 'not_zip' ? 'it is no zip archive of a PEFT folder' : message)
+  }
+  for (const { path, bytes: file } of unzipped.value) found.set(baseName(path), file)
   const find = (wanted: string): Uint8Array => {
-    const found = Object.entries(unzipped).filter(([path]) => baseName(path) === wanted)
-    const [only] = found
-    if (only === undefined) throw bad(`it holds no ${wanted}`)
-    if (found.length > 1) throw bad(`it holds ${wanted} ${found.length} times`)
-    return only[1]
+    const file = found.get(wanted)
+    if (file === undefined) throw bad(`it holds no ${wanted}`)
+    return file
   }
   return { config: find(PEFT_CONFIG_FILE), weights: find(PEFT_WEIGHTS_FILE) }
 }

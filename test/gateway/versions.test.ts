@@ -6,6 +6,7 @@ import { encodeAdapter } from '../../adapters/format/encode.ts'
 import type { AdapterFile } from '../../adapters/format/schema.ts'
 import type { TaskVersion } from '../../src/protocol/arcana/tasks.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { deflatedZeros, writeZip } from '../fixtures/zip-writer.ts'
 import { clientOf, makeProject, MODEL, publishTask } from './harness.ts'
 import { GEOMETRY, MODEL_DIGEST } from './runner-double.ts'
 
@@ -148,6 +149,34 @@ describe('an adapter as PEFT', () => {
     expect((await upload('b', new Uint8Array(withCard), fields)).status).toBe(200)
   })
 
+  it('that claims 1,000 bytes and inflates to 1.5 GB is refused while others are answered', async ({
+    expect,
+  }) => {
+    const bomb = writeZip([
+      {
+        name: 'adapter_model.safetensors',
+        bytes: new Uint8Array(),
+        packed: deflatedZeros(1.5e9),
+        claimedBytes: 1000,
+      },
+      { name: 'adapter_config.json', bytes: new TextEncoder().encode('{}') },
+    ])
+    const fields = { format: 'peft', version: JSON.stringify({ model: MODEL }) }
+    const startedAtMs = performance.now()
+    const refused = upload('a', bomb, fields)
+    const others = await Promise.all(
+      Array.from({ length: 8 }, () => client.call('GET', '/v1/models')),
+    )
+    for (const other of others) expect(other.status).toBe(200)
+    expect(await errorOf(await refused)).toMatchObject({
+      status: 400,
+      code: 'invalid_zip',
+      message: expect.stringMatching(/larger than the 1000 bytes it claims/) as string,
+    })
+    // Inflating all of it takes some 20 s; refusing it took 0.1 s, the upload included.
+    expect(performance.now() - startedAtMs).toBeLessThan(5_000)
+  })
+
   it('of scope generated, or under a digest-less upload without a model, is refused by name', async ({
     expect,
   }) => {
@@ -170,7 +199,10 @@ describe('an adapter as PEFT', () => {
     const fields = { format: 'peft', version: JSON.stringify({ model: MODEL }) }
     const card = zipSync({ 'README.md': new Uint8Array(3) })
     const huge = zipSync({ 'adapter_config.json': new Uint8Array(100_000) })
-    for (const bytes of [anything, new Uint8Array(card), new Uint8Array(huge)]) {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`${i}`, card]))
+    const twice = zipSync({ 'a/adapter_config.json': card, 'b/adapter_config.json': card })
+    const archives = [anything, card, huge, zipSync(many), twice]
+    for (const bytes of archives.map((each) => new Uint8Array(each))) {
       expect(await errorOf(await upload('a', bytes, fields))).toMatchObject({
         status: 400,
         param: 'file',
