@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import { textContentSchema } from '../protocol/openai/content.ts'
+import { MAX_MESSAGES } from '../protocol/openai/messages.ts'
 import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
 
@@ -41,7 +42,8 @@ const chatLineSchema = z.strictObject({
         content: textContentSchema,
       }),
     )
-    .min(2, 'must hold at least a user message and the assistant’s answer'),
+    .min(2, 'must hold at least a user message and the assistant’s answer')
+    .max(MAX_MESSAGES, `must hold at most ${MAX_MESSAGES} messages`),
 })
 
 const labelledLineSchema = z.strictObject({

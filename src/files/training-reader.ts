@@ -14,6 +14,7 @@ export class TrainingReader {
   readonly #named: string[] = []
   #numBad = 0
   #numExamples = 0
+  #numLines = 0
   #isTooMany = false
   /** The first line that says what its answer is, which all others follow. */
   #first: { readonly kind: AnswerKind; readonly line: number } | null = null
@@ -27,6 +28,11 @@ export class TrainingReader {
 
   get numExamples(): number {
     return this.#numExamples
+  }
+
+  /** Lines so far, good and bad. */
+  get numLines(): number {
+    return this.#numLines
   }
 
   get isSound(): boolean {
@@ -54,6 +60,7 @@ export class TrainingReader {
   }
 
   #readLine(number: number, bytes: Uint8Array | 'too_long'): void {
+    this.#numLines = number
     if (number > MAX_LINES) {
       this.#isTooMany = true
       return

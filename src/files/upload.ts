@@ -1,7 +1,8 @@
 import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
-import { drain } from '../http/read-json.ts'
+import { drain, readChunk } from '../http/read-json.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'
+import { Breather } from './breather.ts'
 import { TrainingReader } from './training-reader.ts'
 
 export const MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -10,6 +11,12 @@ const MAX_UPLOAD_BYTES = MAX_FILE_BYTES + 64 * 1024
 const MAX_PARTS = 8
 const MAX_FIELD_BYTES = 1024
 const MAX_FILENAME_CHARS = 255
+/** What is parsed at a time, empty lines alone in the worst case. */
+const SLICE_BYTES = 8 * 1024
+/** Some 10 ms of parsing. */
+const BYTES_BETWEEN_PAUSES = 256 * 1024
+/** A line costs as much as so many bytes of one. */
+const BYTES_PER_LINE = 64
 
 export type UploadedFile = {
   readonly filename: string
@@ -28,6 +35,7 @@ export async function receiveUpload(
   request: Request,
   bucket: R2Bucket,
   key: string,
+  pause?: () => Promise<void>,
 ): Promise<UploadedFile> {
   const form = new UploadForm(new BlobWriter(bucket, key))
   const contentType = request.headers.get('content-type') ?? ''
@@ -48,17 +56,23 @@ export async function receiveUpload(
     onDone: () => undefined,
   })
   const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  const breather = new Breather(BYTES_BETWEEN_PAUSES, pause)
   let numBytes = 0
   try {
-    while (form.error === null) {
-      const { done, value } = await reader.read()
+    while (!form.hasFailed()) {
+      const { done, value } = await readChunk(reader)
       if (done) {
         parser.end()
         break
       }
       numBytes += value.length
       if (numBytes > MAX_UPLOAD_BYTES) form.fail(fileTooLarge())
-      else parser.write(value)
+      for (let at = 0; at < value.length && !form.hasFailed(); at += SLICE_BYTES) {
+        const slice = value.subarray(at, at + SLICE_BYTES)
+        const linesBefore = form.numLines
+        parser.write(slice)
+        await breather.worked(slice.length + BYTES_PER_LINE * (form.numLines - linesBefore))
+      }
       await form.flush()
     }
     return await form.finish()
@@ -100,6 +114,14 @@ class UploadForm {
 
   constructor(writer: BlobWriter) {
     this.#writer = writer
+  }
+
+  hasFailed(): boolean {
+    return this.error !== null
+  }
+
+  get numLines(): number {
+    return this.#reader.numLines
   }
 
   fail(error: ApiError): void {

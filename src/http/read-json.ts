@@ -44,7 +44,7 @@ export async function readBounded(
   const chunks: Uint8Array[] = []
   let size = 0
   for (;;) {
-    const { done, value } = await reader.read()
+    const { done, value } = await readChunk(reader)
     if (done) break
     size += value.length
     if (size > maxBytes) {
@@ -60,6 +60,21 @@ export async function readBounded(
     at += chunk.length
   }
   return bytes
+}
+
+/**
+ * Reads on in a request's body. What breaks there is the client's: it left, or its chunks are cut
+ * wrong, and a 500 would blame the server.
+ * @throws {ApiError} 400
+ */
+export async function readChunk(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+): Promise<ReadableStreamReadResult<Uint8Array>> {
+  try {
+    return await reader.read()
+  } catch {
+    throw invalidRequest('The request body ended before it was whole.', null, 'incomplete_body')
+  }
 }
 
 /** Reads a stream to its end, or to a bound, and keeps nothing. */

@@ -8,7 +8,10 @@ export const MAX_SCHEMA_NESTING = 64
 
 /** A JSON Schema as it came; which of its features are enforced is the runner's to say. */
 export const schemaObjectSchema = z
-  .record(z.string(), z.unknown())
+  .unknown()
+  // First, and before any of it is written out again.
+  .refine((schema) => hasFewValues(schema), `has more than ${MAX_SCHEMA_CHARS} characters`)
+  .pipe(z.record(z.string(), z.unknown()))
   .refine((schema) => isShallow(schema), `is nested more than ${MAX_SCHEMA_NESTING} deep`)
   .refine(
     (schema) => !isShallow(schema) || JSON.stringify(schema).length <= MAX_SCHEMA_CHARS,
@@ -45,6 +48,21 @@ export const runnerResponseFormatSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('json_schema'), schema: schemaObjectSchema }),
 ])
 export type RunnerResponseFormat = z.infer<typeof runnerResponseFormatSchema>
+
+/** A value takes one character at least. */
+function hasFewValues(value: unknown): boolean {
+  const open: unknown[] = [value]
+  for (let numValues = 0; open.length > 0; numValues++) {
+    if (numValues + open.length > MAX_SCHEMA_CHARS) return false
+    const item = open.pop()
+    if (typeof item !== 'object' || item === null) continue
+    for (const key in item) {
+      open.push((item as Record<string, unknown>)[key])
+      if (open.length > MAX_SCHEMA_CHARS) return false
+    }
+  }
+  return true
+}
 
 /** Whether a value's arrays and objects stand in each other at most {@link MAX_SCHEMA_NESTING} deep. */
 export function isShallow(value: unknown): boolean {

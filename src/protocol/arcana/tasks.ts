@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { frameFields } from '../openai/fine-tuning.ts'
 import type { AnyReport } from '../openai/text-report.ts'
-import type { Scope } from '../runner.ts'
+import { MAX_LABELS, type Scope } from '../runner.ts'
 
 export const promoteSchema = z.strictObject({
   version: z.int().min(1),
@@ -23,7 +23,7 @@ export const uploadedVersionSchema = z
     model: z.string().min(1).nullish(),
     ...frameFields,
     /** Added to the labels' log probabilities, in their order. */
-    bias: z.array(z.number().min(-MAX_ABS_BIAS).max(MAX_ABS_BIAS)).nullish(),
+    bias: z.array(z.number().min(-MAX_ABS_BIAS).max(MAX_ABS_BIAS)).max(MAX_LABELS).nullish(),
   })
   .refine(({ labels, bias }) => bias == null || bias.length === labels?.length, {
     path: ['bias'],

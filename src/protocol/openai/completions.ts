@@ -25,7 +25,11 @@ const UNSUPPORTED: Unsupported = {
 
 export type Prompt = string | readonly number[]
 
-const idsSchema = z.array(z.int().min(0)).min(1)
+/** By hand: a body has room for half a million ids, and as many faults. */
+const idsSchema = z.custom<readonly number[]>(
+  (value) => Array.isArray(value) && value.length > 0 && value.every(isId),
+)
+const isId = (id: unknown): boolean => Number.isSafeInteger(id) && (id as number) >= 0
 const promptSchema = z.union(
   [
     z
@@ -54,7 +58,7 @@ const bodySchema = z.strictObject({
   service_tier: serviceTierField,
   // Not OpenAI's: the first prompt token that a task's adapter rotates, one for all or one a prompt.
   rotate_from: z
-    .union([z.int().min(0), z.array(z.int().min(0))], {
+    .union([z.int().min(0), z.array(z.int().min(0)).max(MAX_PROMPTS)], {
       error: 'must be a token index, or one for each prompt',
     })
     .optional(),

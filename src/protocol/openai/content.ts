@@ -5,17 +5,28 @@ const textPartSchema = z.strictObject({
   text: z.string(),
 })
 
+/** Parts of one message; OpenAI takes no more messages in a whole chat. */
+const MAX_TEXT_PARTS = 2048
+
 /** A message's text: a string, or text parts, which are joined as they stand. */
 export const textContentSchema = z.unknown().transform((value, context): string => {
   if (typeof value === 'string') return value
-  const parts = z.array(textPartSchema).min(1).safeParse(value)
-  if (parts.success) return parts.data.map((part) => part.text).join('')
-  if (!Array.isArray(value)) {
-    context.addIssue({ code: 'custom', message: 'must be a string or an array of text parts' })
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_TEXT_PARTS) {
+    const message = `must be a string or an array of 1 to ${MAX_TEXT_PARTS} text parts`
+    context.addIssue({ code: 'custom', message })
     return z.NEVER
   }
-  for (const { message, path } of parts.error.issues) {
-    context.addIssue({ code: 'custom', message, path })
+  let text = ''
+  for (const [i, item] of value.entries()) {
+    const part = textPartSchema.safeParse(item)
+    if (!part.success) {
+      // The first alone: a body has room for hundreds of thousands of faults.
+      for (const { message, path } of part.error.issues) {
+        context.addIssue({ code: 'custom', message, path: [i, ...path] })
+      }
+      return z.NEVER
+    }
+    text += part.data.text
   }
-  return z.NEVER
+  return text
 })

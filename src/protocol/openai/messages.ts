@@ -25,8 +25,15 @@ const messageSchema = z
   })
   .transform(({ role, content }): PromptMessage => ({ role: roleOf(role), content }))
 
+/** OpenAI's. Every message costs a pass through the chat template, empty ones too. */
+export const MAX_MESSAGES = 2048
+const TOO_MANY = `must hold at most ${MAX_MESSAGES} messages`
+
 /** Of a conversation in which nothing is called. */
-export const messagesSchema = z.array(messageSchema).min(1, 'must hold at least one message')
+export const messagesSchema = z
+  .array(messageSchema)
+  .min(1, 'must hold at least one message')
+  .max(MAX_MESSAGES, TOO_MANY)
 
 const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
   const value = parseJson(json)
@@ -74,6 +81,7 @@ const chatMessageSchema = z.strictObject({
 export const chatMessagesSchema = z
   .array(chatMessageSchema)
   .min(1, 'must hold at least one message')
+  .max(MAX_MESSAGES, TOO_MANY)
   .transform((messages, context): ChatMessage[] => {
     /** The last assistant's calls. */
     let calls: readonly ToolCall[] = []

@@ -31,14 +31,20 @@ const penaltySchema = z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY)
 
 /** Token ids as the keys of a JSON object; whether the vocabulary has them is the runner's to say. */
 const logitBiasSchema = z
-  .record(
-    z.string().regex(/^\d{1,9}$/, 'must have token ids for keys'),
-    z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
-  )
+  .unknown()
+  // Before any entry is looked at.
   .refine(
-    (bias) => Object.keys(bias).length <= MAX_LOGIT_BIAS_ENTRIES,
+    (bias) => numKeys(bias) <= MAX_LOGIT_BIAS_ENTRIES,
     `must have at most ${MAX_LOGIT_BIAS_ENTRIES} entries`,
   )
+  .pipe(
+    z.record(
+      z.string().regex(/^\d{1,9}$/, 'must have token ids for keys'),
+      z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
+    ),
+  )
+const numKeys = (value: unknown): number =>
+  typeof value === 'object' && value !== null ? Object.keys(value).length : 0
 
 export const samplingFields = {
   temperature: temperatureSchema.optional(),
