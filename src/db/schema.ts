@@ -81,6 +81,8 @@ export const versions = sqliteTable(
      */
     jobId: text('job_id').notNull(),
     createdAtMs: integer('created_at_ms').notNull(),
+    /** When the stored adapter was found not to have its digest; null where it is sound. */
+    corruptAtMs: integer('corrupt_at_ms'),
   },
   (t) => [
     primaryKey({ columns: [t.projectId, t.task, t.number] }),

@@ -1,10 +1,10 @@
-import { and, desc, eq, gt } from 'drizzle-orm'
+import { and, desc, eq, gt, isNotNull, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
 import { versions } from './schema.ts'
 
 export type Version = Readonly<typeof versions.$inferSelect>
 /** A version before it has its number. */
-export type NewVersion = Omit<Version, 'number'>
+export type NewVersion = Omit<Version, 'number' | 'corruptAtMs'>
 
 export async function findVersion(
   db: D1Database,
@@ -44,6 +44,7 @@ export async function listVersions(
 /**
  * Adds a job's version under the task's next number and makes it live, in one transaction. Run
  * again for the same job, it changes nothing: not the number, and not what is live by now.
+ * Its adapter has been stored before, so that versions whose bytes were damaged are sound again.
  * A version that is not to be live brings its task into being without one, if need be.
  * @returns the version's number
  */
@@ -99,8 +100,49 @@ export async function publishVersion(
         v.createdAtMs,
       ),
     db.prepare('SELECT number FROM versions WHERE job_id = ?1').bind(v.jobId),
+    // The adapter has just been stored anew, whoever's bytes were damaged.
+    db
+      .prepare(
+        `UPDATE versions SET corrupt_at_ms = NULL
+         WHERE project_id = ?1 AND adapter_digest = ?2 AND corrupt_at_ms IS NOT NULL`,
+      )
+      .bind(v.projectId, v.adapterDigest),
   ])
   const number = published?.results[0]?.number
   if (number === undefined) throw new Error(`version of job ${v.jobId} is missing after publishing`)
   return number
+}
+
+/**
+ * Marks a project's versions whose adapter is damaged.
+ * @returns whether any was not marked yet
+ */
+export async function markCorrupt(
+  db: D1Database,
+  projectId: string,
+  adapterDigest: string,
+  nowMs: number,
+): Promise<boolean> {
+  const result = await drizzle(db)
+    .update(versions)
+    .set({ corruptAtMs: nowMs })
+    .where(
+      and(
+        eq(versions.projectId, projectId),
+        eq(versions.adapterDigest, adapterDigest),
+        isNull(versions.corruptAtMs),
+      ),
+    )
+  return result.meta.changes > 0
+}
+
+/** A project's versions whose adapter was found damaged. */
+export async function listCorruptVersions(
+  db: D1Database,
+  projectId: string,
+): Promise<readonly Pick<Version, 'task' | 'number'>[]> {
+  return drizzle(db)
+    .select({ task: versions.task, number: versions.number })
+    .from(versions)
+    .where(and(eq(versions.projectId, projectId), isNotNull(versions.corruptAtMs)))
 }

@@ -1,6 +1,5 @@
-import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
 import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner.ts'
-import { adapterKey, readBlob } from '../storage/blobs.ts'
 import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
 import { RunnerFault, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import { noRunner, proofMismatch, toApiError } from './runner-error.ts'
@@ -8,8 +7,8 @@ import type { RunnerPool } from './runner-pool.ts'
 
 export type GenerationContext = {
   readonly pool: RunnerPool
-  readonly blobs: R2Bucket
-  readonly projectId: string
+  /** The file of an adapter, for a runner that lacks it. */
+  readonly readAdapter: (digest: string) => Promise<Uint8Array<ArrayBuffer>>
 }
 
 export type GenerationPlan = {
@@ -197,12 +196,6 @@ async function pushAdapters(
 ): Promise<void> {
   for (const digest of new Set(adapters)) {
     if (!missing.has(digest)) continue
-    const bytes = await readBlob(context.blobs, adapterKey(context.projectId, digest))
-    if (bytes === null) {
-      throw new ApiError(500, `The adapter ${digest} is missing from storage.`, {
-        code: 'adapter_missing',
-      })
-    }
-    await client.putAdapter(digest, bytes)
+    await client.putAdapter(digest, await context.readAdapter(digest))
   }
 }

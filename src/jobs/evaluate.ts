@@ -132,7 +132,7 @@ export async function pushDataset(
   use: 'score' | 'gradient' = 'score',
 ) {
   const { client, blobs, dataset, signal } = evaluation
-  const bytes = await readBlob(blobs, dataset.blobKey)
+  const bytes = await readBlob(blobs, dataset.blobKey, dataset.digest)
   if (bytes === null) throw new Error(`dataset blob ${dataset.blobKey} is missing`)
   return client.putDataset(dataset.digest, bytes, signal, use)
 }

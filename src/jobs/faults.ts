@@ -1,4 +1,5 @@
 import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
+import { BlobCorrupt } from '../storage/blobs.ts'
 import type { JobError } from '../protocol/openai/fine-tuning.ts'
 
 /** Every reachable runner serves another build than the one the trials were scored on. */
@@ -51,6 +52,11 @@ export function judgeFault(error: unknown): FaultVerdict {
     return { kind: 'restart', why: 'The service was upgraded to another way to search' }
   }
   if (error instanceof JobFailure) return { kind: 'fail', error: error.error }
+  if (error instanceof BlobCorrupt) {
+    console.error(JSON.stringify({ event: 'dataset_corrupt', key: error.key }))
+    const message = 'The stored examples are damaged. Upload them again and begin a new job.'
+    return { kind: 'fail', error: { code: 'dataset_corrupt', message, param: 'training_file' } }
+  }
   if (error instanceof RunnerFault) {
     return retry(RUNNER_LIMIT_MS, 'runner_unavailable', `No runner could be used: ${error.message}`)
   }

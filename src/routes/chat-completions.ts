@@ -24,6 +24,7 @@ import { holdMsOf, readService } from '../tasks/service.ts'
 import { chatStream } from './chat-stream.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, proofHeaders, proofOf, readChoiceHeader } from '../tasks/plan.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
   readSelected,
@@ -59,7 +60,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
-    { pool: runners, blobs: c.env.BLOBS, projectId },
+    { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
     plan,
     caller.signal,
   )

@@ -15,6 +15,7 @@ import { planArm, planGeneration, readChoiceHeader, splitModel } from '../tasks/
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { holdMsOf, readService } from '../tasks/service.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
 
 /** One prompt under several selections: one frame, one seed, one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
@@ -55,7 +56,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
-    { pool: runners, blobs: c.env.BLOBS, projectId },
+    { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
     plan,
     caller.signal,
   )

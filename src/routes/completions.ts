@@ -23,6 +23,7 @@ import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { planArm, planGeneration, proofHeaders, proofOf } from '../tasks/plan.ts'
 import { holdMsOf, readService, type Service } from '../tasks/service.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
   readSelected,
@@ -61,7 +62,11 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   // Of this request's own calls: also ended where one prompt's failure is the answer.
   const calls = abortWith(caller.signal)
   const start = (plan: GenerationPlan) =>
-    startGeneration({ pool: runners, blobs: c.env.BLOBS, projectId }, plan, calls.signal)
+    startGeneration(
+      { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
+      plan,
+      calls.signal,
+    )
   // The first prompt's proof is checked before any header goes out.
   const first = await start(plans[0]!)
   const head = answerHead('cmpl', requestId, baseModel, selection, request.tier)

@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { findTask, listTasks, type TaskRow } from '../db/tasks.ts'
+import { listCorruptVersions } from '../db/versions.ts'
 import { ApiError } from '../protocol/openai/error.ts'
 import type { Model, ModelList } from '../protocol/openai/models.ts'
 import { servicesOf } from '../services.ts'
@@ -10,7 +11,8 @@ export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
     const { baseModel } = servicesOf(c.env).config
     const rows = await listTasks(c.env.DB, c.get('projectId'))
-    const data = [baseEntry(baseModel), ...rows.map((row) => taskEntry(baseModel, row))]
+    const corrupt = await listCorruptVersions(c.env.DB, c.get('projectId'))
+    const data = [baseEntry(baseModel), ...rows.map((row) => taskEntry(baseModel, row, corrupt))]
     return c.json({ object: 'list', data } satisfies ModelList)
   })
   .get('/:id', async (c) => {
@@ -26,7 +28,8 @@ export const models = new Hono<AppEnv>()
         code: 'model_not_found',
       })
     }
-    return c.json(taskEntry(baseModel, row))
+    const corrupt = await listCorruptVersions(c.env.DB, row.projectId)
+    return c.json(taskEntry(baseModel, row, corrupt))
   })
 
 /** The base model is not made here, so it has no time of its own. */
@@ -39,10 +42,19 @@ const baseEntry = (id: string): Model => ({
   owned_by: 'arcana',
 })
 
-const taskEntry = (baseModel: string, row: TaskRow): Model => ({
+const taskEntry = (
+  baseModel: string,
+  row: TaskRow,
+  corrupt: Awaited<ReturnType<typeof listCorruptVersions>>,
+): Model => ({
   id: `${baseModel}:${row.name}`,
   object: 'model',
   created: Math.floor(row.createdAtMs / 1000),
   owned_by: row.projectId,
-  arcana: { base: baseModel, task: row.name, live_version: row.liveVersion },
+  arcana: {
+    base: baseModel,
+    task: row.name,
+    live_version: row.liveVersion,
+    is_corrupt: corrupt.some(({ task, number }) => task === row.name && number === row.liveVersion),
+  },
 })

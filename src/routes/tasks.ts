@@ -124,5 +124,6 @@ export const toVersion = (
   fallback_label: version.fallbackLabel,
   job: jobOfVersion(version.jobId),
   created_at: seconds(version.createdAtMs),
+  corrupt_at: version.corruptAtMs === null ? null : seconds(version.corruptAtMs),
   report,
 })

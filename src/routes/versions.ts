@@ -14,11 +14,12 @@ import {
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
-import { adapterKey, readBlob, reportKey } from '../storage/blobs.ts'
+import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { readUploadedAdapter, toPeftZip } from '../tasks/adapter-exchange.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
 import { noVersion, requireTask, toVersion } from './tasks.ts'
 
@@ -46,10 +47,7 @@ export const versions = new Hono<AppEnv>()
         'no_adapter',
       )
     }
-    const bytes = await readBlob(c.env.BLOBS, adapterKey(projectId, adapterDigest))
-    if (bytes === null) {
-      throw new ApiError(500, `The adapter ${adapterDigest} is missing.`, { code: 'blob_missing' })
-    }
+    const bytes = await readAdapter(c.env, projectId, adapterDigest)
     const name = `${version.task}-${version.number}`
     return format === 'peft'
       ? sendFile(toPeftZip(bytes, version.model), `${name}-peft.zip`, adapterDigest, ZIP)
@@ -110,7 +108,7 @@ export const versions = new Hono<AppEnv>()
     const number = await publishVersion(c.env.DB, created)
     forgetTask(projectId, name)
     const task = await requireTask(c.env.DB, projectId, name)
-    return c.json(toVersion({ ...created, number }, task, null))
+    return c.json(toVersion({ ...created, number, corruptAtMs: null }, task, null))
   })
 
 async function requireVersion(

@@ -1,3 +1,5 @@
+import { sha256Hex } from './digest.ts'
+
 /** Where bytes lie in R2. Every key begins with the project. */
 export const adapterKey = (projectId: string, digest: string) => `${projectId}/adapters/${digest}`
 export const fileKey = (projectId: string, fileId: string) => `${projectId}/files/${fileId}`
@@ -8,8 +10,31 @@ export const datasetKey = (
   part: 'training' | 'validation' | 'round',
 ) => `${projectId}/jobs/${jobId}/${part}.json`
 
-/** @returns null where there is no such blob */
-export async function readBlob(bucket: R2Bucket, key: string): Promise<Uint8Array | null> {
+/** Bytes that are no longer those that were stored. */
+export class BlobCorrupt extends Error {
+  override readonly name = 'BlobCorrupt'
+  readonly key: string
+
+  constructor(key: string) {
+    super(`the blob ${key} does not have its digest`)
+    this.key = key
+  }
+}
+
+/**
+ * Reads a blob and checks that it is what was stored.
+ * @param digest SHA-256 of its bytes
+ * @returns null where there is no such blob
+ * @throws {BlobCorrupt}
+ */
+export async function readBlob(
+  bucket: R2Bucket,
+  key: string,
+  digest: string,
+): Promise<Uint8Array<ArrayBuffer> | null> {
   const object = await bucket.get(key)
-  return object === null ? null : object.bytes()
+  if (object === null) return null
+  const bytes = new Uint8Array(await object.arrayBuffer())
+  if ((await sha256Hex(bytes)) !== digest) throw new BlobCorrupt(key)
+  return bytes
 }

@@ -76,9 +76,9 @@ export async function gradeWanted(
 /** The prompts of a job with a grader. */
 export async function readRewardSet(
   { env }: StepContext,
-  { blobKey }: StoredDataset,
+  { blobKey, digest }: StoredDataset,
 ): Promise<RewardSet> {
-  const bytes = await readBlob(env.BLOBS, blobKey)
+  const bytes = await readBlob(env.BLOBS, blobKey, digest)
   if (bytes === null) throw new Error(`dataset blob ${blobKey} is missing`)
   return JSON.parse(new TextDecoder().decode(bytes)) as RewardSet
 }

@@ -7,6 +7,7 @@ import { calibrateLabels } from '../../tasks/confidence.ts'
 import { applyFrame } from '../../tasks/frame.ts'
 import { planArm, planGeneration } from '../../tasks/plan.ts'
 import { readSelection, resolveSelection } from '../../tasks/resolve.ts'
+import { readAdapter } from '../../tasks/stored-adapter.ts'
 import { JobFailure } from '../faults.ts'
 import type { StepContext } from '../step-context.ts'
 
@@ -33,7 +34,10 @@ export async function askTask(
       sampling: { maxTokens: undefined, temperature: 0, topP: 1, stop: [] },
       service: { tier: 'flex', deadlineAtMs: undefined },
     })
-    const place = { pool: runners, blobs: env.BLOBS, projectId: spec.projectId }
+    const place = {
+      pool: runners,
+      readAdapter: (digest: string) => readAdapter(env, spec.projectId, digest),
+    }
     const [answer] = await collectAnswers(await startGeneration(place, plan, signal))
     const labels = calibrateLabels(answer?.labels ?? [], selection)
     const found = labels.find(({ label }) => label === grader.label)
@@ -41,7 +45,8 @@ export async function askTask(
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
     const message = `the grader’s task ${grader.task} gave no answer: ${error.message}`
-    if (error.status >= 500 || error.status === 429) throw new RunnerFault('unreachable', message)
+    const isWorthAnother = !error.isFinal && (error.status >= 500 || error.status === 429)
+    if (isWorthAnother) throw new RunnerFault('unreachable', message)
     throw new JobFailure('grader_failed', message, 'method')
   }
   throw new JobFailure(

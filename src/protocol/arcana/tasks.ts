@@ -66,6 +66,8 @@ export type TaskVersion = {
   /** Of an uploaded version: `import-…`. */
   readonly job: string
   readonly created_at: number
+  /** When the stored adapter was found damaged, Unix seconds; null where it is sound. */
+  readonly corrupt_at: number | null
   readonly report: AnyReport | null
 }
 

@@ -8,6 +8,8 @@ export type Model = {
     readonly base: string
     readonly task: string
     readonly live_version: number | null
+    /** Whether the live version's stored adapter was found damaged. */
+    readonly is_corrupt: boolean
   }
 }
 

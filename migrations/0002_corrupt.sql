@@ -1,0 +1,1 @@
+ALTER TABLE `versions` ADD `corrupt_at_ms` integer;
