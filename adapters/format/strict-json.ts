@@ -9,8 +9,9 @@ export type StrictJson = string | number | readonly StrictJson[] | ReadonlyMap<s
 
 /** header → tensor → shape: nothing in the format nests deeper. */
 const MAX_DEPTH = 3
+/** The deepest model's 2,048 tensors have eight values each, keys not counted. */
+const MAX_VALUES = 32_768
 
-const WHITESPACE = /[ \t\n\r]*/y
 const WHOLE_NUMBER = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y
 
 class JsonError extends Error {}
@@ -32,6 +33,7 @@ export function parseStrictJson(
 class Parser {
   readonly #text: string
   #at = 0
+  #numValues = 0
 
   constructor(text: string) {
     this.#text = text
@@ -39,14 +41,15 @@ class Parser {
 
   parse(): StrictJson {
     const value = this.#value(0)
-    this.#take(WHITESPACE)
+    this.#skipSpace()
     if (this.#at !== this.#text.length) this.#fail('text after the end')
     return value
   }
 
   #value(depth: number): StrictJson {
     if (depth > MAX_DEPTH) this.#fail('nested too deeply')
-    this.#take(WHITESPACE)
+    if (++this.#numValues > MAX_VALUES) this.#fail(`more than ${MAX_VALUES} values`)
+    this.#skipSpace()
     switch (this.#text[this.#at]) {
       case '{':
         return this.#object(depth)
@@ -68,7 +71,7 @@ class Parser {
     this.#at++
     if (this.#punctuation('}')) return object
     do {
-      this.#take(WHITESPACE)
+      this.#skipSpace()
       const key = this.#string()
       if (object.has(key)) this.#fail(`the key ${JSON.stringify(key)} twice`)
       if (!this.#punctuation(':')) this.#fail('expected ":"')
@@ -104,10 +107,18 @@ class Parser {
   }
 
   #punctuation(mark: string): boolean {
-    this.#take(WHITESPACE)
+    this.#skipSpace()
     if (this.#text[this.#at] !== mark) return false
     this.#at++
     return true
+  }
+
+  #skipSpace(): void {
+    for (;;) {
+      const unit = this.#text.charCodeAt(this.#at)
+      if (unit !== 0x20 && unit !== 0x0a && unit !== 0x0d && unit !== 0x09) return
+      this.#at++
+    }
   }
 
   /** Takes what the sticky pattern matches here, or null. */

@@ -1,5 +1,5 @@
 import { invalidRequest } from '../protocol/openai/error.ts'
-import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner.ts'
+import type { Applied, GenerateEvent, GenerateRequest, RunnerStatus } from '../protocol/runner.ts'
 import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
 import { RunnerFault, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import { noRunner, proofMismatch, toApiError } from './runner-error.ts'
@@ -57,6 +57,7 @@ export async function startGeneration(
   if (choice.kind !== 'ranked') {
     throw noRunner(`No runner serves ${plan.model} at the moment. Try again shortly.`)
   }
+  checkMaxTokens(plan, choice.runners)
   let lastError: unknown = null
   for (const { url, status } of choice.runners) {
     try {
@@ -71,6 +72,22 @@ export async function startGeneration(
     }
   }
   throw toApiError(lastError)
+}
+
+/** As OpenAI does: more than any answer of the model can have is a mistake, and is not cut in silence. */
+function checkMaxTokens(
+  { request }: GenerationPlan,
+  runners: readonly { readonly status: RunnerStatus | null }[],
+): void {
+  const { max_tokens: given } = request.sampling
+  const limit = Math.max(...runners.map(({ status }) => status?.model.max_context ?? Infinity))
+  if (given === undefined || given <= limit) return
+  throw invalidRequest(
+    `max_tokens is too large: ${given}. This model supports at most ${limit} completion tokens, ` +
+      `whereas you provided ${given}.`,
+    'max_tokens',
+    'invalid_value',
+  )
 }
 
 /** Of runners that are all full, the caller hears of the one that will be free first. */
