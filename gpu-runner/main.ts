@@ -10,6 +10,8 @@ import { openBackend } from './ort/index.ts'
 import { openRunner } from './runner.ts'
 import { createRunnerServer } from './server/server.ts'
 
+/** Models and builds are for the user who runs this. */
+const OWNER_ONLY_UMASK = 0o077
 /** How long running answers may take to end once the runner is told to stop. */
 const SHUTDOWN_MS = 2_000
 
@@ -117,6 +119,7 @@ async function findModel(
   return { ggufPath, modelDigest: entry.sha256 }
 }
 
+process.umask(OWNER_ONLY_UMASK)
 main().catch((error: unknown) => {
   console.error(`runner: ${error instanceof Error ? error.message : String(error)}`)
   process.exit(1)

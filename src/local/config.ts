@@ -51,6 +51,8 @@ export const homePaths = (home: string) => ({
   lock: join(home, 'run', 'lock'),
   /** Miniflare's scratch files. */
   tmp: join(home, 'run', 'tmp'),
+  /** Between the gateway's host and workerd. */
+  sockets: join(home, 'run', 'sockets'),
   workerdPid: join(home, 'run', 'workerd.pid'),
   processes: join(home, 'run', 'processes.json'),
 })

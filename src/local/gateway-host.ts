@@ -7,11 +7,23 @@ import { fileURLToPath } from 'node:url'
 import { createRequire } from 'node:module'
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from 'miniflare'
 import { bootstrapStatements } from '../db/bootstrap.ts'
+import { describeError } from './describe-error.ts'
+import { Front, isListening } from './front.ts'
 import { endWithStdin } from './lifeline.ts'
-import { applyMigrations, type Database } from './migrate.ts'
-import { bundleWorker, miniflareOptions, type GatewayOptions } from './worker-options.ts'
+import { applyMigrations } from './migrate.ts'
+import { listenPrivately } from './private-listeners.ts'
+import { OWNER_ONLY_UMASK } from './private-home.ts'
+import { openSetupDatabase } from './setup-database.ts'
+import {
+  bundleWorker,
+  LOCAL_HOST,
+  miniflareOptions,
+  socketPaths,
+  type GatewayOptions,
+} from './worker-options.ts'
 
 export interface GatewayHostOptions extends GatewayOptions {
+  readonly port: number
   readonly keyHash: string
   readonly workerdPidFile: string
 }
@@ -19,6 +31,8 @@ export interface GatewayHostOptions extends GatewayOptions {
 const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url))
 const WORKERD_WRAPPER = fileURLToPath(new URL('./workerd.sh', import.meta.url))
 const PROJECT = 'local'
+const WORKERD_POLL_MS = 2_000
+const MAX_MISSED_WORKERD = 3
 
 /** Standard output belongs to the supervisor's protocol. */
 class StderrLog extends Log {
@@ -37,6 +51,12 @@ async function main(): Promise<void> {
   process.env['ARCANA_WORKERD_PID_FILE'] = options.workerdPidFile
   process.env['MINIFLARE_WORKERD_PATH'] = WORKERD_WRAPPER
 
+  process.env['ARCANA_WORKERD_SOCKETS'] = options.socketDir
+  listenPrivately(options.socketDir)
+
+  const sockets = socketPaths(options.socketDir)
+  const front = new Front(sockets.gateway)
+  await front.listen(options.port, LOCAL_HOST)
   const script = await bundleWorker()
   const miniflare = new Miniflare(
     convertV4MiniflareOptions({
@@ -47,10 +67,13 @@ async function main(): Promise<void> {
       },
     }),
   )
-  const { isEnding } = endWithStdin(() => miniflare.dispose())
+  const { isEnding } = endWithStdin(async () => {
+    front.close()
+    await miniflare.dispose()
+  })
   try {
     await miniflare.ready
-    const database = (await miniflare.getD1Database('DB')) as unknown as Database
+    const database = openSetupDatabase(sockets.setup)
     await applyMigrations(database, MIGRATIONS)
     const statements = bootstrapStatements(PROJECT, options.keyHash)
     await database.batch(statements.map(({ sql, params }) => database.prepare(sql).bind(...params)))
@@ -59,7 +82,27 @@ async function main(): Promise<void> {
     if (isEnding()) return
     throw error
   }
+  front.open()
+  endWithoutWorkerd(sockets.gateway, isEnding)
   console.log(JSON.stringify({ event: 'ready', port: options.port }))
+}
+
+/** Miniflare starts workerd again when it dies, but only once; the supervisor does not give up. */
+function endWithoutWorkerd(socketPath: string, isEnding: () => boolean): void {
+  let numMissed = 0
+  setInterval(() => {
+    void isListening(socketPath).then((isThere) => {
+      numMissed = isThere ? 0 : numMissed + 1
+      if (numMissed < MAX_MISSED_WORKERD || isEnding()) return
+      endBecause(new Error('workerd is gone and was not started again'))
+    })
+  }, WORKERD_POLL_MS).unref()
+}
+
+/** The supervisor starts this process again. */
+function endBecause(error: unknown): never {
+  console.error(`gateway: ${describeError(error)}`)
+  process.exit(1)
 }
 
 function workerdBinary(): string {
@@ -70,7 +113,8 @@ function workerdBinary(): string {
   return (requireFromMiniflare('workerd') as { default: string }).default
 }
 
-main().catch((error: unknown) => {
-  console.error(`gateway: ${error instanceof Error ? error.message : String(error)}`)
-  process.exit(1)
-})
+process.umask(OWNER_ONLY_UMASK)
+// Anything here may be Miniflare's; a host that has thrown is in no known state.
+process.on('uncaughtException', endBecause)
+process.on('unhandledRejection', endBecause)
+main().catch(endBecause)

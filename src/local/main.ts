@@ -7,6 +7,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { hashKey, readOrCreateKey } from './api-key.ts'
 import { displayPath, homePaths, readLocalConfig } from './config.ts'
@@ -14,6 +15,7 @@ import type { GatewayHostOptions } from './gateway-host.ts'
 import { lockHome } from './home-lock.ts'
 import { KeptChild } from './kept-child.ts'
 import { endLeftoverWorkerd } from './leftover.ts'
+import { chooseSocketDir, makePrivate, OWNER_ONLY_UMASK } from './private-home.ts'
 import { findFreePort, waitForPort } from './ports.ts'
 import { LOCAL_HOST } from './worker-options.ts'
 
@@ -36,6 +38,13 @@ async function main(): Promise<void> {
   const config = readLocalConfig(process.env)
   const paths = homePaths(config.home)
   await mkdir(paths.run, { recursive: true })
+  const numMended = await makePrivate(config.home)
+  if (numMended > 0) {
+    log(
+      `other users of this machine could read ${numMended} files and folders in ` +
+        `${displayPath(config.home)}; now only you can`,
+    )
+  }
   const unlock = lockHome(paths.lock)
   if (!unlock) {
     throw new StartError(
@@ -50,6 +59,7 @@ async function main(): Promise<void> {
   }
 
   const apiKey = config.apiKey ?? (await readOrCreateKey(paths.key))
+  const socketDir = await chooseSocketDir(paths.sockets)
   const runnerPort = await findFreePort(LOCAL_HOST)
   const runnerSecret = randomBytes(RUNNER_SECRET_BYTES).toString('hex')
 
@@ -66,11 +76,14 @@ async function main(): Promise<void> {
     prepare: async () => {
       await rm(paths.tmp, { recursive: true, force: true })
       await mkdir(paths.tmp)
+      await rm(socketDir, { recursive: true, force: true })
+      await mkdir(socketDir)
       await endLeftoverWorkerd(paths.workerdPid)
     },
     spawn: () => {
       const options: GatewayHostOptions = {
         port: config.port,
+        socketDir,
         stateDir: paths.state,
         workerdPidFile: paths.workerdPid,
         keyHash: hashKey(apiKey),
@@ -119,6 +132,7 @@ async function main(): Promise<void> {
     state.stoppingSinceMs = Date.now()
     await Promise.all([gateway.stop(), runner.stop()])
     await endLeftoverWorkerd(paths.workerdPid)
+    if (socketDir !== paths.sockets) await rm(dirname(socketDir), { recursive: true, force: true })
     unlock()
     process.exit(exitCode)
   }
@@ -171,6 +185,7 @@ function log(line: string): void {
 process.stdout.on('error', () => undefined)
 process.stderr.on('error', () => undefined)
 
+process.umask(OWNER_ONLY_UMASK)
 main().catch((error: unknown) => {
   console.error(`arcana: ${error instanceof Error ? error.message : String(error)}`)
   process.exit(1)

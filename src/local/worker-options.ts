@@ -1,6 +1,8 @@
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import type { V4MiniflareOptions } from 'miniflare'
+import { SETUP_WORKER } from './setup-database.ts'
 
 export const LOCAL_HOST = '127.0.0.1'
 const ENTRY = fileURLToPath(new URL('../index.ts', import.meta.url))
@@ -18,7 +20,8 @@ export const WORKER = {
 } as const
 
 export interface GatewayOptions {
-  readonly port: number
+  /** Folder of the sockets between the host and workerd; only its owner may enter it. */
+  readonly socketDir: string
   /** Folder of D1, R2 and Durable Objects. */
   readonly stateDir: string
   readonly variables: {
@@ -45,23 +48,43 @@ export async function bundleWorker(): Promise<string> {
   return result.outputFiles[0]!.text
 }
 
+/** Sockets of the folder: Miniflare writes a port after an address, so it ends up in a path too. */
+export const socketPaths = (socketDir: string) => ({
+  gateway: join(socketDir, 'gateway:0'),
+  setup: join(socketDir, 'setup:0'),
+})
+
 export function miniflareOptions(script: string, options: GatewayOptions): V4MiniflareOptions {
+  const socketOf = (name: string) => [{ host: `unix:${join(options.socketDir, name)}`, port: 0 }]
   return {
-    name: 'arcana-gateway',
-    modules: true,
-    script,
-    compatibilityDate: WORKER.compatibilityDate,
-    compatibilityFlags: [...WORKER.compatibilityFlags],
-    d1Databases: { ...WORKER.d1Databases },
-    r2Buckets: { ...WORKER.r2Buckets },
-    durableObjects: { JOBS: { ...WORKER.durableObjects.JOBS } },
-    bindings: { ...options.variables },
     resourcePersistencePath: options.stateDir,
-    // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times faster.
+    // Of the entry socket and Miniflare's own server, which workerd.sh and the host move.
     host: LOCAL_HOST,
-    unsafeDirectSockets: [{ host: LOCAL_HOST, port: options.port }],
     // No fetch of request.cf from the network.
     cf: false,
     logRequests: false,
+    workers: [
+      {
+        name: 'arcana-gateway',
+        modules: true,
+        script,
+        compatibilityDate: WORKER.compatibilityDate,
+        compatibilityFlags: [...WORKER.compatibilityFlags],
+        d1Databases: { ...WORKER.d1Databases },
+        r2Buckets: { ...WORKER.r2Buckets },
+        durableObjects: { JOBS: { ...WORKER.durableObjects.JOBS } },
+        bindings: { ...options.variables },
+        // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times faster.
+        unsafeDirectSockets: socketOf('gateway'),
+      },
+      {
+        name: 'arcana-setup',
+        modules: true,
+        script: SETUP_WORKER,
+        compatibilityDate: WORKER.compatibilityDate,
+        d1Databases: { ...WORKER.d1Databases },
+        unsafeDirectSockets: socketOf('setup'),
+      },
+    ],
   }
 }

@@ -1,0 +1,6 @@
+/** An error in one line, its causes after it. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return typeof error === 'string' ? error : JSON.stringify(error)
+  const text = (error.message || error.name).replaceAll(/\s+/g, ' ')
+  return error.cause === undefined ? text : `${text}; because: ${describeError(error.cause)}`
+}

@@ -1,0 +1,40 @@
+import { chmod, lstat, mkdir, mkdtemp, readdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** What a process of ours makes is for its owner alone; inherited by the processes it starts. */
+export const OWNER_ONLY_UMASK = 0o077
+const OTHERS = 0o077
+/** The system's limit of a unix socket's path is 104 to 108 bytes; names of ours are shorter. */
+const MAX_SOCKET_DIR_BYTES = 88
+
+/**
+ * Takes from all but the owner what they may do with a folder and everything in it. Links are left
+ * as they are, and what they point to as well.
+ * @returns how many files and folders were open to others
+ * @throws {Error} one of them belongs to another user
+ */
+export async function makePrivate(path: string): Promise<number> {
+  const entry = await lstat(path).catch((error: unknown) => {
+    // Gone since it was listed.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  })
+  if (entry === null || entry.isSymbolicLink()) return 0
+  let numMended = 0
+  if ((entry.mode & OTHERS) !== 0) {
+    await chmod(path, entry.mode & 0o7777 & ~OTHERS)
+    numMended += 1
+  }
+  if (!entry.isDirectory()) return numMended
+  for (const name of await readdir(path)) numMended += await makePrivate(join(path, name))
+  return numMended
+}
+
+/** A folder for sockets: the preferred one, or one in the system's where that path is too long. */
+export async function chooseSocketDir(preferred: string): Promise<string> {
+  if (Buffer.byteLength(preferred) <= MAX_SOCKET_DIR_BYTES) return preferred
+  const folder = join(await mkdtemp(join(tmpdir(), 'arcana-')), 'sockets')
+  await mkdir(folder, { mode: 0o700 })
+  return folder
+}
