@@ -1,5 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
+import { describeForLog } from './http/error-log.ts'
+import { incompleteBody, isIncompleteBody } from './http/read-json.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
@@ -8,6 +10,7 @@ import { compare } from './routes/compare.ts'
 import { completions } from './routes/completions.ts'
 import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
+import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
@@ -19,7 +22,7 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
-  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.route('/healthz', health)
   const auth = bearerAuth()
   app.use('/v1/*', auth)
   for (const path of ['/tokenize', '/detokenize', '/tokenizer_info']) app.use(path, auth)
@@ -42,15 +45,17 @@ export function createApp(): Hono<AppEnv> {
   })
 
   app.onError((error, c) => {
-    const known = error instanceof ApiError ? error : null
-    if (known === null || known.status >= 500) {
+    const isGone = !(error instanceof ApiError) && isIncompleteBody(error, c.req.raw)
+    const known = error instanceof ApiError ? error : isGone ? incompleteBody() : null
+    if (isGone) {
+      console.warn(JSON.stringify({ request_id: c.get('requestId'), error: known?.code }))
+    } else if (known === null || known.status >= 500) {
       console.error(
         JSON.stringify({
           request_id: c.get('requestId'),
           path: c.req.path,
           error: known?.code ?? error.name,
-          message: error.message,
-          stack: known === null ? error.stack : undefined,
+          ...describeForLog(error, known === null),
         }),
       )
     }

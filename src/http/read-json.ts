@@ -26,6 +26,13 @@ export async function readJsonObject(request: Request): Promise<Record<string, u
   return value as Record<string, unknown>
 }
 
+export const incompleteBody = () =>
+  invalidRequest('The request body ended before it was complete.', null, 'incomplete_body')
+
+/** Whether an error is of a client that went away, or broke off its body. */
+export const isIncompleteBody = (error: Error, request: Request): boolean =>
+  request.signal.aborted || /^(Network connection lost|Client disconnected)/.test(error.message)
+
 export const bodyTooLarge = (maxBytes: number) =>
   new ApiError(413, `The request body is larger than ${maxBytes} bytes.`, {
     code: 'request_too_large',
@@ -73,7 +80,7 @@ export async function readChunk(
   try {
     return await reader.read()
   } catch {
-    throw invalidRequest('The request body ended before it was whole.', null, 'incomplete_body')
+    throw incompleteBody()
   }
 }
 

@@ -166,6 +166,8 @@ export class Front {
     this.#pending.set(socket, { response, upstream })
     if (hasBody) {
       this.#watchBody(request, response, upstream)
+      // The gateway may answer by the headers alone.
+      upstream.flushHeaders()
       request.pipe(upstream)
     } else {
       this.#setWaiting(socket, false)

@@ -1,5 +1,6 @@
 import { env, exports } from 'cloudflare:workers'
-import { beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it, vi } from 'vitest'
+import { createApp } from '../../src/app.ts'
 import { bootstrapStatements } from '../../src/db/bootstrap.ts'
 import { sha256Hex } from '../../src/storage/digest.ts'
 
@@ -15,6 +16,63 @@ describe('the gateway before any resource', () => {
   it('answers /healthz without a key', async ({ expect }) => {
     const response = await exports.default.fetch('http://gateway/healthz')
     expect(response.status).toBe(200)
+  })
+
+  it('answers /healthz 503 where the newest migration is not applied', async ({ expect }) => {
+    const empty = {
+      ...env,
+      DB: {
+        prepare: (sql: string) => env.DB.prepare(sql.replace('d1_migrations', 'no_such_table')),
+      },
+    }
+    const older = {
+      ...env,
+      DB: { prepare: (sql: string) => env.DB.prepare(`${sql} AND id < 0`) },
+    }
+    for (const bindings of [empty, older]) {
+      const response = await createApp().request('/healthz', {}, bindings)
+      expect(response.status).toBe(503)
+      expect(response.headers.get('retry-after')).toBe('1')
+      expect(await response.json()).toMatchObject({ error: { code: 'not_ready' } })
+    }
+  })
+
+  it('logs a failed query without its parameters', async ({ expect }) => {
+    const lines: string[] = []
+    vi.spyOn(console, 'error').mockImplementation((line: string) => void lines.push(line))
+    const broken = {
+      ...env,
+      DB: { prepare: (sql: string) => env.DB.prepare(sql.replaceAll('"keys"', '"no_keys"')) },
+    }
+    const headers = { authorization: 'Bearer sk-of-somebody' }
+    const response = await createApp().request('/v1/models', { headers }, broken)
+    vi.restoreAllMocks()
+    expect(response.status).toBe(500)
+    expect(lines).toHaveLength(1)
+    expect(lines[0]).toContain('Failed query: select')
+    expect(lines[0]).toContain('no such table')
+    expect(lines[0]).not.toContain(await sha256Hex(new TextEncoder().encode('sk-of-somebody')))
+    expect(lines[0]).not.toMatch(/params/)
+  })
+
+  it('answers a body that breaks off 400, and logs no stack of it', async ({ expect }) => {
+    const spy = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+    const body = new ReadableStream({
+      start(controller) {
+        controller.enqueue(new TextEncoder().encode('{"model": '))
+        controller.error(new Error('Network connection lost.'))
+      },
+    })
+    const request = new Request('http://gateway/v1/chat/completions', {
+      method: 'POST',
+      headers: { authorization: 'Bearer sk-test', 'content-type': 'application/json' },
+      body,
+    })
+    const response = await createApp().request(request, {}, env)
+    expect(spy).not.toHaveBeenCalled()
+    vi.restoreAllMocks()
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ error: { code: 'incomplete_body' } })
   })
 
   it('answers 401 invalid_api_key without a key and with a wrong one', async ({ expect }) => {
