@@ -141,14 +141,18 @@ function encodeInput(
   return ids
 }
 
-/** @throws {RunnerFault} context_length_exceeded over `maxTokens` */
-export function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
+function encodeText(tokenizer: ChatTokenizer, text: string, maxTokens: number): number[] {
   try {
     return tokenizer.encode(text, { maxTokens })
   } catch (error) {
-    if (!(error instanceof PromptTooLongError)) throw error
-    throw new RunnerFault('context_length_exceeded', error.message, { param: 'prompt' })
+    throw asTooLong(error, 'prompt')
   }
+}
+
+/** The fault of a text that is longer than allowed; any other error as it is. */
+export function asTooLong(error: unknown, param: string): unknown {
+  if (!(error instanceof PromptTooLongError)) return error
+  return new RunnerFault('context_length_exceeded', error.message, { param })
 }
 
 /** @throws {RunnerFault} context_length_exceeded; invalid_request where the template refuses */
@@ -161,9 +165,7 @@ export function encodePrompt(
   try {
     return tokenizer.encodeChat(messages, { maxTokens, functions })
   } catch (error) {
-    if (error instanceof PromptTooLongError) {
-      throw new RunnerFault('context_length_exceeded', error.message, { param: 'messages' })
-    }
+    if (error instanceof PromptTooLongError) throw asTooLong(error, 'messages')
     if (error instanceof NoChatTemplateError) {
       throw new RunnerFault('invalid_request', error.message, { param: 'messages' })
     }

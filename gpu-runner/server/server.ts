@@ -144,7 +144,7 @@ export function createRunnerServer(
     },
     'POST /tokenize': async (request, response) => {
       const wire = parse(tokenizeRequestSchema, await readJson(request))
-      sendJson(response, 200, tokenize(runner.context, wire))
+      sendJson(response, 200, await tokenize(runner.context, wire))
     },
     'POST /detokenize': async (request, response) => {
       const wire = parse(detokenizeRequestSchema, await readJson(request))

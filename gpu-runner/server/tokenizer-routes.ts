@@ -7,18 +7,22 @@ import {
   type tokenizeResponseSchema,
   type tokenizerInfoSchema,
 } from '../../src/protocol/tokenizer.ts'
-import { encodeText } from '../engine/admission.ts'
+import { asTooLong } from '../engine/admission.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 
 type Context = Pick<Runner['context'], 'tokenizer' | 'maxContext'>
 
 /** @throws {RunnerFault} context_length_exceeded far past the context */
-export function tokenize(
+export async function tokenize(
   { tokenizer, maxContext }: Context,
   { prompt }: z.infer<typeof tokenizeRequestSchema>,
-): z.infer<typeof tokenizeResponseSchema> {
-  const tokens = encodeText(tokenizer, prompt, MAX_TOKENIZED_TOKENS)
+): Promise<z.infer<typeof tokenizeResponseSchema>> {
+  const tokens = await tokenizer
+    .encodeInSlices(prompt, MAX_TOKENIZED_TOKENS)
+    .catch((error: unknown) => {
+      throw asTooLong(error, 'prompt')
+    })
   return { tokens, count: tokens.length, max_model_len: maxContext }
 }
 

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { ChatMessage } from '../../src/protocol/runner.ts'
 import type { ToolFunction } from '../../src/protocol/tools.ts'
 import type { GgufMetadata } from '../model/gguf/index.ts'
@@ -88,7 +89,19 @@ export class ChatTokenizer {
    * @throws {PromptTooLongError} over `maxTokens`, in time bounded as {@link encodeChat}'s
    */
   encode(text: string, options: { readonly maxTokens?: number } = {}): number[] {
-    const maxTokens = options.maxTokens ?? Infinity
+    return drain(this.#encodeText(text, options.maxTokens ?? Infinity))
+  }
+
+  /** As {@link encode}, letting others run between slices of the work. */
+  async encodeInSlices(text: string, maxTokens: number): Promise<number[]> {
+    const steps = this.#encodeText(text, maxTokens)
+    for (let step = steps.next(); ; step = steps.next()) {
+      if (step.done) return step.value
+      await setImmediate()
+    }
+  }
+
+  #encodeText(text: string, maxTokens: number): Generator<void, number[]> {
     if (Buffer.byteLength(text) > maxTokens * this.#maxTokenBytes) {
       throw new PromptTooLongError(maxTokens)
     }
@@ -98,7 +111,8 @@ export class ChatTokenizer {
   /** Encodes text in the assistant's position; control tokens written out are plain text. */
   encodeLabel(text: string): number[] {
     const ids: number[] = []
-    this.#vocabulary.encoder.encode(text, Infinity, ids, false)
+    // The steps append to ids; their pauses are not taken.
+    Array.from(this.#vocabulary.encoder.encode(text, Infinity, ids, false))
     return ids
   }
 
@@ -125,8 +139,8 @@ export class ChatTokenizer {
    * which a message, a call or a function writes out stay plain text.
    * @throws {PromptTooLongError} over `maxTokens`. Work is bounded by maxTokens, not by the text: no
    *   token is over maxTokenBytes (81 for SmolLM2), so more than maxTokens × maxTokenBytes bytes are
-   *   refused unread (bytes that the vocabulary would drop count too), one long run is refused by
-   *   the longest token of its own characters, and the rest stops at the first token too many
+   *   refused unread (bytes that the vocabulary would drop count too), and the rest stops at the
+   *   first slice of text with a token too many
    * @throws {NoChatTemplateError}
    */
   encodeChat(
@@ -140,7 +154,7 @@ export class ChatTokenizer {
     if (contentBytes + functionBytes > maxTokens * this.#maxTokenBytes)
       throw new PromptTooLongError(maxTokens)
     const segments = template.segments(messages, functions, (text) => this.#namesControl(text))
-    return this.#encodePrompt(segments, maxTokens)
+    return drain(this.#encodePrompt(segments, maxTokens))
   }
 
   #namesControl(text: string): boolean {
@@ -189,7 +203,7 @@ export class ChatTokenizer {
    * Control tokens cut the text into sections, and merges never cross one. So template text and the
    * contents beside it are encoded as one section, just as in the whole text.
    */
-  #encodePrompt(segments: readonly PromptSegment[], maxTokens: number): number[] {
+  *#encodePrompt(segments: readonly PromptSegment[], maxTokens: number): Generator<void, number[]> {
     const { beginId, encoder, tokens } = this.#vocabulary
     const ids: number[] = []
     const [first] = segments
@@ -198,8 +212,8 @@ export class ChatTokenizer {
       ids.push(beginId)
     }
     let section = ''
-    const endSection = (): void => {
-      if (section !== '') encoder.encode(section, maxTokens, ids, true)
+    function* endSection(): Generator<void> {
+      if (section !== '') yield* encoder.encode(section, maxTokens, ids, true)
       section = ''
     }
     for (const { text, trusted } of segments) {
@@ -211,13 +225,18 @@ export class ChatTokenizer {
         if (typeof part === 'string') {
           section += part
         } else {
-          endSection()
+          yield* endSection()
           ids.push(part)
         }
       }
     }
-    endSection()
+    yield* endSection()
     if (ids.length > maxTokens) throw new PromptTooLongError(maxTokens)
     return ids
   }
+}
+
+/** Takes all steps at once. */
+function drain<T>(steps: Generator<void, T>): T {
+  for (let step = steps.next(); ; step = steps.next()) if (step.done) return step.value
 }

@@ -114,7 +114,7 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
     if (specialIds.has(token)) throw new GgufError(`a merge makes the control token ${token}`)
   }
   const tokenizer = createTokenizer(tokens, merges, specialIds, preTokenizer)
-  const encoder = new ByteLevelEncoder(tokenizer, tokens, userDefinedIds)
+  const encoder = new ByteLevelEncoder(tokenizer, { tokens, merges, userDefinedIds })
   return { encoder, tokens, specialIds, bytesOfId }
 }
 

@@ -102,12 +102,15 @@ async function run(
     await strike(misfortune)
   }
   const job = await api.untilFinished(id, JOB_TIMEOUT_MS)
-  if (job.status !== 'succeeded') {
+  // A job that finds nothing better fails by that name and publishes nothing; any other end is a fault.
+  if (job.status !== 'succeeded' && job.error?.code !== 'no_gain') {
     throw new Error(`seed ${SEED}: the job ${job.status}: ${job.error?.message ?? ''}`)
   }
-  const { versions, live_version } = await api.task(task)
+  const { versions, live_version } =
+    job.error === null ? await api.task(task) : { versions: [], live_version: null }
   return {
     steps: await metricsOf(id),
+    error: job.error,
     live: live_version,
     versions: versions.map(({ version, adapter_digest, job: of }) => {
       return { version, adapter_digest, isOfJob: of === id }
@@ -139,7 +142,7 @@ describe(`jobs struck at random moments (seed ${SEED})`, () => {
     expect(struck, `seed ${SEED}`).toEqual(calm)
   })
 
-  it('of a grader grade the same texts and publish the same version', async ({ expect }) => {
+  it('of a grader grade the same texts and end the same way', async ({ expect }) => {
     const file = await upload(
       [
         ['Where is the station?', 'It is past the bridge.'],
@@ -159,7 +162,10 @@ describe(`jobs struck at random moments (seed ${SEED})`, () => {
       generation: { max_tokens: 6 },
       hyperparameters: { optimizer: 'random', n_trials: 10 },
     }
+    // Whether ten random rotations hold one better than the base model turns on the processor's
+    // kernels: a gain is not asked for, only that a struck job ends as the calm one did.
     const calm = await run('graded', file, rotation)
+    expect(calm.steps).toHaveLength(10)
     const struck = await run('graded-struck', file, rotation, ['runner', 'gateway'], 10)
     expect(struck, `seed ${SEED}`).toEqual(calm)
   })

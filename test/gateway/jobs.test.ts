@@ -53,7 +53,14 @@ describe('a job', () => {
         version: 1,
         progress: { trials_done: 24, trials_total: 24 },
         report: {
-          guard: { outcome: 'no_gain', enforced: false, answer: 'adapter', folds: 4 },
+          guard: {
+            // Four examples prove nothing; whether they promise anything turns on the last bits of
+            // the machine's exponential function.
+            outcome: expect.stringMatching(/^(no_gain|promising)$/) as string,
+            enforced: false,
+            answer: 'adapter',
+            folds: 4,
+          },
           optimizer: 'random',
           n_trials: 24,
           seed: 7,

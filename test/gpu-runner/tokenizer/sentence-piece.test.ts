@@ -126,7 +126,7 @@ describe('readVocabulary', () => {
   }) => {
     const encode = (startsText: boolean, changes: Record<string, unknown> = {}): number[] => {
       const ids: number[] = []
-      read(changes).encoder.encode('a[x]a', Infinity, ids, startsText)
+      Array.from(read(changes).encoder.encode('a[x]a', Infinity, ids, startsText))
       return ids
     }
     expect(encode(true)).toEqual([4, 5, 4])

@@ -1,0 +1,183 @@
+/**
+ * How long a hostile body holds others up: each is sent once to the real stack while two callers ask
+ * without a pause, one what the gateway answers by itself, one what the runner answers. Printed is each
+ * caller's longest wait, and for comparison the longest while nothing is sent.
+ * `npm run bench -- hostile [names of bodies]`
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { randomRotationBytes } from '../fixtures/adapter-bytes.ts'
+import { BASE_MODEL } from '../fixtures/api.ts'
+import { startStack, type Stack } from '../fixtures/stack.ts'
+import { deflatedZeros, writeZip } from '../fixtures/zip-writer.ts'
+
+const MIB = 1024 * 1024
+const QUIET_MS = 2_000
+const GATEWAY_PATH = '/'
+const RUNNER_PATH = '/tokenizer_info'
+
+type Hostile = { readonly path: string; readonly body: () => Promise<string | FormData> }
+
+export async function run(names: readonly string[]): Promise<void> {
+  const stack = await startStack()
+  try {
+    const nothing = async () => {
+      await sleep(QUIET_MS)
+      return ''
+    }
+    await watched(stack, nothing)
+    print('nothing', await watched(stack, nothing))
+    for (const [name, { path, body }] of Object.entries(BODIES)) {
+      if (names.length > 0 && !names.includes(name)) continue
+      const bytes = await body()
+      print(name, await watched(stack, async () => (await send(stack, path, bytes)).slice(0, 100)))
+    }
+  } finally {
+    await stack.stop()
+  }
+}
+
+const repeated = (item: string, maxBytes: number): string =>
+  Array.from({ length: Math.floor(maxBytes / (item.length + 1)) }, () => item).join()
+
+const chat = (messages: string): Hostile => ({
+  path: '/v1/chat/completions',
+  body: () => Promise.resolve(`{"model":"${BASE_MODEL}","messages":[${messages}]}`),
+})
+const file = (content: () => string): Hostile => ({
+  path: '/v1/files',
+  body: () => {
+    const form = new FormData()
+    form.set('purpose', 'fine-tune')
+    form.set('file', new Blob([content()]), 'a.jsonl')
+    return Promise.resolve(form)
+  },
+})
+const adapter = (content: () => Promise<Uint8Array<ArrayBuffer>>, format?: string): Hostile => ({
+  path: '/v1/tasks/hostile/versions',
+  body: async () => {
+    const form = new FormData()
+    form.set('file', new Blob([await content()]), 'a.safetensors')
+    if (format !== undefined) form.set('format', format)
+    return form
+  },
+})
+
+/** A safetensors file that is nothing but a header. */
+function headerOnly(header: string): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder().encode(header)
+  const bytes = new Uint8Array(8 + text.length)
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true)
+  bytes.set(text, 8)
+  return bytes
+}
+
+const BODIES: Readonly<Record<string, Hostile>> = {
+  'zip-lies': adapter(() => {
+    const entry = { bytes: new Uint8Array(1000), packed: deflatedZeros(1.5e9) }
+    const name = 'adapter_model.safetensors'
+    return Promise.resolve(writeZip([{ name, ...entry, claimedBytes: 1000 }]))
+  }, 'peft'),
+  'zip-claims': adapter(() => {
+    const entry = { bytes: new Uint8Array(1000), packed: deflatedZeros(1.5e9) }
+    const name = 'adapter_model.safetensors'
+    return Promise.resolve(writeZip([{ name, ...entry, claimedBytes: 1.5e9 }]))
+  }, 'peft'),
+  'zip-many-entries': adapter(() => {
+    const bytes = new Uint8Array(0)
+    const entries = Array.from({ length: 60_000 }, (_, i) => ({ name: `${i}`, bytes, method: 0 }))
+    return Promise.resolve(writeZip(entries))
+  }, 'peft'),
+  'safetensors-header': adapter(() =>
+    Promise.resolve(headerOnly(`{"a":[${repeated('1', 900_000)}]}`)),
+  ),
+  'safetensors-spaces': adapter(() => Promise.resolve(headerOnly(`{"a":${' '.repeat(900_000)}1}`))),
+  'safetensors-sound': adapter(async () => (await randomRotationBytes(1)).bytes),
+  'jsonl-empty-lines': file(() => '\n'.repeat(60 * MIB)),
+  'jsonl-short-lines': file(() => '{"input":"a","label":"b"}\n'.repeat(100_000)),
+  'jsonl-many-labels': file(() =>
+    Array.from({ length: 99_000 }, (_, i) => `{"input":"a","label":"b${i}"}\n`).join(''),
+  ),
+  'jsonl-messages-that-are-none': file(() =>
+    `{"messages":[${repeated('{}', 255 * 1024)}]}\n`.repeat(200),
+  ),
+  'jsonl-long-lines': file(() => `{"input":"${'a'.repeat(250_000)}","label":"b"}\n`.repeat(200)),
+  'multipart-many-parts': {
+    path: '/v1/files',
+    body: () => {
+      const form = new FormData()
+      for (let i = 0; i < 100_000; i++) form.append(`a${i}`, '')
+      return Promise.resolve(form)
+    },
+  },
+  'empty-messages': chat(repeated('{"role":"user","content":""}', 1_000_000)),
+  'messages-at-the-limit': chat(
+    Array.from({ length: 2048 }, () => `{"role":"user","content":"${"'s ".repeat(150)}"}`).join(),
+  ),
+  'chat-of-apostrophes': chat(`{"role":"user","content":"${"'s ".repeat(340_000)}"}`),
+  'chat-of-one-word': chat(`{"role":"user","content":"${'a'.repeat(1_000_000)}"}`),
+  'tokenize-apostrophes': {
+    path: '/tokenize',
+    body: () => Promise.resolve(JSON.stringify({ prompt: "'s ".repeat(340_000) })),
+  },
+  'tokenize-one-word': {
+    path: '/tokenize',
+    body: () => Promise.resolve(JSON.stringify({ prompt: 'a'.repeat(1_000_000) })),
+  },
+  'tokenize-spaces': {
+    path: '/tokenize',
+    body: () => Promise.resolve(JSON.stringify({ prompt: ' '.repeat(1_000_000) })),
+  },
+  'tokenize-emoji': {
+    path: '/tokenize',
+    body: () => Promise.resolve(JSON.stringify({ prompt: '👩‍👩‍👧'.repeat(50_000) })),
+  },
+}
+
+async function send(stack: Stack, path: string, body: string | FormData): Promise<string> {
+  const json = typeof body === 'string' ? { 'content-type': 'application/json' } : {}
+  const response = await fetch(new URL(path, stack.baseUrl), {
+    method: 'POST',
+    headers: { authorization: `Bearer ${stack.apiKey}`, ...json },
+    body,
+  })
+  return `${response.status} ${await response.text()}`
+}
+
+/** Runs an action while two callers ask in turns, and notes their longest waits. */
+async function watched(stack: Stack, action: () => Promise<string>) {
+  let isOver = false
+  const caller = async (path: string): Promise<number> => {
+    let longestMs = 0
+    while (!isOver) {
+      const askedAtMs = performance.now()
+      const response = await fetch(new URL(path, stack.baseUrl), {
+        headers: { authorization: `Bearer ${stack.apiKey}` },
+      })
+      await response.arrayBuffer()
+      if (!response.ok) throw new Error(`${path} answered ${response.status}`)
+      longestMs = Math.max(longestMs, performance.now() - askedAtMs)
+    }
+    return longestMs
+  }
+  const callers = [caller(GATEWAY_PATH), caller(RUNNER_PATH)]
+  const startedAtMs = performance.now()
+  const answer = await action()
+  const seconds = (performance.now() - startedAtMs) / 1000
+  isOver = true
+  const [gatewayMs, runnerMs] = await Promise.all(callers)
+  return { answer, seconds, gatewayMs: gatewayMs!, runnerMs: runnerMs! }
+}
+
+function print(
+  body: string,
+  { answer, seconds, gatewayMs, runnerMs }: Awaited<ReturnType<typeof watched>>,
+) {
+  console.log(
+    JSON.stringify({
+      body,
+      seconds: Math.round(seconds * 100) / 100,
+      longest_wait_ms: { gateway: Math.round(gatewayMs), runner: Math.round(runnerMs) },
+      answer,
+    }),
+  )
+}
