@@ -39,6 +39,11 @@ export class TrainingReader {
     return this.#numBad === 0 && !this.#isTooMany
   }
 
+  /** Whether there are more lines than any file may have; what follows is not read. */
+  get isTooMany(): boolean {
+    return this.#isTooMany
+  }
+
   push(chunk: Uint8Array): void {
     if (!this.#isTooMany) this.#splitter.push(chunk)
   }

@@ -152,6 +152,7 @@ class UploadForm {
         return
       }
       this.#reader.push(chunk)
+      if (this.#reader.isTooMany) this.fail(invalidFile(this.#reader.describeFault()!))
       // Bad files are read to the end, so that every bad line is named, but no longer kept.
       if (this.#reader.isSound) this.#writer.push(chunk)
       if (this.#writer.sizeBytes > MAX_FILE_BYTES) this.fail(fileTooLarge())
@@ -168,7 +169,7 @@ class UploadForm {
     if (!this.#isFileWhole) throw toApiError({ _tag: 'EndNotReached' })
     if (this.#purpose === null) throw missingField('purpose')
     const fault = this.#reader.describeFault()
-    if (fault !== null) throw invalidRequest(fault, 'file', 'invalid_file')
+    if (fault !== null) throw invalidFile(fault)
     await this.#writer.finish()
     return {
       filename: this.#filename,
@@ -183,6 +184,7 @@ class UploadForm {
   }
 }
 
+const invalidFile = (fault: string) => invalidRequest(fault, 'file', 'invalid_file')
 const missingField = (name: string) =>
   invalidRequest(`Missing required parameter: '${name}'.`, name)
 const unknownField = (name: string) =>

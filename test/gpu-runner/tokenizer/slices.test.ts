@@ -108,7 +108,7 @@ describe.for(['smollm', 'qwen2'])('text cut into slices for %s', (pre) => {
       fc.property(TEXTS, (text) => {
         expect(idsOf(encoder, text)).toEqual(whole(text))
       }),
-      { numRuns: 150 },
+      { numRuns: 60 },
     )
   })
 })
@@ -144,7 +144,7 @@ describe('text cut into slices for SentencePiece', () => {
       fc.property(words, (text) => {
         expect(idsOf(encoder, text)).toEqual(whole(text))
       }),
-      { numRuns: 60 },
+      { numRuns: 20 },
     )
   })
 })
