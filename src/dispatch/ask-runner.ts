@@ -1,7 +1,6 @@
-import { isWorthAnother } from './generate.ts'
+import { attempt } from './attempt.ts'
 import type { RunnerClient } from './runner-client.ts'
-import { RunnerFault } from './runner-client.ts'
-import { noRunner, toApiError } from './runner-error.ts'
+import { toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 /**
@@ -13,19 +12,10 @@ export async function askRunner<T>(
   model: string,
   ask: (client: RunnerClient) => Promise<T>,
 ): Promise<T> {
-  const choice = await pool.choose({ model, modelDigest: null, adapters: [] })
-  if (choice.kind !== 'ranked') {
-    throw noRunner(`No runner serves ${model} at the moment. Try again shortly.`)
+  const wish = { kind: 'tokenize', model, modelDigest: null, adapters: [] } as const
+  try {
+    return await attempt(pool, wish, ({ client }) => ask(client))
+  } catch (error) {
+    throw toApiError(error)
   }
-  let lastError: unknown = null
-  for (const { url } of choice.runners) {
-    try {
-      return await ask(pool.clientOf(url))
-    } catch (error) {
-      lastError = error
-      if (error instanceof RunnerFault) pool.reportFailure(url)
-      if (!isWorthAnother(error)) break
-    }
-  }
-  throw toApiError(lastError)
 }

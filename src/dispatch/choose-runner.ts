@@ -5,13 +5,15 @@ export type RunnerSnapshot = {
   readonly url: string
   /** Null where the node did not answer. */
   readonly status: RunnerStatus | null
-  /** Failures since the last success. */
-  readonly numFailures: number
-  /** Until then the node is left alone. */
-  readonly openUntilMs: number
+  /** Whether the node's circuit lets a call of this kind through now. */
+  readonly isAdmitting: boolean
 }
 
+/** Kinds of calls fail apart from each other: a node may compute scores and fail every answer. */
+export type CallKind = 'generate' | 'compute' | 'tokenize'
+
 export type RunnerWish = {
+  readonly kind: CallKind
   readonly model: string
   /** Null: the base model, of whatever digest the node serves. */
   readonly modelDigest: string | null
@@ -32,11 +34,10 @@ export type RunnerChoice =
  */
 export function chooseRunner(
   snapshots: readonly RunnerSnapshot[],
-  wish: RunnerWish,
-  nowMs: number,
+  wish: Omit<RunnerWish, 'kind'>,
 ): RunnerChoice {
   const up = snapshots.filter(
-    (s) => s.status?.protocol_version === RUNNER_PROTOCOL_VERSION && s.openUntilMs <= nowMs,
+    (s) => s.status?.protocol_version === RUNNER_PROTOCOL_VERSION && s.isAdmitting,
   )
   const ofSlug = up.filter((s) => s.status?.model.slug === wish.model)
   if (ofSlug.length === 0) return { kind: 'none' }
@@ -62,15 +63,4 @@ export function chooseRunner(
 function numMissing(status: RunnerStatus | null, adapters: readonly string[]): number {
   const resident = new Set(status?.resident_adapters)
   return adapters.filter((digest) => !resident.has(digest)).length
-}
-
-/** Failures that open a node's circuit, and how long each further one keeps it open. */
-const FAILURES_TO_OPEN = 2
-const OPEN_BASE_MS = 250
-const OPEN_MAX_MS = 5_000
-
-/** @returns how long a node that has just failed is left alone, in ms */
-export function circuitOpenMs(numFailures: number): number {
-  if (numFailures < FAILURES_TO_OPEN) return 0
-  return Math.min(OPEN_BASE_MS * 2 ** (numFailures - FAILURES_TO_OPEN), OPEN_MAX_MS)
 }

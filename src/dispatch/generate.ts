@@ -1,14 +1,16 @@
 import { invalidRequest } from '../protocol/openai/error.ts'
-import type { Applied, GenerateEvent, GenerateRequest, RunnerStatus } from '../protocol/runner.ts'
+import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner.ts'
+import { attempt, type ReadAdapter } from './attempt.ts'
+import type { RunnerSnapshot } from './choose-runner.ts'
 import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
 import { RunnerFault, RunnerRefusal, type RunnerClient } from './runner-client.ts'
-import { noRunner, proofMismatch, toApiError } from './runner-error.ts'
+import { proofMismatch, toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 export type GenerationContext = {
   readonly pool: RunnerPool
   /** The file of an adapter, for a runner that lacks it. */
-  readonly readAdapter: (digest: string) => Promise<Uint8Array<ArrayBuffer>>
+  readonly readAdapter: ReadAdapter
 }
 
 export type GenerationPlan = {
@@ -31,8 +33,7 @@ export type Generation = {
 }
 
 /**
- * Finds a runner for a request and starts it there. A runner that fails before it admits the
- * request is left for the next; one that lacks an adapter gets its bytes and is asked once more.
+ * Finds a runner for a request and starts it there.
  * @param signal aborted when the caller has gone
  * @throws {ApiError}
  */
@@ -41,44 +42,32 @@ export async function startGeneration(
   plan: GenerationPlan,
   signal: AbortSignal,
 ): Promise<Generation> {
+  const { pool, readAdapter } = context
   const adapters = plan.expected.flatMap(({ arm }) => arm.adapters.map(({ digest }) => digest))
-  const choice = await context.pool.choose({
-    model: plan.model,
-    modelDigest: plan.modelDigest,
-    adapters,
-  })
-  if (choice.kind === 'wrong_model') {
-    throw invalidRequest(
-      `The task was learnt on another base model than the ${plan.model} served now.`,
-      'model',
-      'adapter_wrong_model',
+  const { model, modelDigest } = plan
+  try {
+    return await attempt(
+      pool,
+      { kind: 'generate', model, modelDigest, adapters },
+      async ({ client, status, follow }) => {
+        const { accepted, events } = await generateOn(client, plan, signal)
+        return { runnerId: status.runner_id, accepted, events: follow(events) }
+      },
+      {
+        signal,
+        readAdapter,
+        check: (runners) => {
+          checkMaxTokens(plan, runners)
+        },
+      },
     )
+  } catch (error) {
+    throw toApiError(error)
   }
-  if (choice.kind !== 'ranked') {
-    throw noRunner(`No runner serves ${plan.model} at the moment. Try again shortly.`)
-  }
-  checkMaxTokens(plan, choice.runners)
-  let lastError: unknown = null
-  for (const { url, status } of choice.runners) {
-    try {
-      const client = context.pool.clientOf(url)
-      const started = await startOn(client, context, plan, adapters, signal)
-      context.pool.reportSuccess(url)
-      return { runnerId: status?.runner_id ?? url, ...started }
-    } catch (error) {
-      lastError = isSoonerFree(lastError, error) ? lastError : error
-      if (error instanceof RunnerFault && !signal.aborted) context.pool.reportFailure(url)
-      if (signal.aborted || !isWorthAnother(error)) break
-    }
-  }
-  throw toApiError(lastError)
 }
 
 /** As OpenAI does: more than any answer of the model can have is a mistake, and is not cut in silence. */
-function checkMaxTokens(
-  { request }: GenerationPlan,
-  runners: readonly { readonly status: RunnerStatus | null }[],
-): void {
+function checkMaxTokens({ request }: GenerationPlan, runners: readonly RunnerSnapshot[]): void {
   const { max_tokens: given } = request.sampling
   const limit = Math.max(...runners.map(({ status }) => status?.model.max_context ?? Infinity))
   if (given === undefined || given <= limit) return
@@ -88,38 +77,6 @@ function checkMaxTokens(
     'max_tokens',
     'invalid_value',
   )
-}
-
-/** Of runners that are all full, the caller hears of the one that will be free first. */
-function isSoonerFree(known: unknown, other: unknown): boolean {
-  const [a, b] = [known, other].map((error) =>
-    error instanceof RunnerRefusal ? error.error.retry_after_seconds : undefined,
-  )
-  return a !== undefined && b !== undefined && a < b
-}
-
-/** Whether another runner may do what this one did not. */
-export function isWorthAnother(error: unknown): boolean {
-  if (error instanceof RunnerFault) return true
-  if (!(error instanceof RunnerRefusal)) return false
-  return error.error.outcome === 'retryable' || error.error.outcome === 'over_capacity'
-}
-
-async function startOn(
-  client: RunnerClient,
-  context: GenerationContext,
-  plan: GenerationPlan,
-  adapters: readonly string[],
-  signal: AbortSignal,
-): Promise<Omit<Generation, 'runnerId'>> {
-  try {
-    return await generateOn(client, plan, signal)
-  } catch (error) {
-    if (!(error instanceof RunnerRefusal) || error.error.code !== 'adapter_not_resident')
-      throw error
-    await pushAdapters(client, context, new Set(error.error.missing ?? adapters), adapters)
-    return generateOn(client, plan, signal)
-  }
 }
 
 /**
@@ -202,17 +159,5 @@ async function* checkEvents(
   } finally {
     release()
     await raw.return(undefined)
-  }
-}
-
-async function pushAdapters(
-  client: RunnerClient,
-  context: GenerationContext,
-  missing: ReadonlySet<string>,
-  adapters: readonly string[],
-): Promise<void> {
-  for (const digest of new Set(adapters)) {
-    if (!missing.has(digest)) continue
-    await client.putAdapter(digest, await context.readAdapter(digest))
   }
 }

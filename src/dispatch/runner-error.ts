@@ -1,10 +1,11 @@
-import { ApiError } from '../protocol/openai/error.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { RunnerError } from '../protocol/runner.ts'
+import { Unserved } from './attempt.ts'
 import { RunnerFault, RunnerRefusal } from './runner-client.ts'
 
 const OVERLOADED_RETRY_SECONDS = 1
 
-export const noRunner = (message: string) =>
+const noRunner = (message: string) =>
   new ApiError(503, message, { code: 'no_runner', retryAfterSeconds: OVERLOADED_RETRY_SECONDS })
 
 /** The applied adapter was not the resolved one: the answer must not be given (DESIGN §3, Proof). */
@@ -16,9 +17,21 @@ export const proofMismatch = (what: string) =>
 /** What the caller is told of a runner's failure; what it is not told is logged. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error
+  if (error instanceof Unserved) return ofUnserved(error)
   if (error instanceof RunnerRefusal) return ofRefusal(error.error)
   if (error instanceof RunnerFault) return ofFault(error)
   throw error
+}
+
+function ofUnserved({ kind, model }: Unserved): ApiError {
+  if (kind !== 'wrong_model') {
+    return noRunner(`No runner serves ${model} at the moment. Try again shortly.`)
+  }
+  return invalidRequest(
+    `The task was learnt on another base model than the ${model} served now.`,
+    'model',
+    'adapter_wrong_model',
+  )
 }
 
 function ofFault(fault: RunnerFault): ApiError {

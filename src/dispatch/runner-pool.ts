@@ -1,5 +1,6 @@
 import type { RunnerStatus } from '../protocol/runner.ts'
-import { chooseRunner, circuitOpenMs, type RunnerChoice, type RunnerWish } from './choose-runner.ts'
+import { chooseRunner, type CallKind, type RunnerChoice, type RunnerWish } from './choose-runner.ts'
+import { CircuitBreaker, circuitOpenMs, type Call } from './circuit-breaker.ts'
 import { RunnerClient } from './runner-client.ts'
 
 /** Load and residency older than this are asked for again. */
@@ -7,10 +8,20 @@ const SNAPSHOT_TTL_MS = 500
 
 type Node = {
   readonly client: RunnerClient
+  readonly circuits: Readonly<Record<CallKind, CircuitBreaker>>
   status: RunnerStatus | null
   asOfMs: number
-  numFailures: number
-  openUntilMs: number
+  /** Questions for its status that failed in a row, and when it is asked again. */
+  numUnanswered: number
+  askAgainAtMs: number
+}
+
+/** A call under way on one node. Whoever makes it says how it ended, once. */
+export type HeldCall = {
+  readonly succeed: () => void
+  readonly fail: () => void
+  /** It says nothing of the node. */
+  readonly release: () => void
 }
 
 /** The runner nodes as this isolate knows them. */
@@ -20,46 +31,64 @@ export class RunnerPool {
   constructor(urls: readonly string[], secret: string) {
     this.#nodes = urls.map((url) => ({
       client: new RunnerClient(url, secret),
+      circuits: {
+        generate: new CircuitBreaker(),
+        compute: new CircuitBreaker(),
+        tokenize: new CircuitBreaker(),
+      },
       status: null,
       asOfMs: -Infinity,
-      numFailures: 0,
-      openUntilMs: 0,
+      numUnanswered: 0,
+      askAgainAtMs: 0,
     }))
   }
 
   async choose(wish: RunnerWish): Promise<RunnerChoice> {
     await Promise.all(this.#nodes.map((node) => this.#refresh(node)))
-    const snapshots = this.#nodes.map((node) => ({
-      url: node.client.url,
-      status: node.status,
-      numFailures: node.numFailures,
-      openUntilMs: node.openUntilMs,
+    const nowMs = Date.now()
+    const snapshots = this.#nodes.map(({ client, status, circuits }) => ({
+      url: client.url,
+      status,
+      isAdmitting: circuits[wish.kind].admitsAt(nowMs),
     }))
-    return chooseRunner(snapshots, wish, Date.now())
+    return chooseRunner(snapshots, wish)
   }
 
   clientOf(url: string): RunnerClient {
     return this.#nodeOf(url).client
   }
 
-  reportSuccess(url: string): void {
+  /** @returns null where the node's circuit lets no call of this kind through */
+  begin(url: string, kind: CallKind): HeldCall | null {
     const node = this.#nodeOf(url)
-    node.numFailures = 0
-    node.openUntilMs = 0
-  }
-
-  /** The node did not answer or died: it is asked for its status before it is used again. */
-  reportFailure(url: string): void {
-    const node = this.#nodeOf(url)
-    node.numFailures += 1
-    node.openUntilMs = Date.now() + circuitOpenMs(node.numFailures)
-    node.status = null
-    node.asOfMs = -Infinity
+    const circuit = node.circuits[kind]
+    const call = circuit.begin(Date.now())
+    if (call === null) return null
+    let isOver = false
+    const once = (end: (call: Call) => void) => () => {
+      if (isOver) return
+      isOver = true
+      end(call)
+    }
+    return {
+      succeed: once((call) => {
+        circuit.succeed(call)
+      }),
+      fail: once((call) => {
+        circuit.fail(call, Date.now())
+        this.forgetStatus(url)
+      }),
+      release: once((call) => {
+        circuit.release(call)
+      }),
+    }
   }
 
   /** The node contradicted what is known of it: its status is asked for before it is used again. */
   forgetStatus(url: string): void {
-    this.#nodeOf(url).asOfMs = -Infinity
+    const node = this.#nodeOf(url)
+    node.status = null
+    node.asOfMs = -Infinity
   }
 
   #nodeOf(url: string): Node {
@@ -68,18 +97,21 @@ export class RunnerPool {
     return node
   }
 
+  /** A status that is answered says that the node is there, and nothing of the calls that it fails. */
   async #refresh(node: Node): Promise<void> {
     const nowMs = Date.now()
-    if (nowMs - node.asOfMs < SNAPSHOT_TTL_MS || nowMs < node.openUntilMs) return
+    if (nowMs - node.asOfMs < SNAPSHOT_TTL_MS || nowMs < node.askAgainAtMs) return
     try {
       node.status = await node.client.status()
       node.asOfMs = Date.now()
-      this.reportSuccess(node.client.url)
+      node.numUnanswered = 0
     } catch (error) {
       console.warn(
         JSON.stringify({ event: 'runner_down', runner: node.client.url, error: String(error) }),
       )
-      this.reportFailure(node.client.url)
+      node.status = null
+      node.numUnanswered += 1
+      node.askAgainAtMs = Date.now() + circuitOpenMs(node.numUnanswered)
     }
   }
 }

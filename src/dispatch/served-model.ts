@@ -1,5 +1,6 @@
 import type { RunnerStatus } from '../protocol/runner.ts'
-import { noRunner } from './runner-error.ts'
+import { Unserved } from './attempt.ts'
+import { toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 /**
@@ -7,10 +8,13 @@ import type { RunnerPool } from './runner-pool.ts'
  * @throws {ApiError} 503 where no runner serves it
  */
 export async function servedModel(pool: RunnerPool, model: string): Promise<RunnerStatus['model']> {
-  const choice = await pool.choose({ model, modelDigest: null, adapters: [] })
+  const choice = await pool.choose({
+    kind: 'tokenize',
+    model,
+    modelDigest: null,
+    adapters: [],
+  })
   const status = choice.kind === 'ranked' ? choice.runners[0]?.status : null
-  if (status == null) {
-    throw noRunner(`No runner serves ${model} at the moment. Try again shortly.`)
-  }
+  if (status == null) throw toApiError(new Unserved('none', model))
   return status.model
 }

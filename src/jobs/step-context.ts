@@ -1,7 +1,8 @@
 import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
-import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
+import { attempt, Unserved, type ChosenRunner } from '../dispatch/attempt.ts'
+import { RunnerFault } from '../dispatch/runner-client.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { Bindings } from '../env.ts'
 import type { Evaluation } from './evaluate.ts'
@@ -85,40 +86,29 @@ function longestTargetOf({ targetTokens }: PinnedModel): number | null {
   return Math.max(...targetTokens.training, ...targetTokens.validation)
 }
 
-type ChosenRunner = Awaited<ReturnType<typeof chooseFor>>
-
+/**
+ * Makes a step's calls on one runner of the build that the job keeps to.
+ * @throws {RunnerFault | RunnerRefusal | BuildChanged}
+ */
 export async function withRunner<T>(
-  context: StepContext,
+  { runners, spec, state, signal }: StepContext,
   use: (runner: ChosenRunner) => Promise<T>,
 ): Promise<T> {
-  const runner = await chooseFor(context)
-  try {
-    const result = await use(runner)
-    context.runners.reportSuccess(runner.client.url)
-    return result
-  } catch (error) {
-    if (error instanceof RunnerFault && !context.signal.aborted) {
-      context.runners.reportFailure(runner.client.url)
-    }
-    if (error instanceof RunnerRefusal) context.runners.forgetStatus(runner.client.url)
-    throw error
-  }
-}
-
-async function chooseFor({ runners, spec, state }: StepContext) {
-  const choice = await runners.choose({
+  const wish = {
+    kind: 'compute',
     model: spec.model,
     modelDigest: state.pinned?.modelDigest ?? null,
     buildDigest: state.pinned?.buildDigest ?? null,
     adapters: [],
-  })
-  if (choice.kind === 'wrong_build') throw new BuildChanged()
-  if (choice.kind === 'wrong_model') {
-    throw new RunnerFault('unreachable', `none serves the ${spec.model} this job began on`)
+  } as const
+  try {
+    return await attempt(runners, wish, use, { signal, firstOnly: true })
+  } catch (error) {
+    if (!(error instanceof Unserved)) throw error
+    if (error.kind === 'wrong_build') throw new BuildChanged()
+    const which = error.kind === 'wrong_model' ? ' this job began on' : ''
+    throw new RunnerFault('unreachable', `none serves the ${spec.model}${which}`)
   }
-  const first = choice.kind === 'ranked' ? choice.runners[0] : undefined
-  if (first?.status == null) throw new RunnerFault('unreachable', `none serves ${spec.model}`)
-  return { client: runners.clientOf(first.url), status: first.status }
 }
 
 /** A search that cannot be made is the request's fault; anything else is passed on. */

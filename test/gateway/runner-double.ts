@@ -33,13 +33,14 @@ import { sha256Hex } from '../../src/storage/digest.ts'
 export const MODEL_DIGEST = 'a'.repeat(64)
 export const BUILD_DIGEST = 'b'.repeat(64)
 export const GEOMETRY = { numLayers: 4, numHeads: 3, headDim: 16 }
-const URL_PREFIX = 'http://runner.test'
+const DEFAULT_URL = 'http://runner.test'
 
 /** A target as text, also where the gateway gave its tokens. */
 type TargetExample = Omit<TargetDataset['examples'][number], 'target'> & { readonly target: string }
 type Handler = (request: Request) => Promise<Response | null> | Response | null
 
 export class RunnerDouble {
+  readonly url: string
   readonly adapters = new Map<string, Uint8Array>()
   readonly datasets = new Map<string, Dataset>()
   readonly #words: string[] = []
@@ -79,22 +80,29 @@ export class RunnerDouble {
   /** d loss / d angle of each pair of one candidate, given its weights: downhill is better. */
   slopes: (angles: Float32Array, weights: Float32Array) => Float32Array = defaultSlopes
 
-  install(): void {
+  constructor(url = DEFAULT_URL) {
+    this.url = url
+  }
+
+  /** Puts this double, and others at other addresses, in the place of the network. */
+  install(...others: readonly RunnerDouble[]): void {
     vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
       const request = new Request(input, init)
-      const url = request.url
-      if (!url.startsWith(URL_PREFIX)) {
-        const answer = await this.elsewhere(request)
-        if (answer === null) throw new TypeError(`no such host: ${url}`)
-        return answer
-      }
-      if (this.isDown) throw new TypeError('connection refused')
-      this.calls.push(`${request.method} ${url.slice(URL_PREFIX.length)}`)
-      if (request.headers.get('authorization') !== `Bearer ${this.secret}`) {
-        return refuse(401, 'unauthorized', 'fatal')
-      }
-      return (await this.intercept(request)) ?? this.#answer(request, init?.signal ?? null)
+      const double = [this, ...others].find(({ url }) => request.url.startsWith(url))
+      if (double !== undefined) return double.#fetch(request, init?.signal ?? null)
+      const answer = await this.elsewhere(request)
+      if (answer === null) throw new TypeError(`no such host: ${request.url}`)
+      return answer
     })
+  }
+
+  async #fetch(request: Request, signal: AbortSignal | null): Promise<Response> {
+    if (this.isDown) throw new TypeError('connection refused')
+    this.calls.push(`${request.method} ${request.url.slice(this.url.length)}`)
+    if (request.headers.get('authorization') !== `Bearer ${this.secret}`) {
+      return refuse(401, 'unauthorized', 'fatal')
+    }
+    return (await this.intercept(request)) ?? this.#answer(request, signal)
   }
 
   callsTo(prefix: string): number {
@@ -108,7 +116,7 @@ export class RunnerDouble {
   }
 
   async #answer(request: Request, signal: AbortSignal | null): Promise<Response> {
-    const path = request.url.slice(URL_PREFIX.length)
+    const path = request.url.slice(this.url.length)
     const body = new Uint8Array(await request.arrayBuffer())
     if (path === '/v1/status') return Response.json(this.status())
     if (path.startsWith('/v1/adapters/')) return this.#putAdapter(path.split('/')[3]!, body)

@@ -1,6 +1,7 @@
 import { touchedLayers, type Rotation } from '../../../adapters/rotation/rotation.ts'
+import { withAdapters } from '../../dispatch/attempt.ts'
 import { generateOn, type GenerationPlan } from '../../dispatch/generate.ts'
-import { RunnerRefusal, type RunnerClient } from '../../dispatch/runner-client.ts'
+import type { RunnerClient } from '../../dispatch/runner-client.ts'
 import { MAX_ARMS, type Arm, type PromptMessage } from '../../protocol/runner.ts'
 import { sha256Hex } from '../../storage/digest.ts'
 import { baseArm } from '../../tasks/compose.ts'
@@ -126,7 +127,18 @@ async function answer(
       layersExact: true,
     })),
   }
-  const started = await withCandidates(client, candidates, () => generateOn(client, plan, signal))
+  const files = new Map(
+    candidates.flatMap(({ arm, bytes }) => {
+      const digest = arm.adapters[0]?.digest
+      return bytes === null || digest === undefined ? [] : [[digest, bytes] as const]
+    }),
+  )
+  const started = await withAdapters(
+    client,
+    [...files.keys()],
+    (digest) => Promise.resolve(files.get(digest)!),
+    () => generateOn(client, plan, signal),
+  )
   const texts = arms.map(() => ({ text: '', ids: [] as number[], ended: false }))
   try {
     if (started.accepted.build_digest !== pinned.buildDigest) throw new BuildChanged()
@@ -142,25 +154,4 @@ async function answer(
     await started.events.return(undefined)
   }
   return texts
-}
-
-/** Makes a call that needs candidates' adapters, pushing those that the runner lacks. */
-async function withCandidates<T>(
-  client: RunnerClient,
-  candidates: readonly Candidate[],
-  call: () => Promise<T>,
-): Promise<T> {
-  try {
-    return await call()
-  } catch (error) {
-    const isMissing = error instanceof RunnerRefusal && error.error.code === 'adapter_not_resident'
-    if (!isMissing) throw error
-    const missing = error.error.missing
-    for (const { arm, bytes } of candidates) {
-      const digest = arm.adapters[0]?.digest
-      if (bytes === null || digest === undefined) continue
-      if (missing === undefined || missing.includes(digest)) await client.putAdapter(digest, bytes)
-    }
-  }
-  return call()
 }

@@ -1,9 +1,19 @@
-import { describe, it, vi } from 'vitest'
+import { beforeEach, describe, it, vi } from 'vitest'
 import { client, projectId, runner, useFreshProject } from '../fresh-project.ts'
 import { publishTask, readSse } from '../harness.ts'
 import { refuse } from '../runner-double.ts'
 
 useFreshProject()
+
+// The test before may have opened the runner's circuit: a whole answer closes it.
+beforeEach(async ({ expect }) => {
+  await vi.waitFor(async () => {
+    const { status } = await client.chat({})
+    expect(status).toBe(200)
+  }, 10_000)
+  runner.calls.length = 0
+  runner.generateRequests.length = 0
+})
 
 describe('a runner that fails', () => {
   it('mid-answer gives 502, or an error without [DONE] in a stream', async ({ expect }) => {

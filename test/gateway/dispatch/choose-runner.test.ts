@@ -1,9 +1,5 @@
 import { describe, it } from 'vitest'
-import {
-  chooseRunner,
-  circuitOpenMs,
-  type RunnerSnapshot,
-} from '../../../src/dispatch/choose-runner.ts'
+import { chooseRunner, type RunnerSnapshot } from '../../../src/dispatch/choose-runner.ts'
 import type { RunnerStatus } from '../../../src/protocol/runner.ts'
 import { BUILD_DIGEST, MODEL_DIGEST, RunnerDouble } from '../runner-double.ts'
 
@@ -12,10 +8,10 @@ const WISH = { model: 'smollm2-135m-instruct', modelDigest: null, adapters: [] }
 function snapshot(
   url: string,
   status: Partial<RunnerStatus> | null = {},
-  openUntilMs = 0,
+  isAdmitting = true,
 ): RunnerSnapshot {
   const whole = status === null ? null : { ...new RunnerDouble().status(), ...status }
-  return { url, status: whole, numFailures: 0, openUntilMs }
+  return { url, status: whole, isAdmitting }
 }
 
 const urlsOf = (choice: ReturnType<typeof chooseRunner>) =>
@@ -31,7 +27,7 @@ describe('the choice of a runner', () => {
       snapshot('also-idle'),
       snapshot('busy', { load: busy }),
     ]
-    expect(urlsOf(chooseRunner(snapshots, { ...WISH, adapters: ['x', 'y'] }, 0))).toEqual([
+    expect(urlsOf(chooseRunner(snapshots, { ...WISH, adapters: ['x', 'y'] }))).toEqual([
       'resident',
       'half',
       'idle',
@@ -44,26 +40,21 @@ describe('the choice of a runner', () => {
     const model = new RunnerDouble().status().model
     const snapshots = [
       snapshot('down', null),
-      snapshot('open', {}, 1000),
+      snapshot('open', {}, false),
       snapshot('old', { protocol_version: 0 }),
       snapshot('other', { model: { ...model, slug: 'llama' } }),
     ]
-    expect(urlsOf(chooseRunner(snapshots, WISH, 999))).toBe('none')
-    expect(urlsOf(chooseRunner(snapshots, WISH, 1000))).toEqual(['open'])
+    expect(urlsOf(chooseRunner(snapshots, WISH))).toBe('none')
+    snapshots.push(snapshot('half-open'))
+    expect(urlsOf(chooseRunner(snapshots, WISH))).toEqual(['half-open'])
   })
 
   it('tells a wrong model and a wrong build from no runner at all', ({ expect }) => {
     const one = [snapshot('one')]
-    const choose = (wish: object) => urlsOf(chooseRunner(one, { ...WISH, ...wish }, 0))
+    const choose = (wish: object) => urlsOf(chooseRunner(one, { ...WISH, ...wish }))
     expect(choose({ modelDigest: MODEL_DIGEST, buildDigest: BUILD_DIGEST })).toEqual(['one'])
     expect(choose({ modelDigest: 'f'.repeat(64) })).toBe('wrong_model')
     expect(choose({ buildDigest: 'f'.repeat(64) })).toBe('wrong_build')
-    expect(urlsOf(chooseRunner([], WISH, 0))).toBe('none')
-  })
-
-  it('opens a circuit at the second failure, for longer each time, up to a bound', ({ expect }) => {
-    const times = Array.from({ length: 12 }, (_, i) => circuitOpenMs(i))
-    expect(times.slice(0, 5)).toEqual([0, 0, 250, 500, 1000])
-    expect(Math.max(...times)).toBe(5000)
+    expect(urlsOf(chooseRunner([], WISH))).toBe('none')
   })
 })
