@@ -23,6 +23,13 @@ const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
 
 const nameField = (name: string | null | undefined) => (name == null ? {} : { name })
 
+/** An assistant's content may be null: beside its calls, and where its answer was withheld. */
+function withSilence(message: unknown): unknown {
+  if (typeof message !== 'object' || message === null) return message
+  const { role, content } = message as { readonly role?: unknown; readonly content?: unknown }
+  return role === 'assistant' && content == null ? { ...message, content: '' } : message
+}
+
 const messageSchema = z
   .strictObject({
     role: z.enum(ROLES, { error: 'must be one of system, developer, user, assistant' }),
@@ -43,7 +50,7 @@ const TOO_MANY = `must hold at most ${MAX_MESSAGES} messages`
 
 /** Of a conversation in which nothing is called. */
 export const messagesSchema = z
-  .array(messageSchema)
+  .array(z.preprocess(withSilence, messageSchema))
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
 
@@ -82,18 +89,17 @@ const chatMessageSchema = z.strictObject({
   role: z.enum([...ROLES, 'tool'], {
     error: 'must be one of system, developer, user, assistant, tool',
   }),
-  // An assistant's may be null beside its calls.
   content: z.unknown().optional(),
   // A tool message's is the function's, as some clients send it.
   name: participantNameSchema.nullish(),
   tool_calls: z.array(toolCallSchema).max(MAX_TOOL_CALLS).nullish(),
-  tool_call_id: z.string().optional(),
+  tool_call_id: z.string().nullish(),
   ...answerFields,
 })
 
 /** Of a chat: each result of a function follows the message that called it. */
 export const chatMessagesSchema = z
-  .array(chatMessageSchema)
+  .array(z.preprocess(withSilence, chatMessageSchema))
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
   .transform((messages, context): ChatMessage[] => {
@@ -110,13 +116,10 @@ export const chatMessagesSchema = z
       if (role !== 'assistant' && (ownCalls ?? []).length > 0) {
         return reject('tool_calls', 'is of assistant messages only')
       }
-      if (role !== 'tool' && callId !== undefined) {
+      if (role !== 'tool' && callId != null) {
         return reject('tool_call_id', 'is of tool messages only')
       }
       if (role !== 'tool') calls = called
-      if (message.content == null && called.length > 0) {
-        return [{ role: 'assistant', content: '', ...named, tool_calls: [...called] }]
-      }
       const text = textContentSchema.safeParse(message.content)
       if (!text.success) {
         for (const { path, message: fault } of text.error.issues) {
@@ -129,7 +132,7 @@ export const chatMessagesSchema = z
         return [{ role: 'assistant', content, ...named, tool_calls: [...called] }]
       }
       if (role !== 'tool') return [{ role: roleOf(role), content, ...named }]
-      if (callId === undefined) return reject('tool_call_id', 'is required of a tool message')
+      if (callId == null) return reject('tool_call_id', 'is required of a tool message')
       const answered = calls.find(({ id }) => id === callId)
       if (!answered) {
         return reject('tool_call_id', 'is none of the calls of the assistant message before it')

@@ -58,3 +58,33 @@ describe('a speaker’s name', () => {
     }
   })
 })
+
+describe('an answer without content', () => {
+  it('is taken back as history, as it was given', async ({ expect }) => {
+    for (const withheld of [
+      { role: 'assistant', content: null, refusal: null },
+      { role: 'assistant' },
+    ]) {
+      const response = await client.chat({
+        messages: [
+          { role: 'user', content: 'Which?' },
+          withheld,
+          { role: 'user', content: 'Try again.' },
+        ],
+      })
+      expect(response.status).toBe(200)
+      expect(sent()?.[1]).toEqual({ role: 'assistant', content: '' })
+      const messages = [{ role: 'user', content: 'Which?' }, withheld]
+      const compared = await client.call('POST', '/v1/compare', { messages, arms: ['base'] })
+      expect(compared.status).toBe(200)
+    }
+  })
+
+  it('is an assistant’s alone', async ({ expect }) => {
+    for (const role of ['user', 'system']) {
+      const response = await client.chat({ messages: [{ role, content: null }] })
+      expect(response.status).toBe(400)
+      expect(await response.json()).toMatchObject({ error: { param: 'messages[0].content' } })
+    }
+  })
+})
