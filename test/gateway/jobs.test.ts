@@ -117,6 +117,23 @@ describe('a job', () => {
     await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
   })
 
+  it('takes OpenAI’s older hyperparameters where they say nothing else than the method', async ({
+    expect,
+  }) => {
+    for (const hyperparameters of [
+      {},
+      null,
+      { n_epochs: 'auto', batch_size: null },
+      { optimizer: 'random', n_trials: 24 },
+    ]) {
+      const job = await createJob({ hyperparameters })
+      expect(job).toMatchObject({
+        hyperparameters: {},
+        method: { rotation: { hyperparameters: { optimizer: 'random', n_trials: 24 } } },
+      })
+    }
+  })
+
   it('gives the same adapter for the same seed', async ({ expect }) => {
     const digests: string[] = []
     for (const suffix of ['one', 'two', 'three']) {
@@ -337,7 +354,15 @@ describe('a job that cannot be made', () => {
         400,
       ],
       [{ method: { type: 'supervised', supervised: {} } }, 'method.type', 400],
-      [{ hyperparameters: { n_epochs: 3 } }, 'hyperparameters', 400],
+      [{ hyperparameters: { n_epochs: 3 } }, 'hyperparameters.n_epochs', 400],
+      [{ hyperparameters: { optimizer: 'auto', n_trials: 25 } }, 'hyperparameters.n_trials', 400],
+      [
+        { ...rotation({ hyperparameters: { n_trials: 24 } }), hyperparameters: { n_trials: 25 } },
+        'hyperparameters.n_trials',
+        400,
+      ],
+      [{ hyperparameters: { subspace: 'random' } }, 'hyperparameters.subspace', 400],
+      [{ hyperparameters: [] }, 'hyperparameters', 400],
       [{ seed: 'x' }, 'seed', 400],
     ]
     for (const [overrides, param, status] of cases) {

@@ -63,6 +63,34 @@ const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkHyperparameters({ ...fields, objective: objectiveOf(fields) }, context)
 })
 
+const hyperparameterNames: readonly string[] = Object.keys(hyperparametersSchema.shape)
+const isLeftOpen = (value: unknown): boolean => value === null || value === 'auto'
+
+/**
+ * OpenAI's older place for hyperparameters, which some clients fill always. It may repeat what the
+ * method says, or leave everything open; a value of its own would be lost.
+ */
+function checkOldHyperparameters(
+  body: {
+    readonly hyperparameters?: Readonly<Record<string, unknown>> | null | undefined
+    readonly method?:
+      { readonly rotation?: z.output<typeof rotationSchema> | undefined } | null | undefined
+  },
+  context: z.RefinementCtx,
+): void {
+  const own: Readonly<Record<string, unknown>> = body.method?.rotation?.hyperparameters ?? {}
+  for (const [name, value] of Object.entries(body.hyperparameters ?? {})) {
+    if (isLeftOpen(value) || (Object.hasOwn(own, name) && own[name] === value)) continue
+    const message = !hyperparameterNames.includes(name)
+      ? 'is no hyperparameter of the method "rotation"'
+      : own[name] === undefined
+        ? `must be given as method.rotation.hyperparameters.${name}`
+        : `differs from method.rotation.hyperparameters.${name}`
+    context.addIssue({ code: 'custom', path: ['hyperparameters', name], message })
+    return
+  }
+}
+
 export const createJobSchema = z
   .strictObject({
     model: z.string().min(1),
@@ -86,7 +114,9 @@ export const createJobSchema = z
       )
       .nullish(),
     integrations: z.array(z.unknown()).max(0, 'are not supported').nullish(),
+    hyperparameters: z.record(z.string(), z.unknown()).nullish(),
   })
+  .superRefine(checkOldHyperparameters)
   .transform((body) => {
     const rotation = body.method?.rotation ?? rotationSchema.parse({})
     return {
