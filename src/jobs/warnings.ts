@@ -8,7 +8,7 @@ export function groupInputs(examples: readonly NumberedExample[]): number[] {
   const firsts = new Map<string, number>()
   return examples.map(({ example }, index) => {
     const input = JSON.stringify(
-      example.messages.map(({ role, content }) => [role, content.trim()]),
+      example.messages.map(({ role, content, name }) => [role, content.trim(), name]),
     )
     const first = firsts.get(input) ?? index
     firsts.set(input, first)
@@ -35,6 +35,17 @@ export function findWarnings(
         `${count(repeated.length, 'line repeats', 'lines repeat')} an earlier input: ` +
         `${named(repeated)}. Lines of one input are judged as one.`,
       lines: repeated.slice(0, MAX_NAMED_LINES),
+    })
+  }
+  const earlier = examples.filter(({ example }) => example.notes?.includes('earlier_answers'))
+  if (earlier.length > 0) {
+    const lines = earlier.map(({ line }) => line)
+    warnings.push({
+      code: 'earlier_answers',
+      message:
+        `${count(lines.length, 'line has', 'lines have')} weight 1 on an answer before the last: ` +
+        `${named(lines)}. The last answer of a line is learnt; those before it are context.`,
+      lines: lines.slice(0, MAX_NAMED_LINES),
     })
   }
   if (labels === null) return warnings
