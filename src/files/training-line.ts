@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import { textContentSchema } from '../protocol/openai/content.ts'
+import { labelTextSchema } from '../protocol/openai/label-text.ts'
 import { MAX_MESSAGES, participantNameSchema } from '../protocol/openai/messages.ts'
 import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
@@ -29,8 +30,11 @@ export type TrainingExample = {
   readonly notes?: readonly LineNote[]
 }
 
-/** Answers before the last have `weight: 1`, and are context here. */
-export type LineNote = 'earlier_answers'
+/**
+ * `earlier_answers`: answers before the last have `weight: 1`, and are context here.
+ * `label_not_text`: the label is a JSON number or boolean, taken as its text.
+ */
+export type LineNote = 'earlier_answers' | 'label_not_text'
 
 export type TrainingLineError = {
   readonly reason: 'not_json' | 'not_an_example'
@@ -104,10 +108,12 @@ function readLine(value: object): Record<string, unknown> {
 
 const labelledLineSchema = z.strictObject({
   input: z.string().min(1, 'must not be empty'),
-  label: z
-    .string()
-    .min(1, 'must not be empty')
-    .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
+  label: labelTextSchema.pipe(
+    z
+      .string()
+      .min(1, 'must not be empty')
+      .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
+  ),
 })
 
 const promptLineSchema = z.strictObject({ input: z.string().min(1, 'must not be empty') })
@@ -165,7 +171,9 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
   if ('input' in value || 'label' in value) {
     const parsed = labelledLineSchema.safeParse(value)
     if (!parsed.success) return bad(describe(parsed.error))
-    return toPair('label', parsed.data.input, parsed.data.label)
+    const pair = toPair('label', parsed.data.input, parsed.data.label)
+    if (!pair.ok || typeof value['label'] === 'string') return pair
+    return ok({ ...pair.value, notes: ['label_not_text' as const] })
   }
   return bad('must hold "messages", or "input" and "label" or "target"')
 }

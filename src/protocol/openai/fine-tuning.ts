@@ -9,6 +9,7 @@ import {
 } from './graders.ts'
 import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
+import { labelTextSchema } from './label-text.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import {
   checkHyperparameters,
@@ -35,7 +36,7 @@ export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
   labels: z
-    .array(z.string().trim().min(1).max(MAX_LABEL_CHARS))
+    .array(labelTextSchema.pipe(z.string().trim().min(1).max(MAX_LABEL_CHARS)))
     .min(2)
     .max(MAX_LABELS, `at most ${MAX_LABELS} labels are allowed`)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
@@ -96,7 +97,8 @@ export const createJobSchema = z
     model: z.string().min(1),
     training_file: z.string().min(1),
     validation_file: z.string().min(1).nullish(),
-    suffix: z.string({ error: 'is required: it names the task that is learnt' }),
+    /** Names the task that is learnt; left out, a name is made up. */
+    suffix: z.string().nullish(),
     seed: z.int().min(0).max(0xffffffff).nullish(),
     method: z
       .strictObject({
@@ -123,7 +125,7 @@ export const createJobSchema = z
       model: body.model,
       trainingFile: body.training_file,
       validationFile: body.validation_file ?? null,
-      task: body.suffix,
+      suffix: body.suffix ?? null,
       seed: body.seed ?? null,
       metadata: body.metadata ?? null,
       instructions: rotation.instructions ?? null,
@@ -183,7 +185,7 @@ export type FineTuningJob = {
   /** Prompt tokens of the training examples, once for every trial on them. */
   readonly trained_tokens: number | null
   readonly error: JobError | null
-  readonly user_provided_suffix: string
+  readonly user_provided_suffix: string | null
   readonly metadata: Readonly<Record<string, string>> | null
   readonly integrations: readonly never[]
   readonly estimated_finish: number | null

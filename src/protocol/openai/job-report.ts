@@ -100,6 +100,7 @@ export type JobWarning = {
   readonly code:
     | 'duplicate_inputs'
     | 'earlier_answers'
+    | 'label_not_text'
     | 'conflicting_labels'
     | 'missing_classes'
     | 'base_knows_nothing'
