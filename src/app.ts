@@ -3,6 +3,7 @@ import type { AppEnv } from './context.ts'
 import { describeForLog } from './http/error-log.ts'
 import { incompleteBody, isIncompleteBody } from './http/read-json.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
+import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
@@ -26,6 +27,7 @@ export function createApp(): Hono<AppEnv> {
   const auth = bearerAuth()
   app.use('/v1/*', auth)
   for (const path of ['/tokenize', '/detokenize', '/tokenizer_info']) app.use(path, auth)
+  app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
   app.route('/v1/models', models)

@@ -14,6 +14,7 @@ import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
 import {
   createJobSchema,
   publishJobSchema,
+  readMetadataFilter,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
 import { findForeign, settleHyperparameters } from '../protocol/openai/hyperparameters.ts'
@@ -47,7 +48,8 @@ export const fineTuningJobs = new Hono<AppEnv>()
   })
   .get('/', async (c) => {
     const page = parseWire(jobsQuerySchema, c.req.query())
-    const jobs = await listJobs(c.env.DB, c.get('projectId'), page)
+    const metadata = readMetadataFilter(c.req.query())
+    const jobs = await listJobs(c.env.DB, c.get('projectId'), page, metadata)
     if (jobs === null) throw invalidRequest('No such job to list after.', 'after')
     return c.json(toPage(jobs, page.limit))
   })

@@ -9,6 +9,7 @@ import {
 } from './graders.ts'
 import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
+import { invalidRequest } from './error.ts'
 import { labelTextSchema } from './label-text.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import {
@@ -149,6 +150,36 @@ export const createJobSchema = z
       hyperparameters: rotation.hyperparameters,
     }
   })
+
+const METADATA_FILTER = /^metadata\[(?<key>.*)\]$/su
+export const isMetadataFilter = (name: string): boolean => METADATA_FILTER.test(name)
+
+/** What a listed job's metadata must hold; null stands for none at all. */
+export type MetadataFilter = Readonly<Record<string, string>> | null
+
+/**
+ * Reads `metadata[key]=value`, as often as there are keys, or `metadata=null`.
+ * @returns undefined where the query asks for neither
+ * @throws {ApiError}
+ */
+export function readMetadataFilter(
+  query: Readonly<Record<string, string>>,
+): MetadataFilter | undefined {
+  const pairs = Object.entries(query).flatMap(([name, value]): [string, string][] => {
+    const key = METADATA_FILTER.exec(name)?.groups?.['key']
+    return key === undefined ? [] : [[key, value]]
+  })
+  if (pairs.length > MAX_METADATA_KEYS) {
+    throw invalidRequest(`A job has at most ${MAX_METADATA_KEYS} keys of metadata.`, 'metadata')
+  }
+  const { metadata } = query
+  if (metadata === undefined) return pairs.length === 0 ? undefined : Object.fromEntries(pairs)
+  if (metadata === 'null' && pairs.length === 0) return null
+  throw invalidRequest(
+    "Invalid 'metadata': must be metadata[KEY]=VALUE, or null for jobs without metadata.",
+    'metadata',
+  )
+}
 
 /** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
 export const publishJobSchema = z.strictObject({
