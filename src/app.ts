@@ -2,6 +2,7 @@ import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { describeForLog } from './http/error-log.ts'
 import { incompleteBody, isIncompleteBody } from './http/read-json.ts'
+import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
@@ -22,6 +23,7 @@ import { versions } from './routes/versions.ts'
 export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
+  app.use(allowedOrigins())
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
   app.route('/healthz', health)
   const auth = bearerAuth()

@@ -145,6 +145,22 @@ describe('a request', () => {
     await until('it ended', () => numAborted === 1, SLACK_MS)
   })
 
+  it('of an allowed page may be read also where the front answers', async ({ expect }) => {
+    front = new Front(join(folder, 'socket'), {}, ['https://app.example'])
+    port = await freePort()
+    await front.listen(port, HOST)
+    for (const [origin, allowed] of [
+      ['https://app.example', 'https://app.example'],
+      [`http://${HOST}:${port}`, `http://${HOST}:${port}`],
+      ['https://evil.example', null],
+    ] as const) {
+      const answer = await fetch(`http://${HOST}:${port}/v1/models`, { headers: { origin } })
+      expect(answer.status).toBe(503)
+      expect(answer.headers.get('access-control-allow-origin')).toBe(allowed)
+      expect(answer.headers.get('vary')).toBe('Origin')
+    }
+  })
+
   it('is answered 503 until the gateway is ready, and where it is gone', async ({ expect }) => {
     const started = await start()
     const early = await fetch(`http://${HOST}:${port}/healthz`)
