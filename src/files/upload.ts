@@ -1,5 +1,6 @@
 import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
 import { drain, readChunk } from '../http/read-json.ts'
+import { bodyOf } from '../http/request-body.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'
 import { Breather } from './breather.ts'
@@ -40,7 +41,8 @@ export async function receiveUpload(
 ): Promise<UploadedFile> {
   const form = new UploadForm(new BlobWriter(bucket, key))
   const contentType = request.headers.get('content-type') ?? ''
-  if (!/^multipart\/form-data\s*;/i.test(contentType) || request.body === null) {
+  const body = bodyOf(request, MAX_UPLOAD_BYTES, fileTooLarge)
+  if (!/^multipart\/form-data\s*;/i.test(contentType) || body === null) {
     throw invalidRequest('The upload must be multipart/form-data with fields file and purpose.')
   }
   const parser = make({
@@ -58,7 +60,7 @@ export async function receiveUpload(
     },
     onDone: () => undefined,
   })
-  const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  const reader = body.getReader()
   const breather = new Breather(BYTES_BETWEEN_PAUSES, pause)
   let numBytes = 0
   try {
