@@ -101,6 +101,10 @@ export class Front {
     this.#server.on('request', (request, response) => {
       this.#handle(request, response)
     })
+    // Node sends 100 Continue by itself, and would answer any other expectation 417 without a word.
+    this.#server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
+      this.#handle(request, response)
+    })
     this.#server.on('clientError', (error, socket) => {
       this.#refuseUnparsed(error, socket)
     })
