@@ -2,7 +2,9 @@ import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { describeForLog } from './http/error-log.ts'
 import { incompleteBody, isIncompleteBody } from './http/read-json.ts'
+import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
+import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
@@ -21,11 +23,13 @@ import { versions } from './routes/versions.ts'
 export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
+  app.use(allowedOrigins())
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
   app.route('/healthz', health)
   const auth = bearerAuth()
   app.use('/v1/*', auth)
   for (const path of ['/tokenize', '/detokenize', '/tokenizer_info']) app.use(path, auth)
+  app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
   app.route('/v1/models', models)

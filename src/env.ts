@@ -1,5 +1,6 @@
 /** Bindings of the Worker, and one parse of its variables into a frozen config. */
 import { z } from 'zod'
+import { readOrigins } from './protocol/origins.ts'
 import type { JobObject } from './jobs/job-object.ts'
 
 export type Bindings = {
@@ -14,6 +15,8 @@ export type Bindings = {
   readonly BASE_MODEL?: string
   /** Hosts that graders of jobs may ask, `host` or `host:port`, comma separated; none by default. */
   readonly GRADER_HOSTS?: string
+  /** Origins whose pages may call from a browser, comma separated, or `*`; the gateway's own by default. */
+  readonly ALLOWED_ORIGINS?: string
 }
 
 export type Config = {
@@ -22,6 +25,7 @@ export type Config = {
   readonly baseModel: string
   /** As `URL.host` writes them. */
   readonly graderHosts: readonly string[]
+  readonly allowedOrigins: readonly string[]
 }
 
 const splitHosts = (text: string): string[] =>
@@ -38,6 +42,17 @@ const variablesSchema = z.object({
   RUNNER_SECRET: z.string().min(1),
   BASE_MODEL: z.string().min(1).default('smollm2-135m-instruct'),
   GRADER_HOSTS: z.string().default('').transform(splitHosts),
+  ALLOWED_ORIGINS: z
+    .string()
+    .default('')
+    .transform((text, context) => {
+      try {
+        return readOrigins(text)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: String(error) })
+        return z.NEVER
+      }
+    }),
 })
 
 const parsed = new WeakMap<Bindings, Config>()
@@ -59,6 +74,7 @@ export function configOf(env: Bindings): Config {
     runnerSecret: result.data.RUNNER_SECRET,
     baseModel: result.data.BASE_MODEL,
     graderHosts: Object.freeze(result.data.GRADER_HOSTS),
+    allowedOrigins: Object.freeze(result.data.ALLOWED_ORIGINS),
   })
   parsed.set(env, config)
   return config

@@ -62,8 +62,8 @@ export class ChatTemplate {
 
   /**
    * The prompt in stretches that join to `render(messages, functions)`, each marked by who wrote it:
-   * contents are rendered as random stand-ins, and found again by them. Texts in functions and calls
-   * are kept from the template only where they are suspect, since templates look into them.
+   * contents are rendered as random stand-ins, and found again by them. Names and texts in functions
+   * and calls are kept from the template only where they are suspect, since templates look into them.
    * Templates that trim contents, as Gemma's and Llama 3's do, are served.
    * @throws {Error} the template alters contents otherwise, so authorship is not plain
    */
@@ -83,9 +83,11 @@ export class ChatTemplate {
       messages.map((message): ChatMessage => {
         // Templates ask whether there is a content at all.
         const content = message.content === '' ? '' : hide(message.content)
-        if (!('tool_calls' in message)) return { ...message, content }
-        const calls = message.tool_calls.map((call) => mapTexts(call, hideSuspects))
-        return { ...message, content, tool_calls: calls }
+        const shown = { ...message, content }
+        if (shown.name !== undefined) shown.name = hideSuspects(shown.name)
+        if (!('tool_calls' in shown)) return shown
+        const calls = shown.tool_calls.map((call) => mapTexts(call, hideSuspects))
+        return { ...shown, tool_calls: calls }
       }),
       functions.map((each) => mapTexts(each, hideSuspects)),
     )
@@ -141,17 +143,16 @@ function findWritten(whole: string, at: number, text: string, next: string): str
 
 /** A message as Hugging Face's templates know it, which is OpenAI's with arguments as an object. */
 function toTemplateMessage(message: ChatMessage): Record<string, unknown> {
-  const { role, content } = message
-  if (message.role === 'tool') {
-    return { role, content, tool_call_id: message.tool_call_id, name: message.name }
-  }
-  if (!('tool_calls' in message)) return { role, content }
+  const { role, content, name } = message
+  const shown = { role, content, ...(name === undefined ? {} : { name }) }
+  if (message.role === 'tool') return { ...shown, tool_call_id: message.tool_call_id }
+  if (!('tool_calls' in message)) return shown
   const calls = message.tool_calls.map(({ id, name, arguments: given }) => ({
     id,
     type: 'function',
     function: { name, arguments: given },
   }))
-  return { role, content, tool_calls: calls }
+  return { ...shown, tool_calls: calls }
 }
 
 const NO_PARAMETERS = { type: 'object', properties: {} }

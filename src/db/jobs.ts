@@ -1,6 +1,6 @@
-import { and, asc, desc, eq } from 'drizzle-orm'
+import { and, asc, desc, eq, sql, type SQL } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
-import type { FineTuningJob } from '../protocol/openai/fine-tuning.ts'
+import type { FineTuningJob, MetadataFilter } from '../protocol/openai/fine-tuning.ts'
 import { following, type PageQuery } from './paging.ts'
 import { jobs } from './schema.ts'
 
@@ -52,6 +52,7 @@ export async function listJobs(
   db: D1Database,
   projectId: string,
   page: PageQuery,
+  metadata?: MetadataFilter,
 ): Promise<readonly FineTuningJob[] | null> {
   const cursor = page.after === undefined ? undefined : await findJob(db, projectId, page.after)
   if (cursor === null) return null
@@ -63,9 +64,22 @@ export async function listJobs(
       and(
         eq(jobs.projectId, projectId),
         cursor === undefined ? undefined : following(jobs, cursor, page.order),
+        ...havingMetadata(metadata),
       ),
     )
     .orderBy(by(jobs.createdAtMs), by(jobs.id))
     .limit(page.limit + 1)
   return rows.map(({ object }) => JSON.parse(object) as FineTuningJob)
+}
+
+function havingMetadata(metadata: MetadataFilter | undefined): SQL[] {
+  if (metadata === undefined) return []
+  if (metadata === null) {
+    return [sql`coalesce(json_type(${jobs.object}, '$.metadata'), 'null') = 'null'`]
+  }
+  return Object.entries(metadata).map(
+    ([key, value]) =>
+      sql`EXISTS (SELECT 1 FROM json_each(${jobs.object}, '$.metadata') AS entry
+        WHERE entry.key = ${key} AND entry.value = ${value})`,
+  )
 }

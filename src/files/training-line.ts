@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { fail, ok, type Result } from '../../adapters/result.ts'
 import { textContentSchema } from '../protocol/openai/content.ts'
-import { MAX_MESSAGES } from '../protocol/openai/messages.ts'
+import { labelTextSchema } from '../protocol/openai/label-text.ts'
+import { MAX_MESSAGES, participantNameSchema } from '../protocol/openai/messages.ts'
 import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
 
@@ -25,33 +26,94 @@ export type TrainingExample = {
   readonly answer: string
   /** Of a pair alone. */
   readonly rejected?: string
+  /** What was read otherwise than its writer may think; absent where nothing was. */
+  readonly notes?: readonly LineNote[]
 }
+
+/**
+ * `earlier_answers`: answers before the last have `weight: 1`, and are context here.
+ * `label_not_text`: the label is a JSON number or boolean, taken as its text.
+ */
+export type LineNote = 'earlier_answers' | 'label_not_text'
 
 export type TrainingLineError = {
   readonly reason: 'not_json' | 'not_an_example'
   readonly message: string
 }
 
+/** A field that a line may have empty alone: what it holds otherwise would be lost. */
+const emptyOnly = (why: string) => z.custom<undefined>(() => false, why).optional()
+const NO_CALLS = 'calls of functions are not learnt'
+const NO_TOOLS = 'functions are not shown to a task that is learnt'
+const ROLES = ['system', 'developer', 'user', 'assistant'] as const
+const TOOL_ROLES: readonly unknown[] = ['tool', 'function']
+
+const lineMessageSchema = z.strictObject({
+  role: z.enum(ROLES, {
+    error: ({ input }) =>
+      TOOL_ROLES.includes(input)
+        ? `"${String(input)}": results of functions are not learnt`
+        : 'must be one of system, user, assistant',
+  }),
+  content: textContentSchema,
+  name: participantNameSchema.optional(),
+  weight: z.union([z.literal(0), z.literal(1)], { error: 'must be 0 or 1' }).optional(),
+  refusal: emptyOnly('refusals are not learnt'),
+  tool_calls: emptyOnly(NO_CALLS),
+  function_call: emptyOnly(NO_CALLS),
+  audio: emptyOnly('audio is not learnt'),
+})
+type LineMessage = z.output<typeof lineMessageSchema>
+
 const chatLineSchema = z.strictObject({
   messages: z
-    .array(
-      z.strictObject({
-        role: z.enum(['system', 'developer', 'user', 'assistant'], {
-          error: 'must be one of system, user, assistant',
-        }),
-        content: textContentSchema,
-      }),
-    )
+    .array(z.preprocess(readMessage, lineMessageSchema))
     .min(2, 'must hold at least a user message and the assistant’s answer')
     .max(MAX_MESSAGES, `must hold at most ${MAX_MESSAGES} messages`),
+  tools: emptyOnly(NO_TOOLS),
+  functions: emptyOnly(NO_TOOLS),
+  // Says how calls are made; there are none.
+  parallel_tool_calls: z.boolean().optional(),
 })
+
+const isAbsent = (value: unknown): boolean =>
+  value === null || (Array.isArray(value) && value.length === 0)
+
+/** Exporters write every column of every line: null and an empty list say that there is nothing. */
+const withoutAbsent = (value: object): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(value).filter(([, each]) => !isAbsent(each)))
+
+function readMessage(message: unknown): unknown {
+  if (typeof message !== 'object' || message === null || Array.isArray(message)) return message
+  const { content, ...rest } = message as Readonly<Record<string, unknown>>
+  const others = Object.entries(withoutAbsent(rest)).filter(([, value]) => value !== '')
+  // Of an assistant's turn that only called something, or was withheld.
+  const isSilent = content === null && rest['role'] === 'assistant'
+  return { ...Object.fromEntries(others), content: isSilent ? '' : content }
+}
+
+const ANSWER_FIELDS = ['label', 'target', 'preferred', 'rejected'] as const
+
+/** An empty text stands for nothing beside another answer; alone it is a fault to be told. */
+function readLine(value: object): Record<string, unknown> {
+  const line = withoutAbsent(value)
+  const isAnswered = ANSWER_FIELDS.some((field) => field in line && line[field] !== '')
+  const isBlank = (field: string) => isAnswered && line[field] === ''
+  return Object.fromEntries(
+    Object.entries(line).filter(
+      ([field]) => !((field === 'label' || field === 'target') && isBlank(field)),
+    ),
+  )
+}
 
 const labelledLineSchema = z.strictObject({
   input: z.string().min(1, 'must not be empty'),
-  label: z
-    .string()
-    .min(1, 'must not be empty')
-    .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
+  label: labelTextSchema.pipe(
+    z
+      .string()
+      .min(1, 'must not be empty')
+      .max(MAX_LABEL_CHARS, `must have at most ${MAX_LABEL_CHARS} characters`),
+  ),
 })
 
 const promptLineSchema = z.strictObject({ input: z.string().min(1, 'must not be empty') })
@@ -77,15 +139,16 @@ const pairLineSchema = z.strictObject({
  * `{input, target}`, `{input, preferred, rejected}` or `{input}`.
  */
 export function parseTrainingLine(text: string): Result<TrainingExample, TrainingLineError> {
-  let value: unknown
+  let parsedJson: unknown
   try {
-    value = JSON.parse(text)
+    parsedJson = JSON.parse(text)
   } catch {
     return fail({ reason: 'not_json', message: 'is not valid JSON' })
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (typeof parsedJson !== 'object' || parsedJson === null || Array.isArray(parsedJson)) {
     return bad('must be an object')
   }
+  const value = readLine(parsedJson)
   if ('messages' in value) {
     const parsed = chatLineSchema.safeParse(value)
     return parsed.success ? toExample(parsed.data.messages) : bad(describe(parsed.error))
@@ -108,7 +171,9 @@ export function parseTrainingLine(text: string): Result<TrainingExample, Trainin
   if ('input' in value || 'label' in value) {
     const parsed = labelledLineSchema.safeParse(value)
     if (!parsed.success) return bad(describe(parsed.error))
-    return toPair('label', parsed.data.input, parsed.data.label)
+    const pair = toPair('label', parsed.data.input, parsed.data.label)
+    if (!pair.ok || typeof value['label'] === 'string') return pair
+    return ok({ ...pair.value, notes: ['label_not_text' as const] })
   }
   return bad('must hold "messages", or "input" and "label" or "target"')
 }
@@ -125,30 +190,45 @@ function toPair(kind: 'label' | 'target' | 'pair' | 'none', input: string, answe
   return ok({ kind, system: null, messages: [{ role: 'user' as const, content: input }], answer })
 }
 
-function toExample(
-  messages: z.infer<typeof chatLineSchema>['messages'],
-): Result<TrainingExample, TrainingLineError> {
-  const isSystem = (role: string) => role === 'system' || role === 'developer'
-  const last = messages.at(-1)
-  if (last?.role !== 'assistant') return bad('messages: must end in the assistant’s answer')
-  if (last.content.trim() === '') return bad('messages: the assistant’s answer is blank')
-  if (messages.slice(1).some(({ role }) => isSystem(role))) {
+/**
+ * A chat's example: its answer is the last assistant message that counts, and what follows that one
+ * is left out, since an answer does not depend on it.
+ */
+function toExample(messages: readonly LineMessage[]): Result<TrainingExample, TrainingLineError> {
+  const isSystem = ({ role }: LineMessage) => role === 'system' || role === 'developer'
+  const weighted = messages.findIndex(
+    ({ role, weight }) => weight !== undefined && role !== 'assistant',
+  )
+  if (weighted >= 0) return bad(`messages[${weighted}].weight: is of assistant messages only`)
+  if (messages.at(-1)?.role !== 'assistant') {
+    return bad('messages: must end in the assistant’s answer')
+  }
+  if (messages.slice(1).some(isSystem)) {
     return bad('messages: a system message may only stand first')
   }
-  const [first, ...rest] = messages
-  const hasSystem = first !== undefined && isSystem(first.role)
+  const at = messages.findLastIndex(({ role, weight }) => role === 'assistant' && weight !== 0)
+  const last = messages[at]
+  if (last === undefined) return bad('messages: every answer has weight 0, so none is learnt')
+  if (last.content.trim() === '') return bad('messages: the assistant’s answer is blank')
+  const [first, ...rest] = messages.slice(0, at)
+  const hasSystem = first !== undefined && isSystem(first)
+  const before = hasSystem || first === undefined ? rest : [first, ...rest]
   const prompt: PromptMessage[] = []
-  for (const { role, content } of (hasSystem ? rest : messages).slice(0, -1)) {
-    if (role === 'user' || role === 'assistant') prompt.push({ role, content })
+  for (const { role, content, name } of before) {
+    if (role === 'user' || role === 'assistant') {
+      prompt.push({ role, content, ...(name === undefined ? {} : { name }) })
+    }
   }
   if (!prompt.some(({ role }) => role === 'user')) {
     return bad('messages: there is no user message before the answer')
   }
+  const hasEarlier = before.some(({ weight }) => weight === 1)
   return ok({
     kind: 'message' as const,
     system: hasSystem ? first.content : null,
     messages: prompt,
     answer: last.content,
+    ...(hasEarlier ? { notes: ['earlier_answers' as const] } : {}),
   })
 }
 

@@ -1,8 +1,10 @@
 import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
 import { drain, readChunk } from '../http/read-json.ts'
+import { bodyOf } from '../http/request-body.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'
 import { Breather } from './breather.ts'
+import { parseDisposition, type Disposition } from './disposition.ts'
 import { TrainingReader } from './training-reader.ts'
 
 export const MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -39,23 +41,26 @@ export async function receiveUpload(
 ): Promise<UploadedFile> {
   const form = new UploadForm(new BlobWriter(bucket, key))
   const contentType = request.headers.get('content-type') ?? ''
-  if (!/^multipart\/form-data\s*;/i.test(contentType) || request.body === null) {
+  const body = bodyOf(request, MAX_UPLOAD_BYTES, fileTooLarge)
+  if (!/^multipart\/form-data\s*;/i.test(contentType) || body === null) {
     throw invalidRequest('The upload must be multipart/form-data with fields file and purpose.')
   }
   const parser = make({
     headers: { 'content-type': contentType },
     maxParts: MAX_PARTS,
     maxFieldSize: MAX_FIELD_BYTES,
+    isFile: (info) =>
+      dispositionOf(info)?.filename != null || info.contentType === 'application/octet-stream',
     onField: (info, value) => {
-      form.takeField(info, value)
+      form.takeField(dispositionOf(info), info, value)
     },
-    onFile: (info) => form.takeFile(info),
+    onFile: (info) => form.takeFile(dispositionOf(info)),
     onError: (error) => {
       form.fail(toApiError(error))
     },
     onDone: () => undefined,
   })
-  const reader = request.body.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  const reader = body.getReader()
   const breather = new Breather(BYTES_BETWEEN_PAUSES, pause)
   let numBytes = 0
   try {
@@ -84,6 +89,12 @@ export async function receiveUpload(
   }
 }
 
+/** By our own reading: the parser's knows no characters past U+00FF. */
+function dispositionOf({ headers }: PartInfo): Disposition | null {
+  const header = headers['content-disposition']
+  return typeof header === 'string' ? parseDisposition(header) : null
+}
+
 const fileTooLarge = () =>
   new ApiError(413, `The file is larger than ${MAX_FILE_BYTES} bytes.`, {
     param: 'file',
@@ -99,9 +110,15 @@ function toApiError(error: MultipartError): ApiError {
     case 'InvalidBoundary':
     case 'BadHeaders':
     case 'InvalidDisposition':
-      return invalidRequest('The multipart upload is malformed.')
+      return malformedUpload()
   }
 }
+
+const malformedUpload = () => invalidRequest('The multipart upload is malformed.')
+
+/** Not between the halves of a character. */
+const shorten = (filename: string): string =>
+  filename.slice(0, MAX_FILENAME_CHARS).replace(/[\uD800-\uDBFF]$/u, '')
 
 /** The fields of one upload, in whatever order they come. */
 class UploadForm {
@@ -128,23 +145,24 @@ class UploadForm {
     this.error ??= error
   }
 
-  takeField(info: PartInfo, value: Uint8Array): void {
-    if (info.name === 'purpose' && this.#purpose === null) {
+  takeField(part: Disposition | null, info: PartInfo, value: Uint8Array): void {
+    if (part === null) this.fail(malformedUpload())
+    else if (part.name === 'purpose' && this.#purpose === null) {
       this.#purpose = decodeField(info, value)
       if (this.#purpose !== 'fine-tune') {
         this.fail(invalidRequest("Invalid 'purpose': only fine-tune is supported.", 'purpose'))
       }
-    } else if (info.name === 'file') {
+    } else if (part.name === 'file') {
       this.fail(invalidRequest("'file' must be sent as a file, with a file name.", 'file'))
-    } else this.fail(unknownField(info.name))
+    } else this.fail(unknownField(part.name))
   }
 
-  takeFile(info: PartInfo): (chunk: Uint8Array | null) => void {
-    if (info.name !== 'file' || this.#filename !== null) {
-      this.fail(unknownField(info.name))
+  takeFile(part: Disposition | null): (chunk: Uint8Array | null) => void {
+    if (part?.name !== 'file' || this.#filename !== null) {
+      this.fail(part === null ? malformedUpload() : unknownField(part.name))
       return () => undefined
     }
-    this.#filename = (info.filename ?? 'file.jsonl').slice(0, MAX_FILENAME_CHARS)
+    this.#filename = shorten(part.filename ?? '') || 'file.jsonl'
     return (chunk) => {
       if (chunk === null) {
         this.#isFileWhole = true

@@ -1,3 +1,4 @@
+import { bodyOf } from './request-body.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 
 /** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
@@ -13,7 +14,7 @@ const MAX_DRAINED_BYTES = 32 * 1024 * 1024
  * @throws {ApiError} 413 past the limit, 400 for what is not a JSON object
  */
 export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
-  const bytes = await readBounded(request.body, MAX_JSON_BODY_BYTES)
+  const bytes = await readBounded(request, MAX_JSON_BODY_BYTES)
   let value: unknown
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
@@ -39,13 +40,14 @@ export const bodyTooLarge = (maxBytes: number) =>
   })
 
 /**
- * Reads a body, counting the bytes as they come.
- * @throws {ApiError} 413 past the limit
+ * Reads a body, decoded where it is encoded, counting the bytes as they come.
+ * @throws {ApiError} 413 past the limit, 415 for an unknown encoding
  */
 export async function readBounded(
-  body: ReadableStream<Uint8Array> | null,
+  request: Request,
   maxBytes: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  const body = bodyOf(request, maxBytes, () => bodyTooLarge(maxBytes))
   if (body === null) return new Uint8Array()
   const reader = body.getReader()
   const chunks: Uint8Array[] = []
@@ -79,8 +81,8 @@ export async function readChunk(
 ): Promise<ReadableStreamReadResult<Uint8Array>> {
   try {
     return await reader.read()
-  } catch {
-    throw incompleteBody()
+  } catch (error) {
+    throw error instanceof ApiError ? error : incompleteBody()
   }
 }
 

@@ -33,6 +33,8 @@ export type JobSpec = {
   readonly createdAtMs: number
   readonly model: string
   readonly task: string
+  /** As its owner gave it; jobs of older releases lack it, and theirs is the task's name. */
+  readonly suffix?: string | null
   readonly trainingFile: string
   readonly validationFile: string | null
   readonly metadata: Readonly<Record<string, string>> | null

@@ -37,7 +37,7 @@ export function viewJob(
         ? (state.pinned?.promptTokens ?? 0) * progress.trials_done
         : null,
     error: state.error,
-    user_provided_suffix: spec.task,
+    user_provided_suffix: spec.suffix === undefined ? spec.task : spec.suffix,
     metadata: spec.metadata,
     integrations: [],
     estimated_finish: estimateFinish(spec, state, progress, nowMs),

@@ -1,4 +1,5 @@
 import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/job-report.ts'
+import type { LineNote } from '../files/training-line.ts'
 import type { NumberedExample } from './dataset.ts'
 
 const MAX_NAMED_LINES = 10
@@ -8,13 +9,32 @@ export function groupInputs(examples: readonly NumberedExample[]): number[] {
   const firsts = new Map<string, number>()
   return examples.map(({ example }, index) => {
     const input = JSON.stringify(
-      example.messages.map(({ role, content }) => [role, content.trim()]),
+      example.messages.map(({ role, content, name }) => [role, content.trim(), name]),
     )
     const first = firsts.get(input) ?? index
     firsts.set(input, first)
     return first
   })
 }
+
+/** What the reading of a line has to tell. */
+const NOTED: readonly {
+  readonly note: LineNote
+  readonly message: (lines: readonly number[]) => string
+}[] = [
+  {
+    note: 'earlier_answers',
+    message: (lines) =>
+      `${count(lines.length, 'line has', 'lines have')} weight 1 on an answer before the last: ` +
+      `${named(lines)}. The last answer of a line is learnt; those before it are context.`,
+  },
+  {
+    note: 'label_not_text',
+    message: (lines) =>
+      `${count(lines.length, 'line has', 'lines have')} a number or a boolean for a label: ` +
+      `${named(lines)}. The task answers with its text, as in "1" or "true".`,
+  },
+]
 
 /**
  * What an owner should know of the examples; none of it stops a job.
@@ -36,6 +56,14 @@ export function findWarnings(
         `${named(repeated)}. Lines of one input are judged as one.`,
       lines: repeated.slice(0, MAX_NAMED_LINES),
     })
+  }
+  for (const { note, message } of NOTED) {
+    const lines = examples.flatMap(({ line, example }) =>
+      example.notes?.includes(note) ? [line] : [],
+    )
+    if (lines.length > 0) {
+      warnings.push({ code: note, message: message(lines), lines: lines.slice(0, MAX_NAMED_LINES) })
+    }
   }
   if (labels === null) return warnings
   const conflicting = examples.flatMap(({ line }, i) =>

@@ -1,4 +1,6 @@
 import { isAbsolute, join, relative, resolve } from 'node:path'
+import { readOrigins } from '../protocol/origins.ts'
+import { describeError } from './describe-error.ts'
 
 const DEFAULT_PORT = 8787
 const DEFAULT_HOME = '.arcana'
@@ -17,6 +19,8 @@ export interface LocalConfig {
   readonly model: string
   /** Hosts that graders of jobs may ask, comma separated; none by default. */
   readonly graderHosts: string
+  /** Origins whose pages may call from a browser, comma separated, or `*`. */
+  readonly allowedOrigins: string
 }
 
 /** @throws {Error} a variable that cannot be used, by name */
@@ -33,12 +37,19 @@ export function readLocalConfig(env: NodeJS.ProcessEnv): LocalConfig {
   if (apiKey !== '' && apiKey.length < MIN_KEY_LEN) {
     throw new Error(`ARCANA_API_KEY must hold at least ${MIN_KEY_LEN} characters`)
   }
+  const allowedOrigins = env['ARCANA_ALLOWED_ORIGINS'] ?? ''
+  try {
+    readOrigins(allowedOrigins)
+  } catch (error) {
+    throw new Error(`ARCANA_ALLOWED_ORIGINS: ${describeError(error)}`, { cause: error })
+  }
   return {
     port,
     home: resolve(env['ARCANA_HOME'] || DEFAULT_HOME),
     apiKey: apiKey === '' ? null : apiKey,
     model: env['ARCANA_MODEL'] || DEFAULT_MODEL,
     graderHosts: env['ARCANA_GRADER_HOSTS'] ?? '',
+    allowedOrigins,
   }
 }
 

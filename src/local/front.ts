@@ -10,6 +10,7 @@ import {
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { ApiError } from '../protocol/openai/error.ts'
+import { allowedOrigin, originHeaders } from '../protocol/origins.ts'
 import { listenOnPort } from './private-listeners.ts'
 
 export interface FrontLimits {
@@ -72,14 +73,21 @@ export class Front {
   readonly #server: Server
   readonly #socketPath: string
   readonly #limits: FrontLimits
+  readonly #allowedOrigins: readonly string[]
   readonly #agent = new Agent({ keepAlive: true, timeout: UPSTREAM_IDLE_MS, scheduling: 'lifo' })
   readonly #pending = new WeakMap<Duplex, Pending>()
   /** By peer: its connections, and those among them that we wait for, the longest silent first. */
   readonly #peers = new Map<string, Peer>()
   #isOpen = false
 
-  constructor(socketPath: string, limits: Partial<FrontLimits> = {}) {
+  /** @param allowedOrigins as the gateway's: pages that may read what the front itself answers */
+  constructor(
+    socketPath: string,
+    limits: Partial<FrontLimits> = {},
+    allowedOrigins: readonly string[] = [],
+  ) {
     this.#socketPath = socketPath
+    this.#allowedOrigins = allowedOrigins
     this.#limits = { ...FRONT_LIMITS, ...limits }
     this.#server = createServer({
       headersTimeout: this.#limits.headersTimeoutMs,
@@ -91,6 +99,10 @@ export class Front {
       this.#admit(socket)
     })
     this.#server.on('request', (request, response) => {
+      this.#handle(request, response)
+    })
+    // Node sends 100 Continue by itself, and would answer any other expectation 417 without a word.
+    this.#server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
       this.#handle(request, response)
     })
     this.#server.on('clientError', (error, socket) => {
@@ -151,12 +163,12 @@ export class Front {
   #handle(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request
     if (!this.#isOpen) {
-      answerWith(response, notReady())
+      this.#answerWith(response, notReady())
       return
     }
     if (request.url?.startsWith('/') !== true) {
       const message = 'The request target must be a path.'
-      answerWith(response, new ApiError(400, message, { code: 'invalid_request_target' }))
+      this.#answerWith(response, new ApiError(400, message, { code: 'invalid_request_target' }))
       return
     }
     const hasBody =
@@ -212,7 +224,7 @@ export class Front {
         this.#pending.set(request.socket, { response, upstream: second })
         second.end()
       } else if (!response.destroyed) {
-        answerWith(response, notReady())
+        this.#answerWith(response, notReady())
       }
     })
     return upstream
@@ -262,13 +274,30 @@ export class Front {
         return
       }
       if (response.headersSent) response.destroy()
-      else answerWith(response, tooSlow())
+      else this.#answerWith(response, tooSlow())
       upstream.destroy()
     })
     request.on('end', () => {
       socket.setTimeout(0)
       if (!response.writableFinished) this.#setWaiting(socket, false)
     })
+  }
+
+  #answerWith(response: ServerResponse, error: ApiError): void {
+    const isLate = error.code === 'request_timeout'
+    const body = JSON.stringify(error.toBody())
+    const { origin, host } = response.req.headers
+    const headers = originHeaders(allowedOrigin(origin, host, this.#allowedOrigins))
+    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+    if (error.retryAfterSeconds !== null) {
+      response.setHeader('retry-after', String(error.retryAfterSeconds))
+    }
+    response.writeHead(isLate ? 408 : error.status, {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+      connection: 'close',
+    })
+    response.end(body)
   }
 
   /** What Node's parser refuses, or does not get in time. */
@@ -325,20 +354,6 @@ function passedOn({ rawHeaders, headers }: IncomingMessage): string[] {
     kept.push(rawHeaders[at]!, rawHeaders[at + 1]!)
   }
   return kept
-}
-
-function answerWith(response: ServerResponse, error: ApiError): void {
-  const isLate = error.code === 'request_timeout'
-  const body = JSON.stringify(error.toBody())
-  if (error.retryAfterSeconds !== null) {
-    response.setHeader('retry-after', String(error.retryAfterSeconds))
-  }
-  response.writeHead(isLate ? 408 : error.status, {
-    'content-type': 'application/json',
-    'content-length': Buffer.byteLength(body),
-    connection: 'close',
-  })
-  response.end(body)
 }
 
 function rawAnswer(status: string, error: ApiError): string {

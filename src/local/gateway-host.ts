@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { createRequire } from 'node:module'
 import { convertV4MiniflareOptions, Log, LogLevel, Miniflare } from 'miniflare'
 import { bootstrapStatements } from '../db/bootstrap.ts'
+import { readOrigins } from '../protocol/origins.ts'
 import { describeError } from './describe-error.ts'
 import { Front, isListening } from './front.ts'
 import { endWithStdin } from './lifeline.ts'
@@ -55,7 +56,7 @@ async function main(): Promise<void> {
   listenPrivately(options.socketDir)
 
   const sockets = socketPaths(options.socketDir)
-  const front = new Front(sockets.gateway)
+  const front = new Front(sockets.gateway, {}, readOrigins(options.variables.ALLOWED_ORIGINS))
   await front.listen(options.port, LOCAL_HOST)
   const script = await bundleWorker()
   const miniflare = new Miniflare(

@@ -92,6 +92,7 @@ async function main(): Promise<void> {
           RUNNER_SECRET: runnerSecret,
           BASE_MODEL: config.model,
           GRADER_HOSTS: config.graderHosts,
+          ALLOWED_ORIGINS: config.allowedOrigins,
         },
       }
       return startNode(GATEWAY_HOST, {

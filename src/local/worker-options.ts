@@ -29,6 +29,7 @@ export interface GatewayOptions {
     readonly RUNNER_SECRET: string
     readonly BASE_MODEL: string
     readonly GRADER_HOSTS: string
+    readonly ALLOWED_ORIGINS: string
   }
 }
 

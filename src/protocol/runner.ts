@@ -9,7 +9,7 @@ import { runnerResponseFormatSchema } from './response-format.ts'
 import { runnerToolsSchema, toolMessageSchemas } from './tools.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 7
+export const RUNNER_PROTOCOL_VERSION = 8
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -41,6 +41,8 @@ export type Scope = z.infer<typeof scopeSchema>
 export const promptMessageSchema = z.object({
   role: z.enum(['system', 'user', 'assistant']),
   content: z.string(),
+  /** Who speaks, among several of one role; most templates do not show it. */
+  name: z.string().optional(),
 })
 export type PromptMessage = z.infer<typeof promptMessageSchema>
 

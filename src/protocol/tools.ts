@@ -49,6 +49,7 @@ export const toolMessageSchemas = [
   z.object({
     role: z.literal('assistant'),
     content: z.string(),
+    name: z.string().optional(),
     tool_calls: z.array(toolCallSchema).min(1).max(MAX_TOOL_CALLS),
   }),
   z.object({

@@ -16,6 +16,7 @@ import {
 } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
+import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
@@ -37,7 +38,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
   const { config, runners } = servicesOf(c.env)
-  const body = withoutUnsupported(await readJsonObject(c.req.raw))
+  const { body, ignored } = withoutUnsupported(await readJsonObject(c.req.raw))
   const request = parseWire(chatRequestSchema, body)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
@@ -71,6 +72,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const recordUsage = usageRecorder(c, { route, baseModel, selection, runnerId })
   const headers = {
     ...proofHeaders(selection),
+    ...ignoredHeader(ignored),
     ...(replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}),
   }
   const hasLogprobs = request.shaping.logprobs !== undefined

@@ -26,7 +26,7 @@ type ChatStreamOptions = {
   /** When the answer is withheld. */
   readonly confidence: Confidence | null
   readonly includeUsage: boolean
-  /** The answer may be calls, with no content at all. */
+  /** The answer may be calls alone, without content. */
   readonly hasTools: boolean
   /** Aborted when the client goes away. */
   readonly caller: AbortController
@@ -54,7 +54,7 @@ async function pump(
           chunkOf(
             options,
             event.arm,
-            { role: 'assistant', content: options.hasTools ? null : '' },
+            { role: 'assistant', content: mayBeNull(options) ? null : '' },
             null,
             { arcana: proofOf(selection, event.applied, generation.runnerId) },
           ),
@@ -103,6 +103,10 @@ function callDeltaOf({
   if (name === undefined) return { index, function: { arguments: json } }
   return { index, id: createToolCallId(), type: 'function', function: { name, arguments: json } }
 }
+
+/** Clients join the deltas: an answer that began as '' would not come out as null. */
+const mayBeNull = ({ hasTools, confidence }: ChatStreamOptions): boolean =>
+  hasTools || confidence?.fallbackLabel === null
 
 /** What an answer of labels says: its label, or what stands for it where it is too unsure. */
 function contentOf(

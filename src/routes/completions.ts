@@ -18,6 +18,7 @@ import {
 } from '../protocol/openai/completions.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
+import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
@@ -42,7 +43,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const requestId = c.get('requestId')
   const { config, runners } = servicesOf(c.env)
   const { baseModel } = config
-  const body = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
+  const { body, ignored } = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const selection = await readSelected(c, request.model, baseModel)
@@ -83,7 +84,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
       throw error
     }
   }
-  const headers = proofHeaders(selection)
+  const headers = { ...proofHeaders(selection), ...ignoredHeader(ignored) }
   if (request.stream) {
     const { n, includeUsage } = request
     const hasLogprobs = request.shaping.logprobs !== undefined

@@ -14,6 +14,7 @@ import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
 import {
   createJobSchema,
   publishJobSchema,
+  readMetadataFilter,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
 import { findForeign, settleHyperparameters } from '../protocol/openai/hyperparameters.ts'
@@ -23,7 +24,7 @@ import type { Dataset } from '../protocol/runner-scoring.ts'
 import { servicesOf } from '../services.ts'
 import { datasetKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
-import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
+import { BASE_NAME, makeTaskName, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 const DEFAULT_PAGE = 20
 /** OpenAI's. */
@@ -47,7 +48,8 @@ export const fineTuningJobs = new Hono<AppEnv>()
   })
   .get('/', async (c) => {
     const page = parseWire(jobsQuerySchema, c.req.query())
-    const jobs = await listJobs(c.env.DB, c.get('projectId'), page)
+    const metadata = readMetadataFilter(c.req.query())
+    const jobs = await listJobs(c.env.DB, c.get('projectId'), page, metadata)
     if (jobs === null) throw invalidRequest('No such job to list after.', 'after')
     return c.json(toPage(jobs, page.limit))
   })
@@ -117,7 +119,8 @@ function checkNames(request: CreateJob, baseModel: string): void {
       code: 'model_not_found',
     })
   }
-  if (!TASK_NAME_PATTERN.test(request.task) || request.task === BASE_NAME) {
+  const { suffix } = request
+  if (suffix !== null && (!TASK_NAME_PATTERN.test(suffix) || suffix === BASE_NAME)) {
     throw invalidRequest(
       `Invalid 'suffix': it names the task, so it must match ${TASK_NAME_PATTERN.source} ` +
         `and not be "${BASE_NAME}".`,
@@ -189,7 +192,8 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     id,
     createdAtMs: Date.now(),
     model: request.model,
-    task: request.task,
+    task: request.suffix ?? makeTaskName(),
+    suffix: request.suffix,
     trainingFile: request.trainingFile,
     validationFile: request.validationFile,
     metadata: request.metadata,

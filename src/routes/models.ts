@@ -1,12 +1,16 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
-import { findTask, listTasks, type TaskRow } from '../db/tasks.ts'
+import { deleteTask, findTask, listTasks, type TaskRow } from '../db/tasks.ts'
 import { listCorruptVersions } from '../db/versions.ts'
-import { ApiError } from '../protocol/openai/error.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
 import type { Model, ModelList } from '../protocol/openai/models.ts'
 import { servicesOf } from '../services.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { modelNotFound, splitModel } from '../tasks/plan.ts'
+import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
+import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
-/** The base model and one entry a task. */
+/** The base model and one entry a task; a version or a sum is found by its name. */
 export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
     const { baseModel } = servicesOf(c.env).config
@@ -17,23 +21,46 @@ export const models = new Hono<AppEnv>()
   })
   .get('/:id', async (c) => {
     const { baseModel } = servicesOf(c.env).config
-    const id = c.req.param('id')
-    if (id === baseModel) return c.json(baseEntry(baseModel))
-    const row = id.startsWith(`${baseModel}:`)
-      ? await findTask(c.env.DB, c.get('projectId'), id.slice(baseModel.length + 1))
-      : null
-    if (row === null) {
-      throw new ApiError(404, `The model \`${id}\` does not exist.`, {
-        param: 'model',
-        code: 'model_not_found',
-      })
+    const projectId = c.get('projectId')
+    const text = splitModel(c.req.param('id'), baseModel)
+    if (text === null) return c.json(baseEntry(baseModel))
+    if (TASK_NAME_PATTERN.test(text)) {
+      // As in the list, also where no version is live yet.
+      const row = await findTask(c.env.DB, projectId, text)
+      if (row === null) throw modelNotFound(c.req.param('id'))
+      return c.json(taskEntry(baseModel, row, await listCorruptVersions(c.env.DB, projectId)))
     }
-    const corrupt = await listCorruptVersions(c.env.DB, row.projectId)
-    return c.json(taskEntry(baseModel, row, corrupt))
+    const terms = readSelection(text, 'model')
+    const selection = await resolveSelection(c.env.DB, projectId, baseModel, terms, 'model')
+    const [term] = selection.terms
+    const isSum = selection.terms.length > 1 || term === undefined
+    const row = isSum ? null : await findTask(c.env.DB, projectId, term.version.task)
+    const corrupt = await listCorruptVersions(c.env.DB, projectId)
+    return c.json(selectionEntry(baseModel, projectId, selection, row, corrupt))
+  })
+  .delete('/:id', async (c) => {
+    const { baseModel } = servicesOf(c.env).config
+    const projectId = c.get('projectId')
+    const id = c.req.param('id')
+    const name = splitModel(id, baseModel)
+    if (name === null) throw invalidRequest('The base model cannot be deleted.', 'model')
+    if (!TASK_NAME_PATTERN.test(name)) {
+      throw invalidRequest(
+        `A task is deleted with all its versions: name it as ${baseModel}:TASK, not "${id}".`,
+        'model',
+      )
+    }
+    const isDeleted = await deleteTask(c.env.DB, projectId, name, Date.now())
+    forgetTask(projectId, name)
+    if (!isDeleted) throw modelNotFound(id)
+    return c.json({ id, object: 'model', deleted: true })
   })
 
 /** The base model is not made here, so it has no time of its own. */
 const BASE_CREATED = 0
+const seconds = (ms: number) => Math.floor(ms / 1000)
+
+type CorruptVersions = Awaited<ReturnType<typeof listCorruptVersions>>
 
 const baseEntry = (id: string): Model => ({
   id,
@@ -42,19 +69,39 @@ const baseEntry = (id: string): Model => ({
   owned_by: 'arcana',
 })
 
-const taskEntry = (
-  baseModel: string,
-  row: TaskRow,
-  corrupt: Awaited<ReturnType<typeof listCorruptVersions>>,
-): Model => ({
+const taskEntry = (baseModel: string, row: TaskRow, corrupt: CorruptVersions): Model => ({
   id: `${baseModel}:${row.name}`,
   object: 'model',
-  created: Math.floor(row.createdAtMs / 1000),
+  created: seconds(row.createdAtMs),
   owned_by: row.projectId,
   arcana: {
     base: baseModel,
     task: row.name,
     live_version: row.liveVersion,
     is_corrupt: corrupt.some(({ task, number }) => task === row.name && number === row.liveVersion),
+  },
+})
+
+/** @param row the task, where the selection is of one alone */
+const selectionEntry = (
+  baseModel: string,
+  projectId: string,
+  { expression, terms }: ResolvedSelection,
+  row: TaskRow | null,
+  corrupt: CorruptVersions,
+): Model => ({
+  id: `${baseModel}:${expression}`,
+  object: 'model',
+  created: seconds(Math.max(...terms.map(({ version }) => version.createdAtMs))),
+  owned_by: projectId,
+  arcana: {
+    base: baseModel,
+    task: expression,
+    version: row === null ? null : terms[0]!.version.number,
+    live_version: row?.liveVersion ?? null,
+    // Not by the versions themselves, which are cached.
+    is_corrupt: terms.some(({ version }) =>
+      corrupt.some(({ task, number }) => task === version.task && number === version.number),
+    ),
   },
 })

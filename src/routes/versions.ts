@@ -147,7 +147,7 @@ type Upload = {
 
 /** Reads the multipart form: `file`, and optionally `format` and the JSON field `version`. */
 async function readUpload(request: Request): Promise<Upload> {
-  const body = await readBounded(request.body, MAX_UPLOAD_BYTES)
+  const body = await readBounded(request, MAX_UPLOAD_BYTES)
   let form: FormData
   try {
     const type = request.headers.get('content-type') ?? ''

@@ -16,11 +16,14 @@ import { readSelection } from './resolve.ts'
 export function splitModel(model: string, baseModel: string): string | null {
   if (model === baseModel) return null
   if (model.startsWith(`${baseModel}:`)) return model.slice(baseModel.length + 1)
-  throw new ApiError(404, `The model \`${model}\` does not exist.`, {
+  throw modelNotFound(model)
+}
+
+export const modelNotFound = (model: string) =>
+  new ApiError(404, `The model \`${model}\` does not exist.`, {
     param: 'model',
     code: 'model_not_found',
   })
-}
 
 export type Selected = { readonly terms: readonly SelectionTerm[]; readonly param: string }
 

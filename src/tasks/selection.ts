@@ -4,6 +4,17 @@ import { MAX_ABS_WEIGHT, MAX_TERMS } from '../protocol/runner.ts'
 export const TASK_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,63}$/
 /** What a comparison calls the model without an adapter; no task may take the name. */
 export const BASE_NAME = 'base'
+const GENERATED_ALPHABET = 'abcdefghijklmnopqrstuvwxyz012345'
+const GENERATED_CHARS = 8
+
+/** A name for a task that was given none, as OpenAI ends its models' names: eight random characters. */
+export function makeTaskName(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(GENERATED_CHARS))
+  // A power of two of characters, so that each is as likely.
+  const chars = Array.from(bytes, (byte) => GENERATED_ALPHABET[byte % GENERATED_ALPHABET.length])
+  return `task-${chars.join('')}`
+}
+
 /** Longer than MAX_TERMS terms can be. */
 const MAX_SELECTION_CHARS = 2048
 

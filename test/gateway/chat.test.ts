@@ -244,6 +244,57 @@ describe('a client that goes away', () => {
   })
 })
 
+describe('a model that is a task', () => {
+  it('is found by a version or a sum, as chats find it', async ({ expect }) => {
+    const first = await publishTask(projectId, 'ag-news')
+    await publishTask(projectId, 'ag-news')
+    await publishTask(projectId, 'other')
+    const found = async (selection: string) => {
+      const path = `/v1/models/${encodeURIComponent(`${MODEL}:${selection}`)}`
+      const response = await client.call('GET', path)
+      const chat = await client.chat({ model: `${MODEL}:${selection}` })
+      expect(response.status).toBe(chat.status)
+      return response.json<object>()
+    }
+    expect(await found(`ag-news@${first.number}`)).toMatchObject({
+      id: `${MODEL}:ag-news@${first.number}`,
+      object: 'model',
+      owned_by: projectId,
+      arcana: { task: 'ag-news@1', version: 1, live_version: 2, is_corrupt: false },
+    })
+    expect(await found('ag-news*0.5 + other@1')).toMatchObject({
+      id: `${MODEL}:ag-news*0.5+other@1`,
+      arcana: { version: null, live_version: null },
+    })
+    for (const selection of ['ag-news@9', 'nobody@1', 'nobody']) {
+      expect(await found(selection)).toMatchObject({ error: { code: 'model_not_found' } })
+    }
+    expect(await found('Ag News')).toMatchObject({ error: { param: 'model' } })
+  })
+
+  it('is deleted with all its versions', async ({ expect }) => {
+    await publishTask(projectId, 'ag-news')
+    const id = `${MODEL}:ag-news`
+    const remove = (model: string) =>
+      client.call('DELETE', `/v1/models/${encodeURIComponent(model)}`)
+    for (const kept of [MODEL, `${id}@1`, `${id}*0.5`]) {
+      const refused = await remove(kept)
+      expect(refused.status).toBe(400)
+      expect(await refused.json()).toMatchObject({ error: { param: 'model' } })
+    }
+    expect((await client.chat({ model: id })).status).toBe(200)
+    const deleted = await remove(id)
+    expect(deleted.status).toBe(200)
+    expect(await deleted.json()).toEqual({ id, object: 'model', deleted: true })
+    for (const gone of [await remove(id), await client.chat({ model: `${id}@1` })]) {
+      expect(gone.status).toBe(404)
+      expect(await gone.json()).toMatchObject({ error: { code: 'model_not_found' } })
+    }
+    expect((await client.call('GET', '/v1/tasks/ag-news')).status).toBe(404)
+    expect((await remove('gpt-4o')).status).toBe(404)
+  })
+})
+
 describe('GET /v1/models', () => {
   it('lists the base and one entry a task', async ({ expect }) => {
     await publishTask(projectId, 'ag-news')

@@ -63,7 +63,7 @@ describe('a training file', () => {
       'not json',
       '[]',
       '{"input": "x"}',
-      '{"input": "x", "label": 3}',
+      '{"input": "x", "label": 12345678901234567890}',
       '{"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]}',
       '{"messages": [{"role": "assistant", "content": "x"}, {"role": "assistant", "content": "y"}]}',
       '{"input": "x", "label": "y", "weight": 0}',

@@ -42,7 +42,9 @@ export function clientOf(key: string) {
         ? {}
         : {
             body:
-              typeof body === 'string' || body instanceof FormData ? body : JSON.stringify(body),
+              typeof body === 'string' || body instanceof FormData || body instanceof Uint8Array
+                ? body
+                : JSON.stringify(body),
           }),
       ...(signal === undefined ? {} : { signal }),
     })

@@ -117,6 +117,55 @@ describe('a job', () => {
     await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
   })
 
+  it('without a suffix gets a name of its own for its task', async ({ expect }) => {
+    const names = new Set<string>()
+    for (const suffix of [undefined, null]) {
+      const job = await createJob({ suffix })
+      expect(job).toMatchObject({ user_provided_suffix: null })
+      const done = await waitFor(job.id)
+      expect(done.fine_tuned_model).toMatch(new RegExp(`^${MODEL}:task-[a-z0-9]{8}$`))
+      names.add(done.fine_tuned_model!)
+      expect((await client.chat({ model: done.fine_tuned_model! })).status).toBe(200)
+    }
+    expect(names.size).toBe(2)
+  })
+
+  it('takes labels that are numbers or booleans as their text, and says so', async ({ expect }) => {
+    const lines = [1, 0, '1', true].map((label, i) => ({ input: `line ${i}`, label }))
+    const training_file = await uploadExamples(lines)
+    const job = await createJob({ training_file })
+    const labels = ['1', '0', 'true']
+    expect(job).toMatchObject({ method: { rotation: { labels } } })
+    const { arcana } = await waitFor(job.id)
+    expect(arcana.report).toMatchObject({
+      warnings: [{ code: 'label_not_text', lines: [1, 2, 4] }, { code: 'base_knows_nothing' }],
+    })
+    const method = {
+      type: 'rotation',
+      rotation: { labels: [0, 1, true], hyperparameters: { optimizer: 'random', n_trials: 24 } },
+    }
+    expect(await createJob({ training_file, method })).toMatchObject({
+      method: { rotation: { labels: ['0', '1', 'true'] } },
+    })
+  })
+
+  it('takes OpenAI’s older hyperparameters where they say nothing else than the method', async ({
+    expect,
+  }) => {
+    for (const hyperparameters of [
+      {},
+      null,
+      { n_epochs: 'auto', batch_size: null },
+      { optimizer: 'random', n_trials: 24 },
+    ]) {
+      const job = await createJob({ hyperparameters })
+      expect(job).toMatchObject({
+        hyperparameters: {},
+        method: { rotation: { hyperparameters: { optimizer: 'random', n_trials: 24 } } },
+      })
+    }
+  })
+
   it('gives the same adapter for the same seed', async ({ expect }) => {
     const digests: string[] = []
     for (const suffix of ['one', 'two', 'three']) {
@@ -310,7 +359,7 @@ describe('a job that cannot be made', () => {
     const rotation = (fields: object) => ({ method: { type: 'rotation', rotation: fields } })
     const cases: [Record<string, unknown>, string, number][] = [
       [{ model: 'gpt-4o' }, 'model', 404],
-      [{ suffix: undefined }, 'suffix', 400],
+      [{ suffix: '' }, 'suffix', 400],
       [{ suffix: 'News' }, 'suffix', 400],
       [{ suffix: 'base' }, 'suffix', 400],
       [{ training_file: undefined }, 'training_file', 400],
@@ -337,7 +386,15 @@ describe('a job that cannot be made', () => {
         400,
       ],
       [{ method: { type: 'supervised', supervised: {} } }, 'method.type', 400],
-      [{ hyperparameters: { n_epochs: 3 } }, 'hyperparameters', 400],
+      [{ hyperparameters: { n_epochs: 3 } }, 'hyperparameters.n_epochs', 400],
+      [{ hyperparameters: { optimizer: 'auto', n_trials: 25 } }, 'hyperparameters.n_trials', 400],
+      [
+        { ...rotation({ hyperparameters: { n_trials: 24 } }), hyperparameters: { n_trials: 25 } },
+        'hyperparameters.n_trials',
+        400,
+      ],
+      [{ hyperparameters: { subspace: 'random' } }, 'hyperparameters.subspace', 400],
+      [{ hyperparameters: [] }, 'hyperparameters', 400],
       [{ seed: 'x' }, 'seed', 400],
     ]
     for (const [overrides, param, status] of cases) {

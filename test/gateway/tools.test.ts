@@ -199,7 +199,11 @@ describe('what is no tool', () => {
       said({ role: 'tool', content: 'x', tool_call_id: 'call_1' }),
       'messages[1].tool_call_id',
     ],
-    ['an answer of nothing', said({ role: 'assistant', content: null }), 'messages[1].content'],
+    [
+      'an answer of no text',
+      said({ role: 'assistant', content: [{ type: 'refusal', refusal: 'no' }] }),
+      'messages[1].content[0].type',
+    ],
   ]
   it.for(cases)('is refused by name: %s', async ([, body, param], { expect }) => {
     const response = await client.chat(body)

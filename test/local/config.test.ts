@@ -14,6 +14,7 @@ describe('readLocalConfig', () => {
       apiKey: null,
       model: 'smollm2-135m-instruct',
       graderHosts: '',
+      allowedOrigins: '',
     })
   })
 
@@ -24,6 +25,7 @@ describe('readLocalConfig', () => {
       ARCANA_API_KEY: 'sk-12345',
       ARCANA_MODEL: 'm',
       ARCANA_GRADER_HOSTS: 'grader.example',
+      ARCANA_ALLOWED_ORIGINS: 'https://app.example',
     }
     expect(readLocalConfig(env)).toEqual({
       port: 9000,
@@ -31,12 +33,17 @@ describe('readLocalConfig', () => {
       apiKey: 'sk-12345',
       model: 'm',
       graderHosts: 'grader.example',
+      allowedOrigins: 'https://app.example',
     })
   })
 
   it('names a variable that cannot be used', ({ expect }) => {
     for (const PORT of ['0', '65536', '80.5', 'x', '-1']) {
       expect(() => readLocalConfig({ PORT })).toThrow(/PORT must be an integer/)
+    }
+    for (const origin of ['app.example', 'https://app.example/path', 'https://a b']) {
+      const read = () => readLocalConfig({ ARCANA_ALLOWED_ORIGINS: `*, ${origin}` })
+      expect(read).toThrow(/^ARCANA_ALLOWED_ORIGINS: "/)
     }
     expect(() => readLocalConfig({ ARCANA_API_KEY: 'short' })).toThrow(/at least 8/)
     expect(() => readLocalConfig({ ARCANA_API_KEY: 'with space inside' })).toThrow(/ASCII/)

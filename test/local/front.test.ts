@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { Agent, createServer, request, type IncomingMessage, type Server } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { Readable } from 'node:stream'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -143,6 +144,51 @@ describe('a request', () => {
     controller.abort()
     await expect(call).rejects.toThrow()
     await until('it ended', () => numAborted === 1, SLACK_MS)
+  })
+
+  it('that waits for 100 Continue is told to go on at once', async ({ expect }) => {
+    await startOpen()
+    const call = request({
+      host: HOST,
+      port,
+      path: '/v1/files',
+      method: 'POST',
+      headers: { expect: '100-continue', 'content-length': 5 },
+    })
+    const startedAt = performance.now()
+    call.flushHeaders()
+    await once(call, 'continue')
+    // curl waits a second before it goes on by itself.
+    expect(performance.now() - startedAt).toBeLessThan(SLACK_MS / 2)
+    call.end('hello')
+    const [answer] = (await once(call, 'response')) as [IncomingMessage]
+    expect(answer.statusCode).toBe(200)
+    expect(await new Response(Readable.toWeb(answer) as never).text()).toBe('POST:hello')
+    expect(seen[0]!.headers['expect']).toBeUndefined()
+  })
+
+  it('that expects anything else is served all the same', async ({ expect }) => {
+    await startOpen()
+    const call = request({ host: HOST, port, path: '/x', headers: { expect: 'kindness' } }).end()
+    const [answer] = (await once(call, 'response')) as [IncomingMessage]
+    expect(answer.statusCode).toBe(200)
+    answer.resume()
+  })
+
+  it('of an allowed page may be read also where the front answers', async ({ expect }) => {
+    front = new Front(join(folder, 'socket'), {}, ['https://app.example'])
+    port = await freePort()
+    await front.listen(port, HOST)
+    for (const [origin, allowed] of [
+      ['https://app.example', 'https://app.example'],
+      [`http://${HOST}:${port}`, `http://${HOST}:${port}`],
+      ['https://evil.example', null],
+    ] as const) {
+      const answer = await fetch(`http://${HOST}:${port}/v1/models`, { headers: { origin } })
+      expect(answer.status).toBe(503)
+      expect(answer.headers.get('access-control-allow-origin')).toBe(allowed)
+      expect(answer.headers.get('vary')).toBe('Origin')
+    }
   })
 
   it('is answered 503 until the gateway is ready, and where it is gone', async ({ expect }) => {

@@ -26,7 +26,7 @@ import {
 import { serviceTierField } from './service-tier.ts'
 import type { RunnerTools } from '../tools.ts'
 import { toolFields, toolsOf } from './tools.ts'
-import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
+import { IGNORED_EVERYWHERE, is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
 const UNSUPPORTED: Unsupported = {
@@ -36,10 +36,14 @@ const UNSUPPORTED: Unsupported = {
   modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
   moderation: () => false,
   prediction: () => false,
-  reasoning_effort: () => false,
-  store: is(false),
-  verbosity: () => false,
   web_search_options: () => false,
+}
+/** No model here has an effort or a verbosity to set, and no answer is kept. */
+const IGNORED: Unsupported = {
+  ...IGNORED_EVERYWHERE,
+  reasoning_effort: is('none', 'minimal', 'low', 'medium', 'high', 'xhigh'),
+  store: is(false),
+  verbosity: is('low', 'medium', 'high'),
 }
 
 export { messagesSchema } from './messages.ts'
@@ -121,7 +125,7 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
 
 /** @throws {ApiError} 400 naming a field that is not served */
 export const withoutUnsupported = (body: Record<string, unknown>) =>
-  refuseUnsupported(body, UNSUPPORTED)
+  refuseUnsupported(body, UNSUPPORTED, IGNORED)
 
 /** What was applied to make an answer (DESIGN §3, Proof). */
 export type ArcanaProof = {

@@ -9,6 +9,8 @@ import {
 } from './graders.ts'
 import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
+import { invalidRequest } from './error.ts'
+import { labelTextSchema } from './label-text.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import {
   checkHyperparameters,
@@ -35,7 +37,7 @@ export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
   labels: z
-    .array(z.string().trim().min(1).max(MAX_LABEL_CHARS))
+    .array(labelTextSchema.pipe(z.string().trim().min(1).max(MAX_LABEL_CHARS)))
     .min(2)
     .max(MAX_LABELS, `at most ${MAX_LABELS} labels are allowed`)
     .refine((labels) => new Set(labels).size === labels.length, 'must not repeat a label')
@@ -63,12 +65,41 @@ const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkHyperparameters({ ...fields, objective: objectiveOf(fields) }, context)
 })
 
+const hyperparameterNames: readonly string[] = Object.keys(hyperparametersSchema.shape)
+const isLeftOpen = (value: unknown): boolean => value === null || value === 'auto'
+
+/**
+ * OpenAI's older place for hyperparameters, which some clients fill always. It may repeat what the
+ * method says, or leave everything open; a value of its own would be lost.
+ */
+function checkOldHyperparameters(
+  body: {
+    readonly hyperparameters?: Readonly<Record<string, unknown>> | null | undefined
+    readonly method?:
+      { readonly rotation?: z.output<typeof rotationSchema> | undefined } | null | undefined
+  },
+  context: z.RefinementCtx,
+): void {
+  const own: Readonly<Record<string, unknown>> = body.method?.rotation?.hyperparameters ?? {}
+  for (const [name, value] of Object.entries(body.hyperparameters ?? {})) {
+    if (isLeftOpen(value) || (Object.hasOwn(own, name) && own[name] === value)) continue
+    const message = !hyperparameterNames.includes(name)
+      ? 'is no hyperparameter of the method "rotation"'
+      : own[name] === undefined
+        ? `must be given as method.rotation.hyperparameters.${name}`
+        : `differs from method.rotation.hyperparameters.${name}`
+    context.addIssue({ code: 'custom', path: ['hyperparameters', name], message })
+    return
+  }
+}
+
 export const createJobSchema = z
   .strictObject({
     model: z.string().min(1),
     training_file: z.string().min(1),
     validation_file: z.string().min(1).nullish(),
-    suffix: z.string({ error: 'is required: it names the task that is learnt' }),
+    /** Names the task that is learnt; left out, a name is made up. */
+    suffix: z.string().nullish(),
     seed: z.int().min(0).max(0xffffffff).nullish(),
     method: z
       .strictObject({
@@ -86,14 +117,16 @@ export const createJobSchema = z
       )
       .nullish(),
     integrations: z.array(z.unknown()).max(0, 'are not supported').nullish(),
+    hyperparameters: z.record(z.string(), z.unknown()).nullish(),
   })
+  .superRefine(checkOldHyperparameters)
   .transform((body) => {
     const rotation = body.method?.rotation ?? rotationSchema.parse({})
     return {
       model: body.model,
       trainingFile: body.training_file,
       validationFile: body.validation_file ?? null,
-      task: body.suffix,
+      suffix: body.suffix ?? null,
       seed: body.seed ?? null,
       metadata: body.metadata ?? null,
       instructions: rotation.instructions ?? null,
@@ -117,6 +150,36 @@ export const createJobSchema = z
       hyperparameters: rotation.hyperparameters,
     }
   })
+
+const METADATA_FILTER = /^metadata\[(?<key>.*)\]$/su
+export const isMetadataFilter = (name: string): boolean => METADATA_FILTER.test(name)
+
+/** What a listed job's metadata must hold; null stands for none at all. */
+export type MetadataFilter = Readonly<Record<string, string>> | null
+
+/**
+ * Reads `metadata[key]=value`, as often as there are keys, or `metadata=null`.
+ * @returns undefined where the query asks for neither
+ * @throws {ApiError}
+ */
+export function readMetadataFilter(
+  query: Readonly<Record<string, string>>,
+): MetadataFilter | undefined {
+  const pairs = Object.entries(query).flatMap(([name, value]): [string, string][] => {
+    const key = METADATA_FILTER.exec(name)?.groups?.['key']
+    return key === undefined ? [] : [[key, value]]
+  })
+  if (pairs.length > MAX_METADATA_KEYS) {
+    throw invalidRequest(`A job has at most ${MAX_METADATA_KEYS} keys of metadata.`, 'metadata')
+  }
+  const { metadata } = query
+  if (metadata === undefined) return pairs.length === 0 ? undefined : Object.fromEntries(pairs)
+  if (metadata === 'null' && pairs.length === 0) return null
+  throw invalidRequest(
+    "Invalid 'metadata': must be metadata[KEY]=VALUE, or null for jobs without metadata.",
+    'metadata',
+  )
+}
 
 /** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
 export const publishJobSchema = z.strictObject({
@@ -153,7 +216,7 @@ export type FineTuningJob = {
   /** Prompt tokens of the training examples, once for every trial on them. */
   readonly trained_tokens: number | null
   readonly error: JobError | null
-  readonly user_provided_suffix: string
+  readonly user_provided_suffix: string | null
   readonly metadata: Readonly<Record<string, string>> | null
   readonly integrations: readonly never[]
   readonly estimated_finish: number | null

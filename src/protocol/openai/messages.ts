@@ -5,6 +5,11 @@ import { functionNameSchema, MAX_TOOL_CALLS, type ToolCall } from '../tools.ts'
 import { isShallow, MAX_SCHEMA_NESTING } from '../response-format.ts'
 import { textContentSchema } from './content.ts'
 
+/** OpenAI's: letters, digits and signs, but for white space and what marks up a prompt. */
+export const participantNameSchema = z
+  .string()
+  .regex(/^[^\s<|\\/>]{1,64}$/, 'must be 1 to 64 characters without white space, <, |, \\, / or >')
+
 /** Sent back by clients that append the answer they were given. */
 const answerFields = {
   refusal: z.null().optional(),
@@ -16,14 +21,28 @@ const ROLES = ['system', 'developer', 'user', 'assistant'] as const
 const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
   role === 'developer' ? 'system' : role
 
+const nameField = (name: string | null | undefined) => (name == null ? {} : { name })
+
+/** An assistant's content may be null: beside its calls, and where its answer was withheld. */
+function withSilence(message: unknown): unknown {
+  if (typeof message !== 'object' || message === null) return message
+  const { role, content } = message as { readonly role?: unknown; readonly content?: unknown }
+  return role === 'assistant' && content == null ? { ...message, content: '' } : message
+}
+
 const messageSchema = z
   .strictObject({
     role: z.enum(ROLES, { error: 'must be one of system, developer, user, assistant' }),
     content: textContentSchema,
+    name: participantNameSchema.nullish(),
     tool_calls: z.array(z.unknown()).max(0).nullish(),
     ...answerFields,
   })
-  .transform(({ role, content }): PromptMessage => ({ role: roleOf(role), content }))
+  .transform(({ role, content, name }): PromptMessage => ({
+    role: roleOf(role),
+    content,
+    ...nameField(name),
+  }))
 
 /** OpenAI's. Every message costs a pass through the chat template, empty ones too. */
 export const MAX_MESSAGES = 2048
@@ -31,7 +50,7 @@ const TOO_MANY = `must hold at most ${MAX_MESSAGES} messages`
 
 /** Of a conversation in which nothing is called. */
 export const messagesSchema = z
-  .array(messageSchema)
+  .array(z.preprocess(withSilence, messageSchema))
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
 
@@ -70,16 +89,17 @@ const chatMessageSchema = z.strictObject({
   role: z.enum([...ROLES, 'tool'], {
     error: 'must be one of system, developer, user, assistant, tool',
   }),
-  // An assistant's may be null beside its calls.
   content: z.unknown().optional(),
+  // A tool message's is the function's, as some clients send it.
+  name: participantNameSchema.nullish(),
   tool_calls: z.array(toolCallSchema).max(MAX_TOOL_CALLS).nullish(),
-  tool_call_id: z.string().optional(),
+  tool_call_id: z.string().nullish(),
   ...answerFields,
 })
 
 /** Of a chat: each result of a function follows the message that called it. */
 export const chatMessagesSchema = z
-  .array(chatMessageSchema)
+  .array(z.preprocess(withSilence, chatMessageSchema))
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
   .transform((messages, context): ChatMessage[] => {
@@ -91,17 +111,15 @@ export const chatMessagesSchema = z
         return []
       }
       const { role, tool_calls: ownCalls, tool_call_id: callId } = message
+      const named = nameField(message.name)
       const called = role === 'assistant' ? (ownCalls ?? []) : []
       if (role !== 'assistant' && (ownCalls ?? []).length > 0) {
         return reject('tool_calls', 'is of assistant messages only')
       }
-      if (role !== 'tool' && callId !== undefined) {
+      if (role !== 'tool' && callId != null) {
         return reject('tool_call_id', 'is of tool messages only')
       }
       if (role !== 'tool') calls = called
-      if (message.content == null && called.length > 0) {
-        return [{ role: 'assistant', content: '', tool_calls: [...called] }]
-      }
       const text = textContentSchema.safeParse(message.content)
       if (!text.success) {
         for (const { path, message: fault } of text.error.issues) {
@@ -110,12 +128,17 @@ export const chatMessagesSchema = z
         return []
       }
       const content = text.data
-      if (called.length > 0) return [{ role: 'assistant', content, tool_calls: [...called] }]
-      if (role !== 'tool') return [{ role: roleOf(role), content }]
-      if (callId === undefined) return reject('tool_call_id', 'is required of a tool message')
+      if (called.length > 0) {
+        return [{ role: 'assistant', content, ...named, tool_calls: [...called] }]
+      }
+      if (role !== 'tool') return [{ role: roleOf(role), content, ...named }]
+      if (callId == null) return reject('tool_call_id', 'is required of a tool message')
       const answered = calls.find(({ id }) => id === callId)
       if (!answered) {
         return reject('tool_call_id', 'is none of the calls of the assistant message before it')
+      }
+      if (message.name != null && message.name !== answered.name) {
+        return reject('name', `must be "${answered.name}", which is the function of this call`)
       }
       return [{ role, content, tool_call_id: callId, name: answered.name }]
     })

@@ -6,44 +6,64 @@ import { invalidRequest } from './error.ts'
  */
 export type Unsupported = Readonly<Record<string, (value: unknown) => boolean>>
 
+const anything = () => true
+
 /** Fields that name the caller or tune a cache; the answer is the same with and without them. */
-const HARMLESS = new Set([
-  'metadata',
-  'prompt_cache_key',
-  'prompt_cache_options',
-  'prompt_cache_retention',
-  'safety_identifier',
-  'user',
-])
+export const IGNORED_EVERYWHERE: Unsupported = {
+  metadata: anything,
+  prompt_cache_key: anything,
+  prompt_cache_options: anything,
+  prompt_cache_retention: anything,
+  safety_identifier: anything,
+  user: anything,
+}
 
 export const is =
   (...allowed: readonly unknown[]) =>
   (value: unknown) =>
     allowed.includes(value)
 
+export type ReadBody = {
+  /** What the route's own schema reads. */
+  readonly body: Record<string, unknown>
+  /** Fields that were given and do nothing here. */
+  readonly ignored: readonly string[]
+}
+
 /**
  * Takes out of a request what changes nothing, and refuses what its route does not do.
+ * @param unsupported fields whose harmless values say what is done anyway
+ * @param ignored fields whose values are told back as ignored
  * @throws {ApiError} 400 naming the field
  */
 export function refuseUnsupported(
-  body: Record<string, unknown>,
+  given: Record<string, unknown>,
   unsupported: Unsupported,
-): Record<string, unknown> {
-  const kept: Record<string, unknown> = {}
-  for (const [field, value] of Object.entries(body)) {
-    if (value === null || HARMLESS.has(field)) continue
-    const isHarmless = Object.hasOwn(unsupported, field) ? unsupported[field] : undefined
-    if (isHarmless === undefined) kept[field] = value
+  ignored: Unsupported = IGNORED_EVERYWHERE,
+): ReadBody {
+  const body: Record<string, unknown> = {}
+  const names: string[] = []
+  for (const [field, value] of Object.entries(given)) {
+    // OpenAI's clients send null for what they leave out.
+    if (value === null) continue
+    const isIgnored = Object.hasOwn(ignored, field)
+    const rules = isIgnored ? ignored : unsupported
+    const isHarmless = Object.hasOwn(rules, field) ? rules[field] : undefined
+    if (isHarmless === undefined) body[field] = value
     else if (!isHarmless(value)) {
       throw invalidRequest(
         `${field} = ${shorten(JSON.stringify(value))} is not supported by this gateway.`,
         field,
         'unsupported_parameter',
       )
-    }
+    } else if (isIgnored) names.push(field)
   }
-  return kept
+  return { body, ignored: names }
 }
+
+/** Names what a request asked for in vain. */
+export const ignoredHeader = (ignored: readonly string[]): Record<string, string> =>
+  ignored.length === 0 ? {} : { 'x-arcana-ignored': ignored.join(', ') }
 
 const MAX_QUOTED_CHARS = 80
 const shorten = (text: string) =>

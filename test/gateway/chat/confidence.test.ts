@@ -79,11 +79,13 @@ describe('confidence', () => {
       const response = await client.chat({ stream: true, ...body }, { 'x-task': task })
       const { events } = await readSse(response)
       const chunks = events as unknown as {
-        choices: { delta: { content?: string } }[]
+        choices: { delta: { content?: string | null } }[]
         arcana?: { withheld?: boolean }
       }[]
+      const deltas = chunks.flatMap(({ choices }) => choices[0]?.delta.content ?? [])
       return {
-        text: chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''),
+        // As clients join them: null where no delta has a text, be it an empty one.
+        text: deltas.length === 0 ? null : deltas.join(''),
         withheld: chunks.at(-1)?.arcana?.withheld,
       }
     }
@@ -93,7 +95,7 @@ describe('confidence', () => {
       withheld: false,
     })
     await publishTask(projectId, 'mute', { minConfidence: 0.9 })
-    expect(await textOf({}, 'mute')).toEqual({ text: '', withheld: true })
+    expect(await textOf({}, 'mute')).toEqual({ text: null, withheld: true })
   })
 
   it('is refused where an answer is free text, or without a least', async ({ expect }) => {

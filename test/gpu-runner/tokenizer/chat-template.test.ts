@@ -49,4 +49,21 @@ describe('ChatTemplate', () => {
     const raises = new ChatTemplate('{{ messages[0].content | upper }}')
     expect(() => raises.segments([{ role: 'user', content: 'a' }])).toThrow(/alters/)
   })
+
+  it('shows a speaker’s name where the template knows names', ({ expect }) => {
+    const known = new ChatTemplate(
+      '{% for m in messages %}{{ m.role }}{% if m.name %}={{ m.name }}{% endif %}: {{ m.content }};{% endfor %}',
+    )
+    const named = { role: 'user', name: 'bob', content: 'hi' } as const
+    expect(known.render([named])).toBe('user=bob: hi;')
+    expect(known.render([{ role: 'user', content: 'hi' }])).toBe('user: hi;')
+    expect(new ChatTemplate(PLAIN).render([named])).toBe('<user>hi</')
+    expect(known.segments([named], [], (text) => text === 'bob')).toEqual([
+      { text: 'user=', trusted: true },
+      { text: 'bob', trusted: false },
+      { text: ': ', trusted: true },
+      { text: 'hi', trusted: false },
+      { text: ';', trusted: true },
+    ])
+  })
 })

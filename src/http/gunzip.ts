@@ -1,0 +1,116 @@
+import { Gunzip } from 'fflate'
+import { crc32 } from '../files/crc32.ts'
+import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
+import { drain, readChunk } from './read-json.ts'
+
+/** Inflates to four megabytes at most, the most that is held beyond a body's limit. */
+const SLICE_BYTES = 4 * 1024
+/** Sound data gives something sooner: a stored block is 64 KiB, and headers are short. */
+const MAX_SILENT_BYTES = 256 * 1024
+const TRAILER_BYTES = 8
+
+/**
+ * A gzip body as what it holds, inflated as it is read.
+ * @param maxBytes of what it holds, and of the body itself
+ * @param tooLarge the refusal past it; the rest is then read and thrown away, not inflated
+ */
+export function gunzip(
+  body: ReadableStream<Uint8Array>,
+  maxBytes: number,
+  tooLarge: () => ApiError,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader()
+  const member = new GzipMember()
+  let chunk = new Uint8Array()
+  let at = 0
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        for (;;) {
+          if (at === chunk.length) {
+            const { done, value } = await readChunk(reader)
+            if (done) {
+              member.end()
+              controller.close()
+              return
+            }
+            chunk = new Uint8Array(value)
+            at = 0
+          }
+          const slice = chunk.subarray(at, at + SLICE_BYTES)
+          at += slice.length
+          const inflated = member.push(slice)
+          if (member.sizeBytes > maxBytes || member.packedBytes > maxBytes) {
+            await drain(reader)
+            throw tooLarge()
+          }
+          if (inflated.length === 0) continue
+          for (const part of inflated) controller.enqueue(part)
+          return
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  )
+}
+
+/** The one member of a gzip file, held to its checksum and its size. Source: RFC 1952 */
+class GzipMember {
+  readonly #gunzip = new Gunzip((part) => {
+    if (part.length > 0) this.#inflated.push(part)
+  })
+  #inflated: Uint8Array[] = []
+  #tail = new Uint8Array()
+  #crc = 0
+  #silentBytes = 0
+  sizeBytes = 0
+  packedBytes = 0
+
+  constructor() {
+    // Sizes and checksums would be of the last one alone.
+    this.#gunzip.onmember = () => {
+      throw unsound('it holds several members')
+    }
+  }
+
+  push(slice: Uint8Array): readonly Uint8Array[] {
+    this.packedBytes += slice.length
+    const known = new Uint8Array([...this.#tail, ...slice.subarray(-TRAILER_BYTES)])
+    this.#tail = known.slice(-TRAILER_BYTES)
+    this.#inflate(slice, false)
+    const inflated = this.#inflated
+    this.#inflated = []
+    for (const part of inflated) {
+      this.sizeBytes += part.length
+      this.#crc = crc32(part, this.#crc)
+    }
+    this.#silentBytes = inflated.length > 0 ? 0 : this.#silentBytes + slice.length
+    if (this.#silentBytes > MAX_SILENT_BYTES) throw unsound('it holds what is no data')
+    return inflated
+  }
+
+  end(): void {
+    this.#inflate(new Uint8Array(), true)
+    const trailer = new DataView(this.#tail.buffer)
+    if (
+      this.#tail.length < TRAILER_BYTES ||
+      trailer.getUint32(0, true) !== this.#crc ||
+      trailer.getUint32(4, true) !== this.sizeBytes
+    ) {
+      throw unsound('it does not have its checksum')
+    }
+  }
+
+  #inflate(slice: Uint8Array, isLast: boolean): void {
+    try {
+      this.#gunzip.push(slice, isLast)
+    } catch (error) {
+      if (error instanceof Error && error.name === 'ApiError') throw error
+      throw unsound(isLast ? 'it ends too early' : 'it is malformed')
+    }
+  }
+}
+
+const unsound = (why: string) =>
+  invalidRequest(`The request body is not sound gzip: ${why}.`, null, 'invalid_gzip')
