@@ -51,7 +51,7 @@ export async function run(args: readonly string[]): Promise<void> {
   console.table(summarise(records, rows))
   console.table(summarisePromises(records, rows))
   if (values.results !== undefined) {
-    await writeGuardResults(values.results, records, powerCurves(records), rows)
+    await writeGuardResults(values.results, records, powerCurves(records))
   }
 }
 

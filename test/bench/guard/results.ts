@@ -5,36 +5,51 @@ import { writeResults } from '../results/write.ts'
 import { head, row } from '../tasks/table.ts'
 import type { JobRecord } from './jobs.ts'
 import type { PowerPoint } from './power.ts'
-import { judgeRecord, summarise, summarisePromises, type Rows } from './verdicts.ts'
+import { judgeRecord, summarise, summarisePromises } from './verdicts.ts'
 
 export async function writeGuardResults(
   folder: string,
   records: readonly JobRecord[],
   power: readonly PowerPoint[],
-  rows: Rows,
 ): Promise<void> {
   const judged = records.map((record) => {
-    const { outcome, answer, adapter, biasOnly, worth } = judgeRecord(record, rows)
+    const { outcome, answer, adapter, biasOnly, worth } = judgeRecord(record, 'unseen')
     const { set, seed, rows: count, isShuffled, optimizer, seconds } = record
     return {
       ...{ set, seed, rows: count, shuffled: isShuffled, optimizer, seconds },
       ...{ outcome, answer, p_value: adapter.pValue, gain_out_of_fold: adapter.gain },
       ...{ bias_p_value: biasOnly.pValue, worth },
+      ...(record.test === undefined ? {} : { worth_on_test: judgeRecord(record, 'test').worth }),
     }
   })
+  const tested = records.filter(({ test }) => test !== undefined)
+  const ofTest =
+    tested.length === 0
+      ? []
+      : [
+          '## On test rows',
+          '',
+          'The same jobs and verdicts, their versions asked about test rows instead; read once.',
+          '',
+          ...tableOf(summarisePromises(tested, 'test')),
+          '',
+          ...tableOf(summarise(tested, 'test')),
+          '',
+        ]
   const markdown = [
     '# The guard',
     '',
-    `Jobs judged as the gateway judges them, each on examples that its folds left out. \`gain\` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on ${rows === 'test' ? 'test' : 'validation'} rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.`,
+    "Jobs judged as the gateway judges them, each on examples that its folds left out. `gain` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on validation rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.",
     '',
     '## What the guard promises',
     '',
-    ...tableOf(summarisePromises(records, rows)),
+    ...tableOf(summarisePromises(records, 'unseen')),
     '',
     '## By set',
     '',
-    ...tableOf(summarise(records, rows)),
+    ...tableOf(summarise(records, 'unseen')),
     '',
+    ...ofTest,
     '## Power',
     '',
     'How often a version of a given true gain in balanced accuracy is proven, by number of examples. The predictions are real ones of unseen rows; a share of them is swapped for those of other rows, which lowers the gain, and they are drawn anew 100 times.',
