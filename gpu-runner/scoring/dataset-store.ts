@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
 import type { LabelTrie } from '../../adapters/objective/label-trie.ts'
 import {
   datasetSchema,
   isTargetDataset,
   MAX_TARGET_TOKENS,
   type Dataset,
+  type MeasureRequest,
 } from '../../src/protocol/runner-scoring.ts'
 import { encodePrompt, type AdmissionContext } from '../engine/admission.ts'
 import { RunnerFault } from '../runner-fault.ts'
@@ -79,6 +81,31 @@ export class DatasetStore {
     this.#datasets.set(digest, tokenised)
     this.#dropOldest()
     return tokenised
+  }
+
+  /**
+   * Which examples are past the context, with room for their answers; others run in between.
+   * @returns indices, ascending
+   * @throws {RunnerFault} naming an example that the chat template refuses
+   */
+  async measure(request: MeasureRequest): Promise<number[]> {
+    const { tokenizer, tries, maxContext } = this.#context
+    const labelDepth = 'labels' in request ? tries.get(request.labels).maxFeedDepth : 0
+    const tooLong: number[] = []
+    for (const [index, example] of request.examples.entries()) {
+      // The end of the turn is fed no more than a label's last token.
+      const target = 'target' in example ? (example.target ?? '') : ''
+      const feedLen = target === '' ? labelDepth : tokenizer.encodeLabel(target).length
+      try {
+        encodePrompt(this.#context, example.messages, maxContext - 1 - feedLen)
+      } catch (error) {
+        const fault = RunnerFault.from(error)
+        if (fault.code !== 'context_length_exceeded') throw fault
+        tooLong.push(index)
+      }
+      await setImmediate()
+    }
+    return tooLong
   }
 
   /** @throws {RunnerFault} naming the example at fault, or all whose targets are too long */

@@ -13,6 +13,7 @@ import {
   decodeBinaryBody,
   encodeBinaryBody,
   gradientHeaderSchema,
+  measureRequestSchema,
   scoreHeaderSchema,
   type GradientResponse,
 } from '../../src/protocol/runner-scoring.ts'
@@ -93,6 +94,11 @@ export function createRunnerServer(
           ? {}
           : { target_tokens: answers.targets.map(({ length }) => length) }),
       })
+    },
+    'POST /v1/measure': async (request, response) => {
+      const body = parseJson(new TextDecoder().decode(await readBody(request, MAX_DATASET_BYTES)))
+      const wire = parse(measureRequestSchema, body)
+      sendJson(response, 200, { too_long: await datasets.measure(wire) })
     },
     'POST /v1/score': async (request, response) => {
       const body = decodeBinaryBody(await readBody(request, MAX_SCORE_BYTES))

@@ -14,9 +14,11 @@ import {
   encodeBinaryBody,
   encodeScoreBody,
   gradientResponseSchema,
+  measureResponseSchema,
   scoreResponseSchema,
   type GradientHeader,
   type GradientResponse,
+  type MeasureRequest,
   type ScoreHeader,
   type ScoreResponse,
 } from '../protocol/runner-scoring.ts'
@@ -91,6 +93,15 @@ export class RunnerClient {
 
   async detokenize(request: z.infer<typeof detokenizeRequestSchema>) {
     return readJson(await this.#post('/detokenize', request), detokenizeResponseSchema)
+  }
+
+  async measure(request: MeasureRequest) {
+    const body = new TextEncoder().encode(JSON.stringify(request))
+    const response = await this.#call('POST', '/v1/measure', body, {
+      type: 'application/json',
+      signal: AbortSignal.timeout(DATASET_TIMEOUT_MS),
+    })
+    return readJson(response, measureResponseSchema)
   }
 
   async putAdapter(digest: string, bytes: Uint8Array): Promise<void> {

@@ -6,11 +6,13 @@ export const MAX_LINES = 100_000
 const MAX_NAMED_LINES = 20
 const BOM = 0xfeff
 
+export type OnExample = (example: TrainingExample, lineNumber: number) => void
+
 /** Reads a training file as it streams by and gathers what is wrong with it, line by line. */
 export class TrainingReader {
   readonly #splitter: LineSplitter
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-  readonly #onExample: (example: TrainingExample, lineNumber: number) => void
+  readonly #onExample: OnExample
   readonly #named: string[] = []
   #numBad = 0
   #numExamples = 0
@@ -19,7 +21,7 @@ export class TrainingReader {
   /** The first line that says what its answer is, which all others follow. */
   #first: { readonly kind: AnswerKind; readonly line: number } | null = null
 
-  constructor(onExample: (example: TrainingExample, lineNumber: number) => void = () => undefined) {
+  constructor(onExample: OnExample = () => undefined) {
     this.#onExample = onExample
     this.#splitter = new LineSplitter((number, bytes) => {
       this.#readLine(number, bytes)

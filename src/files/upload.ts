@@ -5,7 +5,7 @@ import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'
 import { Breather } from './breather.ts'
 import { parseDisposition, type Disposition } from './disposition.ts'
-import { TrainingReader } from './training-reader.ts'
+import { TrainingReader, type OnExample } from './training-reader.ts'
 
 export const MAX_FILE_BYTES = 64 * 1024 * 1024
 /** The file with its multipart wrapping. */
@@ -31,6 +31,7 @@ export type UploadedFile = {
  * Streams a multipart upload into the bucket, reading each line as it passes. Memory holds one part
  * of a blob and one line. Where anything is wrong, nothing is stored.
  * @param key where the file's bytes go
+ * @param onExample told of every example as it is read, also where the file is refused later
  * @throws {ApiError} 400 naming every bad line, 413 past the limits
  */
 export async function receiveUpload(
@@ -38,8 +39,9 @@ export async function receiveUpload(
   bucket: R2Bucket,
   key: string,
   pause?: () => Promise<void>,
+  onExample?: OnExample,
 ): Promise<UploadedFile> {
-  const form = new UploadForm(new BlobWriter(bucket, key))
+  const form = new UploadForm(new BlobWriter(bucket, key), onExample)
   const contentType = request.headers.get('content-type') ?? ''
   const body = bodyOf(request, MAX_UPLOAD_BYTES, fileTooLarge)
   if (!/^multipart\/form-data\s*;/i.test(contentType) || body === null) {
@@ -123,14 +125,15 @@ const shorten = (filename: string): string =>
 /** The fields of one upload, in whatever order they come. */
 class UploadForm {
   readonly #writer: BlobWriter
-  readonly #reader = new TrainingReader()
+  readonly #reader: TrainingReader
   #filename: string | null = null
   #isFileWhole = false
   #purpose: string | null = null
   error: ApiError | null = null
 
-  constructor(writer: BlobWriter) {
+  constructor(writer: BlobWriter, onExample?: OnExample) {
     this.#writer = writer
+    this.#reader = new TrainingReader(onExample)
   }
 
   hasFailed(): boolean {

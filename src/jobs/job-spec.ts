@@ -3,6 +3,7 @@ import type { NewVersion } from '../db/versions.ts'
 import type {
   GuardMode,
   PublishFrom,
+  TooLong,
   JobCheckpoint,
   JobError,
   JobStatus,
@@ -74,6 +75,8 @@ export type JobSpec = {
   readonly guard: GuardMode
   /** The least outcome that goes live by itself; jobs of older releases have none, which is "proven". */
   readonly publish?: PublishFrom
+  /** Jobs of older releases have none, which is "error". */
+  readonly tooLong?: TooLong
   /** Publish the adapter whatever the guard finds. */
   readonly force: boolean
   readonly confidence: Confidence | null

@@ -54,6 +54,7 @@ export function viewJob(
         scope: spec.scope,
         guard: spec.guard,
         publish: spec.publish ?? 'proven',
+        too_long: spec.tooLong ?? 'error',
         force: spec.force,
         min_confidence: spec.confidence?.min ?? null,
         fallback_label: spec.confidence?.fallbackLabel ?? null,

@@ -63,6 +63,28 @@ export type Dataset = z.infer<typeof datasetSchema>
 export const isTargetDataset = (dataset: Dataset): dataset is TargetDataset =>
   !('labels' in dataset)
 
+/**
+ * `POST /v1/measure`: which examples are past the context, with room for their answers. Nothing is
+ * kept. Examples without a label or a target have their answers generated.
+ */
+export const measureRequestSchema = z.union([
+  labelDatasetSchema,
+  z.strictObject({
+    examples: z
+      .array(
+        z.object({
+          messages: z.array(promptMessageSchema).min(1),
+          target: z.string().min(1).optional(),
+        }),
+      )
+      .min(1)
+      .max(MAX_DATASET_EXAMPLES),
+  }),
+])
+export type MeasureRequest = z.infer<typeof measureRequestSchema>
+/** Indices of those that do not fit, ascending. */
+export const measureResponseSchema = z.object({ too_long: z.array(z.number().int().min(0)) })
+
 export const datasetResidentSchema = z.object({
   digest: digestSchema,
   num_examples: z.number().int(),

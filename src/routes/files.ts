@@ -2,9 +2,11 @@ import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { deleteFile, findFile, insertFile, listFiles, type FileRow } from '../db/files.ts'
 import { receiveUpload } from '../files/upload.ts'
+import { LongLines } from '../jobs/fit-context.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage, type FileObject } from '../protocol/openai/files.ts'
 import { parseWire } from '../protocol/parse.ts'
+import { servicesOf } from '../services.ts'
 import { fileKey } from '../storage/blobs.ts'
 
 const MAX_PAGE = 10_000
@@ -15,7 +17,11 @@ export const files = new Hono<AppEnv>()
     const projectId = c.get('projectId')
     const id = `file-${crypto.randomUUID().replaceAll('-', '')}`
     const blobKey = fileKey(projectId, id)
-    const uploaded = await receiveUpload(c.req.raw, c.env.BLOBS, blobKey)
+    const { config, runners } = servicesOf(c.env)
+    const long = await LongLines.create(runners, config.baseModel)
+    const uploaded = await receiveUpload(c.req.raw, c.env.BLOBS, blobKey, undefined, (...each) => {
+      long?.take(...each)
+    })
     const row: FileRow = { projectId, id, blobKey, createdAtMs: Date.now(), ...uploaded }
     try {
       await insertFile(c.env.DB, row)
@@ -24,7 +30,10 @@ export const files = new Hono<AppEnv>()
       await c.env.BLOBS.delete(blobKey)
       throw error
     }
-    return c.json(toFileObject(row))
+    const tooLong = (await long?.describe()) ?? null
+    const file = toFileObject(row)
+    if (tooLong === null) return c.json(file)
+    return c.json({ ...file, arcana: { ...file.arcana, too_long: tooLong } } satisfies FileObject)
   })
   .get('/', async (c) => {
     const page = parseWire(querySchema, c.req.query())

@@ -4,7 +4,8 @@ import { findFile } from '../db/files.ts'
 import { findJob, listJobs } from '../db/jobs.ts'
 import type { Bindings } from '../env.ts'
 import { readJsonObject } from '../http/read-json.ts'
-import { buildDatasets, type RewardSet } from '../jobs/dataset.ts'
+import type { RewardSet } from '../jobs/dataset.ts'
+import { buildFittedDatasets } from '../jobs/fit-context.ts'
 import type { JobObject } from '../jobs/job-object.ts'
 import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
 import { readExamples } from '../jobs/read-examples.ts'
@@ -160,12 +161,9 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
   const training = await read(request.trainingFile, 'training_file')
   const validation =
     request.validationFile === null ? null : await read(request.validationFile, 'validation_file')
-  const built = buildDatasets(training, validation, request)
-  if (!built.ok) {
-    const { param, message, reason } = built.error
-    throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
-  }
-  const { objective } = built.value
+  const { runners } = servicesOf(env)
+  const built = await buildFittedDatasets(runners, training, validation, request)
+  const { objective } = built
   const method = { ...request, objective }
   const foreign = findForeign(method)
   if (foreign !== null) {
@@ -200,24 +198,24 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     seed: request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!,
     ...search,
     scope: request.scope,
-    frame: built.value.frame,
-    objective: built.value.objective,
+    frame: built.frame,
+    objective: built.objective,
     beta:
       objective === 'preference' || search.optimiser === 'iterative-dpo'
         ? (request.beta ?? DEFAULT_BETA)
         : null,
     grader,
     generation: request.generation,
-    labels: built.value.labels,
+    labels: built.labels,
     guard: request.guard,
     publish: request.publish,
+    tooLong: request.tooLong,
     force: request.force,
     confidence: request.confidence,
-    groups: built.value.groups,
-    warnings: built.value.warnings,
-    training: await store(built.value.training, 'training'),
-    validation:
-      built.value.validation === null ? null : await store(built.value.validation, 'validation'),
+    groups: built.groups,
+    warnings: built.warnings,
+    training: await store(built.training, 'training'),
+    validation: built.validation === null ? null : await store(built.validation, 'validation'),
   }
 }
 

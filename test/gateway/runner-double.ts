@@ -23,6 +23,7 @@ import {
   encodeBinaryBody,
   gradientHeaderSchema,
   isTargetDataset,
+  measureRequestSchema,
   scoreHeaderSchema,
   type Dataset,
   type LabelDataset,
@@ -125,6 +126,7 @@ export class RunnerDouble {
     }
     if (path === '/v1/score') return this.#score(body)
     if (path === '/v1/gradient') return this.#gradient(body)
+    if (path === '/v1/measure') return this.#measure(body)
     if (path === '/v1/generate') return this.#generate(body, signal)
     return refuse(404, 'not_found', 'fatal')
   }
@@ -181,6 +183,19 @@ export class RunnerDouble {
         ? { target_tokens: dataset.examples.map((own) => countTokens(this.#toText(own).target)) }
         : {}),
     })
+  }
+
+  /** A character is a token here, and the template adds ten. */
+  #measure(body: Uint8Array): Response {
+    const request = measureRequestSchema.parse(JSON.parse(new TextDecoder().decode(body)))
+    const { max_context: maxContext } = this.status().model
+    const numTokens = (example: (typeof request.examples)[number]) =>
+      example.messages.reduce((sum, { content }) => sum + content.length, 10) +
+      ('target' in example ? (example.target?.length ?? 0) : 0)
+    const too_long = request.examples.flatMap((each, i) =>
+      numTokens(each) > maxContext - 1 ? [i] : [],
+    )
+    return Response.json({ too_long })
   }
 
   #score(body: Uint8Array): Response {

@@ -8,6 +8,17 @@ export const pageQuerySchema = (defaultLimit: number, maxLimit: number) =>
     order: z.enum(['asc', 'desc']).default('desc'),
   })
 
+/** Lines that do not fit the context of the model that is served, the answer included. */
+export type TooLongLines = {
+  /** In tokens. */
+  readonly max_context: number
+  readonly num_lines: number
+  /** The first hundred. */
+  readonly lines: readonly number[]
+  /** False where the file has more long text than was measured. */
+  readonly is_complete: boolean
+}
+
 export type FileObject = {
   readonly id: string
   readonly object: 'file'
@@ -17,7 +28,11 @@ export type FileObject = {
   readonly filename: string
   readonly purpose: string
   readonly status: 'processed'
-  readonly arcana: { readonly num_examples: number }
+  readonly arcana: {
+    readonly num_examples: number
+    /** In the answer to an upload alone, where there are any. */
+    readonly too_long?: TooLongLines
+  }
 }
 
 export type Page<T extends { readonly id: string }> = {

@@ -28,6 +28,10 @@ const MAX_METADATA_KEYS = 16
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
 
+const TOO_LONG = ['error', 'drop', 'truncate'] as const
+/** What becomes of examples that are longer than the model's context. */
+export type TooLong = (typeof TOO_LONG)[number]
+
 const PUBLISH_FROM = ['proven', 'promising'] as const
 /** The least outcome whose version goes live by itself. */
 export type PublishFrom = (typeof PUBLISH_FROM)[number]
@@ -51,6 +55,8 @@ const rotationFields = z.strictObject({
   hyperparameters: hyperparametersSchema.prefault({}),
   /** Whether the guard's finding decides what is published, or only stands in the report. */
   guard: z.enum(GUARD_MODES).default('enforce'),
+  /** Refuse a job with examples past the context, learn without them, or cut their inputs' ends. */
+  too_long: z.enum(TOO_LONG).default('error'),
   /** "promising" makes a promising version live too, not only a proven one. */
   publish: z.enum(PUBLISH_FROM).default('proven'),
   /** Publish the adapter whatever an enforced guard finds; the report says so. */
@@ -141,6 +147,7 @@ export const createJobSchema = z
       scope: rotation.scope,
       guard: rotation.guard,
       publish: rotation.publish,
+      tooLong: rotation.too_long,
       force: rotation.force,
       confidence:
         rotation.min_confidence == null
@@ -234,6 +241,7 @@ export type FineTuningJob = {
       readonly scope: Scope
       readonly guard: GuardMode
       readonly publish: PublishFrom
+      readonly too_long: TooLong
       readonly force: boolean
       readonly min_confidence: number | null
       readonly fallback_label: string | null

@@ -101,6 +101,8 @@ export type JobWarning = {
     | 'duplicate_inputs'
     | 'earlier_answers'
     | 'label_not_text'
+    | 'dropped_lines'
+    | 'truncated_lines'
     | 'conflicting_labels'
     | 'missing_classes'
     | 'base_knows_nothing'

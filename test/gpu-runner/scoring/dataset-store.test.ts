@@ -16,12 +16,11 @@ beforeAll(async () => {
   await file.close()
 })
 
+const newStore = () =>
+  new DatasetStore({ tokenizer, tries: new LabelTries(tokenizer), maxContext: MAX_CONTEXT })
+
 function put(texts: readonly string[]) {
-  const store = new DatasetStore({
-    tokenizer,
-    tries: new LabelTries(tokenizer),
-    maxContext: MAX_CONTEXT,
-  })
+  const store = newStore()
   const dataset: Dataset = {
     labels: ['yes', 'no'],
     examples: texts.map((content, i) => ({ messages: [{ role: 'user', content }], label: i % 2 })),
@@ -41,6 +40,40 @@ describe('a dataset', () => {
       }),
     )
     expect(() => put([...new Array<string>(25).fill(long)])).toThrow(/ 20 and 5 more$/)
+  })
+
+  it('is measured without being kept, to the very token', async ({ expect }) => {
+    const chats = Array.from({ length: MAX_CONTEXT }, (_, i) => [
+      { role: 'user' as const, content: `word${' word'.repeat(i)}` },
+    ])
+    const store = newStore()
+    const fits = (dataset: Dataset): boolean => {
+      const bytes = new TextEncoder().encode(JSON.stringify(dataset))
+      try {
+        newStore().put(createHash('sha256').update(bytes).digest('hex'), bytes)
+        return true
+      } catch {
+        return false
+      }
+    }
+    const labels = ['no, not at all', 'no, not ever']
+    const labelled = chats.map((messages) => ({ messages, label: 0 }))
+    const targets = chats.map((messages) => ({ messages, target: 'an answer of some length' }))
+    const ofLabels = await store.measure({ labels, examples: labelled })
+    const ofTargets = await store.measure({ examples: targets })
+    const prompts = await store.measure({ examples: chats.map((messages) => ({ messages })) })
+    for (const [found, dataset] of [
+      [ofLabels, { labels, examples: labelled }],
+      [ofTargets, { examples: targets }],
+    ] as const) {
+      const [first] = found
+      expect(found).toEqual(chats.map((_, i) => i).slice(first))
+      const one = (i: number) => ({ ...dataset, examples: [dataset.examples[i]!] }) as Dataset
+      expect(fits(one(first! - 1))).toBe(true)
+      expect(fits(one(first!))).toBe(false)
+    }
+    expect(prompts.length).toBeLessThan(ofLabels.length)
+    expect(ofLabels.length).toBeLessThan(ofTargets.length)
   })
 
   it('knows what all of its prompts begin and end with', ({ expect }) => {

@@ -55,6 +55,21 @@ describe('score', () => {
       ),
     })
 
+  test('examples are measured against the context', async ({ expect }) => {
+    const long = [{ role: 'user', content: 'word '.repeat(100_000) }]
+    const body = { ...dataset, examples: [...dataset.examples, { messages: long, label: 0 }] }
+    const measure = (wire: object) =>
+      call('/v1/measure', { method: 'POST', body: JSON.stringify(wire) })
+    expect(await (await measure(body)).json()).toEqual({ too_long: [3] })
+    expect(await (await measure({ examples: [{ messages: long }] })).json()).toEqual({
+      too_long: [0],
+    })
+    expect(await errorOf(await measure({ examples: [] }))).toMatchObject({
+      status: 400,
+      code: 'invalid_request',
+    })
+  })
+
   test('a dataset that is not there is asked for', async ({ expect }) => {
     expect(await errorOf(await score(1, new Float32Array(0)))).toMatchObject({
       status: 404,
