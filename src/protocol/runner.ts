@@ -9,7 +9,7 @@ import { runnerResponseFormatSchema } from './response-format.ts'
 import { runnerToolsSchema, toolMessageSchemas } from './tools.ts'
 
 /** Raised whenever a message changes in a way that an older peer would misread. */
-export const RUNNER_PROTOCOL_VERSION = 7
+export const RUNNER_PROTOCOL_VERSION = 8
 
 /** A response may hold one row for each arm; more arms would not fit one decode batch. */
 export const MAX_ARMS = 16
@@ -235,6 +235,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     arm: z.number().int(),
     applied: appliedSchema,
     prompt_tokens: z.number().int(),
+    /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
+    schema_hints: z.array(z.string()).optional(),
   }),
   z.object({
     event: z.literal('prompt'),

@@ -5,6 +5,7 @@ import { startGeneration, type Generation } from '../dispatch/generate.ts'
 import { usageOf } from '../dispatch/usage.ts'
 import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
+import { warningHeaders } from '../http/warnings.ts'
 import {
   chatRequestSchema,
   createToolCallId,
@@ -71,7 +72,10 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const recordUsage = usageRecorder(c, { route, baseModel, selection, runnerId })
   const headers = {
     ...proofHeaders(selection),
-    ...(replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}),
+    ...warningHeaders({
+      words: replaced ? ['frame-replaced'] : [],
+      schemaHints: generation.schemaHints,
+    }),
   }
   const hasLogprobs = request.shaping.logprobs !== undefined
   if (request.stream) {
