@@ -171,7 +171,6 @@ describe('how tokens are drawn', () => {
   it('is refused by name where the answer is one of a task’s labels', async ({ expect }) => {
     await publishTask(projectId, 'ag-news')
     for (const [field, value] of Object.entries({
-      logprobs: true,
       logit_bias: { 1: 1 },
       presence_penalty: 1,
       frequency_penalty: 1,
