@@ -98,7 +98,11 @@ export type GuardReport = GuardComparison & {
 /** What is odd about the examples, by line number of the training file, or about the task. */
 export type JobWarning = {
   readonly code:
-    'duplicate_inputs' | 'conflicting_labels' | 'missing_classes' | 'base_knows_nothing'
+    | 'duplicate_inputs'
+    | 'conflicting_labels'
+    | 'missing_classes'
+    | 'similar_labels'
+    | 'base_knows_nothing'
   readonly message: string
   /** Ten at most. */
   readonly lines: readonly number[]
