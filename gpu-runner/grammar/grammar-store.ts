@@ -26,7 +26,17 @@ const MAX_REFUSALS = 256
 const MAX_WAITING = 16
 
 /** One row an arm; closed once. */
-export type OpenGrammar = { readonly rows: readonly GrammarRow[]; readonly close: () => void }
+export type OpenGrammar = {
+  readonly rows: readonly GrammarRow[]
+  /** Keywords of the caller's schemas that it does not hold, as pointers to them. */
+  readonly hints: readonly string[]
+  readonly close: () => void
+}
+
+/** A grammar as it is written, before it is compiled. */
+export type WrittenGrammar = { readonly ebnf: string; readonly hints: readonly string[] }
+
+type OpenRows = Omit<OpenGrammar, 'hints'>
 
 /** The grammars of response formats, least recently used out first, compiled one at a time. */
 export class GrammarStore {
@@ -57,16 +67,24 @@ export class GrammarStore {
    * @throws {RunnerFault} invalid_request naming what is not enforced, or a bound that was met;
    *   over_capacity where every grammar kept is in use
    */
-  open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
-    return this.openEbnf(ebnfOf(format), numRows, 'response_format')
+  async open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
+    return this.openWritten(writeFormat(format), numRows, 'response_format')
   }
 
   /**
-   * @param ebnf in XGrammar's notation
+   * @param written in XGrammar's notation
    * @param param the request's field that asks for it
    * @throws {RunnerFault} as {@link open}
    */
-  async openEbnf(ebnf: string, numRows: number, param: string): Promise<OpenGrammar> {
+  async openWritten(
+    { ebnf, hints }: WrittenGrammar,
+    numRows: number,
+    param: string,
+  ): Promise<OpenGrammar> {
+    return { ...(await this.#openEbnf(ebnf, numRows, param)), hints }
+  }
+
+  async #openEbnf(ebnf: string, numRows: number, param: string): Promise<OpenRows> {
     const key = createHash('sha256').update(ebnf).digest('hex')
     const known = this.#lookup(key, param)
     if (known) return this.#openRows(known, numRows)
@@ -85,7 +103,7 @@ export class GrammarStore {
     }
   }
 
-  #openRows(host: GrammarHost, numRows: number): OpenGrammar {
+  #openRows(host: GrammarHost, numRows: number): OpenRows {
     const opened = Array.from({ length: numRows }, () => host.open(this.#options.now))
     return {
       rows: opened.map(({ row }) => row),
@@ -145,9 +163,12 @@ export class GrammarStore {
 }
 
 /** @throws {RunnerFault} naming what is not enforced */
-function ebnfOf(format: RunnerResponseFormat): string {
+function writeFormat(format: RunnerResponseFormat): WrittenGrammar {
+  const { schema, strict } =
+    format.type === 'json_schema' ? format : { schema: { type: 'object' }, strict: true }
   try {
-    return writeEbnf(readSchema(format.type === 'json_schema' ? format.schema : { type: 'object' }))
+    const read = readSchema(schema, { isStrict: strict === true })
+    return { ebnf: writeEbnf(read), hints: read.hints }
   } catch (error) {
     if (!(error instanceof SchemaError)) throw error
     throw new RunnerFault('invalid_request', `the schema cannot be enforced: ${error.message}`, {

@@ -222,6 +222,7 @@ async function generate(
     return
   }
   const request = admitOrSayWhen(runner, wire, emit, grammar)
+  const hints = grammar?.hints ?? []
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.on('close', () => {
     if (!response.writableEnded) engine.abort(request)
@@ -229,7 +230,13 @@ async function generate(
   for (const { sequences } of request.groups) {
     for (const { arm, describeApplied } of sequences) {
       const numTokens = request.promptIds.length
-      emit({ event: 'accepted', arm, applied: describeApplied(), prompt_tokens: numTokens })
+      emit({
+        event: 'accepted',
+        arm,
+        applied: describeApplied(),
+        prompt_tokens: numTokens,
+        ...(hints.length === 0 ? {} : { schema_hints: [...hints] }),
+      })
     }
   }
   engine.submit(request)

@@ -3,7 +3,7 @@ import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
 import type { ToolFormat } from './tool-format.ts'
-import { writeToolEbnf } from './tool-grammar.ts'
+import { writeToolGrammar } from './tool-grammar.ts'
 
 /**
  * The grammar that a request's answer is held to, a row an arm.
@@ -17,8 +17,8 @@ export async function openGrammar(
   const { response_format: format, tools, arms } = wire
   const toolFormat = checkTools(tokenizer, wire)
   if (format) return grammars.open(format, arms.length)
-  const ebnf = tools && toolFormat ? writeToolEbnf(toolFormat, tools) : null
-  return ebnf === null ? null : grammars.openEbnf(ebnf, arms.length, 'tools')
+  const written = tools && toolFormat ? writeToolGrammar(toolFormat, tools) : null
+  return written === null ? null : grammars.openWritten(written, arms.length, 'tools')
 }
 
 /**

@@ -1,14 +1,27 @@
 import type { RunnerTools, ToolFunction } from '../../src/protocol/tools.ts'
-import { SchemaError, type SchemaGrammar, type SchemaNode } from '../grammar/schema/node.ts'
+import type { WrittenGrammar } from '../grammar/grammar-store.ts'
+import {
+  SchemaError,
+  type ReadSchema,
+  type SchemaGrammar,
+  type SchemaNode,
+} from '../grammar/schema/node.ts'
 import { readSchema } from '../grammar/schema/read-schema.ts'
-import { literal, writeEbnf } from '../grammar/schema/write-ebnf.ts'
+import { literal } from '../grammar/schema/ebnf-literal.ts'
+import { writeEbnf } from '../grammar/schema/write-ebnf.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ToolFormat } from './tool-format.ts'
 
 /** Calls of one answer that a grammar admits: a weak model would go on calling until its tokens end. */
 const MAX_CALLS = 16
 /** Any object. */
-const ANY_ARGUMENTS: SchemaNode = { kind: 'map', values: { kind: 'any' } }
+const ANY_ARGUMENTS: SchemaNode = {
+  kind: 'map',
+  keys: null,
+  values: { kind: 'any' },
+  minProperties: 0,
+  maxProperties: null,
+}
 
 /** Whether an answer is held to a grammar at all. */
 export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
@@ -20,7 +33,7 @@ export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
  * @returns null where nothing is to be held
  * @throws {RunnerFault} invalid_request naming the function whose schema is not enforced, and why
  */
-export function writeToolEbnf(format: ToolFormat, tools: RunnerTools): string | null {
+export function writeToolGrammar(format: ToolFormat, tools: RunnerTools): WrittenGrammar | null {
   const { functions, choice, parallel } = tools
   if (!isHeld(tools)) return null
   const callable = functions
@@ -37,7 +50,7 @@ export function writeToolEbnf(format: ToolFormat, tools: RunnerTools): string | 
   const repeat = (rule: string): string =>
     isSingle ? rule : `${rule} (${literal(format.between)} ${rule}){0,${MAX_CALLS - 1}}`
   const { markers, open, close } = format
-  return writeEbnf(grammar, (rule) => {
+  const ebnf = writeEbnf(grammar, (rule) => {
     if (choice !== 'auto') return `root ::= ${literal(open)} ${repeat(rule)} ${literal(close)}`
     if (markers === null) {
       throw new RunnerFault(
@@ -53,17 +66,19 @@ export function writeToolEbnf(format: ToolFormat, tools: RunnerTools): string | 
       `section ::= ${rest} ${repeat(rule)} ${literal(close)}`,
     ].join('\n')
   })
+  return { ebnf, hints: calls.flatMap(({ hints }) => hints) }
 }
 
 function readCall(
   { argumentsKey }: ToolFormat,
-  { name, parameters }: ToolFunction,
+  each: ToolFunction,
   index: number,
   areArgumentsHeld: boolean,
-): SchemaGrammar {
-  const { root, targets } = areArgumentsHeld
-    ? readParameters(name, parameters ?? { type: 'object', additionalProperties: false }, index)
-    : { root: ANY_ARGUMENTS, targets: new Map<string, SchemaNode>() }
+): ReadSchema {
+  const { name } = each
+  const { root, targets, hints } = areArgumentsHeld
+    ? readParameters(each, index)
+    : { root: ANY_ARGUMENTS, targets: new Map<string, SchemaNode>(), hints: [] }
   const nameNode: SchemaNode = { kind: 'literals', texts: [JSON.stringify(name)] }
   return {
     root: {
@@ -74,17 +89,23 @@ function readCall(
       ],
     },
     targets,
+    hints,
   }
 }
 
-function readParameters(name: string, schema: unknown, index: number): SchemaGrammar {
+function readParameters(
+  { name, parameters, strict = false }: ToolFunction,
+  index: number,
+): ReadSchema {
   const refuse = (reason: string): RunnerFault =>
     new RunnerFault('invalid_request', `the parameters of ${name} cannot be enforced: ${reason}`, {
       param: `tools[${index}].function.parameters`,
     })
   try {
-    const grammar = readSchema(schema, `${index}:`)
-    if (isObject(grammar.root, grammar.targets)) return grammar
+    const schema = parameters ?? { type: 'object', additionalProperties: false }
+    const read = readSchema(schema, { targetPrefix: `${index}:`, isStrict: strict })
+    const hints = read.hints.map((pointer) => `tools[${index}]${pointer}`)
+    if (isObject(read.root, read.targets)) return { ...read, hints }
   } catch (error) {
     if (error instanceof SchemaError) throw refuse(error.message)
     throw error

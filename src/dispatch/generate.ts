@@ -28,6 +28,8 @@ export type Generation = {
   readonly runnerId: string
   /** What the first arm's admission said, checked. */
   readonly accepted: Applied
+  /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
+  readonly schemaHints: readonly string[]
   /** All events, the first admission included; every proof in them is checked as it passes. */
   readonly events: AsyncGenerator<GenerateEvent>
 }
@@ -50,8 +52,8 @@ export async function startGeneration(
       pool,
       { kind: 'generate', model, modelDigest, adapters },
       async ({ client, status, follow }) => {
-        const { accepted, events } = await generateOn(client, plan, signal)
-        return { runnerId: status.runner_id, accepted, events: follow(events) }
+        const started = await generateOn(client, plan, signal)
+        return { ...started, runnerId: status.runner_id, events: follow(started.events) }
       },
       {
         signal,
@@ -103,7 +105,8 @@ export async function generateOn(
   const first = await events.next()
   if (first.done === true) throw new RunnerFault('died', 'runner ended before admission')
   if (first.value.event !== 'accepted') throw proofMismatch('no admission')
-  return { accepted: first.value.applied, events: prepend(first.value, events) }
+  const { applied, schema_hints: schemaHints = [] } = first.value
+  return { accepted: applied, schemaHints, events: prepend(first.value, events) }
 }
 
 /** What is left of the time until the deadline goes with each try. */

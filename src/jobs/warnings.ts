@@ -1,8 +1,10 @@
 import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/job-report.ts'
 import type { LineNote } from '../files/training-line.ts'
 import type { NumberedExample } from './dataset.ts'
+import { findSimilarLabels } from './similar-labels.ts'
 
 const MAX_NAMED_LINES = 10
+const MAX_NAMED_PAIRS = 5
 
 /** Equal for examples of one conversation, whatever their answers: the index of the first of them. */
 export function groupInputs(examples: readonly NumberedExample[]): number[] {
@@ -86,6 +88,19 @@ export function findWarnings(
     warnings.push({
       code: 'missing_classes',
       message: `${count(missing.length, 'label has', 'labels have')} no example: ${names.join(', ')}${more}.`,
+      lines: [],
+    })
+  }
+  const similar = findSimilarLabels(labels)
+  if (similar.length > 0) {
+    const pairs = similar.slice(0, MAX_NAMED_PAIRS).map((pair) => pair.join(' and '))
+    const more = similar.length > pairs.length ? `; and ${similar.length - pairs.length} more` : ''
+    warnings.push({
+      code: 'similar_labels',
+      message:
+        `${count(similar.length, 'pair of labels looks', 'pairs of labels look')} alike, and each ` +
+        `is learnt as a label of its own: ${pairs.join('; ')}${more}. If one is meant, write it ` +
+        'one way.',
       lines: [],
     })
   }

@@ -19,8 +19,8 @@ export const schemaObjectSchema = z
   )
 
 /**
- * `response_format` of a chat. The schema is enforced whether `strict` is set or not; its name and
- * description are for the caller's own use.
+ * `response_format` of a chat. The schema is enforced whether `strict` is set or not; under `strict`
+ * what cannot be is refused. Its name and description are for the caller's own use.
  */
 export const responseFormatSchema = z
   .discriminatedUnion('type', [
@@ -38,14 +38,20 @@ export const responseFormatSchema = z
   ])
   .transform((format): RunnerResponseFormat | undefined => {
     if (format.type === 'text') return undefined
-    const schema = format.type === 'json_schema' ? format.json_schema.schema : undefined
-    return schema === undefined ? { type: 'json_object' } : { type: 'json_schema', schema }
+    const { schema, strict } = format.type === 'json_schema' ? format.json_schema : {}
+    if (schema === undefined) return { type: 'json_object' }
+    return { type: 'json_schema', schema, ...(strict === true ? { strict } : {}) }
   })
 
 /** Of `POST /v1/generate`; absent is free text. */
 export const runnerResponseFormatSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('json_object') }),
-  z.object({ type: z.literal('json_schema'), schema: schemaObjectSchema }),
+  z.object({
+    type: z.literal('json_schema'),
+    schema: schemaObjectSchema,
+    /** Refuse what is not held, instead of naming it in `schema_hints`. */
+    strict: z.boolean().optional(),
+  }),
 ])
 export type RunnerResponseFormat = z.infer<typeof runnerResponseFormatSchema>
 

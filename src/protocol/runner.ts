@@ -237,6 +237,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     arm: z.number().int(),
     applied: appliedSchema,
     prompt_tokens: z.number().int(),
+    /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
+    schema_hints: z.array(z.string()).optional(),
   }),
   z.object({
     event: z.literal('prompt'),

@@ -5,6 +5,7 @@ import { startGeneration, type Generation } from '../dispatch/generate.ts'
 import { usageOf } from '../dispatch/usage.ts'
 import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
+import { warningHeaders } from '../http/warnings.ts'
 import {
   chatRequestSchema,
   createToolCallId,
@@ -12,6 +13,7 @@ import {
   withoutUnsupported,
   type ChatChoice,
   type ChatCompletion,
+  type ChatLogprobs,
   type ChatRequest,
 } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
@@ -21,6 +23,7 @@ import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
+import { labelLogprobs } from '../tasks/label-logprobs.ts'
 import { holdMsOf, readService } from '../tasks/service.ts'
 import { chatStream } from './chat-stream.ts'
 import { applyFrame } from '../tasks/frame.ts'
@@ -73,9 +76,15 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const headers = {
     ...proofHeaders(selection),
     ...ignoredHeader(ignored),
-    ...(replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}),
+    ...warningHeaders({
+      words: [
+        ...(replaced ? ['frame-replaced'] : []),
+        ...(labels !== null && request.stop.length > 0 ? ['stop-of-label'] : []),
+      ],
+      schemaHints: generation.schemaHints,
+    }),
   }
-  const hasLogprobs = request.shaping.logprobs !== undefined
+  const { logprobs: numLogprobs } = request.shaping
   if (request.stream) {
     const { includeUsage } = request
     const stream = chatStream({
@@ -83,6 +92,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
       generation,
       selection,
       confidence,
+      numLogprobs,
       includeUsage,
       hasTools: request.tools !== undefined,
       caller,
@@ -92,7 +102,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   }
   const held = await holdJson(
     collectAnswers(generation).then((answers) => {
-      const completion = toCompletion(head, generation, selection, confidence, answers, hasLogprobs)
+      const completion = toCompletion(head, generation, selection, confidence, answers, numLogprobs)
       recordUsage(completion.usage)
       return completion
     }),
@@ -113,7 +123,7 @@ function toCompletion(
   selection: ResolvedSelection | null,
   confidence: Confidence | null,
   answers: readonly Answer[],
-  hasLogprobs: boolean,
+  numLogprobs: number | undefined,
 ): ChatCompletion {
   const ends = answers.map(({ end }) => end)
   // All answers are of one selection; their labels' probabilities are the same.
@@ -134,10 +144,15 @@ function toCompletion(
       })),
     }
   }
+  const logprobsOf = ({ text, logprobs }: Answer): ChatLogprobs | null => {
+    if (numLogprobs === undefined) return null
+    if (arcana.labels === undefined) return toChatLogprobs(logprobs)
+    return arcana.withheld === true ? null : labelLogprobs(arcana.labels, text, numLogprobs)
+  }
   const [first, ...others] = answers.map((answer, index): ChatChoice => ({
     index,
     message: messageOf(answer),
-    logprobs: hasLogprobs ? toChatLogprobs(answer.logprobs) : null,
+    logprobs: logprobsOf(answer),
     finish_reason: ends[index]!.finish_reason,
   }))
   return {

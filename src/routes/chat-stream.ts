@@ -15,6 +15,7 @@ import type { Confidence } from '../protocol/openai/confidence.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels, isWithheld } from '../tasks/confidence.ts'
+import { labelLogprobs } from '../tasks/label-logprobs.ts'
 import { proofOf } from '../tasks/plan.ts'
 import type { AnswerHead } from './answer-route.ts'
 
@@ -25,6 +26,8 @@ type ChatStreamOptions = {
   readonly selection: ResolvedSelection | null
   /** When the answer is withheld. */
   readonly confidence: Confidence | null
+  /** Likeliest tokens wanted beside each token; undefined: no log probabilities. */
+  readonly numLogprobs: number | undefined
   readonly includeUsage: boolean
   /** The answer may be calls alone, without content. */
   readonly hasTools: boolean
@@ -63,8 +66,8 @@ async function pump(
       case 'token':
         // Text that may yet become a stop string is held back; its tokens' logprobs are not.
         if (event.text !== '' || event.logprobs !== undefined) {
-          const logprobs = event.logprobs === undefined ? null : toChatLogprobs(event.logprobs)
           const content = contentOf(options, event.text, labels[event.arm])
+          const logprobs = logprobsOf(options, event, labels[event.arm])
           if (content !== null) write(chunkOf(options, event.arm, { content }, null, { logprobs }))
         }
         break
@@ -117,6 +120,18 @@ function contentOf(
   if (confidence === null || labels === undefined) return text
   const isUnsure = isWithheld(calibrateLabels(labels, selection), confidence)
   return isUnsure ? confidence.fallbackLabel : text
+}
+
+/** A withheld label's are not told. */
+function logprobsOf(
+  { selection, confidence, numLogprobs }: ChatStreamOptions,
+  { text, logprobs }: Extract<GenerateEvent, { event: 'token' }>,
+  labels: readonly LabelProbability[] | undefined,
+): ChatLogprobs | null {
+  if (labels === undefined) return logprobs === undefined ? null : toChatLogprobs(logprobs)
+  if (numLogprobs === undefined) return null
+  const served = calibrateLabels(labels, selection)
+  return isWithheld(served, confidence) ? null : labelLogprobs(served, text, numLogprobs)
 }
 
 function chunkOf(

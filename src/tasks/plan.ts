@@ -152,6 +152,9 @@ export function planGeneration(options: {
       'unsupported_parameter',
     )
   }
+  // A label is not cut, and its log probabilities come from those of the labels.
+  const shaping: TokenShaping = { ...sampling.shaping }
+  if (labels !== null) delete shaping.logprobs
   const request: GenerateRequest = {
     request_id: options.requestId,
     tenant: options.projectId,
@@ -164,8 +167,8 @@ export function planGeneration(options: {
         sampling.temperature ??
         (labels === null ? DEFAULT_TEMPERATURE : DEFAULT_CHOICE_TEMPERATURE),
       top_p: sampling.topP,
-      stop: [...sampling.stop],
-      ...sampling.shaping,
+      stop: labels === null ? [...sampling.stop] : [],
+      ...shaping,
     },
     ...(responseFormat === undefined ? {} : { response_format: responseFormat }),
     ...(tools === undefined ? {} : { tools }),

@@ -354,7 +354,7 @@ describe('errors', () => {
       [() => create({ temperature: 'hot' }), 400, null, 'temperature'],
       [() => create({ n: 17 }), 400, null, 'n'],
       [
-        () => create({ response_format: schemaFormat({ type: 'string', pattern: 'a' }) }),
+        () => create({ response_format: schemaFormat({ type: 'array', uniqueItems: true }) }),
         400,
         'invalid_request',
         'response_format',

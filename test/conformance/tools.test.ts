@@ -252,14 +252,16 @@ describe('what is refused', () => {
       type: 'function',
       function: {
         name: 'odd',
-        parameters: { type: 'object', properties: { a: { type: 'string', pattern: '^a' } } },
+        parameters: { type: 'object', properties: { a: { type: 'array', uniqueItems: true } } },
+        strict: true,
       },
     }
     const error = await failure(ask({ tools: [WEATHER, odd], tool_choice: 'required' }))
     expect(error).toMatchObject({ status: 400, param: 'tools[1].function.parameters' })
-    expect(error.message).toContain('pattern')
+    expect(error.message).toContain('uniqueItems')
     // Shown only, it may stay.
-    const answer = await ask({ tools: [odd], max_completion_tokens: 2 })
+    const loose: Tool = { ...odd, function: { ...odd.function, strict: false } }
+    const answer = await ask({ tools: [loose], max_completion_tokens: 2 })
     expect(answer.choices).toHaveLength(1)
   })
 })

@@ -171,7 +171,6 @@ describe('how tokens are drawn', () => {
   it('is refused by name where the answer is one of a task’s labels', async ({ expect }) => {
     await publishTask(projectId, 'ag-news')
     for (const [field, value] of Object.entries({
-      logprobs: true,
       logit_bias: { 1: 1 },
       presence_penalty: 1,
       frequency_penalty: 1,
@@ -209,10 +208,32 @@ describe('a response format', () => {
     await client.chat({ response_format: { type: 'json_schema', json_schema: { name: 'x' } } })
     expect(runner.generateRequests.map((request) => request.response_format)).toEqual([
       { type: 'json_object' },
-      { type: 'json_schema', schema },
+      { type: 'json_schema', schema, strict: true },
       { type: 'json_object' },
     ])
     expect(JSON.stringify(runner.generateRequests[1]!.response_format)).toContain('"b":{},"a":')
+  })
+
+  it('that is not held in all says in a header what is a hint', async ({ expect }) => {
+    const json_schema = { name: 'x', schema: { type: 'object' } }
+    const body = { response_format: { type: 'json_schema', json_schema } }
+    const whole = await client.chat(body)
+    expect(whole.headers.get('x-arcana-warning')).toBeNull()
+    expect(whole.headers.get('x-arcana-not-held')).toBeNull()
+    const hints = ['#/properties/größe, \ud800\n/pattern', '#/uniqueItems']
+    runner.editEvents = (events) =>
+      events.map((event) =>
+        event.event === 'accepted' ? { ...event, schema_hints: hints } : event,
+      )
+    for (const stream of [false, true]) {
+      const response = await client.chat({ ...body, stream })
+      expect(response.status).toBe(200)
+      expect(response.headers.get('x-arcana-warning')).toBe('schema-not-held')
+      expect(response.headers.get('x-arcana-not-held')).toBe(
+        '#/properties/gr%C3%B6%C3%9Fe%2C%20%EF%BF%BD%0A/pattern, #/uniqueItems',
+      )
+      await response.text()
+    }
   })
 
   it('that the runner refuses is the caller’s fault, by name', async ({ expect }) => {

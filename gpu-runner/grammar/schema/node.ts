@@ -1,3 +1,5 @@
+import type { Pattern } from './pattern.ts'
+
 /** What a schema admits, with every keyword either taken in or refused. */
 export type SchemaNode =
   | { readonly kind: 'any' | 'boolean' | 'null' }
@@ -6,10 +8,17 @@ export type SchemaNode =
   /** Lengths in characters (code points); null is unbounded. */
   | { readonly kind: 'string'; readonly minLength: number; readonly maxLength: number | null }
   | { readonly kind: 'format'; readonly format: StringFormat }
+  | { readonly kind: 'pattern'; readonly pattern: Pattern }
   | ({ readonly kind: 'integer' | 'number' } & NumberBounds)
   | { readonly kind: 'object'; readonly properties: readonly SchemaProperty[] }
-  /** Any keys, all values alike. */
-  | { readonly kind: 'map'; readonly values: SchemaNode }
+  /** Any keys, or those of `keys`, all values alike. */
+  | {
+      readonly kind: 'map'
+      readonly keys: SchemaNode | null
+      readonly values: SchemaNode
+      readonly minProperties: 0 | 1
+      readonly maxProperties: number | null
+    }
   | {
       readonly kind: 'array'
       readonly prefix: readonly SchemaNode[]
@@ -18,6 +27,7 @@ export type SchemaNode =
       readonly minItems: number
       readonly maxItems: number | null
     }
+  /** None of none: nothing at all. */
   | { readonly kind: 'union'; readonly of: readonly SchemaNode[] }
   | { readonly kind: 'ref'; readonly target: string }
 
@@ -27,7 +37,28 @@ export type SchemaProperty = {
   readonly required: boolean
 }
 
-export type StringFormat = 'date-time' | 'date' | 'time' | 'uuid' | 'ipv4' | 'email'
+/** Formats that are held, in the order in which a refusal names them. */
+export const STRING_FORMATS = [
+  'date-time',
+  'date',
+  'time',
+  'duration',
+  'uuid',
+  'uuid1',
+  'uuid3',
+  'uuid4',
+  'uuid5',
+  'uuid6',
+  'uuid7',
+  'uuid8',
+  'ipv4',
+  'ipv6',
+  'hostname',
+  'email',
+  'uri',
+  'base64',
+] as const
+export type StringFormat = (typeof STRING_FORMATS)[number]
 
 export type NumberBound = { readonly value: number; readonly exclusive: boolean }
 export type NumberBounds = { readonly min: NumberBound | null; readonly max: NumberBound | null }
@@ -37,6 +68,9 @@ export type SchemaGrammar = {
   readonly root: SchemaNode
   readonly targets: ReadonlyMap<string, SchemaNode>
 }
+
+/** A schema read, and the keywords in it that no grammar holds, as pointers to them. */
+export type ReadSchema = SchemaGrammar & { readonly hints: readonly string[] }
 
 /** A schema that no grammar here enforces; the message names the keyword and its place. */
 export class SchemaError extends Error {

@@ -45,6 +45,8 @@ function isFinite(node: SchemaNode, finite: ReadonlySet<string>): boolean {
       return node.of.some(ok)
     case 'object':
       return node.properties.every(({ node: value, required }) => !required || ok(value))
+    case 'map':
+      return node.minProperties === 0 || ok(node.values)
     case 'array':
       return (
         node.prefix.slice(0, node.minItems).every(ok) &&
@@ -71,7 +73,7 @@ function prune(node: SchemaNode, finite: ReadonlySet<string>): SchemaNode {
       }
     case 'map':
       return ok(node.values)
-        ? { kind: 'map', values: pruned(node.values) }
+        ? { ...node, values: pruned(node.values) }
         : { kind: 'object', properties: [] }
     case 'array': {
       const numOk = node.prefix.findIndex((item) => !ok(item))

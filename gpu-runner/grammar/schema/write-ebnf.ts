@@ -1,5 +1,8 @@
+import { literal } from './ebnf-literal.ts'
 import { numberRange } from './number-range.ts'
-import { SchemaError, type SchemaGrammar, type SchemaNode, type StringFormat } from './node.ts'
+import { SchemaError, type SchemaGrammar, type SchemaNode } from './node.ts'
+import { writePattern } from './pattern.ts'
+import { FORMATS } from './string-formats.ts'
 
 /** Rules that every schema may use. Strings are valid UTF-8 and name no half of a surrogate pair. */
 const COMMON: Readonly<Record<string, string>> = {
@@ -11,24 +14,6 @@ const COMMON: Readonly<Record<string, string>> = {
   any: 'string | number | boolean | null | any_array | any_object',
   any_array: '"[" (any (", " any)*)? "]"',
   any_object: '"{" (string ": " any (", " string ": " any)*)? "}"',
-}
-
-const DATE =
-  '[0-9]{4} "-" (("0" [13578] | "1" [02]) "-" ("0" [1-9] | [12] [0-9] | "3" [01]) ' +
-  '| ("0" [469] | "11") "-" ("0" [1-9] | [12] [0-9] | "30") ' +
-  '| "02-" ("0" [1-9] | "1" [0-9] | "2" [0-8]))'
-const HOUR_MINUTE = '("0" [0-9] | "1" [0-9] | "2" [0-3]) ":" [0-5] [0-9]'
-const TIME = `${HOUR_MINUTE} ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [+-] ${HOUR_MINUTE})`
-const OCTET = '([0-9] | [1-9] [0-9] | "1" [0-9]{2} | "2" [0-4] [0-9] | "25" [0-5])'
-const MAIL_LABEL = '[A-Za-z0-9]{1,20} ("-" [A-Za-z0-9]{1,20}){0,2}'
-/** The usual forms of RFC 3339 (but 29 February and leap seconds), RFC 9562 and RFC 5322. */
-const FORMATS: Readonly<Record<StringFormat, string>> = {
-  date: DATE,
-  time: TIME,
-  'date-time': `(${DATE}) "T" ${TIME}`,
-  uuid: '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
-  ipv4: `${OCTET} "." ${OCTET} "." ${OCTET} "." ${OCTET}`,
-  email: `[A-Za-z0-9_+-]{1,20} ("." [A-Za-z0-9_+-]{1,20}){0,3} "@" ${MAIL_LABEL} ("." ${MAIL_LABEL}){1,3}`,
 }
 
 /**
@@ -46,16 +31,6 @@ export function writeEbnf(
   const root = writer.write(grammar.root)
   for (const [target, node] of grammar.targets) writer.define(target, node)
   return [writeRoot(root), ...writer.rules()].join('\n')
-}
-
-/** A text as an EBNF literal. */
-export function literal(text: string): string {
-  const chars = Array.from(text, (char) => {
-    if (/^[\w ,.:;/+*={}[\]()<>-]$/.test(char)) return char
-    const code = char.codePointAt(0)!.toString(16)
-    return code.length <= 4 ? `\\u${code.padStart(4, '0')}` : `\\U${code.padStart(8, '0')}`
-  })
-  return `"${chars.join('')}"`
 }
 
 class EbnfWriter {
@@ -89,7 +64,9 @@ class EbnfWriter {
       case 'string':
         return this.#string(node)
       case 'format':
-        return this.#rule(`"\\"" (${FORMATS[node.format]}) "\\""`)
+        return this.#rule(`"\\"" (${FORMATS[node.format].ebnf}) "\\""`)
+      case 'pattern':
+        return this.#rule(`"\\"" (${writePattern(node.pattern)}) "\\""`)
       case 'integer':
       case 'number': {
         const range = numberRange(node.kind, node)
@@ -98,10 +75,8 @@ class EbnfWriter {
       }
       case 'object':
         return this.#object(node)
-      case 'map': {
-        const pair = `${this.#common('string')} ": " ${this.write(node.values)}`
-        return this.#rule(`"{" (${pair} (", " ${pair})*)? "}"`)
-      }
+      case 'map':
+        return this.#map(node)
       case 'array':
         return this.#array(node)
       case 'union':
@@ -157,6 +132,19 @@ class EbnfWriter {
       following = this.#rule(required ? more : `${more} | ${following}`)
     }
     return this.#rule(`"{" ${first} "}"`)
+  }
+
+  #map({
+    keys,
+    values,
+    minProperties,
+    maxProperties,
+  }: Extract<SchemaNode, { kind: 'map' }>): string {
+    const key = keys === null ? this.#common('string') : this.write(keys)
+    if (maxProperties === 0) return this.#rule('"{}"')
+    const pair = `${key} ": " ${this.write(values)}`
+    const more = maxProperties === null ? '*' : `{0,${maxProperties - 1}}`
+    return this.#rule(`"{" (${pair} (", " ${pair})${more})${minProperties === 0 ? '?' : ''} "}"`)
   }
 
   #array({ prefix, items, minItems, maxItems }: Extract<SchemaNode, { kind: 'array' }>): string {

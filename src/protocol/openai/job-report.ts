@@ -105,6 +105,7 @@ export type JobWarning = {
     | 'truncated_lines'
     | 'conflicting_labels'
     | 'missing_classes'
+    | 'similar_labels'
     | 'base_knows_nothing'
   readonly message: string
   /** Ten at most. */

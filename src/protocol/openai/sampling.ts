@@ -91,9 +91,8 @@ function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShapi
   }
 }
 
-/** What has no meaning where the answer is one of a task's labels, whose probabilities are given. */
+/** What has no meaning where the answer is one of a task's labels. */
 const NOT_OF_LABELS = [
-  'logprobs',
   'logit_bias',
   'presence_penalty',
   'frequency_penalty',

@@ -1,4 +1,8 @@
 import { describe, it } from 'vitest'
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+} from '../../../src/protocol/openai/chat-completions.ts'
 import { client, projectId, runner, useFreshProject } from '../fresh-project.ts'
 import { makeProject, MODEL, publishTask, readSse } from '../harness.ts'
 
@@ -45,6 +49,68 @@ describe('a task', () => {
     })
     // Pushed once, when it was first missing.
     expect(runner.callsTo('PUT /v1/adapters')).toBe(1)
+  })
+
+  it('gives its labels’ log probabilities, whole and streamed', async ({ expect }) => {
+    await publishTask(projectId, 'ag-news', { temperature: 2 })
+    runner.editEvents = (events) =>
+      events.map((event) => {
+        if (event.event !== 'labels') return event
+        const labels = event.labels.map((label, i) => ({ ...label, probability: [0.8, 0.2][i]! }))
+        return { ...event, labels }
+      })
+    const asked = { logprobs: true, top_logprobs: 2 }
+    const headers = { 'x-task': 'ag-news' }
+    const answer = await (await client.chat(asked, headers)).json<ChatCompletion>()
+    // √0.8 : √0.2 is 2 : 1.
+    const [world, sports] = ['World', 'Sports'].map((token, i) => ({
+      token,
+      logprob: expect.closeTo(Math.log([2 / 3, 1 / 3][i]!), 12) as number,
+      bytes: [...new TextEncoder().encode(token)],
+    }))
+    const logprobs = { content: [{ ...world, top_logprobs: [world, sports] }], refusal: null }
+    expect(answer.choices[0].logprobs).toEqual(logprobs)
+    // The runner is asked for the labels alone.
+    expect(runner.generateRequests.at(-1)?.sampling).not.toHaveProperty('logprobs')
+    const { events } = await readSse(await client.chat({ ...asked, stream: true }, headers))
+    const told = (events as unknown as ChatCompletionChunk[]).flatMap(
+      ({ choices }) => choices[0]?.logprobs ?? [],
+    )
+    expect(told).toEqual([logprobs])
+    const one = await (await client.chat({ logprobs: true }, headers)).json<ChatCompletion>()
+    expect(one.choices[0].logprobs?.content).toEqual([{ ...world, top_logprobs: [] }])
+    // A label that is held back is not told this way either.
+    const held = { ...asked, arcana: { min_confidence: 0.7 } }
+    const withheld = await (await client.chat(held, headers)).json<ChatCompletion>()
+    expect(withheld.choices[0]).toMatchObject({ message: { content: null }, logprobs: null })
+    const { events: none } = await readSse(await client.chat({ ...held, stream: true }, headers))
+    expect(JSON.stringify(none)).not.toContain('"top_logprobs"')
+  })
+
+  it('that has a probability of 0 says OpenAI’s least', async ({ expect }) => {
+    await publishTask(projectId, 'ag-news')
+    const body = { logprobs: true, top_logprobs: 2 }
+    const answer = await (await client.chat(body, { 'x-task': 'ag-news' })).json<ChatCompletion>()
+    expect(answer.choices[0].logprobs?.content[0]?.top_logprobs).toMatchObject([
+      { token: 'World', logprob: 0 },
+      { token: 'Sports', logprob: -9999 },
+    ])
+  })
+
+  it('says that its label is not cut by stop strings', async ({ expect }) => {
+    await publishTask(projectId, 'ag-news')
+    for (const stream of [false, true]) {
+      const body = { stop: ['r', 'World'], stream }
+      const response = await client.chat(body, { 'x-task': 'ag-news' })
+      expect(response.headers.get('x-arcana-warning')).toBe('stop-of-label')
+      expect(await response.text()).toContain('"World"')
+      expect(runner.generateRequests.at(-1)?.sampling.stop).toEqual([])
+      const free = { 'x-task': 'ag-news', 'x-arcana-choice': 'off' }
+      const text = await client.chat(body, free)
+      expect(text.headers.get('x-arcana-warning')).toBeNull()
+      await text.text()
+      expect(runner.generateRequests.at(-1)?.sampling.stop).toEqual(['r', 'World'])
+    }
   })
 
   it('answers freely with x-arcana-choice: off', async ({ expect }) => {

@@ -26,6 +26,32 @@ const chat = (text: string, answer: string, line = 1) =>
   example(text, answer, line, null, 'message')
 
 describe('a job’s examples', () => {
+  it('whose labels look alike are told of, the pair by name', ({ expect }) => {
+    const warned = (...labels: string[]): string[] => {
+      const lines = labels.map((label, i) => example(`text ${i}`, label, i + 1))
+      const built = buildDatasets(lines, null, OPTIONS)
+      if (!built.ok) throw new Error(built.error.message)
+      return built.value.warnings.map(({ code, message }) => {
+        expect(code).toBe('similar_labels')
+        return message
+      })
+    }
+    const rest = ', and each is learnt as a label of its own: '
+    const end = '. If one is meant, write it one way.'
+    expect(warned('Yes', 'yes', 'no')).toEqual([
+      `1 pair of labels looks alike${rest}"Yes" and "yes"${end}`,
+    ])
+    expect(warned('caf\u00e9', 'cafe\u0301', 'tea')).toEqual([
+      `1 pair of labels looks alike${rest}"caf\\u00e9" and "cafe\\u0301"${end}`,
+    ])
+    expect(warned('x', 'x\u200b', 'X')).toEqual([
+      `2 pairs of labels look alike${rest}"x" and "x\\u200b"; "x" and "X"${end}`,
+    ])
+    expect(warned('a b', 'a\u00a0b')[0]).toContain('"a b" and "a\\u00a0b"')
+    // Not alike: accents, signs and digits tell them apart.
+    expect(warned('cafe', 'caf\u00e9', '1', '1.', 'C', 'C++')).toEqual([])
+  })
+
   it('become prompts in the task’s frame and indices of labels', ({ expect }) => {
     const built = buildDatasets(
       [example('a', 'x'), example('b', ' y\n'), example('c', 'x')],

@@ -12,6 +12,7 @@ import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import { modelPath } from '../../fixtures/model.ts'
 import { randomSchema } from './schemas.ts'
+import { walkRow } from './walk.ts'
 
 const DATE_TIME = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))$/
 const isDate = (text: string): boolean => {
@@ -54,36 +55,12 @@ beforeAll(async () => {
 })
 afterAll(() => store.release())
 
-/** Draws among the tokens admitted; after `patience` tokens prefers what brings the end nearer. */
-function walk(row: GrammarRow, random: () => number, patience: number): string | null {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
-  const bytes: number[] = []
-  const logits = new Float32Array(tokenizer.vocabSize)
-  for (let step = 0; step < 400; step++) {
-    if (row.poll(5000) !== 'ready') throw new Error('no mask')
-    logits.fill(0)
-    row.process(logits)
-    const admitted: number[] = []
-    for (let id = 0; id < logits.length; id++) if (logits[id] === 0) admitted.push(id)
-    const ending = admitted.find((id) => tokenizer.stopIds.has(id))
-    if (ending !== undefined && (step > patience || admitted.length === tokenizer.stopIds.size)) {
-      return decoder.decode(Uint8Array.from(bytes))
-    }
-    const closing = admitted.filter((id) =>
-      ['"', '}', ']', '0'].includes(String.fromCharCode(...tokenizer.bytesOf(id))),
-    )
-    const from = step > patience && closing.length > 0 ? closing : admitted
-    const id = from[Math.floor(random() * from.length)]!
-    if (tokenizer.stopIds.has(id)) return decoder.decode(Uint8Array.from(bytes))
-    bytes.push(...tokenizer.textBytesOf(id)!)
-    row.accept(id)
-  }
-  return null
-}
+const walk = (row: GrammarRow, random: () => number, patience: number): string | null =>
+  walkRow(tokenizer, row, random, patience)
 
 const faultOf = async (schema: Record<string, unknown>, of = store): Promise<RunnerFault> => {
   try {
-    const grammar = await of.open({ type: 'json_schema', schema }, 1)
+    const grammar = await of.open({ type: 'json_schema', schema, strict: true }, 1)
     grammar.close()
   } catch (error) {
     if (error instanceof RunnerFault) return error
@@ -120,34 +97,57 @@ describe('a schema that cannot be enforced', () => {
     properties: { a: property },
   })
   const cases: readonly [string, Record<string, unknown>][] = [
-    ['"pattern" is not supported, at #/properties/a', object({ type: 'string', pattern: '^a' })],
-    ['"oneOf"', object({ oneOf: [{ type: 'null' }] })],
-    ['"not"', { not: {} }],
+    [
+      '"pattern" is not supported, at #/properties/a',
+      object({ type: 'string', pattern: '^(?=a)' }),
+    ],
+    ['"oneOf" of schemas that one value', object({ oneOf: [{ type: 'null' }, {}] })],
+    ['"not"', { not: { type: 'null' } }],
     ['"if"', object({ if: {}, then: {} })],
-    ['"allOf" of several', object({ allOf: [{}, {}] })],
     ['"multipleOf"', object({ type: 'number', multipleOf: 3 })],
     ['"uniqueItems"', object({ type: 'array', uniqueItems: true })],
-    ['"minProperties"', { type: 'object', minProperties: 1 }],
+    ['"minProperties"', { type: 'object', minProperties: 2 }],
     ['"patternProperties"', { type: 'object', patternProperties: {} }],
-    ['"format" "uri"', object({ type: 'string', format: 'uri' })],
-    ['"nullable"', object({ type: 'string', nullable: true })],
-    ['"$ref" must point', { anyOf: [{ $ref: 'https://example.test/s' }] }],
-    [
-      '"additionalProperties" as a schema',
-      { ...object({}), additionalProperties: { type: 'null' } },
-    ],
-    ['"type" "text" is unknown', { type: 'text' }],
+    ['"format" "jwt"', object({ type: 'string', format: 'jwt' })],
+    ['"propertyNames"', { ...object({}), propertyNames: { minLength: 2 } }],
+    ['"maxLength" beside "format"', object({ type: 'string', format: 'date', maxLength: 9 })],
+    ['"maxLength" over 10000', object({ type: 'string', maxLength: 1e6 })],
     ['does not go with "type"', { type: 'string', minimum: 3 }],
+  ]
+  test.for(cases)(
+    'is refused by name where it is strict: %s',
+    async ([words, schema], { expect }) => {
+      const fault = await faultOf(schema)
+      expect(fault.toWire()).toMatchObject({ code: 'invalid_request', param: 'response_format' })
+      expect(fault.message).toContain(words)
+      const name = /^"(\w+)"/.exec(words)?.[1]
+      const grammar = await store.open({ type: 'json_schema', schema }, 1)
+      expect(grammar.hints.length).toBeGreaterThan(0)
+      if (name !== undefined) expect(grammar.hints.join()).toContain(`/${name}`)
+      grammar.close()
+    },
+  )
+
+  const wrong: readonly [string, Record<string, unknown>][] = [
+    ['"$ref" must point', { anyOf: [{ $ref: 'https://example.test/s' }] }],
+    ['"type" "text" is unknown', { type: 'text' }],
     ['names nothing', { $ref: '#/$defs/x' }],
     ['refers to itself', { $ref: '#' }],
+    ['refers to itself', { allOf: [{ $ref: '#' }, { type: 'object' }] }],
     ['no finite value', { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }],
+    ['no finite value', { allOf: [{ type: 'string' }, { type: 'null' }] }],
+    ['no finite value', { ...object(false), required: ['a'] }],
     ['leave no number', object({ type: 'integer', minimum: 3, maximum: 2 })],
+    ['within ±1000000000000000', object({ type: 'integer', minimum: 1e16 })],
   ]
-  test.for(cases)('is refused by name: %s', async ([words, schema], { expect }) => {
-    const fault = await faultOf(schema)
-    expect(fault.toWire()).toMatchObject({ code: 'invalid_request', param: 'response_format' })
-    expect(fault.message).toContain(words)
-  })
+  test.for(wrong)(
+    'that no answer can satisfy is refused: %s',
+    async ([words, schema], { expect }) => {
+      for (const strict of [true, false]) {
+        await expect(store.open({ type: 'json_schema', schema, strict }, 1)).rejects.toThrow(words)
+      }
+    },
+  )
 
   test('costs a bounded time on another thread, and no more the second time', async ({
     expect,

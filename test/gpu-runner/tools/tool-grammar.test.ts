@@ -9,7 +9,7 @@ import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import { ToolCallParser } from '../../../gpu-runner/tools/tool-call-parser.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../../../gpu-runner/tools/tool-format.ts'
-import { writeToolEbnf } from '../../../gpu-runner/tools/tool-grammar.ts'
+import { writeToolGrammar } from '../../../gpu-runner/tools/tool-grammar.ts'
 import type { RunnerTools, ToolFunction } from '../../../src/protocol/tools.ts'
 import { modelPath } from '../../fixtures/model.ts'
 
@@ -122,7 +122,7 @@ describe('a grammar of calls', () => {
     ]
     for (const choice of choices) {
       const tools = toolsOf(choice)
-      const grammar = await store.openEbnf(writeToolEbnf(format, tools)!, 6, 'tools')
+      const grammar = await store.openWritten(writeToolGrammar(format, tools)!, 6, 'tools')
       for (const row of grammar.rows) {
         const said = walk(row, random)
         if (said === null) continue
@@ -150,7 +150,7 @@ describe('a grammar of calls', () => {
     const [add, ...others] = FUNCTIONS
     const tools = toolsOf({ choice: 'auto', functions: [{ ...add!, strict: true }, ...others] })
     const random = createRng(3)
-    const grammar = await store.openEbnf(writeToolEbnf(format, tools)!, 12, 'tools')
+    const grammar = await store.openWritten(writeToolGrammar(format, tools)!, 12, 'tools')
     let numCalls = 0
     for (const row of grammar.rows) {
       const said = walk(row, random, 'Well, <b> {"name": 1}. <tool_call>\n{"name": "add"')
@@ -165,12 +165,12 @@ describe('a grammar of calls', () => {
   })
 
   it('is none where nothing is held', ({ expect }) => {
-    expect(writeToolEbnf(TOOL_FORMATS[0]!, toolsOf({ choice: 'auto' }))).toBeNull()
+    expect(writeToolGrammar(TOOL_FORMATS[0]!, toolsOf({ choice: 'auto' }))).toBeNull()
   })
 
   const faultOf = (format: ToolFormat, overrides: Partial<RunnerTools>): RunnerFault => {
     try {
-      writeToolEbnf(format, toolsOf(overrides))
+      writeToolGrammar(format, toolsOf(overrides))
     } catch (error) {
       if (error instanceof RunnerFault) return error
       throw error
@@ -181,14 +181,18 @@ describe('a grammar of calls', () => {
   it('refuses by name what it cannot hold', ({ expect }) => {
     const odd: ToolFunction = {
       name: 'odd',
-      parameters: { type: 'object', properties: { a: { type: 'string', pattern: '^a' } } },
+      parameters: { type: 'object', properties: { a: { type: 'array', uniqueItems: true } } },
     }
     const listed: ToolFunction = { name: 'listed', parameters: { type: 'array' } }
     const [format] = TOOL_FORMATS
-    expect(faultOf(format!, { functions: [FUNCTIONS[0]!, odd] })).toMatchObject({
-      message: expect.stringMatching(/odd.*"pattern"/) as unknown,
+    const functions = [FUNCTIONS[0]!, { ...odd, strict: true }]
+    expect(faultOf(format!, { functions })).toMatchObject({
+      message: expect.stringMatching(/odd.*"uniqueItems"/) as unknown,
       details: { param: 'tools[1].function.parameters' },
     })
+    // Where it is not strict, the rest of the schema is held.
+    const loose = writeToolGrammar(format!, toolsOf({ functions: [FUNCTIONS[0]!, odd] }))
+    expect(loose?.hints).toEqual(['tools[1]#/properties/a/uniqueItems'])
     expect(faultOf(format!, { functions: [listed] }).message).toMatch(/must be an object/)
     const bare = TOOL_FORMATS.find(({ markers }) => markers === null)!
     const strict = { choice: 'auto' as const, functions: [{ ...FUNCTIONS[0]!, strict: true }] }

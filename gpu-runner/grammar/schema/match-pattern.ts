@@ -1,0 +1,47 @@
+import type { Pattern } from './pattern.ts'
+
+/** Places looked at; nested repeats could ask for far more. */
+const MAX_STEPS = 100_000
+
+/**
+ * Whether a pattern admits a text, whatever the pattern: all ways are followed at once, and none
+ * twice.
+ * @returns false too where that takes too long
+ */
+export function matchesPattern(pattern: Pattern, text: string): boolean {
+  let numSteps = 0
+  const follow = (part: Pattern, starts: ReadonlySet<number>): ReadonlySet<number> => {
+    numSteps += starts.size + 1
+    if (numSteps > MAX_STEPS) return new Set()
+    switch (part.kind) {
+      case 'chars': {
+        const isIn = (code: number): boolean =>
+          part.ranges.some(([from, to]) => code >= from && code <= to)
+        return new Set([...starts].filter((at) => isIn(text.charCodeAt(at))).map((at) => at + 1))
+      }
+      case 'sequence':
+        return part.of.reduce((at, each) => follow(each, at), starts)
+      case 'either':
+        return new Set(part.of.flatMap((each) => [...follow(each, starts)]))
+      case 'repeat':
+        return followRepeat(part, starts)
+    }
+  }
+  const followRepeat = (
+    { of, min, max }: Extract<Pattern, { kind: 'repeat' }>,
+    starts: ReadonlySet<number>,
+  ): ReadonlySet<number> => {
+    let now = starts
+    const ends = new Set(min === 0 ? starts : [])
+    for (let times = 1; times <= (max ?? Infinity) && now.size > 0; times++) {
+      const next = follow(of, now)
+      const isSettled = next.size === now.size && [...next].every((at) => now.has(at))
+      now = next
+      const before = ends.size
+      if (times >= min || isSettled) for (const at of now) ends.add(at)
+      if (isSettled || (times > min && ends.size === before)) break
+    }
+    return ends
+  }
+  return follow(pattern, new Set([0])).has(text.length)
+}
