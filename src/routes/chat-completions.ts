@@ -74,6 +74,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const recordUsage = usageRecorder(c, { route, baseModel, selection, runnerId })
   const headers = {
     ...proofHeaders(selection),
+    ...(generation.hasGenericTools ? { 'x-arcana-tools': 'generic' } : {}),
     ...warningHeaders({
       words: [
         ...(replaced ? ['frame-replaced'] : []),
