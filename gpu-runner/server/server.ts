@@ -25,7 +25,7 @@ import { noLog, type Log } from '../log.ts'
 import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
-import { openGrammar } from '../tools/open-grammar.ts'
+import { isGeneric, openGrammar } from '../tools/open-grammar.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
@@ -216,7 +216,9 @@ async function generate(
   }
   const emit = createEventWriter(response)
   const { grammars, context } = runner
-  const grammar = await openGrammar({ grammars, tokenizer: context.tokenizer }, wire)
+  const { tokenizer } = context
+  const grammar = await openGrammar({ grammars, tokenizer }, wire)
+  const form = isGeneric(tokenizer, wire) ? ({ tool_form: 'generic' } as const) : {}
   if (response.destroyed) {
     grammar?.close()
     return
@@ -235,6 +237,7 @@ async function generate(
         arm,
         applied: describeApplied(),
         prompt_tokens: numTokens,
+        ...form,
         ...(hints.length === 0 ? {} : { schema_hints: [...hints] }),
       })
     }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Template } from '@huggingface/jinja'
 import type { ChatMessage } from '../../src/protocol/runner.ts'
 import type { ToolFunction } from '../../src/protocol/tools.ts'
+import { GENERIC_FORMAT, isOfTools, toGenericChat } from '../tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../tools/tool-format.ts'
 
 /** A stretch of the prompt: written by the template (trusted) or by whoever wrote the message. */
@@ -12,9 +13,12 @@ export interface PromptSegment {
 
 /** What a template does with functions, found out by giving it some. */
 export type ToolSupport = {
-  /** It shows the model what it may call. */
+  /**
+   * Whether the template itself shows the model what it may call; where not, the functions, calls
+   * and results stand in its messages, in the generic form.
+   */
   readonly showsFunctions: boolean
-  /** Earlier calls and their results come back in the prompt. */
+  /** Earlier calls and their results come back in the prompt, by the template or in messages. */
   readonly showsCalls: boolean
   /** How the model writes a call; null where it is none of those known here. */
   readonly format: ToolFormat | null
@@ -51,6 +55,17 @@ export class ChatTemplate {
 
   /** The prompt's text, up to and with the opening of the assistant's answer. */
   render(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
+    return this.#isGeneric(messages, functions)
+      ? this.#render(toGenericChat(messages, functions))
+      : this.#render(messages, functions)
+  }
+
+  #isGeneric(messages: readonly ChatMessage[], functions: readonly ToolFunction[]): boolean {
+    const hasTools = functions.length > 0 || messages.some(isOfTools)
+    return hasTools && !this.toolSupport.showsFunctions
+  }
+
+  #render(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
     return this.#template.render({
       ...this.#variables,
       messages: messages.map(toTemplateMessage),
@@ -72,6 +87,9 @@ export class ChatTemplate {
     functions: readonly ToolFunction[] = [],
     isSuspect: IsSuspect = NEVER,
   ): PromptSegment[] {
+    if (this.#isGeneric(messages, functions)) {
+      return this.segments(toGenericChat(messages, functions), [], isSuspect)
+    }
     const nonce = randomUUID()
     const hidden: string[] = []
     const hide = (text: string): string => {
@@ -111,7 +129,7 @@ export class ChatTemplate {
     const [shown, called, result] = ['f', 'g', 'r'].map((kind) => kind + randomUUID().slice(0, 8))
     const render = (...messages: ChatMessage[]): string => {
       try {
-        return this.render(messages, [{ name: shown!, parameters: { type: 'object' } }])
+        return this.#render(messages, [{ name: shown!, parameters: { type: 'object' } }])
       } catch {
         return ''
       }
@@ -125,8 +143,11 @@ export class ChatTemplate {
       { role: 'tool', content: result!, tool_call_id: call.id, name: called! },
     )
     const seen = `${prompt}\n${after}`
+    if (!prompt.includes(shown!)) {
+      return { showsFunctions: false, showsCalls: true, format: GENERIC_FORMAT }
+    }
     return {
-      showsFunctions: prompt.includes(shown!),
+      showsFunctions: true,
       showsCalls: after.includes(called!) && after.includes(result!),
       format: TOOL_FORMATS.find(({ isOf }) => isOf(seen, called!)) ?? null,
     }

@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { ChatMessage } from '../../src/protocol/runner.ts'
 import type { ToolFunction } from '../../src/protocol/tools.ts'
 import type { GgufMetadata } from '../model/gguf/index.ts'
+import { GENERIC_FORMAT } from '../tools/generic-form.ts'
 import { ChatTemplate, type PromptSegment, type ToolSupport } from './chat-template.ts'
 import { Detokenizer } from './detokenizer.ts'
 import { PromptTooLongError } from './section-encoder.ts'
@@ -17,7 +18,11 @@ export class NoChatTemplateError extends Error {
   }
 }
 
-const NO_TOOLS: ToolSupport = { showsFunctions: false, showsCalls: false, format: null }
+const GENERIC_TOOLS: ToolSupport = {
+  showsFunctions: false,
+  showsCalls: true,
+  format: GENERIC_FORMAT,
+}
 
 export type ControlTokens = { readonly bos: string | null; readonly pad: string | null }
 
@@ -131,7 +136,7 @@ export class ChatTokenizer {
 
   /** What the chat template does with functions. */
   get toolSupport(): ToolSupport {
-    return this.#template?.toolSupport ?? NO_TOOLS
+    return this.#template?.toolSupport ?? GENERIC_TOOLS
   }
 
   /**

@@ -1,7 +1,8 @@
-import type { ChatMessage, GenerateRequest } from '../../src/protocol/runner.ts'
+import type { GenerateRequest } from '../../src/protocol/runner.ts'
 import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
+import { isOfTools } from './generic-form.ts'
 import type { ToolFormat } from './tool-format.ts'
 import { writeToolGrammar } from './tool-grammar.ts'
 
@@ -30,7 +31,7 @@ export function checkTools(
   tokenizer: ChatTokenizer,
   { messages = [], tools, prompt, choice, response_format: responseFormat }: GenerateRequest,
 ): ToolFormat | null {
-  const { showsFunctions, showsCalls, format } = tokenizer.toolSupport
+  const { showsCalls, format } = tokenizer.toolSupport
   const refuse = (message: string, param: string): RunnerFault =>
     new RunnerFault('invalid_request', message, { param })
   if (messages.some(isOfTools) && !showsCalls) {
@@ -43,12 +44,15 @@ export function checkTools(
   if (prompt !== undefined) throw refuse('a given prompt has no tools', 'tools')
   if (choice) throw refuse('a choice of labels calls no functions', 'tools')
   if (responseFormat) throw refuse('is not supported beside tools', 'response_format')
-  if (!showsFunctions) throw refuse('this model’s chat template takes no tools', 'tools')
   if (format === null) {
     throw refuse('this model’s chat template writes calls in a form that is not read here', 'tools')
   }
   return format
 }
 
-const isOfTools = (message: ChatMessage): boolean =>
-  message.role === 'tool' || 'tool_calls' in message
+/** Whether a request's functions, calls or results are shown in the generic form. */
+export const isGeneric = (
+  tokenizer: ChatTokenizer,
+  { tools, messages = [] }: GenerateRequest,
+): boolean =>
+  (tools !== undefined || messages.some(isOfTools)) && !tokenizer.toolSupport.showsFunctions

@@ -52,12 +52,10 @@ export function writeToolGrammar(format: ToolFormat, tools: RunnerTools): Writte
   const { markers, open, close } = format
   const ebnf = writeEbnf(grammar, (rule) => {
     if (choice !== 'auto') return `root ::= ${literal(open)} ${repeat(rule)} ${literal(close)}`
+    // No mark tells a call from text, but a call's first letter does.
     if (markers === null) {
-      throw new RunnerFault(
-        'invalid_request',
-        'this model begins a call with no mark of its own, so strict functions need tool_choice ' +
-          '"required" or a named function',
-        { param: 'tools' },
+      return [`root ::= ${repeat(rule)} | text`, 'text ::= "" | [^{\\0-\\x20] [^\\0-\\x08]*'].join(
+        '\n',
       )
     }
     const rest = literal(open.slice(markers.begin.length))

@@ -30,6 +30,8 @@ export type Generation = {
   readonly accepted: Applied
   /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
   readonly schemaHints: readonly string[]
+  /** Functions and calls are shown in a form that the model was not taught. */
+  readonly hasGenericTools: boolean
   /** All events, the first admission included; every proof in them is checked as it passes. */
   readonly events: AsyncGenerator<GenerateEvent>
 }
@@ -105,8 +107,13 @@ export async function generateOn(
   const first = await events.next()
   if (first.done === true) throw new RunnerFault('died', 'runner ended before admission')
   if (first.value.event !== 'accepted') throw proofMismatch('no admission')
-  const { applied, schema_hints: schemaHints = [] } = first.value
-  return { accepted: applied, schemaHints, events: prepend(first.value, events) }
+  const { applied, schema_hints: schemaHints = [], tool_form: form } = first.value
+  return {
+    accepted: applied,
+    schemaHints,
+    hasGenericTools: form === 'generic',
+    events: prepend(first.value, events),
+  }
 }
 
 /** What is left of the time until the deadline goes with each try. */

@@ -239,6 +239,8 @@ export const generateEventSchema = z.discriminatedUnion('event', [
     prompt_tokens: z.number().int(),
     /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
     schema_hints: z.array(z.string()).optional(),
+    /** How functions and calls are shown, where the model's template shows none. */
+    tool_form: z.literal('generic').optional(),
   }),
   z.object({
     event: z.literal('prompt'),

@@ -76,6 +76,7 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const headers = {
     ...proofHeaders(selection),
     ...ignoredHeader(ignored),
+    ...(generation.hasGenericTools ? { 'x-arcana-tools': 'generic' } : {}),
     ...warningHeaders({
       words: [
         ...(replaced ? ['frame-replaced'] : []),

@@ -54,6 +54,45 @@ describe('a template of tagged calls', () => {
   })
 })
 
+describe('a template that takes no functions', () => {
+  const source =
+    '{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}' +
+    '{% if add_generation_prompt %}<assistant>{% endif %}'
+  const described =
+    'You may call a function. These are the functions, each with the schema of its arguments:\n' +
+    '{"name": "get_weather", "description": "The weather in a city.", "parameters": {"type": ' +
+    '"object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}\n' +
+    'To call one, answer with one JSON object and nothing else:\n' +
+    '{"name": "the function\'s name", "arguments": {"an argument\'s name": "its value"}}\n'
+
+  it('is given them, calls and results in its messages', ({ expect }) => {
+    const template = new ChatTemplate(source)
+    const said =
+      '<user>Weather in Köln?\n' +
+      '<assistant>{"name": "get_weather", "arguments": {"city": "Köln", "days": 2}}\n' +
+      '<user>Result of get_weather:\n{"rain": true}'
+    expect(template.render(CHAT, [WEATHER])).toBe(
+      `<system>Be brief.\n\n${described}${said}\n<assistant>`,
+    )
+    expect(template.render([...CHAT.slice(1), { role: 'user', content: 'So?' }])).toBe(
+      `${said}\n<user>So?\n<assistant>`,
+    )
+    const again: ChatMessage = { ...CHAT[3]!, content: 'b' }
+    expect(template.render([...CHAT.slice(1), again])).toBe(
+      `${said}\n\nResult of get_weather:\nb\n<assistant>`,
+    )
+    expect(template.render(CHAT.slice(1, 2), [WEATHER])).toBe(
+      `<system>${described}<user>Weather in Köln?\n<assistant>`,
+    )
+  })
+
+  it('has them as contents, whose control tokens are text', ({ expect }) => {
+    const segments = new ChatTemplate(source).segments(CHAT, [WEATHER])
+    const own = segments.filter(({ trusted }) => trusted).map(({ text }) => text)
+    expect(own).toEqual(['<system>', '\n<user>', '\n<assistant>', '\n<user>', '\n<assistant>'])
+  })
+})
+
 describe('what a template takes', () => {
   it.for([
     ['tagged calls', TAGGED_TEMPLATE, true, true, 'tagged'],
@@ -64,10 +103,10 @@ describe('what a template takes', () => {
       'plain ChatML',
       '{% for m in messages %}{{ m.role + m.content }}{% endfor %}',
       false,
-      false,
-      undefined,
+      true,
+      'generic',
     ],
-    ['an error for functions', '{{ raise_exception("no") }}', false, false, undefined],
+    ['an error for functions', '{{ raise_exception("no") }}', false, true, 'generic'],
   ] as const)('is found out: %s', ([, source, showsFunctions, showsCalls, name], { expect }) => {
     const { format, ...shows } = new ChatTemplate(source).toolSupport
     expect(shows).toEqual({ showsFunctions, showsCalls })

@@ -8,6 +8,7 @@ import { RunnerFault } from '../../../gpu-runner/runner-fault.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import { ToolCallParser } from '../../../gpu-runner/tools/tool-call-parser.ts'
+import { GENERIC_FORMAT } from '../../../gpu-runner/tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../../../gpu-runner/tools/tool-format.ts'
 import { writeToolGrammar } from '../../../gpu-runner/tools/tool-grammar.ts'
 import type { RunnerTools, ToolFunction } from '../../../src/protocol/tools.ts'
@@ -111,39 +112,42 @@ const toolsOf = (overrides: Partial<RunnerTools>): RunnerTools => ({
 })
 
 describe('a grammar of calls', () => {
-  it.for(TOOL_FORMATS)('admits only calls: $name', async (format, { expect }) => {
-    const random = createRng(7)
-    const seen = new Set<string>()
-    let mostCalls = 0
-    const choices: readonly Partial<RunnerTools>[] = [
-      {},
-      { parallel: false },
-      ...FUNCTIONS.map(({ name }) => ({ choice: { name } })),
-    ]
-    for (const choice of choices) {
-      const tools = toolsOf(choice)
-      const grammar = await store.openWritten(writeToolGrammar(format, tools)!, 6, 'tools')
-      for (const row of grammar.rows) {
-        const said = walk(row, random)
-        if (said === null) continue
-        const { calls, text } = readCalls(format, said)
-        expect.soft(text, said).toBe('')
-        expect.soft(calls.length, said).toBeGreaterThan(0)
-        if (!tools.parallel || typeof tools.choice === 'object') {
-          expect.soft(calls, said).toHaveLength(1)
+  it.for([...TOOL_FORMATS, GENERIC_FORMAT])(
+    'admits only calls: $name',
+    async (format, { expect }) => {
+      const random = createRng(7)
+      const seen = new Set<string>()
+      let mostCalls = 0
+      const choices: readonly Partial<RunnerTools>[] = [
+        {},
+        { parallel: false },
+        ...FUNCTIONS.map(({ name }) => ({ choice: { name } })),
+      ]
+      for (const choice of choices) {
+        const tools = toolsOf(choice)
+        const grammar = await store.openWritten(writeToolGrammar(format, tools)!, 6, 'tools')
+        for (const row of grammar.rows) {
+          const said = walk(row, random)
+          if (said === null) continue
+          const { calls, text } = readCalls(format, said)
+          expect.soft(text, said).toBe('')
+          expect.soft(calls.length, said).toBeGreaterThan(0)
+          if (!tools.parallel || typeof tools.choice === 'object') {
+            expect.soft(calls, said).toHaveLength(1)
+          }
+          mostCalls = Math.max(mostCalls, calls.length)
+          for (const { name, json } of calls) {
+            seen.add(name)
+            if (typeof tools.choice === 'object') expect.soft(name).toBe(tools.choice.name)
+            expect.soft(ajv.compile(schemaOf(name))(JSON.parse(json)), said).toBe(true)
+          }
         }
-        mostCalls = Math.max(mostCalls, calls.length)
-        for (const { name, json } of calls) {
-          seen.add(name)
-          if (typeof tools.choice === 'object') expect.soft(name).toBe(tools.choice.name)
-          expect.soft(ajv.compile(schemaOf(name))(JSON.parse(json)), said).toBe(true)
-        }
+        grammar.close()
       }
-      grammar.close()
-    }
-    expect(seen).toEqual(new Set(FUNCTIONS.map(({ name }) => name)))
-    if (!format.parallel) expect(mostCalls).toBe(1)
-  })
+      expect(seen).toEqual(new Set(FUNCTIONS.map(({ name }) => name)))
+      if (!format.parallel) expect(mostCalls).toBe(1)
+    },
+  )
 
   it('leaves text free until a strict function is called', async ({ expect }) => {
     const format = TOOL_FORMATS.find(({ name }) => name === 'tagged')!
@@ -162,6 +166,30 @@ describe('a grammar of calls', () => {
     }
     grammar.close()
     expect(numCalls).toBeGreaterThan(6)
+  })
+
+  it('without a mark of a call leaves text free that does not begin as one', async ({ expect }) => {
+    const [add, ...others] = FUNCTIONS
+    const tools = toolsOf({ choice: 'auto', functions: [{ ...add!, strict: true }, ...others] })
+    const written = writeToolGrammar(GENERIC_FORMAT, tools)!
+    const random = createRng(3)
+    for (const begun of ['{"name": "add"', 'Well, {"name": 1}.\n\nGröße']) {
+      const grammar = await store.openWritten(written, 4, 'tools')
+      for (const row of grammar.rows) {
+        const said = walk(row, random, begun)
+        if (said === null) continue
+        const { calls, text } = readCalls(GENERIC_FORMAT, said)
+        if (!begun.startsWith('{')) expect(calls, said).toEqual([])
+        else {
+          expect(text, said).toBe('')
+          expect(ajv.compile(schemaOf('add'))(JSON.parse(calls[0]!.json)), said).toBe(true)
+        }
+      }
+      grammar.close()
+    }
+    const grammar = await store.openWritten(written, 1, 'tools')
+    expect(() => walk(grammar.rows[0]!, random, '{"x"')).toThrow('is barred')
+    grammar.close()
   })
 
   it('is none where nothing is held', ({ expect }) => {
@@ -194,8 +222,5 @@ describe('a grammar of calls', () => {
     const loose = writeToolGrammar(format!, toolsOf({ functions: [FUNCTIONS[0]!, odd] }))
     expect(loose?.hints).toEqual(['tools[1]#/properties/a/uniqueItems'])
     expect(faultOf(format!, { functions: [listed] }).message).toMatch(/must be an object/)
-    const bare = TOOL_FORMATS.find(({ markers }) => markers === null)!
-    const strict = { choice: 'auto' as const, functions: [{ ...FUNCTIONS[0]!, strict: true }] }
-    expect(faultOf(bare, strict)).toMatchObject({ details: { param: 'tools' } })
   })
 })
