@@ -153,11 +153,7 @@ function writeChars(ranges: readonly CharRange[], isOpen: boolean): string | nul
   }
   const numAll = ranges.reduce((sum, [from, to]) => sum + to - from + 1, 0)
   const listed =
-    numAll <= MAX_SMALL_SET
-      ? without(ranges, ascii)
-      : numOthers <= MAX_LISTED_CHARS
-        ? others
-        : []
+    numAll <= MAX_SMALL_SET ? without(ranges, ascii) : numOthers <= MAX_LISTED_CHARS ? others : []
   const forms = [
     ...(ascii.length === 0 ? [] : [`[${writeRanges(ascii)}]`]),
     ...charsIn(listed).map((char) => literal(JSON.stringify(char).slice(1, -1))),
