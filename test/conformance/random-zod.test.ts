@@ -1,0 +1,48 @@
+/** Random zod schemas asked of the real model through the official client's own parser. */
+import OpenAI, { APIError } from 'openai'
+import { LengthFinishReasonError } from 'openai/core/error'
+import { zodResponseFormat } from 'openai/helpers/zod'
+import { afterAll, beforeAll, describe, it } from 'vitest'
+import { createRng } from '../../gpu-runner/sampling/rng.ts'
+import { startStack, type Stack } from '../fixtures/stack.ts'
+import { randomObject } from '../gpu-runner/grammar/random-zod.ts'
+
+const NUM_SCHEMAS = 10
+
+let stack: Stack
+let openai: OpenAI
+beforeAll(async () => {
+  stack = await startStack()
+  openai = new OpenAI({ baseURL: stack.baseUrl, apiKey: stack.apiKey, maxRetries: 0 })
+})
+afterAll(async () => {
+  await (stack as Stack | undefined)?.stop()
+})
+
+describe('answers to random schemas', () => {
+  it('are parsed by the client wherever they end', async ({ expect }) => {
+    const random = createRng(40)
+    let numParsed = 0
+    for (let i = 0; i < NUM_SCHEMAS; i++) {
+      // Of leaves for the most part: this small model seldom ends a deep one.
+      const schema = randomObject(random, i < 8 ? 1 : 2, { isRaw: false })
+      try {
+        const { choices } = await openai.chat.completions.parse({
+          model: 'smollm2-135m-instruct',
+          messages: [{ role: 'user', content: 'Make up some data.' }],
+          temperature: 0,
+          max_completion_tokens: 240,
+          response_format: zodResponseFormat(schema, 'answer'),
+        })
+        expect(schema.safeParse(choices[0]!.message.parsed).success).toBe(true)
+        numParsed += 1
+      } catch (error) {
+        if (error instanceof LengthFinishReasonError) continue
+        if (!(error instanceof APIError)) throw error
+        expect(error).toMatchObject({ status: 400, param: 'response_format' })
+        expect(error.message).toMatch(/"\w+".* at #/)
+      }
+    }
+    expect(numParsed).toBeGreaterThan(1)
+  })
+})
