@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config'
 const migrations = fileURLToPath(new URL('./migrations', import.meta.url))
 
 /** Pure code and the tests of it; nothing here starts a model. */
-const UNIT_TIMEOUT_MS = 30_000
+const UNIT_TIMEOUT_MS = 90_000
 /** Tests that start the real stack wait for a model to load and answer on two cores. */
 const MODEL_TIMEOUT_MS = 300_000
 

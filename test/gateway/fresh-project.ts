@@ -52,5 +52,5 @@ export const finishJob = <Job extends { readonly status: string }>(
       if (!statuses.includes(job.status)) throw new Error(`job is ${job.status}`)
       return job
     },
-    { timeout: 20_000, interval: 20 },
+    { timeout: 60_000, interval: 20 },
   )
