@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 
 const migrations = fileURLToPath(new URL('./migrations', import.meta.url))
 
-/** Pure code and the tests of it; nothing here starts a model. */
+/** Nothing here starts a model. Slow machines are given time: a hang is found later, no more. */
 const UNIT_TIMEOUT_MS = 90_000
 /** Tests that start the real stack wait for a model to load and answer on two cores. */
 const MODEL_TIMEOUT_MS = 300_000
@@ -32,19 +32,30 @@ export default defineConfig({
           name: 'gateway',
           include: ['test/gateway/**/*.test.ts'],
           setupFiles: ['test/gateway/setup.ts'],
+          // A file has a workerd of its own and no model, so that two go well side by side.
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
           testTimeout: UNIT_TIMEOUT_MS,
         },
       },
       {
         test: {
+          name: 'pure',
+          include: ['test/adapters/**/*.test.ts'],
+          testTimeout: UNIT_TIMEOUT_MS,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
           name: 'node',
-          include: [
-            'test/{adapters,bench,gpu-runner,local,cli,conformance,e2e,faults}/**/*.test.ts',
-          ],
+          include: ['test/{bench,gpu-runner,local,cli,conformance,e2e,faults}/**/*.test.ts'],
           testTimeout: MODEL_TIMEOUT_MS,
           hookTimeout: MODEL_TIMEOUT_MS,
           // One file at a time: two cores hold one model, and timings mean nothing under two.
           fileParallelism: false,
+          sequence: { groupOrder: 1 },
         },
       },
     ],

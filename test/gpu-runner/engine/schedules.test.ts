@@ -11,7 +11,7 @@ import type { EngineRequest } from '../../../gpu-runner/scheduler/request.ts'
 import type { GenerateEvent, GenerateRequest } from '../../../src/protocol/runner.ts'
 import { generate, openTestRunner, randomRotation, residentAdapter } from '../../fixtures/runner.ts'
 
-const NUM_SCHEDULES = Number(process.env['ARCANA_TEST_SCHEDULES'] ?? 60)
+const NUM_SCHEDULES = Number(process.env['ARCANA_TEST_SCHEDULES'] ?? 30)
 const SEED = Number(process.env['ARCANA_TEST_SEED'] ?? 20261122)
 const NUM_WISHES = 32
 /** Few, so that requests wait and are set aside. */
