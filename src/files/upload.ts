@@ -15,11 +15,8 @@ const MAX_FIELD_BYTES = 1024
 const MAX_FILENAME_CHARS = 255
 /** What is parsed at a time, empty lines alone in the worst case. */
 const SLICE_BYTES = 8 * 1024
-/**
- * Some 2 ms of parsing. Another request takes about twenty turns of the event loop, and waits for such a
- * stretch in each.
- */
-const BYTES_BETWEEN_PAUSES = 64 * 1024
+/** Some 10 ms of parsing. */
+const BYTES_BETWEEN_PAUSES = 256 * 1024
 /** A line costs as much as so many bytes of one. */
 const BYTES_PER_LINE = 64
 

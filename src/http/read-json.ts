@@ -1,5 +1,4 @@
 import { bodyOf } from './request-body.ts'
-import { Breather } from '../files/breather.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 
 /** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
@@ -9,8 +8,6 @@ export const MAX_JSON_BODY_BYTES = 1024 * 1024
  * when the connection closes sees a broken pipe instead of the answer.
  */
 const MAX_DRAINED_BYTES = 32 * 1024 * 1024
-/** What has come already is read without a turn of the event loop, so others are let in between. */
-const DRAINED_BETWEEN_PAUSES = 64 * 1024
 
 /**
  * Reads a JSON object, counting the bytes as they come (a content-length may lie or be absent).
@@ -91,14 +88,12 @@ export async function readChunk(
 
 /** Reads a stream to its end, or to a bound, and keeps nothing. */
 export async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
-  const breather = new Breather(DRAINED_BETWEEN_PAUSES)
   let size = 0
   try {
     while (size < MAX_DRAINED_BYTES) {
       const { done, value } = await reader.read()
       if (done) return
       size += value.length
-      await breather.worked(value.length)
     }
     await reader.cancel()
   } catch {
