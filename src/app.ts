@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import type { AppEnv } from './context.ts'
 import { describeForLog } from './http/error-log.ts'
-import { incompleteBody, isIncompleteBody } from './http/read-json.ts'
+import { incompleteBody, isIncompleteBody } from './http/body-chunks.ts'
 import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { knownQuery } from './middleware/known-query.ts'

@@ -1,5 +1,5 @@
 import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
-import { drain, readChunk } from '../http/read-json.ts'
+import { drain, readChunk } from '../http/body-chunks.ts'
 import { bodyOf } from '../http/request-body.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'

@@ -1,7 +1,7 @@
 import { Gunzip } from 'fflate'
 import { crc32 } from '../files/crc32.ts'
 import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
-import { drain, readChunk } from './read-json.ts'
+import { drain, readChunk } from './body-chunks.ts'
 
 /** Inflates to four megabytes at most, the most that is held beyond a body's limit. */
 const SLICE_BYTES = 4 * 1024

@@ -1,13 +1,9 @@
-import { bodyOf } from './request-body.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { drain, readChunk } from './body-chunks.ts'
+import { bodyOf } from './request-body.ts'
 
 /** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
 export const MAX_JSON_BODY_BYTES = 1024 * 1024
-/**
- * A body past its limit is read on and thrown away up to this, since a client that is still sending
- * when the connection closes sees a broken pipe instead of the answer.
- */
-const MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
 /**
  * Reads a JSON object, counting the bytes as they come (a content-length may lie or be absent).
@@ -26,13 +22,6 @@ export async function readJsonObject(request: Request): Promise<Record<string, u
   }
   return value as Record<string, unknown>
 }
-
-export const incompleteBody = () =>
-  invalidRequest('The request body ended before it was complete.', null, 'incomplete_body')
-
-/** Whether an error is of a client that went away, or broke off its body. */
-export const isIncompleteBody = (error: Error, request: Request): boolean =>
-  request.signal.aborted || /^(Network connection lost|Client disconnected)/.test(error.message)
 
 export const bodyTooLarge = (maxBytes: number) =>
   new ApiError(413, `The request body is larger than ${maxBytes} bytes.`, {
@@ -69,34 +58,4 @@ export async function readBounded(
     at += chunk.length
   }
   return bytes
-}
-
-/**
- * Reads on in a request's body. What breaks there is the client's: it left, or its chunks are cut
- * wrong, and a 500 would blame the server.
- * @throws {ApiError} 400
- */
-export async function readChunk(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-): Promise<ReadableStreamReadResult<Uint8Array>> {
-  try {
-    return await reader.read()
-  } catch (error) {
-    throw error instanceof ApiError ? error : incompleteBody()
-  }
-}
-
-/** Reads a stream to its end, or to a bound, and keeps nothing. */
-export async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
-  let size = 0
-  try {
-    while (size < MAX_DRAINED_BYTES) {
-      const { done, value } = await reader.read()
-      if (done) return
-      size += value.length
-    }
-    await reader.cancel()
-  } catch {
-    // The client has gone; there is nobody left to answer.
-  }
 }
