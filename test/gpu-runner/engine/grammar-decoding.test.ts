@@ -1,13 +1,11 @@
 /** A row held to a grammar, over logits made up here: the real grammar thread, no model. */
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { describe, test } from 'vitest'
 import { TextDecoding, type DecodingOutput } from '../../../gpu-runner/engine/decoding.ts'
-import { GrammarStore, type OpenGrammar } from '../../../gpu-runner/grammar/grammar-store.ts'
-import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
+import type { OpenGrammar } from '../../../gpu-runner/grammar/grammar-store.ts'
 import { logitBias } from '../../../gpu-runner/sampling/logits-processors/logit-bias.ts'
 import { TokenHistory } from '../../../gpu-runner/sampling/logits-processors/index.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
-import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
-import { modelPath } from '../../fixtures/model.ts'
+import { store, tokenizer, useGrammarStore } from '../../fixtures/grammar-store.ts'
 
 const SCHEMA = {
   type: 'object',
@@ -15,21 +13,7 @@ const SCHEMA = {
   required: ['a', 'b'],
 }
 
-let tokenizer: ChatTokenizer
-let store: GrammarStore
-
-beforeAll(async () => {
-  const file = await openGguf(await modelPath())
-  tokenizer = ChatTokenizer.fromGguf(file.metadata)
-  await file.close()
-  store = new GrammarStore(tokenizer, {
-    maxGrammars: 2,
-    compileTimeoutMs: 10_000,
-    maxHeapBytes: 256 << 20,
-    now: () => performance.now(),
-  })
-})
-afterAll(() => store.release())
+useGrammarStore()
 
 const open = (): Promise<OpenGrammar> => store.open({ type: 'json_schema', schema: SCHEMA }, 1)
 

@@ -1,32 +1,16 @@
 /** Schemas as the official helpers write them: served, and every finished answer is read by them. */
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { describe, test } from 'vitest'
 import { z } from 'zod'
-import { GrammarStore } from '../../../gpu-runner/grammar/grammar-store.ts'
 import { matchesPattern } from '../../../gpu-runner/grammar/schema/match-pattern.ts'
 import { readPattern } from '../../../gpu-runner/grammar/schema/pattern.ts'
 import { readSchema } from '../../../gpu-runner/grammar/schema/read-schema.ts'
-import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
-import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import { responseFormatSchema } from '../../../src/protocol/response-format.ts'
-import { modelPath } from '../../fixtures/model.ts'
+import { store, tokenizer, useGrammarStore } from '../../fixtures/grammar-store.ts'
 import { walkRow } from './walk.ts'
 
-let tokenizer: ChatTokenizer
-let store: GrammarStore
-beforeAll(async () => {
-  const file = await openGguf(await modelPath())
-  tokenizer = ChatTokenizer.fromGguf(file.metadata)
-  await file.close()
-  store = new GrammarStore(tokenizer, {
-    maxGrammars: 3,
-    compileTimeoutMs: 120_000,
-    maxHeapBytes: 256 << 20,
-    now: () => performance.now(),
-  })
-})
-afterAll(() => store.release())
+useGrammarStore({ maxGrammars: 3, compileTimeoutMs: 120_000 })
 
 /** Properties of one object: each grammar is a thread that takes its time to start. */
 const NUM_TOGETHER = 6

@@ -1,15 +1,12 @@
 /** Random zod schemas through the official helper: what is held parses, what is not has a name. */
 import { zodResponseFormat } from 'openai/helpers/zod'
-import { afterAll, beforeAll, describe, test } from 'vitest'
+import { describe, test } from 'vitest'
 import { z } from 'zod'
-import { GrammarStore } from '../../../gpu-runner/grammar/grammar-store.ts'
 import { SchemaError, type ReadSchema } from '../../../gpu-runner/grammar/schema/node.ts'
 import { readSchema } from '../../../gpu-runner/grammar/schema/read-schema.ts'
 import { writeEbnf } from '../../../gpu-runner/grammar/schema/write-ebnf.ts'
-import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
-import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
-import { modelPath } from '../../fixtures/model.ts'
+import { store, tokenizer, useGrammarStore } from '../../fixtures/grammar-store.ts'
 import { randomObject, randomValue } from './random-zod.ts'
 import { walkRow } from './walk.ts'
 
@@ -58,20 +55,7 @@ describe.for([
 })
 
 describe('answers to random schemas', () => {
-  let tokenizer: ChatTokenizer
-  let store: GrammarStore
-  beforeAll(async () => {
-    const file = await openGguf(await modelPath())
-    tokenizer = ChatTokenizer.fromGguf(file.metadata)
-    await file.close()
-    store = new GrammarStore(tokenizer, {
-      maxGrammars: 2,
-      compileTimeoutMs: 120_000,
-      maxHeapBytes: 256 << 20,
-      now: () => performance.now(),
-    })
-  })
-  afterAll(() => store.release())
+  useGrammarStore({ compileTimeoutMs: 120_000 })
 
   test('parse wherever they end', async ({ expect }) => {
     const random = createRng(32)

@@ -1,18 +1,15 @@
 /** Calls that a grammar admits, over the real vocabulary, are read back as calls of their schemas. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { describe, it } from 'vitest'
 import type { GrammarRow } from '../../../gpu-runner/grammar/grammar-row.ts'
-import { GrammarStore } from '../../../gpu-runner/grammar/grammar-store.ts'
-import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { RunnerFault } from '../../../gpu-runner/runner-fault.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
-import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import { ToolCallParser } from '../../../gpu-runner/tools/tool-call-parser.ts'
 import { GENERIC_FORMAT } from '../../../gpu-runner/tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../../../gpu-runner/tools/tool-format.ts'
 import { writeToolGrammar } from '../../../gpu-runner/tools/tool-grammar.ts'
 import type { RunnerTools, ToolFunction } from '../../../src/protocol/tools.ts'
-import { modelPath } from '../../fixtures/model.ts'
+import { store, tokenizer, useGrammarStore } from '../../fixtures/grammar-store.ts'
 
 const NODE = { type: 'object', properties: { deeper: { $ref: '#/$defs/node' } } }
 const FUNCTIONS: readonly ToolFunction[] = [
@@ -45,20 +42,7 @@ const schemaOf = (name: string): object =>
     maxProperties: 0,
   }
 
-let tokenizer: ChatTokenizer
-let store: GrammarStore
-beforeAll(async () => {
-  const file = await openGguf(await modelPath())
-  tokenizer = ChatTokenizer.fromGguf(file.metadata)
-  await file.close()
-  store = new GrammarStore(tokenizer, {
-    maxGrammars: 2,
-    compileTimeoutMs: 10_000,
-    maxHeapBytes: 256 << 20,
-    now: () => performance.now(),
-  })
-})
-afterAll(() => store.release())
+useGrammarStore()
 
 const MAX_STEPS = 300
 const CLOSING = ['"', '}', ']', '0', '</', '}\n', '\n']
