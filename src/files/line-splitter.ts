@@ -1,3 +1,5 @@
+import { joinChunks } from '../http/join-chunks.ts'
+
 /** An example is a prompt within the model's context; this is several times as much. */
 export const MAX_LINE_BYTES = 256 * 1024
 
@@ -53,12 +55,6 @@ export class LineSplitter {
   #join(): Uint8Array {
     const [only] = this.#pending
     if (only !== undefined && this.#pending.length === 1) return only
-    const line = new Uint8Array(this.#pendingBytes)
-    let at = 0
-    for (const part of this.#pending) {
-      line.set(part, at)
-      at += part.length
-    }
-    return line
+    return joinChunks(this.#pending)
   }
 }

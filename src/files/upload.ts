@@ -1,22 +1,21 @@
-import { decodeField, make, type MultipartError, type PartInfo } from 'multipasta'
-import { drain, readChunk } from '../http/body-chunks.ts'
-import { bodyOf } from '../http/request-body.ts'
+import { decodeField, type PartInfo } from 'multipasta'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { BlobWriter } from '../storage/blob-writer.ts'
-import { Breather } from './breather.ts'
-import { parseDisposition, type Disposition } from './disposition.ts'
+import type { Disposition } from './disposition.ts'
+import {
+  endNotReached,
+  malformedUpload,
+  MultipartForm,
+  receiveMultipart,
+  unknownField,
+} from './multipart.ts'
 import { TrainingReader, type OnExample } from './training-reader.ts'
 
 export const MAX_FILE_BYTES = 64 * 1024 * 1024
 /** The file with its multipart wrapping. */
 const MAX_UPLOAD_BYTES = MAX_FILE_BYTES + 64 * 1024
-const MAX_PARTS = 8
 const MAX_FIELD_BYTES = 1024
 const MAX_FILENAME_CHARS = 255
-/** What is parsed at a time, empty lines alone in the worst case. */
-const SLICE_BYTES = 8 * 1024
-/** Some 10 ms of parsing. */
-const BYTES_BETWEEN_PAUSES = 256 * 1024
 /** A line costs as much as so many bytes of one. */
 const BYTES_PER_LINE = 64
 
@@ -42,59 +41,18 @@ export async function receiveUpload(
   onExample?: OnExample,
 ): Promise<UploadedFile> {
   const form = new UploadForm(new BlobWriter(bucket, key), onExample)
-  const contentType = request.headers.get('content-type') ?? ''
-  const body = bodyOf(request, MAX_UPLOAD_BYTES, fileTooLarge)
-  if (!/^multipart\/form-data\s*;/i.test(contentType) || body === null) {
-    throw invalidRequest('The upload must be multipart/form-data with fields file and purpose.')
+  const limits = {
+    maxBytes: MAX_UPLOAD_BYTES,
+    maxFieldBytes: MAX_FIELD_BYTES,
+    tooLarge: fileTooLarge,
   }
-  const parser = make({
-    headers: { 'content-type': contentType },
-    maxParts: MAX_PARTS,
-    maxFieldSize: MAX_FIELD_BYTES,
-    isFile: (info) =>
-      dispositionOf(info)?.filename != null || info.contentType === 'application/octet-stream',
-    onField: (info, value) => {
-      form.takeField(dispositionOf(info), info, value)
-    },
-    onFile: (info) => form.takeFile(dispositionOf(info)),
-    onError: (error) => {
-      form.fail(toApiError(error))
-    },
-    onDone: () => undefined,
-  })
-  const reader = body.getReader()
-  const breather = new Breather(BYTES_BETWEEN_PAUSES, pause)
-  let numBytes = 0
   try {
-    while (!form.hasFailed()) {
-      const { done, value } = await readChunk(reader)
-      if (done) {
-        parser.end()
-        break
-      }
-      numBytes += value.length
-      if (numBytes > MAX_UPLOAD_BYTES) form.fail(fileTooLarge())
-      for (let at = 0; at < value.length && !form.hasFailed(); at += SLICE_BYTES) {
-        const slice = value.subarray(at, at + SLICE_BYTES)
-        const linesBefore = form.numLines
-        parser.write(slice)
-        await breather.worked(slice.length + BYTES_PER_LINE * (form.numLines - linesBefore))
-      }
-      await form.flush()
-    }
+    await receiveMultipart(request, form, limits, pause)
     return await form.finish()
   } catch (error) {
     await form.abort()
-    await drain(reader)
-    if (error instanceof URIError) throw invalidRequest('A file name is malformed.', 'file')
     throw error
   }
-}
-
-/** By our own reading: the parser's knows no characters past U+00FF. */
-function dispositionOf({ headers }: PartInfo): Disposition | null {
-  const header = headers['content-disposition']
-  return typeof header === 'string' ? parseDisposition(header) : null
 }
 
 const fileTooLarge = () =>
@@ -103,49 +61,26 @@ const fileTooLarge = () =>
     code: 'request_too_large',
   })
 
-function toApiError(error: MultipartError): ApiError {
-  switch (error._tag) {
-    case 'EndNotReached':
-      return invalidRequest('The upload ended before its last boundary.')
-    case 'ReachedLimit':
-      return invalidRequest('The upload has too many fields or too long ones.')
-    case 'InvalidBoundary':
-    case 'BadHeaders':
-    case 'InvalidDisposition':
-      return malformedUpload()
-  }
-}
-
-const malformedUpload = () => invalidRequest('The multipart upload is malformed.')
-
 /** Not between the halves of a character. */
 const shorten = (filename: string): string =>
   filename.slice(0, MAX_FILENAME_CHARS).replace(/[\uD800-\uDBFF]$/u, '')
 
 /** The fields of one upload, in whatever order they come. */
-class UploadForm {
+class UploadForm extends MultipartForm {
   readonly #writer: BlobWriter
   readonly #reader: TrainingReader
   #filename: string | null = null
   #isFileWhole = false
   #purpose: string | null = null
-  error: ApiError | null = null
 
   constructor(writer: BlobWriter, onExample?: OnExample) {
+    super()
     this.#writer = writer
     this.#reader = new TrainingReader(onExample)
   }
 
-  hasFailed(): boolean {
-    return this.error !== null
-  }
-
-  get numLines(): number {
-    return this.#reader.numLines
-  }
-
-  fail(error: ApiError): void {
-    this.error ??= error
+  override get extraWork(): number {
+    return BYTES_PER_LINE * this.#reader.numLines
   }
 
   takeField(part: Disposition | null, info: PartInfo, value: Uint8Array): void {
@@ -180,14 +115,13 @@ class UploadForm {
     }
   }
 
-  async flush(): Promise<void> {
+  override async flush(): Promise<void> {
     if (this.error === null && this.#reader.isSound) await this.#writer.flush()
   }
 
   async finish(): Promise<UploadedFile> {
-    if (this.error !== null) throw this.error
     if (this.#filename === null) throw missingField('file')
-    if (!this.#isFileWhole) throw toApiError({ _tag: 'EndNotReached' })
+    if (!this.#isFileWhole) throw endNotReached()
     if (this.#purpose === null) throw missingField('purpose')
     const fault = this.#reader.describeFault()
     if (fault !== null) throw invalidFile(fault)
@@ -208,5 +142,3 @@ class UploadForm {
 const invalidFile = (fault: string) => invalidRequest(fault, 'file', 'invalid_file')
 const missingField = (name: string) =>
   invalidRequest(`Missing required parameter: '${name}'.`, name)
-const unknownField = (name: string) =>
-  invalidRequest(`Unrecognized or repeated request argument supplied: ${name}`, name)

@@ -1,26 +1,26 @@
 import { Gunzip } from 'fflate'
 import { crc32 } from '../files/crc32.ts'
+import { InflateSlices } from '../files/inflate-slices.ts'
 import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
 import { drain, readChunk } from './body-chunks.ts'
 
-/** Inflates to four megabytes at most, the most that is held beyond a body's limit. */
-const SLICE_BYTES = 4 * 1024
 /** Sound data gives something sooner: a stored block is 64 KiB, and headers are short. */
 const MAX_SILENT_BYTES = 256 * 1024
 const TRAILER_BYTES = 8
 
 /**
  * A gzip body as what it holds, inflated as it is read.
+ * @param sent the body as it was sent
  * @param maxBytes of what it holds, and of the body itself
  * @param tooLarge the refusal past it; the rest is then read and thrown away, not inflated
  */
 export function gunzip(
-  body: ReadableStream<Uint8Array>,
+  sent: ReadableStreamDefaultReader<Uint8Array>,
   maxBytes: number,
   tooLarge: () => ApiError,
 ): ReadableStream<Uint8Array> {
-  const reader = body.getReader()
   const member = new GzipMember()
+  const slices = new InflateSlices()
   let chunk = new Uint8Array()
   let at = 0
   return new ReadableStream<Uint8Array>(
@@ -28,7 +28,7 @@ export function gunzip(
       async pull(controller) {
         for (;;) {
           if (at === chunk.length) {
-            const { done, value } = await readChunk(reader)
+            const { done, value } = await readChunk(sent)
             if (done) {
               member.end()
               controller.close()
@@ -37,11 +37,11 @@ export function gunzip(
             chunk = new Uint8Array(value)
             at = 0
           }
-          const slice = chunk.subarray(at, at + SLICE_BYTES)
+          const slice = chunk.subarray(at, at + slices.next())
           at += slice.length
           const inflated = member.push(slice)
           if (member.sizeBytes > maxBytes || member.packedBytes > maxBytes) {
-            await drain(reader)
+            await drain(sent)
             throw tooLarge()
           }
           if (inflated.length === 0) continue
@@ -49,7 +49,7 @@ export function gunzip(
           return
         }
       },
-      cancel: (reason) => reader.cancel(reason),
+      cancel: (reason) => sent.cancel(reason),
     },
     { highWaterMark: 0 },
   )

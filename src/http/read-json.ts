@@ -1,5 +1,6 @@
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
-import { drain, readChunk } from './body-chunks.ts'
+import { readChunk } from './body-chunks.ts'
+import { joinChunks } from './join-chunks.ts'
 import { bodyOf } from './request-body.ts'
 
 /** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
@@ -32,30 +33,20 @@ export const bodyTooLarge = (maxBytes: number) =>
  * Reads a body, decoded where it is encoded, counting the bytes as they come.
  * @throws {ApiError} 413 past the limit, 415 for an unknown encoding
  */
-export async function readBounded(
-  request: Request,
-  maxBytes: number,
-): Promise<Uint8Array<ArrayBuffer>> {
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const body = bodyOf(request, maxBytes, () => bodyTooLarge(maxBytes))
   if (body === null) return new Uint8Array()
-  const reader = body.getReader()
   const chunks: Uint8Array[] = []
   let size = 0
   for (;;) {
-    const { done, value } = await readChunk(reader)
+    const { done, value } = await readChunk(body.reader)
     if (done) break
     size += value.length
     if (size > maxBytes) {
-      await drain(reader)
+      await body.discard()
       throw bodyTooLarge(maxBytes)
     }
     chunks.push(value)
   }
-  const bytes = new Uint8Array(size)
-  let at = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, at)
-    at += chunk.length
-  }
-  return bytes
+  return joinChunks(chunks)
 }

@@ -1,32 +1,23 @@
 import { Hono } from 'hono'
 import { touchedLayers } from '../../adapters/rotation/rotation.ts'
-import { MAX_ADAPTER_BYTES } from '../../adapters/format/limits.ts'
 import type { AppEnv } from '../context.ts'
 import { findVersion, publishVersion, type NewVersion, type Version } from '../db/versions.ts'
 import { servedModel } from '../dispatch/served-model.ts'
-import { readBounded } from '../http/read-json.ts'
-import {
-  adapterFormatSchema,
-  uploadedVersionSchema,
-  type AdapterFormat,
-  type UploadedVersion,
-} from '../protocol/arcana/tasks.ts'
+import { adapterFormatSchema } from '../protocol/arcana/tasks.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { readUploadedAdapter, toPeftZip } from '../tasks/adapter-exchange.ts'
+import { receiveAdapter, type AdapterUpload } from '../tasks/adapter-upload.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
 import { noVersion, requireTask, toVersion } from './tasks.ts'
 
-/** The adapter with its form around it. */
-const MAX_UPLOAD_BYTES = MAX_ADAPTER_BYTES + 1024 * 1024
 const ZIP = 'application/zip'
-const FORM_FIELDS: ReadonlySet<string> = new Set(['file', 'format', 'version'])
 
 /** A task's versions as files: adapters out, and adapters in as new versions. */
 export const versions = new Hono<AppEnv>()
@@ -63,7 +54,7 @@ export const versions = new Hono<AppEnv>()
         'name',
       )
     }
-    const upload = await readUpload(c.req.raw)
+    const upload = await receiveAdapter(c.req.raw)
     checkModel(upload, config.baseModel)
     const model = await servedModel(runners, config.baseModel)
     const { file, bytes } = await readUploadedAdapter(upload.bytes, upload.format, {
@@ -139,51 +130,7 @@ function sendFile(
   })
 }
 
-type Upload = {
-  readonly bytes: Uint8Array<ArrayBuffer>
-  readonly format: AdapterFormat
-  readonly version: UploadedVersion
-}
-
-/** Reads the multipart form: `file`, and optionally `format` and the JSON field `version`. */
-async function readUpload(request: Request): Promise<Upload> {
-  const body = await readBounded(request, MAX_UPLOAD_BYTES)
-  let form: FormData
-  try {
-    const type = request.headers.get('content-type') ?? ''
-    form = await new Response(body, { headers: { 'content-type': type } }).formData()
-  } catch {
-    throw invalidRequest('The request body must be multipart/form-data with a file.')
-  }
-  for (const field of form.keys()) {
-    if (!FORM_FIELDS.has(field) || form.getAll(field).length > 1) {
-      throw invalidRequest(
-        `Unrecognized or repeated request argument supplied: ${field}`,
-        field.slice(0, 64),
-      )
-    }
-  }
-  const file = form.get('file')
-  if (file === null || typeof file === 'string') {
-    throw invalidRequest("Missing required parameter: 'file', sent as a file.", 'file')
-  }
-  return {
-    bytes: new Uint8Array(await file.arrayBuffer()),
-    format: parseWire(adapterFormatSchema, form.get('format') ?? 'arcana', 'format'),
-    version: parseWire(uploadedVersionSchema, readVersionField(form.get('version')), 'version'),
-  }
-}
-
-function readVersionField(field: string | File | null): unknown {
-  if (field === null) return {}
-  try {
-    return JSON.parse(typeof field === 'string' ? field : '')
-  } catch {
-    throw invalidRequest("Invalid 'version': it is not JSON.", 'version', 'invalid_json')
-  }
-}
-
-function checkModel({ format, version }: Upload, baseModel: string): void {
+function checkModel({ format, version }: AdapterUpload, baseModel: string): void {
   if (version.model == null) {
     if (format !== 'peft') return
     throw invalidRequest(

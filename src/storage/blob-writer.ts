@@ -1,5 +1,9 @@
+import { Breather } from '../breather.ts'
+
 /** R2 wants parts of one size, of at least 5 MiB, but for the last. */
 const PART_BYTES = 8 * 1024 * 1024
+/** What is given to R2 at a time; storing it takes a few milliseconds. */
+const PIECE_BYTES = 256 * 1024
 
 /**
  * Writes a blob of unknown length: small ones in one put, large ones in parts. Nothing is there
@@ -32,20 +36,16 @@ export class BlobWriter {
 
   /** Uploads what makes whole parts. */
   async flush(): Promise<void> {
-    while (this.#pendingBytes >= PART_BYTES) {
-      this.#upload ??= await this.#bucket.createMultipartUpload(this.#key)
-      await this.#uploadPart(this.#take(PART_BYTES))
-    }
+    while (this.#pendingBytes >= PART_BYTES) await this.#uploadPart(PART_BYTES)
   }
 
   async finish(): Promise<void> {
     await this.flush()
-    const rest = this.#take(this.#pendingBytes)
     if (this.#upload === null) {
-      await this.#bucket.put(this.#key, rest)
+      await this.#pour(this.#pendingBytes, (bytes) => this.#bucket.put(this.#key, bytes))
       return
     }
-    if (rest.length > 0) await this.#uploadPart(rest)
+    if (this.#pendingBytes > 0) await this.#uploadPart(this.#pendingBytes)
     await this.#upload.complete(this.#parts)
   }
 
@@ -55,8 +55,27 @@ export class BlobWriter {
     await this.#upload?.abort()
   }
 
-  async #uploadPart(bytes: Uint8Array): Promise<void> {
-    this.#parts.push(await this.#upload!.uploadPart(this.#parts.length + 1, bytes))
+  async #uploadPart(numBytes: number): Promise<void> {
+    const upload = (this.#upload ??= await this.#bucket.createMultipartUpload(this.#key))
+    const number = this.#parts.length + 1
+    this.#parts.push(await this.#pour(numBytes, (bytes) => upload.uploadPart(number, bytes)))
+  }
+
+  /** Streams pending bytes to R2, since a whole part at once holds up other requests where R2 is local. */
+  async #pour<T>(numBytes: number, put: (bytes: ReadableStream) => Promise<T>): Promise<T> {
+    const { readable, writable } = new FixedLengthStream(numBytes)
+    const [stored] = await Promise.all([put(readable), this.#write(numBytes, writable.getWriter())])
+    return stored
+  }
+
+  async #write(numBytes: number, writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
+    const breather = new Breather(PIECE_BYTES)
+    for (let left = numBytes; left > 0; left -= PIECE_BYTES) {
+      const piece = this.#take(Math.min(left, PIECE_BYTES))
+      await writer.write(piece)
+      await breather.worked(piece.length)
+    }
+    await writer.close()
   }
 
   #take(numBytes: number): Uint8Array {

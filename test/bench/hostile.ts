@@ -6,7 +6,9 @@
  */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { Worker } from 'node:worker_threads'
+import { gzip } from 'node:zlib'
 import { randomRotationBytes } from '../fixtures/adapter-bytes.ts'
 import { BASE_MODEL } from '../fixtures/api.ts'
 import { startStack, type Stack } from '../fixtures/stack.ts'
@@ -17,7 +19,11 @@ const QUIET_MS = 2_000
 const GATEWAY_PATH = '/'
 const RUNNER_PATH = '/tokenizer_info'
 
-type Hostile = { readonly path: string; readonly body: () => Promise<string | FormData> }
+type Hostile = {
+  readonly path: string
+  readonly body: () => Promise<string | FormData>
+  readonly isGzipped?: boolean
+}
 
 export async function run(names: readonly string[]): Promise<void> {
   const stack = await startStack()
@@ -28,10 +34,10 @@ export async function run(names: readonly string[]): Promise<void> {
     }
     await watched(stack, nothing)
     print('nothing', await watched(stack, nothing))
-    for (const [name, { path, body }] of Object.entries(BODIES)) {
+    for (const [name, hostile] of Object.entries(BODIES)) {
       if (names.length > 0 && !names.includes(name)) continue
-      const bytes = await body()
-      print(name, await watched(stack, async () => (await send(stack, path, bytes)).slice(0, 100)))
+      const send = await prepareToSend(stack, hostile)
+      print(name, await watched(stack, async () => (await send()).slice(0, 100)))
     }
   } finally {
     await stack.stop()
@@ -76,6 +82,19 @@ function headerOnly(header: string): Uint8Array<ArrayBuffer> {
   return bytes
 }
 
+const parts = (path: string, count: number): Hostile => ({
+  path,
+  body: () => {
+    const form = new FormData()
+    for (let i = 0; i < count; i++) form.append(`a${i}`, '')
+    return Promise.resolve(form)
+  },
+})
+const gzipped = (hostile: Hostile): Hostile => ({ ...hostile, isGzipped: true })
+
+const EMPTY_LINES = () => '\n'.repeat(60 * MIB)
+const LONG_LINES = () => `{"input":"${'a'.repeat(250_000)}","label":"b"}\n`.repeat(200)
+
 const BODIES: Readonly<Record<string, Hostile>> = {
   'zip-lies': adapter(() => {
     const entry = { bytes: new Uint8Array(1000), packed: deflatedZeros(1.5e9) }
@@ -96,8 +115,13 @@ const BODIES: Readonly<Record<string, Hostile>> = {
     Promise.resolve(headerOnly(`{"a":[${repeated('1', 900_000)}]}`)),
   ),
   'safetensors-spaces': adapter(() => Promise.resolve(headerOnly(`{"a":${' '.repeat(900_000)}1}`))),
+  'safetensors-large': adapter(() => {
+    const bytes = new Uint8Array(16 * MIB)
+    bytes.set(headerOnly('{}'))
+    return Promise.resolve(bytes)
+  }),
   'safetensors-sound': adapter(async () => (await randomRotationBytes(1)).bytes),
-  'jsonl-empty-lines': file(() => '\n'.repeat(60 * MIB)),
+  'jsonl-empty-lines': file(EMPTY_LINES),
   'jsonl-short-lines': file(() => '{"input":"a","label":"b"}\n'.repeat(100_000)),
   'jsonl-many-labels': file(() =>
     Array.from({ length: 99_000 }, (_, i) => `{"input":"a","label":"b${i}"}\n`).join(''),
@@ -105,15 +129,15 @@ const BODIES: Readonly<Record<string, Hostile>> = {
   'jsonl-messages-that-are-none': file(() =>
     `{"messages":[${repeated('{}', 255 * 1024)}]}\n`.repeat(200),
   ),
-  'jsonl-long-lines': file(() => `{"input":"${'a'.repeat(250_000)}","label":"b"}\n`.repeat(200)),
-  'multipart-many-parts': {
-    path: '/v1/files',
-    body: () => {
-      const form = new FormData()
-      for (let i = 0; i < 100_000; i++) form.append(`a${i}`, '')
-      return Promise.resolve(form)
-    },
-  },
+  'jsonl-long-lines': file(LONG_LINES),
+  'multipart-many-parts': parts('/v1/files', 100_000),
+  'adapter-many-parts': parts('/v1/tasks/hostile/versions', 100_000),
+  'gzip-empty-lines': gzipped(file(EMPTY_LINES)),
+  'gzip-long-lines': gzipped(file(LONG_LINES)),
+  'gzip-spaces': gzipped({
+    path: '/v1/chat/completions',
+    body: () => Promise.resolve(' '.repeat(60 * MIB)),
+  }),
   'empty-messages': chat(repeated('{"role":"user","content":""}', 1_000_000)),
   'messages-at-the-limit': chat(
     Array.from({ length: 2048 }, () => `{"role":"user","content":"${"'s ".repeat(150)}"}`).join(),
@@ -138,19 +162,34 @@ const BODIES: Readonly<Record<string, Hostile>> = {
   },
 }
 
-/** Sends a body from a thread of its own, so that only the stack holds the callers up. */
-async function send(stack: Stack, path: string, body: string | FormData): Promise<string> {
+/**
+ * Hands a body to a thread of its own, which sends it when told to. What it costs to build and to hand
+ * over is paid before anyone is timed.
+ */
+async function prepareToSend(stack: Stack, hostile: Hostile): Promise<() => Promise<string>> {
+  const body = await hostile.body()
   const encoded = new Response(body)
   const type = typeof body === 'string' ? 'application/json' : encoded.headers.get('content-type')
-  const worker = new Worker(new URL('./hostile/sender.ts', import.meta.url), {
+  const plain = new Uint8Array(await encoded.arrayBuffer())
+  const bytes = hostile.isGzipped === true ? Uint8Array.from(await promisify(gzip)(plain)) : plain
+  const sender = new Worker(new URL('./hostile/sender.ts', import.meta.url), {
     workerData: {
-      url: new URL(path, stack.baseUrl).href,
-      headers: { authorization: `Bearer ${stack.apiKey}`, 'content-type': type },
-      body: await encoded.bytes(),
+      url: new URL(hostile.path, stack.baseUrl).href,
+      headers: {
+        authorization: `Bearer ${stack.apiKey}`,
+        'content-type': type,
+        ...(hostile.isGzipped === true ? { 'content-encoding': 'gzip' } : {}),
+      },
+      body: bytes,
     },
+    transferList: [bytes.buffer],
   })
-  const [answer] = (await once(worker, 'message')) as [string]
-  return answer
+  await once(sender, 'message')
+  return async () => {
+    sender.postMessage('send')
+    const [answer] = (await once(sender, 'message')) as [string]
+    return answer
+  }
 }
 
 /** Runs an action while two callers ask in turns, and notes their longest waits. */

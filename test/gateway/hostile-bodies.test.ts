@@ -3,6 +3,7 @@ import { describe, it } from 'vitest'
 import { receiveUpload } from '../../src/files/upload.ts'
 import { chatRequestSchema } from '../../src/protocol/openai/chat-completions.ts'
 import { completionRequestSchema } from '../../src/protocol/openai/completions.ts'
+import { receiveAdapter } from '../../src/tasks/adapter-upload.ts'
 import { accepted, client, useFreshProject } from './fresh-project.ts'
 import { MODEL } from './harness.ts'
 
@@ -100,5 +101,36 @@ describe('a training file', () => {
     form.append('purpose', 'fine-tune')
     const file = await accepted<object>(client.call('POST', '/v1/files', form))
     expect(file).toMatchObject({ arcana: { num_examples: 1 } })
+  })
+})
+
+describe('an adapter’s form', () => {
+  const MIB_OF_FILE = 8
+  const receive = (form: FormData, pause?: () => Promise<void>) =>
+    receiveAdapter(new Request('http://gateway/', { method: 'POST', body: form }), pause)
+
+  it('lets others be answered while it is read', async ({ expect }) => {
+    const form = new FormData()
+    form.append('file', new File([new Uint8Array(MIB_OF_FILE * MIB).fill(7)], 'a'))
+    let numPauses = 0
+    const { bytes } = await receive(form, () => {
+      numPauses += 1
+      return Promise.resolve()
+    })
+    expect(bytes.length).toBe(MIB_OF_FILE * MIB)
+    expect(bytes.every((byte) => byte === 7)).toBe(true)
+    expect(numPauses).toBeGreaterThanOrEqual(2 * MIB_OF_FILE)
+  })
+
+  it('of very many parts is refused after the first few', async ({ expect }) => {
+    const form = new FormData()
+    for (let i = 0; i < 20_000; i++) form.append(`a${i}`, '')
+    let numPauses = 0
+    const refused = receive(form, () => {
+      numPauses += 1
+      return Promise.resolve()
+    })
+    await expect(refused).rejects.toMatchObject({ status: 400, param: 'a0' })
+    expect(numPauses).toBe(0)
   })
 })

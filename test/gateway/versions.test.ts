@@ -31,10 +31,14 @@ function upload(
   bytes: Uint8Array<ArrayBuffer>,
   fields: Record<string, string> = {},
 ): Promise<Response> {
-  const form = new FormData()
-  form.append('file', new File([bytes], 'adapter.safetensors'))
-  for (const [field, value] of Object.entries(fields)) form.append(field, value)
+  const form = formOf({ file: new File([bytes], 'adapter.safetensors'), ...fields })
   return client.call('POST', `/v1/tasks/${name}/versions`, form)
+}
+
+function formOf(fields: Record<string, string | File>): FormData {
+  const form = new FormData()
+  for (const [field, value] of Object.entries(fields)) form.append(field, value)
+  return form
 }
 
 const download = (version: string, query = '') =>
@@ -114,6 +118,18 @@ describe('an uploaded adapter', () => {
     expect(await errorOf(other)).toMatchObject({ status: 404, param: 'version.model' })
     const tooLarge = await upload('a', new Uint8Array(18 * 1024 * 1024))
     expect(await errorOf(tooLarge)).toMatchObject({ status: 413 })
+    const forms: [FormData, string | null][] = [
+      [formOf({ file: 'not sent as a file' }), 'file'],
+      [formOf({ version: '{}' }), 'file'],
+      [formOf({ version: 'v'.repeat(600_000) }), null],
+      [formOf({ file: new File([adapterBytes()], 'a'), twice: new File([], 'b') }), 'twice'],
+    ]
+    const twice = formOf({ file: new File([adapterBytes()], 'a') })
+    twice.append('file', new File([], 'b'))
+    for (const [form, param] of [...forms, [twice, 'file'] as const]) {
+      const response = await client.call('POST', '/v1/tasks/a/versions', form)
+      expect(await errorOf(response)).toMatchObject({ status: 400, param })
+    }
     const noForm = await client.call('POST', '/v1/tasks/a/versions', { file: 'x' })
     expect(noForm.status).toBe(400)
     expect((await client.call('GET', '/v1/tasks/a')).status).toBe(404)
