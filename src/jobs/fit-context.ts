@@ -8,6 +8,7 @@ import type { JobWarning } from '../protocol/openai/job-report.ts'
 import type { CreateJob, TooLong } from '../protocol/openai/fine-tuning.ts'
 import { MAX_DATASET_EXAMPLES, type MeasureRequest } from '../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
+import { warnOfLongLabels } from './long-labels.ts'
 import { buildDatasets, type JobDatasets, type NumberedExample } from './dataset.ts'
 
 type Entry = MeasureRequest['examples'][number]
@@ -173,11 +174,15 @@ export async function buildFittedDatasets(
       validation === null || built.validation === null
         ? null
         : await fit(validation, built.validation, 'validation_file')
-    const warnings = [own.warning, held?.warning ?? null].filter((warning) => warning !== null)
-    if (warnings.length === 0) return built
-    const { objective } = built
-    const again = buildOrRefuse(own.examples, held?.examples ?? null, { ...request, objective })
-    return { ...again, warnings: [...again.warnings, ...warnings] }
+    const cuts = [own.warning, held?.warning ?? null].filter((warning) => warning !== null)
+    const { objective, labels } = built
+    const longLabels = await warnOfLongLabels(pool, request.model, labels)
+    const datasets =
+      cuts.length === 0
+        ? built
+        : buildOrRefuse(own.examples, held?.examples ?? null, { ...request, objective })
+    const warnings = [...datasets.warnings, ...cuts, ...(longLabels === null ? [] : [longLabels])]
+    return { ...datasets, warnings }
   } catch (error) {
     // The job waits for a runner, which then refuses what does not fit.
     if (tooLong === 'error' && error instanceof ApiError && error.status === 503) return built

@@ -29,6 +29,7 @@ import {
   type LabelDataset,
   type TargetDataset,
 } from '../../src/protocol/runner-scoring.ts'
+import { tokenizeRequestSchema } from '../../src/protocol/tokenizer.ts'
 import { sha256Hex } from '../../src/storage/digest.ts'
 
 export const MODEL_DIGEST = 'a'.repeat(64)
@@ -127,6 +128,7 @@ export class RunnerDouble {
     if (path === '/v1/score') return this.#score(body)
     if (path === '/v1/gradient') return this.#gradient(body)
     if (path === '/v1/measure') return this.#measure(body)
+    if (path === '/tokenize') return this.#tokenize(body)
     if (path === '/v1/generate') return this.#generate(body, signal)
     return refuse(404, 'not_found', 'fatal')
   }
@@ -183,6 +185,13 @@ export class RunnerDouble {
         ? { target_tokens: dataset.examples.map((own) => countTokens(this.#toText(own).target)) }
         : {}),
     })
+  }
+
+  #tokenize(body: Uint8Array): Response {
+    const { prompt } = tokenizeRequestSchema.parse(JSON.parse(new TextDecoder().decode(body)))
+    const tokens = [...prompt].map((character) => character.codePointAt(0)! % 100)
+    const { max_context: max_model_len } = this.status().model
+    return Response.json({ tokens, count: tokens.length, max_model_len })
   }
 
   /** A character is a token here, and the template adds ten. */

@@ -106,6 +106,7 @@ export type JobWarning = {
     | 'conflicting_labels'
     | 'missing_classes'
     | 'similar_labels'
+    | 'long_labels'
     | 'base_knows_nothing'
   readonly message: string
   /** Ten at most. */

@@ -145,3 +145,27 @@ describe('a job with examples past the context', () => {
     expect((await ask('error')).status).toBe(200)
   })
 })
+
+describe('a job whose labels have many tokens', () => {
+  const FAMILY = '👩‍👩‍👧‍👦👨‍👨‍👦‍👦'
+  const LINES_OF_EMOJI = EXAMPLES.map(({ input }, i) => ({ input, label: i % 2 ? FAMILY : 'b' }))
+
+  const warned = async (lines: readonly object[]): Promise<string> => {
+    const job = await createJob({ training_file: await uploadExamples(lines), method: method() })
+    return (await warningsOf(job.id)).join()
+  }
+
+  it('says which, and how many tokens they have', async ({ expect }) => {
+    const said = `A label has many tokens: ${JSON.stringify(FAMILY)} (14)`
+    expect(await warned(LINES_OF_EMOJI)).toContain(said)
+    expect(await warned(EXAMPLES)).not.toContain('many tokens')
+  })
+
+  it('begins where no runner can tell', async ({ expect }) => {
+    const training_file = await uploadExamples(LINES_OF_EMOJI)
+    runner.isDown = true
+    expect(await createJob({ training_file, method: method() })).toMatchObject({
+      object: 'fine_tuning.job',
+    })
+  })
+})
