@@ -1,12 +1,12 @@
 /** Bindings of the Worker, and one parse of its variables into a frozen config. */
 import { z } from 'zod'
 import { readOrigins } from './protocol/origins.ts'
-import type { JobObject } from './jobs/job-object.ts'
+import type { JobCalls } from './jobs/job-calls.ts'
 
 export type Bindings = {
   readonly DB: D1Database
   readonly BLOBS: R2Bucket
-  readonly JOBS: DurableObjectNamespace<JobObject>
+  readonly JOBS: DurableObjectNamespace<JobCalls & Rpc.DurableObjectBranded>
   /** Base URLs of the runner nodes, comma separated. */
   readonly RUNNER_URLS: string
   /** Bearer secret every runner call carries. */

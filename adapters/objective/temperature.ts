@@ -8,7 +8,7 @@ export const MIN_TEMPERATURE = 1
 /** Beyond this a temperature says only that the examples were too few. */
 export const MAX_TEMPERATURE = 10
 /** Weight of the squared log temperature, in examples: it counts for less the more there are. */
-export const TEMPERATURE_RIDGE = 1
+const TEMPERATURE_RIDGE = 1
 /** Golden-section steps: the log temperature to 1e-6. */
 const NUM_STEPS = 32
 const GOLDEN = (Math.sqrt(5) - 1) / 2

@@ -1,7 +1,4 @@
 import type { Geometry, Rotation } from '../rotation/rotation.ts'
-import { type BoOptions, createBo } from './bo/bo.ts'
-import { createRandom, type RandomOptions } from './random/random.ts'
-import { createTarot, type TarotOptions } from './tarot/tarot.ts'
 
 /** One trial's outcome as a job keeps it. */
 export type Observation = {
@@ -43,8 +40,6 @@ export type SearchSpec = {
   readonly seed: number
   /** Trials in all, failed ones included. */
   readonly numTrials: number
-  /** Positions that the rotation will turn; neither search differs by it so far. */
-  readonly scope: 'generated' | 'all'
 }
 
 export type BoSpec = SearchSpec & {
@@ -53,32 +48,4 @@ export type BoSpec = SearchSpec & {
    * null or absent is a random subspace.
    */
   readonly directions?: readonly Float32Array[] | null
-}
-
-export type OptimiserName = 'bo' | 'random' | 'tarot' | 'tarot-published'
-
-export type OptimiserSpec =
-  | (BoSpec & { readonly name: 'bo'; readonly options?: Partial<BoOptions> })
-  | (SearchSpec & { readonly name: 'random'; readonly options?: Partial<RandomOptions> })
-  | (SearchSpec & {
-      readonly name: 'tarot' | 'tarot-published'
-      readonly options?: Partial<TarotOptions>
-    })
-
-/** @throws {RangeError} an option or the number of trials makes no sense for the geometry */
-export function createOptimiser(spec: OptimiserSpec): Optimiser {
-  if (!Number.isSafeInteger(spec.seed)) throw new RangeError(`seed ${spec.seed} is no integer`)
-  if (!Number.isSafeInteger(spec.numTrials) || spec.numTrials < 1) {
-    throw new RangeError(`numTrials ${spec.numTrials} is no positive integer`)
-  }
-  switch (spec.name) {
-    case 'bo':
-      return createBo(spec, spec.options)
-    case 'random':
-      return createRandom(spec, spec.options)
-    case 'tarot':
-      return createTarot(spec, spec.options)
-    case 'tarot-published':
-      return createTarot(spec, { ...spec.options, asPublished: true })
-  }
 }

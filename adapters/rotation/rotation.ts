@@ -32,7 +32,7 @@ export type RotationTerm = { readonly rotation: Rotation; readonly weight: numbe
 /** Pairs of one layer, which is the length of its angles: numHeads · headDim / 2. */
 export const pairsPerLayer = ({ numHeads, headDim }: Geometry): number => (numHeads * headDim) / 2
 
-export const sameGeometry = (a: Geometry, b: Geometry): boolean =>
+const sameGeometry = (a: Geometry, b: Geometry): boolean =>
   a.numLayers === b.numLayers && a.numHeads === b.numHeads && a.headDim === b.headDim
 
 /** The rotation that leaves the base model as it is. */

@@ -2,9 +2,9 @@ import { createRng } from '../optimise/rng.ts'
 import { studentTQuantile } from './student-t.ts'
 
 /** Up to this many pairs all 2^n signs are tried: a million sums, some 10 ms. */
-export const MAX_EXACT_PAIRS = 20
+const MAX_EXACT_PAIRS = 20
 /** Signs drawn for more pairs; with them a p-value near 0.05 is known to ±0.003. */
-export const NUM_SIGN_DRAWS = 19_999
+const NUM_SIGN_DRAWS = 19_999
 /** Stream of the generator; the draws are the same for all data, so a test repeated is repeated. */
 const STREAM_SIGNS = 21
 /** Sums this near, as a share of all differences' size, are equal: rounding must not decide. */

@@ -19,14 +19,14 @@ import { RunnerFault } from '../runner-fault.ts'
 import { createLogitsProcessors, TokenHistory } from '../sampling/logits-processors/index.ts'
 import { createRng } from '../sampling/rng.ts'
 import type { SamplerOptions } from '../sampling/sampler.ts'
-import { checkTools } from '../tools/open-grammar.ts'
-import { isHeld } from '../tools/tool-grammar.ts'
+import { checkTools } from './open-grammar.ts'
+import { isHeld } from '../grammar/tool-grammar.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 import { NoChatTemplateError, PromptTooLongError, type ChatTokenizer } from '../tokenizer/index.ts'
-import { ChoiceDecoding, TextDecoding, type Decoding } from './decoding.ts'
+import { ChoiceDecoding, TextDecoding, type Decoding } from '../decoding/decoding.ts'
 import type { LabelTries } from './label-tries.ts'
-import { PromptEcho } from './prompt-echo.ts'
-import { ToolDecoding } from './tool-decoding.ts'
+import { PromptEcho } from '../decoding/prompt-echo.ts'
+import { ToolDecoding } from '../decoding/tool-decoding.ts'
 
 const UINT32_RANGE = 2 ** 32
 
@@ -177,7 +177,7 @@ export function encodePrompt(
 }
 
 /** Names the rotation of a selection: equal keys are equal rotations. */
-export function selectionKey(terms: readonly AdapterTerm[]): string {
+function selectionKey(terms: readonly AdapterTerm[]): string {
   return JSON.stringify(terms.map(({ digest, weight }) => [digest, weight]))
 }
 
@@ -291,7 +291,7 @@ function describeApplied(context: AdmissionContext, slot: number, arm: Arm): App
 }
 
 /** SHA-256 of the values as little-endian float64. */
-export function digestOfBias(bias: readonly number[]): string {
+function digestOfBias(bias: readonly number[]): string {
   const bytes = new DataView(new ArrayBuffer(8 * bias.length))
   for (const [i, value] of bias.entries()) bytes.setFloat64(8 * i, value, true)
   return createHash('sha256').update(new Uint8Array(bytes.buffer)).digest('hex')

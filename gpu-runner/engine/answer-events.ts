@@ -1,6 +1,6 @@
 import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import type { Sequence } from '../scheduler/request.ts'
-import type { DecodingOutput } from './decoding.ts'
+import type { DecodingOutput } from '../decoding/decoding.ts'
 
 /** What a caller hears of a row; faults are the whole request's. */
 export type AnswerOutput = Exclude<DecodingOutput, { kind: 'fault' }>

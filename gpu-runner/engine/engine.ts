@@ -7,10 +7,10 @@ import { Pace, retryAfterSeconds } from '../scheduler/backlog.ts'
 import type { EngineRequest, Prefill, Sequence } from '../scheduler/request.ts'
 import { Scheduler } from '../scheduler/scheduler.ts'
 import { toWire, type AnswerOutput } from './answer-events.ts'
-import type { DecodingOutput } from './decoding.ts'
+import type { DecodingOutput } from '../decoding/decoding.ts'
 import type { EngineEvent, EngineListener } from './engine-events.ts'
 import type { Executor } from './executor.ts'
-import type { PromptPiece } from './prompt-echo.ts'
+import type { PromptPiece } from '../decoding/prompt-echo.ts'
 
 export type EngineOptions = {
   readonly maxNumSeqs: number

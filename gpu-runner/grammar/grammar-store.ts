@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { RunnerResponseFormat } from '../../src/protocol/response-format.ts'
-import { FifoLock } from '../engine/fifo-lock.ts'
+import { FifoLock } from '../fifo-lock.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import { byteLevelText } from '../tokenizer/byte-level.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'

@@ -29,7 +29,7 @@ const STEPS: readonly (readonly (readonly [number, number, number])[])[] = [
  * @returns the state after them, or null where no text begins so
  * Source: Unicode 16, table 3-7, well-formed byte sequences
  */
-export function readUtf8(state: number, bytes: Uint8Array): number | null {
+function readUtf8(state: number, bytes: Uint8Array): number | null {
   let now = state
   for (const byte of bytes) {
     now = STEPS[now]!.find(([from, to]) => byte >= from && byte <= to)?.[2] ?? REJECTED

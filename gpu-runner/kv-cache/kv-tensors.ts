@@ -1,12 +1,8 @@
-import type { Geometry } from '../../adapters/rotation/rotation.ts'
-
 export type KvShape = {
   readonly numLayers: number
   readonly numKvHeads: number
   readonly headDim: number
 }
-
-export type RunnerGeometry = Geometry & KvShape
 
 /** KV of some adjacent tokens of one sequence, apart from any row. */
 export type KvBlock = {

@@ -20,7 +20,7 @@ export interface PullOptions {
 }
 
 /** Bytes that are not the catalogue's, or no source that had any. */
-export class PullError extends Error {
+class PullError extends Error {
   override readonly name = 'PullError'
 }
 

@@ -1,6 +1,6 @@
 import type { Applied, GenerateEvent, ServiceTier } from '../../src/protocol/runner.ts'
-import type { Decoding } from '../engine/decoding.ts'
-import type { PromptEcho } from '../engine/prompt-echo.ts'
+import type { Decoding } from '../decoding/decoding.ts'
+import type { PromptEcho } from '../decoding/prompt-echo.ts'
 
 /** One arm of a request: a row of the decode batch once its prompt is computed. */
 export type Sequence = {

@@ -1,4 +1,4 @@
-import { FifoLock } from '../engine/fifo-lock.ts'
+import { FifoLock } from '../fifo-lock.ts'
 import type { Executor } from '../engine/executor.ts'
 import { IDENTITY_SLOT } from '../adapters/slot-table.ts'
 import { KvTensors } from '../kv-cache/kv-tensors.ts'
@@ -7,7 +7,7 @@ import { prefillChunks } from '../scheduler/chunks.ts'
 import type { TokenisedDataset } from './dataset-store.ts'
 
 /** Rows of one group: enough to fill the kernels, few enough not to hold up live rows long. */
-export const MAX_GROUP_ROWS = 32
+const MAX_GROUP_ROWS = 32
 
 /** Examples computed together, each in a row of its own. */
 export type Group = { readonly examples: readonly number[]; readonly kv: KvTensors }

@@ -103,7 +103,7 @@ function record(armRecord: ArmRecord, event: GenerateEvent): void {
 }
 
 /** @returns where two answers part; an answer that goes on parts where the other ends */
-export function firstDivergence(a: readonly number[], b: readonly number[]): number | null {
+function firstDivergence(a: readonly number[], b: readonly number[]): number | null {
   const shared = Math.min(a.length, b.length)
   for (let i = 0; i < shared; i++) if (a[i] !== b[i]) return i
   return a.length === b.length ? null : shared

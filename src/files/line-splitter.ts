@@ -1,4 +1,4 @@
-import { joinChunks } from '../http/join-chunks.ts'
+import { joinChunks } from '../bytes/join-chunks.ts'
 
 /** An example is a prompt within the model's context; this is several times as much. */
 export const MAX_LINE_BYTES = 256 * 1024

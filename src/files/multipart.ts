@@ -2,7 +2,7 @@ import { make, type MultipartError, type PartInfo } from 'multipasta'
 import { readChunk } from '../http/body-chunks.ts'
 import { bodyOf } from '../http/request-body.ts'
 import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
-import { Breather } from '../breather.ts'
+import { Breather } from '../bytes/breather.ts'
 import { parseDisposition, type Disposition } from './disposition.ts'
 
 const MAX_PARTS = 8

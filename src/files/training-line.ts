@@ -7,7 +7,7 @@ import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
 
 /** Characters of a target; a runner takes 256 tokens of it, which are fewer. */
-export const MAX_TARGET_CHARS = 8192
+const MAX_TARGET_CHARS = 8192
 
 /**
  * What a line calls its answer: one of the task's labels, or a text to be generated. A chat's last

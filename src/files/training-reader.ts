@@ -1,7 +1,7 @@
 import { LineSplitter, MAX_LINE_BYTES } from './line-splitter.ts'
 import { parseTrainingLine, type AnswerKind, type TrainingExample } from './training-line.ts'
 
-export const MAX_LINES = 100_000
+const MAX_LINES = 100_000
 /** More than this are counted, not named. */
 const MAX_NAMED_LINES = 20
 const BOM = 0xfeff

@@ -11,7 +11,7 @@ import {
 } from './multipart.ts'
 import { TrainingReader, type OnExample } from './training-reader.ts'
 
-export const MAX_FILE_BYTES = 64 * 1024 * 1024
+const MAX_FILE_BYTES = 64 * 1024 * 1024
 /** The file with its multipart wrapping. */
 const MAX_UPLOAD_BYTES = MAX_FILE_BYTES + 64 * 1024
 const MAX_FIELD_BYTES = 1024

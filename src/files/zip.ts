@@ -5,9 +5,9 @@
  */
 import { Inflate } from 'fflate'
 import { fail, ok, type Result } from '../../adapters/result.ts'
-import { Breather } from '../breather.ts'
-import { crc32 } from './crc32.ts'
-import { InflateSlices } from './inflate-slices.ts'
+import { Breather } from '../bytes/breather.ts'
+import { crc32 } from '../bytes/crc32.ts'
+import { InflateSlices } from '../bytes/inflate-slices.ts'
 
 export type ZipError = { readonly reason: 'not_zip' | 'refused'; readonly message: string }
 

@@ -1,6 +1,6 @@
 import { Gunzip } from 'fflate'
-import { crc32 } from '../files/crc32.ts'
-import { InflateSlices } from '../files/inflate-slices.ts'
+import { crc32 } from '../bytes/crc32.ts'
+import { InflateSlices } from '../bytes/inflate-slices.ts'
 import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
 import { drain, readChunk } from './body-chunks.ts'
 

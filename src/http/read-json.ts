@@ -1,10 +1,10 @@
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { readChunk } from './body-chunks.ts'
-import { joinChunks } from './join-chunks.ts'
+import { joinChunks } from '../bytes/join-chunks.ts'
 import { bodyOf } from './request-body.ts'
 
 /** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
-export const MAX_JSON_BODY_BYTES = 1024 * 1024
+const MAX_JSON_BODY_BYTES = 1024 * 1024
 
 /**
  * Reads a JSON object, counting the bytes as they come (a content-length may lie or be absent).

@@ -1,15 +1,12 @@
 import { fail, ok, type Result } from '../../adapters/result.ts'
-import type { TrainingExample } from '../files/training-line.ts'
 import type { JobWarning } from '../protocol/openai/job-report.ts'
 import type { Objective } from '../protocol/openai/objective.ts'
 import { needsTarget, type TextGrader } from '../protocol/openai/graders.ts'
 import { MAX_LABEL_CHARS, MAX_LABELS, type PromptMessage } from '../protocol/runner.ts'
 import type { Dataset, LabelDataset, TargetDataset } from '../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
+import type { NumberedExample } from './read-examples.ts'
 import { findWarnings, groupInputs } from './warnings.ts'
-
-/** An example and the line of its file that holds it. */
-export type NumberedExample = { readonly example: TrainingExample; readonly line: number }
 
 export type DatasetError = {
   readonly reason:

@@ -9,7 +9,8 @@ import type { CreateJob, TooLong } from '../protocol/openai/fine-tuning.ts'
 import { MAX_DATASET_EXAMPLES, type MeasureRequest } from '../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../tasks/frame.ts'
 import { warnOfLongLabels } from './long-labels.ts'
-import { buildDatasets, type JobDatasets, type NumberedExample } from './dataset.ts'
+import { buildDatasets, type JobDatasets } from './dataset.ts'
+import type { NumberedExample } from './read-examples.ts'
 
 type Entry = MeasureRequest['examples'][number]
 type LabelEntry = Extract<MeasureRequest, { labels: unknown }>['examples'][number]
@@ -29,7 +30,7 @@ const bytesOf = ({ messages, ...answer }: Entry): number =>
   ('target' in answer && answer.target !== undefined ? utf8.encode(answer.target).length : 0)
 
 /** Measures entries against the context of the model that is served. */
-export class ContextMeasure {
+class ContextMeasure {
   readonly #pool: RunnerPool
   readonly #model: string
   #maxContext: number | null = null
@@ -85,7 +86,7 @@ export type Fitted = {
  * @returns the same examples where all fit
  * @throws {ApiError} 400 naming lines that do not fit
  */
-export async function fitContext(
+async function fitContext(
   measure: ContextMeasure,
   examples: readonly NumberedExample[],
   built: Pick<JobDatasets, 'frame' | 'labels' | 'objective'>,

@@ -5,7 +5,7 @@ import {
   stratifiedFolds,
 } from '../../adapters/optimise/gradient/folds.ts'
 import { NUM_ROUND_FOLDS } from '../../adapters/optimise/rounds/options.ts'
-import { isInRounds } from '../protocol/openai/hyperparameters.ts'
+import { isInRounds } from '../protocol/openai/optimisers.ts'
 import type { JobSpec } from './job-spec.ts'
 
 /**

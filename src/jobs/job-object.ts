@@ -8,7 +8,6 @@ import {
   type JobEvent,
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
-import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { servicesOf } from '../services.ts'
 import { datasetKey } from '../storage/blobs.ts'
 import { publishCheckpoint, viewCheckpoints } from './checkpoint.ts'
@@ -22,6 +21,7 @@ import {
 } from './job-spec.ts'
 import { countFoldTrials, countGuardFolds } from './guard-folds.ts'
 import { searchFolds } from './guard-steps.ts'
+import type { CancelOutcome, ForceOutcome, JobCalls, JobResult } from './job-calls.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
 import { publish, report } from './publish.ts'
@@ -34,17 +34,12 @@ const SLICE_MS = 2_000
 /** A build that changes more often than this is a deployment loop. */
 const MAX_RESTARTS = 3
 
-export type CancelOutcome = {
-  readonly outcome: 'cancelled' | 'too_late'
-  readonly job: FineTuningJob
-}
-
 /**
  * One fine-tuning job. This object is the truth about it: every step's result is written here
  * before the next step is taken, and D1's row is a copy. Alarms drive it, so that it goes on by
  * itself after a crash; what a crash repeats is at most one round.
  */
-export class JobObject extends DurableObject<Bindings> {
+export class JobObject extends DurableObject<Bindings> implements JobCalls {
   readonly #store: JobStore
   #spec: JobSpec | null = null
   #state: JobState = INITIAL_STATE
@@ -82,10 +77,7 @@ export class JobObject extends DurableObject<Bindings> {
   }
 
   /** @returns null where no job was made here */
-  read(): {
-    readonly job: FineTuningJob
-    readonly report: AnyReport | null
-  } | null {
+  read(): JobResult | null {
     if (this.#spec === null) return null
     const isDecided = this.#state.status === 'succeeded' || this.#state.status === 'failed'
     return {
@@ -124,7 +116,7 @@ export class JobObject extends DurableObject<Bindings> {
    * Publishes what the guard kept back; its report says that it was forced.
    * @returns whether there was something kept back; null where no job was made here
    */
-  async forcePublish(): Promise<{ readonly done: boolean; readonly job: FineTuningJob } | null> {
+  async forcePublish(): Promise<ForceOutcome | null> {
     if (this.#spec === null) return null
     const { status, publication } = this.#state
     if (status !== 'failed' || publication === null) return { done: false, job: this.#view() }

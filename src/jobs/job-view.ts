@@ -3,7 +3,7 @@ import {
   type FineTuningJob,
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
-import { isInRounds } from '../protocol/openai/hyperparameters.ts'
+import { isInRounds } from '../protocol/openai/optimisers.ts'
 import type { JobSpec, JobState } from './job-spec.ts'
 import { isLiveVersion } from './outcome.ts'
 

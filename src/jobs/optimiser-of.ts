@@ -1,9 +1,6 @@
-import {
-  createOptimiser,
-  type Optimiser,
-  type OptimiserSpec,
-} from '../../adapters/optimise/optimiser.ts'
-import { isInRounds } from '../protocol/openai/hyperparameters.ts'
+import { createOptimiser, type OptimiserSpec } from '../../adapters/optimise/create.ts'
+import type { Optimiser } from '../../adapters/optimise/optimiser.ts'
+import { isInRounds } from '../protocol/openai/optimisers.ts'
 import { readDirections } from './directions.ts'
 import { countFoldTrials } from './guard-folds.ts'
 import type { JobSpec, PinnedModel } from './job-spec.ts'
@@ -39,9 +36,9 @@ function optimiserSpec(
   searchState: Uint8Array | null,
   fold: number | null,
 ): OptimiserSpec {
-  const { seed, scope, optimiser: name } = spec
+  const { seed, optimiser: name } = spec
   const numTrials = fold === null ? spec.numTrials : countFoldTrials(spec)
-  const common = { geometry: pinned.geometry, seed, numTrials, scope }
+  const common = { geometry: pinned.geometry, seed, numTrials }
   if (name === 'gradient' || name === 'auto' || isInRounds(name)) {
     throw new Error(`${name} is not searched by values`)
   }

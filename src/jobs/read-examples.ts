@@ -1,7 +1,10 @@
+import type { TrainingExample } from '../files/training-line.ts'
 import { TrainingReader } from '../files/training-reader.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
 import { MAX_DATASET_EXAMPLES } from '../protocol/runner-scoring.ts'
-import type { NumberedExample } from './dataset.ts'
+
+/** An example and the line of its file that holds it. */
+export type NumberedExample = { readonly example: TrainingExample; readonly line: number }
 
 /** A job keeps its examples in memory while it starts; a Worker has 128 MB. */
 const MAX_DATASET_BYTES = 16 * 1024 * 1024

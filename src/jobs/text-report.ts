@@ -23,6 +23,7 @@ import { scoreRotations } from './evaluate.ts'
 import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
 import { foldsFound } from './guard-steps.ts'
 import type { PinnedModel, StoredDataset } from './job-spec.ts'
+import type { Measured } from './measured.ts'
 import { meanOf, sumsOf, trainingTokens } from './objective.ts'
 import { describeNeed, formatP } from './guard-report.ts'
 import { conclude, decide } from './outcome.ts'
@@ -36,17 +37,6 @@ import {
   type StepContext,
   type Transition,
 } from './step-context.ts'
-
-/** What was measured of the base model and of what was found, in the unit of the job's value. */
-export type Measured<Evaluation> = {
-  readonly baseValue: number
-  readonly adapterValue: number
-  /** Of each training example, what was learnt without it less the base model. */
-  readonly differences: readonly number[]
-  readonly train: Evaluation
-  readonly outOfFold: Evaluation
-  readonly validation: Evaluation | null
-}
 
 /**
  * Measures what a job on texts and its folds found, and decides by the folds what becomes of it.

@@ -2,7 +2,7 @@
 import { z } from 'zod'
 
 /** A schema of this many characters is far past any use; its grammar has a bound of its own. */
-export const MAX_SCHEMA_CHARS = 64 << 10
+const MAX_SCHEMA_CHARS = 64 << 10
 /** Nesting of the schema's own JSON, two levels or so for each level of the answer. */
 export const MAX_SCHEMA_NESTING = 64
 

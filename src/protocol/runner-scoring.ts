@@ -16,7 +16,7 @@ export const MAX_DATASET_EXAMPLES = 4096
 export const MAX_TARGET_TOKENS = 256
 export const MAX_SCORE_CANDIDATES = 64
 /** A gradient's candidates share one training step; each holds its activations until the way back. */
-export const MAX_GRADIENT_CANDIDATES = 32
+const MAX_GRADIENT_CANDIDATES = 32
 
 const labelDatasetSchema = z.strictObject({
   labels: z.array(z.string().min(1).max(MAX_LABEL_CHARS)).min(2).max(MAX_LABELS),

@@ -219,7 +219,7 @@ export type RunnerError = z.infer<typeof runnerErrorSchema>
 /** Body of every answer that is not 2xx. */
 export const runnerErrorBodySchema = z.object({ error: runnerErrorSchema })
 
-export const usageSchema = z.object({
+const usageSchema = z.object({
   prompt_tokens: z.number().int(),
   completion_tokens: z.number().int(),
   /** Of the prompt's tokens, those whose KV was kept from an earlier request. */
@@ -339,10 +339,3 @@ export const runnerStatusSchema = z.object({
   resident_adapters: z.array(digestSchema),
 })
 export type RunnerStatus = z.infer<typeof runnerStatusSchema>
-
-/** `PUT /v1/adapters/:digest`, body: the adapter file's bytes. Idempotent. */
-export const adapterResidentSchema = z.object({
-  digest: digestSchema,
-  scope: scopeSchema,
-  layers: z.array(z.number().int()),
-})

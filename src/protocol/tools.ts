@@ -22,7 +22,7 @@ export const functionSchema = z.object({
 export type ToolFunction = z.infer<typeof functionSchema>
 
 /** Whether the answer calls functions: as it likes, at least one, or this one. */
-export const toolChoiceSchema = z.union([
+const toolChoiceSchema = z.union([
   z.enum(['auto', 'required']),
   z.object({ name: functionNameSchema }),
 ])

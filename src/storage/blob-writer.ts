@@ -1,4 +1,4 @@
-import { Breather } from '../breather.ts'
+import { Breather } from '../bytes/breather.ts'
 
 /** R2 wants parts of one size, of at least 5 MiB, but for the last. */
 const PART_BYTES = 8 * 1024 * 1024

@@ -8,7 +8,7 @@ import {
   receiveMultipart,
   unknownField,
 } from '../files/multipart.ts'
-import { joinChunks } from '../http/join-chunks.ts'
+import { joinChunks } from '../bytes/join-chunks.ts'
 import { bodyTooLarge } from '../http/read-json.ts'
 import {
   adapterFormatSchema,

@@ -127,5 +127,5 @@ export function expectedLayers(
   return { layers: [...layers].sort((a, b) => a - b), exact: active.size <= 1 }
 }
 
-export const BASE_SCOPE: Scope = 'generated'
+const BASE_SCOPE: Scope = 'generated'
 export const baseArm = (): Arm => ({ adapters: [], scope: BASE_SCOPE })

@@ -16,7 +16,7 @@ export type RandomOptions = {
  * The published recipe's search space (TaRot, arXiv 2410.04277, its 1.5B model): its Gaussian
  * process was measured to do no better than drawing from the space at random.
  */
-export const DEFAULT_RANDOM_OPTIONS: RandomOptions = {
+const DEFAULT_RANDOM_OPTIONS: RandomOptions = {
   numLayers: 5,
   maxAngle: Math.PI / 4,
   // A crash loses at most this many trials, and a runner scores as many in one call comfortably.

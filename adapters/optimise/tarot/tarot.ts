@@ -23,7 +23,7 @@ export type TarotOptions = {
 }
 
 /** TaRot, arXiv 2410.04277: its settings for the smallest model it was shown on (Qwen2-1.5B). */
-export const DEFAULT_TAROT_OPTIONS: TarotOptions = {
+const DEFAULT_TAROT_OPTIONS: TarotOptions = {
   numLayers: 5,
   maxAngle: Math.PI / 4,
   numInitial: 4,

@@ -10,7 +10,7 @@ type Digits = { readonly whole: string; readonly fraction: string; readonly excl
 const ZERO: Digits = { whole: '0', fraction: '', exclusive: false }
 
 /** Numbers as JSON writes them, of at most 15 digits on either side and a short exponent. */
-export const FREE_NUMBER =
+const FREE_NUMBER =
   `"-"? ("0" | [1-9] [0-9]{0,${MAX_DIGITS - 1}}) ("." [0-9]{1,${MAX_DIGITS}})? ` +
   '([eE] [+-]? [0-9]{1,2})?'
 

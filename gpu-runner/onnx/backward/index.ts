@@ -7,7 +7,7 @@ import { buildTrainingGraph, type LossKind } from './training-graph.ts'
 export type { LossKind } from './training-graph.ts'
 
 /** Raised whenever the same float32 build would give another training graph. */
-export const TRAINING_GRAPH_VERSION = 3
+const TRAINING_GRAPH_VERSION = 3
 
 /**
  * The training graph of a float32 build, in the build's own folder: it refers to the weights that

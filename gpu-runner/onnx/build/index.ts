@@ -16,7 +16,7 @@ import { SourceWeights } from './weights.ts'
 export type { WeightFormat } from './linear.ts'
 
 /** Raised whenever the same model file would give another graph or other weights. */
-export const BUILDER_VERSION = 2
+const BUILDER_VERSION = 2
 
 export type BuildOptions = {
   readonly format: WeightFormat

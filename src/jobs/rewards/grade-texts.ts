@@ -7,17 +7,10 @@ import {
 } from '../../protocol/openai/graders.ts'
 import { servicesOf } from '../../services.ts'
 import type { StepContext } from '../step-context.ts'
+import type { GradedItem } from './graded-item.ts'
 import { askWebhook } from './http-grader.ts'
 import { inPool } from './pool.ts'
 import { askTask } from './task-grader.ts'
-
-/** An answer and what it answers. */
-export type GradedItem = {
-  readonly input: string
-  readonly output: string
-  /** Null where the example has none. */
-  readonly target: string | null
-}
 
 /** Calls of one grader at a time. */
 const NUM_CALLS_TOGETHER = 4

@@ -1,6 +1,6 @@
 import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { JobFailure } from '../faults.ts'
-import type { GradedItem } from './grade-texts.ts'
+import type { GradedItem } from './graded-item.ts'
 
 /** Tries of one text; a grader that fails more often would leave it without a score. */
 const MAX_ATTEMPTS = 3

@@ -4,7 +4,7 @@ import { guardFolds } from '../guard-folds.ts'
 import type { PinnedModel } from '../job-spec.ts'
 import { meanOf } from '../objective.ts'
 import type { StepContext } from '../step-context.ts'
-import type { Measured } from '../text-report.ts'
+import type { Measured } from '../measured.ts'
 import { rewardRotations } from './reward-rotations.ts'
 import { countReportDraws } from './round-steps.ts'
 

@@ -13,7 +13,7 @@ import { serviceTierField } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 /** Prompts of one request; each is a request to a runner. */
-export const MAX_PROMPTS = 128
+const MAX_PROMPTS = 128
 /** OpenAI's. */
 const DEFAULT_MAX_TOKENS = 16
 

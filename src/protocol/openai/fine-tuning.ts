@@ -18,7 +18,8 @@ import {
   type ShownHyperparameters,
 } from './hyperparameters.ts'
 
-export type { OptimiserName, SubspaceName } from './hyperparameters.ts'
+export type { SubspaceName } from './hyperparameters.ts'
+export type { OptimiserName } from './optimisers.ts'
 
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'

@@ -3,6 +3,12 @@ import { z } from 'zod'
 import type { Scope } from '../runner.ts'
 import type { GenerationOptions } from './graders.ts'
 import type { Objective } from './objective.ts'
+import {
+  isInRounds,
+  OPTIMISERS,
+  type OptimiserName,
+  type RoundOptimiserName,
+} from './optimisers.ts'
 
 const DEFAULT_NUM_TRIALS = 150
 /** A trial on a grader generates a text an example, dozens of steps where a label takes one. */
@@ -39,17 +45,6 @@ const MIN_LEARNING_RATE = 1e-5
 const givenOrAuto = <T>(schema: z.ZodType<T>) =>
   z.preprocess((given) => (given === 'auto' ? undefined : given), schema.optional())
 
-const OPTIMISERS = [
-  'auto',
-  'bo',
-  'random',
-  'tarot',
-  'tarot-published',
-  'gradient',
-  'raft',
-  'iterative-dpo',
-] as const
-export type OptimiserName = (typeof OPTIMISERS)[number]
 const SUBSPACES = ['gradient', 'random'] as const
 /** What `bo` looks along: the gradients of the examples, or random directions. */
 export type SubspaceName = (typeof SUBSPACES)[number]
@@ -84,11 +79,6 @@ export const hyperparametersSchema = z.strictObject({
   prompt_dropout: givenOrAuto(z.number().min(0).max(MAX_PROMPT_DROPOUT)),
 })
 type Hyperparameters = z.output<typeof hyperparametersSchema>
-
-/** What draws texts, keeps some of them by a grader and fits those, in rounds. */
-export type RoundOptimiserName = 'raft' | 'iterative-dpo'
-export const isInRounds = (optimiser: OptimiserName): optimiser is RoundOptimiserName =>
-  optimiser === 'raft' || optimiser === 'iterative-dpo'
 
 /** A method as far as its search goes. */
 type Method = {

@@ -1,6 +1,6 @@
 /** What a job on labels reports: `arcana.report` of a job. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './hyperparameters.ts'
+import type { OptimiserName } from './optimisers.ts'
 
 /** How one way of answering does on labelled examples. */
 export type ClassificationMetrics = {

@@ -1,7 +1,7 @@
 /** What a job learns, as its method says it. */
 import { z } from 'zod'
 import { generationSchema, graderSchema, isTextGrader } from './graders.ts'
-import { isInRounds, type OptimiserName } from './hyperparameters.ts'
+import { isInRounds, type OptimiserName } from './optimisers.ts'
 
 /** A usual choice; larger keeps closer to the base model. */
 export const DEFAULT_BETA = 0.1

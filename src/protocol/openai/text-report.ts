@@ -1,6 +1,6 @@
 /** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './fine-tuning.ts'
+import type { OptimiserName } from './optimisers.ts'
 import type { GradientReport, GuardOutcome, JobReport, JobWarning } from './job-report.ts'
 import type { GenerationOptions, TextGrader } from './graders.ts'
 

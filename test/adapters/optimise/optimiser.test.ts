@@ -7,25 +7,20 @@ import {
 } from '../../../adapters/optimise/bo/bo.ts'
 import { trustRegionLength } from '../../../adapters/optimise/bo/trust-region.ts'
 import { MAX_MODEL_POINTS } from '../../../adapters/optimise/models/fit.ts'
-import {
-  createOptimiser,
-  type Observation,
-  type Optimiser,
-  type OptimiserName,
-} from '../../../adapters/optimise/optimiser.ts'
+import { createOptimiser, type OptimiserSpec } from '../../../adapters/optimise/create.ts'
+import type { Observation, Optimiser } from '../../../adapters/optimise/optimiser.ts'
 import { createRng } from '../../../adapters/optimise/rng.ts'
 import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotation.ts'
 
 /** `bo` searches a random subspace, or that of directions it is given. */
 const DIRECTED = 'bo along directions'
-const NAMES: readonly (OptimiserName | typeof DIRECTED)[] = [
+const NAMES: readonly (OptimiserSpec['name'] | typeof DIRECTED)[] = [
   'bo',
   DIRECTED,
   'random',
   'tarot',
   'tarot-published',
 ]
-const SCOPE = 'generated'
 const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
 
 type Objective = (z: readonly number[], optimiser: Optimiser) => number | null
@@ -50,12 +45,12 @@ function someDirections(count: number, seed: number): Float32Array[] {
 }
 
 function create(name: (typeof NAMES)[number], seed: number, numTrials: number): Optimiser {
-  const common = { geometry, seed, numTrials, scope: SCOPE } as const
+  const common = { geometry, seed, numTrials } as const
   if (name !== DIRECTED) return createOptimiser({ ...common, name })
   return createOptimiser({ ...common, name: 'bo', directions: someDirections(10, 1) })
 }
 const createBo = (seed: number, numTrials: number, options: Partial<BoOptions>): Optimiser =>
-  createOptimiser({ name: 'bo', geometry, seed, numTrials, scope: SCOPE, options })
+  createOptimiser({ name: 'bo', geometry, seed, numTrials, options })
 
 /** Minus the squared distance of the rotation's angles from one of norm 8, fixed by the seed. */
 function towardHidden(seed: number): Objective {
@@ -207,7 +202,7 @@ describe('bo', () => {
     const angles = (numLayers: number) => 12 * numLayers
     expect(create('bo', 1, 9).dimension).toBe(angles(7))
     const smollm2 = { numLayers: 30, numHeads: 9, headDim: 64 }
-    const spec = { name: 'bo', geometry: smollm2, seed: 1, numTrials: 9, scope: SCOPE } as const
+    const spec = { name: 'bo', geometry: smollm2, seed: 1, numTrials: 9 } as const
     expect(createOptimiser(spec).dimension).toBe(RANDOM_BO_OPTIONS.dimension)
   })
 
@@ -263,7 +258,7 @@ describe('bo', () => {
   it('stays within the trust region around the best trial so far', ({ expect }) => {
     // A ball around the whole box, so that only the region's own box binds.
     const options = { boxShare: 0.2 }
-    const spec = { name: 'bo', geometry, seed: 9, numTrials: 60, scope: SCOPE, options } as const
+    const spec = { name: 'bo', geometry, seed: 9, numTrials: 60, options } as const
     const optimiser = createOptimiser(spec)
     // Nothing is better than the identity, so the region shrinks again and again.
     const { history } = run(optimiser, (z) => -Math.hypot(...z))
@@ -302,7 +297,6 @@ describe('bo', () => {
       geometry,
       seed: 1,
       numTrials: 40,
-      scope: SCOPE,
       directions: twice,
     })
     expect(optimiser.dimension).toBe(3)
@@ -319,7 +313,7 @@ describe('bo', () => {
   })
 
   it('refuses directions that are none', ({ expect }) => {
-    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9, scope: SCOPE } as const
+    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9 } as const
     const [direction] = someDirections(1, 1)
     for (const directions of [
       [],
@@ -332,7 +326,7 @@ describe('bo', () => {
   })
 
   it('takes settings, and refuses those that make no sense', ({ expect }) => {
-    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9, scope: SCOPE } as const
+    const spec = { name: 'bo', geometry, seed: 1, numTrials: 9 } as const
     expect(createOptimiser({ ...spec, options: { dimension: 7 } }).dimension).toBe(7)
     for (const options of [
       { dimension: 0 },

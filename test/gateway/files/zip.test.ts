@@ -1,6 +1,6 @@
 import { deflateSync, zipSync } from 'fflate'
 import { describe, it } from 'vitest'
-import { crc32 } from '../../../src/files/crc32.ts'
+import { crc32 } from '../../../src/bytes/crc32.ts'
 import { unzipWanted } from '../../../src/files/zip.ts'
 import { deflatedZeros, writeZip, type ZipEntry } from '../../fixtures/zip-writer.ts'
 

@@ -1,5 +1,6 @@
 import { describe, it } from 'vitest'
-import { buildDatasets, type NumberedExample } from '../../../src/jobs/dataset.ts'
+import { buildDatasets } from '../../../src/jobs/dataset.ts'
+import type { NumberedExample } from '../../../src/jobs/read-examples.ts'
 
 const OPTIONS = {
   instructions: null,

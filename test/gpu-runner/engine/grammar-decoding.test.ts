@@ -1,6 +1,6 @@
 /** A row held to a grammar, over logits made up here: the real grammar thread, no model. */
 import { describe, test } from 'vitest'
-import { TextDecoding, type DecodingOutput } from '../../../gpu-runner/engine/decoding.ts'
+import { TextDecoding, type DecodingOutput } from '../../../gpu-runner/decoding/decoding.ts'
 import type { OpenGrammar } from '../../../gpu-runner/grammar/grammar-store.ts'
 import { logitBias } from '../../../gpu-runner/sampling/logits-processors/logit-bias.ts'
 import { TokenHistory } from '../../../gpu-runner/sampling/logits-processors/index.ts'

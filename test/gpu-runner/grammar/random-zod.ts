@@ -45,7 +45,7 @@ export type ZodOptions = {
 }
 
 /** @param depth levels of objects and arrays that it may still have */
-export function randomZod(random: Random, depth: number, options: ZodOptions): z.ZodType {
+function randomZod(random: Random, depth: number, options: ZodOptions): z.ZodType {
   const child = (): z.ZodType => randomZod(random, depth - 1, options)
   const kinds = ['leaf', 'leaf', 'leaf']
   if (depth > 0)

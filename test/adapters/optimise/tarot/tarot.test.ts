@@ -1,10 +1,11 @@
 import { describe, it } from 'vitest'
-import { createOptimiser, type Observation } from '../../../../adapters/optimise/optimiser.ts'
+import { createOptimiser } from '../../../../adapters/optimise/create.ts'
+import type { Observation } from '../../../../adapters/optimise/optimiser.ts'
 import { createTarot } from '../../../../adapters/optimise/tarot/tarot.ts'
 import { touchedLayers } from '../../../../adapters/rotation/rotation.ts'
 
 const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
-const spec = { geometry, seed: 4, numTrials: 60, scope: 'all' } as const
+const spec = { geometry, seed: 4, numTrials: 60 } as const
 const PAIRS = 12
 
 type Search = ReturnType<typeof createTarot>

@@ -1,16 +1,11 @@
 import type { RunnerTools, ToolFunction } from '../../src/protocol/tools.ts'
-import type { WrittenGrammar } from '../grammar/grammar-store.ts'
-import {
-  SchemaError,
-  type ReadSchema,
-  type SchemaGrammar,
-  type SchemaNode,
-} from '../grammar/schema/node.ts'
-import { readSchema } from '../grammar/schema/read-schema.ts'
-import { literal } from '../grammar/schema/ebnf-literal.ts'
-import { writeEbnf } from '../grammar/schema/write-ebnf.ts'
+import type { WrittenGrammar } from './grammar-store.ts'
+import { SchemaError, type ReadSchema, type SchemaGrammar, type SchemaNode } from './schema/node.ts'
+import { readSchema } from './schema/read-schema.ts'
+import { literal } from './schema/ebnf-literal.ts'
+import { writeEbnf } from './schema/write-ebnf.ts'
 import { RunnerFault } from '../runner-fault.ts'
-import type { ToolFormat } from './tool-format.ts'
+import type { ToolFormat } from '../tools/tool-format.ts'
 
 /** Calls of one answer that a grammar admits: a weak model would go on calling until its tokens end. */
 const MAX_CALLS = 16

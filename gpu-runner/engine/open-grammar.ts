@@ -2,9 +2,9 @@ import type { GenerateRequest } from '../../src/protocol/runner.ts'
 import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
-import { isOfTools } from './generic-form.ts'
-import type { ToolFormat } from './tool-format.ts'
-import { writeToolGrammar } from './tool-grammar.ts'
+import { isOfTools } from '../tools/generic-form.ts'
+import type { ToolFormat } from '../tools/tool-format.ts'
+import { writeToolGrammar } from '../grammar/tool-grammar.ts'
 
 /**
  * The grammar that a request's answer is held to, a row an arm.

@@ -7,7 +7,7 @@ import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { ToolCallParser } from '../../../gpu-runner/tools/tool-call-parser.ts'
 import { GENERIC_FORMAT } from '../../../gpu-runner/tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../../../gpu-runner/tools/tool-format.ts'
-import { writeToolGrammar } from '../../../gpu-runner/tools/tool-grammar.ts'
+import { writeToolGrammar } from '../../../gpu-runner/grammar/tool-grammar.ts'
 import type { RunnerTools, ToolFunction } from '../../../src/protocol/tools.ts'
 import { store, tokenizer, useGrammarStore } from '../../fixtures/grammar-store.ts'
 
