@@ -32,7 +32,7 @@ export function sseStream(
           })
           send(SSE_DONE)
         } catch (error) {
-          send(encodeSse(toBody(error)))
+          send(encodeSse(streamFailure(error).toBody()))
         }
       }
       // Not awaited: the stream is read while it is being filled.
@@ -48,11 +48,12 @@ export function sseStream(
   })
 }
 
-function toBody(error: unknown) {
+/** What a stream's reader is told of what ended it; what it is not told is logged. */
+export function streamFailure(error: unknown): ApiError {
   try {
-    return toApiError(error).toBody()
+    return toApiError(error)
   } catch (unexpected) {
     console.error(JSON.stringify({ event: 'stream_failed', error: String(unexpected) }))
-    return new ApiError(500, 'The server had an error while answering.').toBody()
+    return new ApiError(500, 'The server had an error while answering.')
   }
 }

@@ -16,7 +16,7 @@ export type AnswerHead = {
 }
 
 export function answerHead(
-  prefix: 'chatcmpl' | 'cmpl',
+  prefix: 'chatcmpl' | 'cmpl' | 'resp',
   requestId: string,
   baseModel: string,
   selection: ResolvedSelection | null,
@@ -55,7 +55,7 @@ export async function readSelected(
 export function usageRecorder(
   c: Context<AppEnv>,
   answer: {
-    readonly route: 'chat.completions' | 'completions'
+    readonly route: 'chat.completions' | 'completions' | 'responses'
     readonly baseModel: string
     readonly selection: ResolvedSelection | null
     readonly runnerId: string
