@@ -15,7 +15,7 @@ import { chatStream } from './chat-stream.ts'
 export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
   const { body, ignored } = withoutUnsupported(await readJsonObject(c.req.raw))
   const request = parseWire(chatRequestSchema, body)
-  const as = { prefix: 'chatcmpl', route: 'chat.completions' } as const
+  const as = { prefix: 'chatcmpl-', route: 'chat.completions' } as const
   const run = await startChat(c, request, as, ignored)
   if (request.stream) {
     const { includeUsage, tools } = request

@@ -6,6 +6,7 @@ import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
+import { ApiError } from '../protocol/openai/error.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { servicesOf } from '../services.ts'
@@ -42,17 +43,32 @@ export type ChatRun = {
   readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
 }
 
+/** How a route that answers chats names itself and what it reads. */
+export type ChatRoute = {
+  readonly prefix: 'chatcmpl-' | 'resp_'
+  readonly route: 'chat.completions' | 'responses'
+  /** Its own name for a field that a fault calls by a chat's. */
+  readonly toParam?: (param: string) => string
+}
+
 /**
- * @param as how the route names itself
  * @param ignored fields that were given in vain
  * @throws {ApiError}
  */
 export async function startChat(
+  ...[c, request, as, ignored]: Parameters<typeof admitChat>
+): Promise<ChatRun> {
+  try {
+    return await admitChat(c, request, as, ignored)
+  } catch (error) {
+    throw error instanceof ApiError ? error.withParam(as.toParam) : error
+  }
+}
+
+async function admitChat(
   c: Context<AppEnv>,
   request: ChatRequest,
-  as:
-    | { readonly prefix: 'chatcmpl'; readonly route: 'chat.completions' }
-    | { readonly prefix: 'resp'; readonly route: 'responses' },
+  as: ChatRoute,
   ignored: readonly string[],
 ): Promise<ChatRun> {
   const projectId = c.get('projectId')
