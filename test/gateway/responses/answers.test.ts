@@ -1,5 +1,6 @@
 /** What a response says; what OpenAI's client makes of it is in test/conformance/responses.test.ts. */
-import { describe, it } from 'vitest'
+import { env } from 'cloudflare:workers'
+import { describe, it, vi } from 'vitest'
 import type { ResponseEvent, ResponseObject } from '../../../src/protocol/openai/responses.ts'
 import { client, projectId, runner, useFreshProject } from '../fresh-project.ts'
 import { MODEL, publishTask, readSse, withCalls } from '../harness.ts'
@@ -114,6 +115,17 @@ describe('a response', () => {
     expect(again.split('\n\n')[0]).toMatch(
       /^event: response\.created\ndata: \{"type":"response\.created"/,
     )
+  })
+
+  it('is counted under its own name, whole and streamed', async ({ expect }) => {
+    await ask({})
+    await stream({})
+    const sql = 'SELECT route, prompt_tokens, completion_tokens FROM usage WHERE project_id = ?'
+    await vi.waitFor(async () => {
+      const { results } = await env.DB.prepare(sql).bind(projectId).all()
+      const row = { route: 'responses', prompt_tokens: 7, completion_tokens: 2 }
+      expect(results).toEqual([row, row])
+    })
   })
 
   it('that is cut is incomplete, whole and streamed', async ({ expect }) => {
