@@ -1,12 +1,11 @@
 /** Functions on the gateway's side; what a model does with them is in test/conformance/tools.test.ts. */
 import { describe, it } from 'vitest'
-import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import type {
   ChatCompletion,
   ChatCompletionChunk,
 } from '../../src/protocol/openai/chat-completions.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { publishTask, readSse } from './harness.ts'
+import { publishTask, readSse, withCalls } from './harness.ts'
 
 useFreshProject()
 
@@ -16,27 +15,6 @@ const TOOLS = [
   { type: 'function', function: FUNCTION },
   { type: 'function', function: { name: 'g' } },
 ]
-
-const callPart = (index: number, json: string, name?: string): GenerateEvent => ({
-  event: 'tool_call',
-  arm: 0,
-  index,
-  arguments: json,
-  ...(name === undefined ? {} : { name }),
-})
-/** What the double says, with two calls before its end. */
-const withCalls = (events: GenerateEvent[]): GenerateEvent[] =>
-  events.flatMap((event): GenerateEvent[] =>
-    event.event === 'end'
-      ? [
-          callPart(0, '', 'f'),
-          callPart(0, '{"a":'),
-          callPart(0, '"x"}'),
-          callPart(1, '{}', 'g'),
-          { ...event, finish_reason: 'tool_calls' },
-        ]
-      : [event],
-  )
 
 describe('tools', () => {
   it('go to the runner as they stand, with the choice', async ({ expect }) => {
@@ -104,6 +82,25 @@ describe('tools', () => {
 })
 
 const CALL = { id: 'call_1', type: 'function', function: { name: 'f', arguments: '{"a": 1}' } }
+
+describe('the form of tools', () => {
+  it('that the model was not taught is named in a header', async ({ expect }) => {
+    for (const stream of [false, true]) {
+      const taught = await client.chat({ tools: TOOLS, stream })
+      expect(taught.headers.get('x-arcana-tools')).toBeNull()
+      await taught.text()
+    }
+    runner.editEvents = (events) =>
+      events.map((event) =>
+        event.event === 'accepted' ? { ...event, tool_form: 'generic' as const } : event,
+      )
+    for (const stream of [false, true]) {
+      const generic = await client.chat({ tools: TOOLS, stream })
+      expect(generic.headers.get('x-arcana-tools')).toBe('generic')
+      await generic.text()
+    }
+  })
+})
 
 describe('a conversation with calls', () => {
   it('goes to the runner with arguments as objects, and results named', async ({ expect }) => {
