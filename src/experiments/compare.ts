@@ -6,7 +6,8 @@ import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels } from '../tasks/confidence.ts'
-import { proofOf, type PlannedArm } from '../tasks/plan.ts'
+import { proofOf } from '../tasks/answer-proof.ts'
+import type { PlannedArm } from '../tasks/plan.ts'
 
 /**
  * Arms that go together: one base model, and no labels but the frame's own.

@@ -4,7 +4,8 @@ import { insertUsage } from '../db/usage.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
 import type { Usage } from '../protocol/openai/chat-completions.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { selectionOf } from '../tasks/plan.ts'
+import { servicesOf } from '../services.ts'
+import { readModel, selectionOf } from '../tasks/requested-model.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
 
 /** What the objects of one answer have in common. */
@@ -18,14 +19,13 @@ export type AnswerHead = {
 export function answerHead(
   prefix: 'chatcmpl-' | 'cmpl-' | 'resp_',
   requestId: string,
-  baseModel: string,
-  selection: ResolvedSelection | null,
+  { model, selection }: Requested,
   tier: ServiceTier | undefined,
 ): AnswerHead {
   return {
     id: `${prefix}${requestId.slice('req_'.length)}`,
     created: Math.floor(Date.now() / 1000),
-    model: selection === null ? baseModel : `${baseModel}:${selection.expression}`,
+    model: selection === null ? model : `${model}:${selection.expression}`,
     ...(tier === undefined ? {} : { service_tier: tier }),
   }
 }
@@ -35,20 +35,25 @@ export const SSE_HEADERS = {
   'cache-control': 'no-cache',
 }
 
+/** What a request is answered by: a base model, and the versions of its tasks; null for none. */
+export type Requested = {
+  readonly model: string
+  readonly selection: ResolvedSelection | null
+}
+
 /**
- * The selection that a request names, with its versions.
- * @returns null for the base model
+ * Resolves a request's `model` and `x-task`, once.
  * @throws {ApiError}
  */
-export async function readSelected(
-  c: Context<AppEnv>,
-  model: string,
-  baseModel: string,
-): Promise<ResolvedSelection | null> {
-  const selected = selectionOf(model, baseModel, c.req.header('x-task'))
-  if (selected === null) return null
+export async function resolveRequested(c: Context<AppEnv>, text: string): Promise<Requested> {
+  const { model, selection: afterModel } = readModel(servicesOf(c.env).config, text)
+  const selected = selectionOf(afterModel, c.req.header('x-task'))
+  if (selected === null) return { model, selection: null }
   const { terms, param } = selected
-  return resolveSelection(c.env.DB, c.get('projectId'), baseModel, terms, param)
+  return {
+    model,
+    selection: await resolveSelection(c.env.DB, c.get('projectId'), model, terms, param),
+  }
 }
 
 /** @returns writes an answer's usage after the response */
@@ -56,8 +61,7 @@ export function usageRecorder(
   c: Context<AppEnv>,
   answer: {
     readonly route: 'chat.completions' | 'completions' | 'responses'
-    readonly baseModel: string
-    readonly selection: ResolvedSelection | null
+    readonly requested: Requested
     readonly runnerId: string
   },
 ): (used: Usage) => void {
@@ -68,8 +72,8 @@ export function usageRecorder(
         projectId: c.get('projectId'),
         createdAtMs: Date.now(),
         route: answer.route,
-        model: answer.baseModel,
-        selection: answer.selection?.expression ?? null,
+        model: answer.requested.model,
+        selection: answer.requested.selection?.expression ?? null,
         runnerId: answer.runnerId,
         promptTokens: used.prompt_tokens,
         completionTokens: used.completion_tokens,

@@ -14,12 +14,13 @@ import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
-import { planArm, planGeneration, proofHeaders, readChoiceHeader } from '../tasks/plan.ts'
+import { proofHeaders } from '../tasks/answer-proof.ts'
+import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
 import { holdMsOf, readService } from '../tasks/service.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
-  readSelected,
+  resolveRequested,
   SSE_HEADERS,
   usageRecorder,
   type AnswerHead,
@@ -73,18 +74,18 @@ async function admitChat(
 ): Promise<ChatRun> {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const { config, runners } = servicesOf(c.env)
-  const { baseModel } = config
+  const { runners } = servicesOf(c.env)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
-  const selection = await readSelected(c, request.model, baseModel)
+  const requested = await resolveRequested(c, request.model)
+  const { selection } = requested
   const { messages, replaced } = frameOf(selection, request)
   const labels = isChoiceWanted ? (selection?.labels ?? null) : null
   const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,
     projectId,
-    model: baseModel,
+    model: requested.model,
     input: { messages: [...messages] },
     arms: await Promise.all(
       deriveSeeds(request.seed, request.n).map((seed) => planArm(selection, labels, seed)),
@@ -114,13 +115,13 @@ async function admitChat(
     }),
   }
   return {
-    head: answerHead(as.prefix, requestId, baseModel, selection, request.tier),
+    head: answerHead(as.prefix, requestId, requested, request.tier),
     events: chatEvents({ generation, selection, confidence, numLogprobs }),
     confidence,
     temperature: plan.request.sampling.temperature,
     headers,
     caller,
-    recordUsage: usageRecorder(c, { route: as.route, baseModel, selection, runnerId }),
+    recordUsage: usageRecorder(c, { route: as.route, requested, runnerId }),
     sendWhole: async (answer) =>
       sendHeld(await holdJson(answer, caller, holdMsOf(service, Date.now())), headers),
     sendStream: (stream) => c.body(stream, 200, { ...headers, ...SSE_HEADERS }),

@@ -12,7 +12,8 @@ import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
-import { planArm, planGeneration, readChoiceHeader, splitModel } from '../tasks/plan.ts'
+import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
+import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { holdMsOf, readService } from '../tasks/service.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
@@ -28,10 +29,11 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   if (c.req.header('x-task') !== undefined) {
     throw invalidRequest('A comparison names its tasks in arms, not in x-task.', 'x-task')
   }
-  if (request.model !== undefined && splitModel(request.model, config.baseModel) !== null) {
+  const { model, selection: named } = readModel(config, request.model)
+  if (named !== null) {
     throw invalidRequest('A comparison names its tasks in arms, not in model.', 'model')
   }
-  const selections = await resolveArms(c.env.DB, projectId, config.baseModel, request.arms)
+  const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
   const service = readService(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
@@ -43,7 +45,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const plan = planGeneration({
     requestId,
     projectId,
-    model: config.baseModel,
+    model,
     input: { messages: [...messages] },
     arms: planned,
     labels,
@@ -69,7 +71,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
         projectId,
         createdAtMs: Date.now(),
         route: 'compare',
-        model: config.baseModel,
+        model,
         selection: request.arms.join(' | '),
         runnerId: generation.runnerId,
         // The prompt is computed once for all arms of scope `generated`.
@@ -81,7 +83,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       id: `cmp-${requestId.slice('req_'.length)}`,
       object: 'arcana.comparison',
       created: Math.floor(startedAtMs / 1000),
-      model: config.baseModel,
+      model,
       seed,
       frame: describeFrame(selections, replaced),
       num_prefills: numPrefills,
@@ -98,7 +100,7 @@ const NO_FRAME = { instructions: null, position: 'before' } as const
 async function resolveArms(
   db: D1Database,
   projectId: string,
-  baseModel: string,
+  model: string,
   arms: readonly string[],
 ): Promise<readonly (ResolvedSelection | null)[]> {
   const selections: (ResolvedSelection | null)[] = []
@@ -107,7 +109,7 @@ async function resolveArms(
     if (name.trim() === BASE_NAME) selections.push(null)
     else {
       const terms = readSelection(name, param)
-      selections.push(await resolveSelection(db, projectId, baseModel, terms, param))
+      selections.push(await resolveSelection(db, projectId, model, terms, param))
     }
   }
   return selections

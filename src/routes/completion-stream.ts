@@ -9,7 +9,7 @@ import {
 } from '../protocol/openai/completions.ts'
 import type { PromptToken } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { proofOf } from '../tasks/plan.ts'
+import { proofOf } from '../tasks/answer-proof.ts'
 import type { AnswerHead } from './answer-route.ts'
 
 type CompletionStreamOptions = {

@@ -22,12 +22,13 @@ import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { planArm, planGeneration, proofHeaders, proofOf } from '../tasks/plan.ts'
+import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
+import { planArm, planGeneration } from '../tasks/plan.ts'
 import { holdMsOf, readService, type Service } from '../tasks/service.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
-  readSelected,
+  resolveRequested,
   SSE_HEADERS,
   usageRecorder,
   type AnswerHead,
@@ -41,22 +42,16 @@ const MAX_IN_FLIGHT = 5
 export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const { config, runners } = servicesOf(c.env)
-  const { baseModel } = config
+  const { runners } = servicesOf(c.env)
   const { body, ignored } = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
   const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
-  const selection = await readSelected(c, request.model, baseModel)
+  const requested = await resolveRequested(c, request.model)
+  const { model, selection } = requested
   checkRotateFrom(selection, request)
   const plans = await Promise.all(
     request.prompts.map((prompt, index) =>
-      planPrompt(
-        { requestId, projectId, model: baseModel, service },
-        selection,
-        request,
-        prompt,
-        index,
-      ),
+      planPrompt({ requestId, projectId, model, service }, selection, request, prompt, index),
     ),
   )
   const caller = abortWith(c.req.raw.signal)
@@ -70,9 +65,9 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     )
   // The first prompt's proof is checked before any header goes out.
   const first = await start(plans[0]!)
-  const head = answerHead('cmpl-', requestId, baseModel, selection, request.tier)
+  const head = answerHead('cmpl-', requestId, requested, request.tier)
   const { runnerId } = first
-  const recordUsage = usageRecorder(c, { route: 'completions', baseModel, selection, runnerId })
+  const recordUsage = usageRecorder(c, { route: 'completions', requested, runnerId })
   /** Hands each prompt's generation over, a few at once; the first fault ends them all. */
   const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
     try {

@@ -7,6 +7,7 @@ import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage, type FileObject } from '../protocol/openai/files.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
+import { defaultModel } from '../tasks/requested-model.ts'
 import { fileKey } from '../storage/blobs.ts'
 
 const MAX_PAGE = 10_000
@@ -18,7 +19,7 @@ export const files = new Hono<AppEnv>()
     const id = `file-${crypto.randomUUID().replaceAll('-', '')}`
     const blobKey = fileKey(projectId, id)
     const { config, runners } = servicesOf(c.env)
-    const long = await LongLines.create(runners, config.baseModel)
+    const long = await LongLines.create(runners, defaultModel(config))
     const uploaded = await receiveUpload(c.req.raw, c.env.BLOBS, blobKey, undefined, (...each) => {
       long?.take(...each)
     })

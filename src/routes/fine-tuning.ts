@@ -22,9 +22,11 @@ import { findForeign, settleHyperparameters } from '../protocol/openai/hyperpara
 import { DEFAULT_BETA, type Objective } from '../protocol/openai/objective.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
+import type { Config } from '../env.ts'
 import { servicesOf } from '../services.ts'
 import { datasetKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
+import { servedModels } from '../tasks/requested-model.ts'
 import { BASE_NAME, makeTaskName, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 const DEFAULT_PAGE = 20
@@ -41,7 +43,7 @@ export const fineTuningJobs = new Hono<AppEnv>()
   .post('/', async (c) => {
     const projectId = c.get('projectId')
     const request = parseWire(createJobSchema, await readJsonObject(c.req.raw))
-    checkNames(request, servicesOf(c.env).config.baseModel)
+    checkNames(request, servicesOf(c.env).config)
     const spec = await makeSpec(c.env, projectId, request)
     // The object first: a crash between the two leaves a job that copies itself to D1 later, and
     // never a row without a job.
@@ -113,8 +115,8 @@ export const fineTuningJobs = new Hono<AppEnv>()
     })
   })
 
-function checkNames(request: CreateJob, baseModel: string): void {
-  if (request.model !== baseModel) {
+function checkNames(request: CreateJob, config: Config): void {
+  if (!servedModels(config).includes(request.model)) {
     throw new ApiError(404, `The model \`${request.model}\` does not exist or cannot be tuned.`, {
       param: 'model',
       code: 'model_not_found',

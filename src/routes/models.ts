@@ -6,47 +6,50 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import type { Model, ModelList } from '../protocol/openai/models.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { modelNotFound, splitModel } from '../tasks/plan.ts'
+import { defaultModel, modelNotFound, readModel, servedModels } from '../tasks/requested-model.ts'
 import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 /** The base model and one entry a task; a version or a sum is found by its name. */
 export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const { config } = servicesOf(c.env)
     const rows = await listTasks(c.env.DB, c.get('projectId'))
     const corrupt = await listCorruptVersions(c.env.DB, c.get('projectId'))
-    const data = [baseEntry(baseModel), ...rows.map((row) => taskEntry(baseModel, row, corrupt))]
+    const data = [
+      ...servedModels(config).map(baseEntry),
+      ...rows.map((row) => taskEntry(defaultModel(config), row, corrupt)),
+    ]
     return c.json({ object: 'list', data } satisfies ModelList)
   })
   .get('/:id', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const { config } = servicesOf(c.env)
     const projectId = c.get('projectId')
-    const text = splitModel(c.req.param('id'), baseModel)
-    if (text === null) return c.json(baseEntry(baseModel))
+    const { model, selection: text } = readModel(config, c.req.param('id'))
+    if (text === null) return c.json(baseEntry(model))
     if (TASK_NAME_PATTERN.test(text)) {
       // As in the list, also where no version is live yet.
       const row = await findTask(c.env.DB, projectId, text)
       if (row === null) throw modelNotFound(c.req.param('id'))
-      return c.json(taskEntry(baseModel, row, await listCorruptVersions(c.env.DB, projectId)))
+      return c.json(taskEntry(model, row, await listCorruptVersions(c.env.DB, projectId)))
     }
     const terms = readSelection(text, 'model')
-    const selection = await resolveSelection(c.env.DB, projectId, baseModel, terms, 'model')
+    const selection = await resolveSelection(c.env.DB, projectId, model, terms, 'model')
     const [term] = selection.terms
     const isSum = selection.terms.length > 1 || term === undefined
     const row = isSum ? null : await findTask(c.env.DB, projectId, term.version.task)
     const corrupt = await listCorruptVersions(c.env.DB, projectId)
-    return c.json(selectionEntry(baseModel, projectId, selection, row, corrupt))
+    return c.json(selectionEntry(model, projectId, selection, row, corrupt))
   })
   .delete('/:id', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const { config } = servicesOf(c.env)
     const projectId = c.get('projectId')
     const id = c.req.param('id')
-    const name = splitModel(id, baseModel)
+    const { model, selection: name } = readModel(config, id)
     if (name === null) throw invalidRequest('The base model cannot be deleted.', 'model')
     if (!TASK_NAME_PATTERN.test(name)) {
       throw invalidRequest(
-        `A task is deleted with all its versions: name it as ${baseModel}:TASK, not "${id}".`,
+        `A task is deleted with all its versions: name it as ${model}:TASK, not "${id}".`,
         'model',
       )
     }
@@ -69,13 +72,13 @@ const baseEntry = (id: string): Model => ({
   owned_by: 'arcana',
 })
 
-const taskEntry = (baseModel: string, row: TaskRow, corrupt: CorruptVersions): Model => ({
-  id: `${baseModel}:${row.name}`,
+const taskEntry = (base: string, row: TaskRow, corrupt: CorruptVersions): Model => ({
+  id: `${base}:${row.name}`,
   object: 'model',
   created: seconds(row.createdAtMs),
   owned_by: row.projectId,
   arcana: {
-    base: baseModel,
+    base,
     task: row.name,
     live_version: row.liveVersion,
     is_corrupt: corrupt.some(({ task, number }) => task === row.name && number === row.liveVersion),
@@ -84,18 +87,18 @@ const taskEntry = (baseModel: string, row: TaskRow, corrupt: CorruptVersions): M
 
 /** @param row the task, where the selection is of one alone */
 const selectionEntry = (
-  baseModel: string,
+  base: string,
   projectId: string,
   { expression, terms }: ResolvedSelection,
   row: TaskRow | null,
   corrupt: CorruptVersions,
 ): Model => ({
-  id: `${baseModel}:${expression}`,
+  id: `${base}:${expression}`,
   object: 'model',
   created: seconds(Math.max(...terms.map(({ version }) => version.createdAtMs))),
   owned_by: projectId,
   arcana: {
-    base: baseModel,
+    base,
     task: expression,
     version: row === null ? null : terms[0]!.version.number,
     live_version: row?.liveVersion ?? null,

@@ -14,16 +14,17 @@ import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { jobOfVersion } from '../jobs/checkpoint.ts'
 import { servicesOf } from '../services.ts'
+import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const base = defaultModel(servicesOf(c.env).config)
     const rows = await listTasks(c.env.DB, c.get('projectId'))
-    return c.json({ object: 'list', data: rows.map((row) => toTask(row, baseModel)) })
+    return c.json({ object: 'list', data: rows.map((row) => toTask(row, base)) })
   })
   .get('/:name', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const base = defaultModel(servicesOf(c.env).config)
     const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
     const found = await listVersions(c.env.DB, row.projectId, row.name, row.retiredThrough)
     const versions = await Promise.all(
@@ -31,10 +32,10 @@ export const tasks = new Hono<AppEnv>()
         toVersion(version, row, await readReport(c.env.BLOBS, version.reportKey)),
       ),
     )
-    return c.json({ ...toTask(row, baseModel), versions } satisfies TaskWithVersions)
+    return c.json({ ...toTask(row, base), versions } satisfies TaskWithVersions)
   })
   .post('/:name/promote', async (c) => {
-    const { baseModel } = servicesOf(c.env).config
+    const base = defaultModel(servicesOf(c.env).config)
     const projectId = c.get('projectId')
     const name = c.req.param('name')
     const body = parseWire(promoteSchema, await readJsonObject(c.req.raw))
@@ -47,7 +48,7 @@ export const tasks = new Hono<AppEnv>()
     })
     forgetTask(projectId, name)
     const row = await requireTask(c.env.DB, projectId, name)
-    if (isPromoted) return c.json(toTask(row, baseModel))
+    if (isPromoted) return c.json(toTask(row, base))
     const version = await findVersion(c.env.DB, projectId, name, body.version)
     if (version === null || version.number <= row.retiredThrough) {
       throw noVersion(name, String(body.version))
@@ -89,12 +90,12 @@ async function readReport(bucket: R2Bucket, key: string): Promise<AnyReport | nu
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
-const toTask = (row: TaskRow, baseModel: string): Task => ({
+const toTask = (row: TaskRow, base: string): Task => ({
   object: 'arcana.task',
   id: row.name,
   name: row.name,
   live_version: row.liveVersion,
-  fine_tuned_model: `${baseModel}:${row.name}`,
+  fine_tuned_model: `${base}:${row.name}`,
   created_at: seconds(row.createdAtMs),
   updated_at: seconds(row.updatedAtMs),
 })

@@ -2,15 +2,17 @@ import { Hono } from 'hono'
 import { touchedLayers } from '../../adapters/rotation/rotation.ts'
 import type { AppEnv } from '../context.ts'
 import { findVersion, publishVersion, type NewVersion, type Version } from '../db/versions.ts'
+import type { Config } from '../env.ts'
 import { servedModel } from '../dispatch/served-model.ts'
 import { adapterFormatSchema } from '../protocol/arcana/tasks.ts'
-import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { readUploadedAdapter, toPeftZip } from '../tasks/adapter-exchange.ts'
 import { receiveAdapter, type AdapterUpload } from '../tasks/adapter-upload.ts'
+import { defaultModel, modelNotFound, servedModels } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
@@ -55,10 +57,10 @@ export const versions = new Hono<AppEnv>()
       )
     }
     const upload = await receiveAdapter(c.req.raw)
-    checkModel(upload, config.baseModel)
-    const model = await servedModel(runners, config.baseModel)
+    const slug = modelOf(upload, config)
+    const model = await servedModel(runners, slug)
     const { file, bytes } = await readUploadedAdapter(upload.bytes, upload.format, {
-      slug: config.baseModel,
+      slug,
       modelDigest: model.model_digest,
       geometry: {
         numLayers: model.num_layers,
@@ -72,7 +74,7 @@ export const versions = new Hono<AppEnv>()
       throw invalidRequest("Invalid 'file': it rotates nothing, and no bias is given.", 'file')
     }
     const content = {
-      model: config.baseModel,
+      model: slug,
       modelDigest: model.model_digest,
       adapterDigest: await sha256Hex(bytes),
       scope: file.scope,
@@ -130,19 +132,16 @@ function sendFile(
   })
 }
 
-function checkModel({ format, version }: AdapterUpload, baseModel: string): void {
+/** @throws {ApiError} a model that is not served, or none where the file does not say which */
+function modelOf({ format, version }: AdapterUpload, config: Config): string {
   if (version.model == null) {
-    if (format !== 'peft') return
+    if (format !== 'peft') return defaultModel(config)
     throw invalidRequest(
       "Missing required parameter: 'version.model'. PEFT's files name no base model by digest, " +
         'so you say what the adapter was learnt on.',
       'version.model',
     )
   }
-  if (version.model !== baseModel) {
-    throw new ApiError(404, `The model \`${version.model}\` does not exist.`, {
-      param: 'version.model',
-      code: 'model_not_found',
-    })
-  }
+  if (servedModels(config).includes(version.model)) return version.model
+  throw modelNotFound(version.model).withParam(() => 'version.model')
 }

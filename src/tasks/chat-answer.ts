@@ -15,7 +15,7 @@ import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from './compose.ts'
 import { calibrateLabels, isWithheld } from './confidence.ts'
 import { labelLogprobs } from './label-logprobs.ts'
-import { proofOf } from './plan.ts'
+import { proofOf } from './answer-proof.ts'
 
 export type ChatEvent =
   | { readonly kind: 'begin'; readonly arm: number; readonly arcana: ArcanaProof }

@@ -1,58 +1,11 @@
 import type { GenerationPlan } from '../dispatch/generate.ts'
 import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
-import type { Confidence } from '../protocol/openai/confidence.ts'
-import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
-import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
+import { invalidRequest } from '../protocol/openai/error.ts'
 import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
-import type { Applied, Arm, GenerateRequest, LabelProbability } from '../protocol/runner.ts'
+import type { Arm, GenerateRequest } from '../protocol/runner.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import type { Service } from './service.ts'
-import { calibrateLabels, isWithheld } from './confidence.ts'
-import { formatSelection, type SelectionTerm } from './selection.ts'
-import { readSelection } from './resolve.ts'
-
-/** Splits `slug` or `slug:SELECTION`; the slug must be the base model's. */
-export function splitModel(model: string, baseModel: string): string | null {
-  if (model === baseModel) return null
-  if (model.startsWith(`${baseModel}:`)) return model.slice(baseModel.length + 1)
-  throw modelNotFound(model)
-}
-
-export const modelNotFound = (model: string) =>
-  new ApiError(404, `The model \`${model}\` does not exist.`, {
-    param: 'model',
-    code: 'model_not_found',
-  })
-
-export type Selected = { readonly terms: readonly SelectionTerm[]; readonly param: string }
-
-/**
- * The selection a request names in `x-task` or after its model's `:`.
- * @returns null for the base model
- * @throws {ApiError} 400 where both are given and differ
- */
-export function selectionOf(
-  model: string,
-  baseModel: string,
-  header: string | undefined,
-): Selected | null {
-  const afterModel = splitModel(model, baseModel)
-  const fromModel = afterModel === null ? null : readSelection(afterModel, 'model')
-  const fromHeader = header === undefined ? null : readSelection(header, 'x-task')
-  if (fromModel !== null && fromHeader !== null) {
-    const [a, b] = [formatSelection(fromModel), formatSelection(fromHeader)]
-    if (a !== b) {
-      throw invalidRequest(
-        `The model names the task "${a}" and the x-task header "${b}"; give one of them.`,
-        'x-task',
-        'conflicting_selection',
-      )
-    }
-  }
-  if (fromHeader !== null) return { terms: fromHeader, param: 'x-task' }
-  return fromModel === null ? null : { terms: fromModel, param: 'model' }
-}
 
 /** `x-arcana-choice: off` lets a classification task answer freely. */
 export function readChoiceHeader(header: string | undefined): boolean {
@@ -180,47 +133,5 @@ export function planGeneration(options: {
     request,
     ...(service.deadlineAtMs === undefined ? {} : { deadlineAtMs: service.deadlineAtMs }),
     expected: arms.map(({ expected }) => expected),
-  }
-}
-
-/**
- * The body's proof: what the runner said, under the names the caller knows.
- * @param labels as the runner gave them
- */
-export function proofOf(
-  selection: ResolvedSelection | null,
-  applied: Applied,
-  runnerId: string,
-  labels?: readonly LabelProbability[],
-  confidence: Confidence | null = null,
-): ArcanaProof {
-  const served = labels === undefined ? undefined : calibrateLabels(labels, selection)
-  const terms = selection?.terms ?? []
-  return {
-    task: selection?.expression ?? null,
-    version: terms.length === 1 ? terms[0]!.version.number : null,
-    adapters: applied.adapters.map(({ digest, weight }) => {
-      const version = terms.find((term) => term.version.adapterDigest === digest)!.version
-      return { digest, weight, task: version.task, version: version.number }
-    }),
-    scope: applied.scope,
-    layers: applied.layers,
-    model_digest: applied.model_digest,
-    build_digest: applied.build_digest,
-    runner: runnerId,
-    ...(served === undefined ? {} : { labels: served }),
-    ...(served === undefined || confidence === null
-      ? {}
-      : { min_confidence: confidence.min, withheld: isWithheld(served, confidence) }),
-  }
-}
-
-/** The headers' proof; none for the base model. A sum's entries stand in its order. */
-export function proofHeaders(selection: ResolvedSelection | null): Record<string, string> {
-  if (selection === null) return {}
-  return {
-    'x-arcana-task': selection.expression,
-    'x-arcana-version': selection.terms.map(({ version }) => version.number).join(','),
-    'x-arcana-adapter': selection.arm.adapters.map(({ digest }) => digest).join(','),
   }
 }

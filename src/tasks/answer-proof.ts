@@ -1,0 +1,47 @@
+import type { ArcanaProof } from '../protocol/openai/chat-completions.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
+import type { Applied, LabelProbability } from '../protocol/runner.ts'
+import type { ResolvedSelection } from './compose.ts'
+import { calibrateLabels, isWithheld } from './confidence.ts'
+
+/**
+ * The body's proof: what the runner said, under the names the caller knows.
+ * @param labels as the runner gave them
+ */
+export function proofOf(
+  selection: ResolvedSelection | null,
+  applied: Applied,
+  runnerId: string,
+  labels?: readonly LabelProbability[],
+  confidence: Confidence | null = null,
+): ArcanaProof {
+  const served = labels === undefined ? undefined : calibrateLabels(labels, selection)
+  const terms = selection?.terms ?? []
+  return {
+    task: selection?.expression ?? null,
+    version: terms.length === 1 ? terms[0]!.version.number : null,
+    adapters: applied.adapters.map(({ digest, weight }) => {
+      const version = terms.find((term) => term.version.adapterDigest === digest)!.version
+      return { digest, weight, task: version.task, version: version.number }
+    }),
+    scope: applied.scope,
+    layers: applied.layers,
+    model_digest: applied.model_digest,
+    build_digest: applied.build_digest,
+    runner: runnerId,
+    ...(served === undefined ? {} : { labels: served }),
+    ...(served === undefined || confidence === null
+      ? {}
+      : { min_confidence: confidence.min, withheld: isWithheld(served, confidence) }),
+  }
+}
+
+/** The headers' proof; none for the base model. A sum's entries stand in its order. */
+export function proofHeaders(selection: ResolvedSelection | null): Record<string, string> {
+  if (selection === null) return {}
+  return {
+    'x-arcana-task': selection.expression,
+    'x-arcana-version': selection.terms.map(({ version }) => version.number).join(','),
+    'x-arcana-adapter': selection.arm.adapters.map(({ digest }) => digest).join(','),
+  }
+}

@@ -1,0 +1,60 @@
+import type { Config } from '../env.ts'
+import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { readSelection } from './resolve.ts'
+import { formatSelection, type SelectionTerm } from './selection.ts'
+
+/** A base model that this gateway serves, and what a request writes after its name. */
+export type RequestedModel = { readonly model: string; readonly selection: string | null }
+
+/** The base models that this gateway serves. */
+export const servedModels = (config: Config): readonly string[] => [config.baseModel]
+
+/** The base model of a request that names none. */
+export const defaultModel = (config: Config): string => config.baseModel
+
+/**
+ * Reads `SLUG` or `SLUG:SELECTION`.
+ * @param text left out, the default model
+ * @throws {ApiError} 404 where the slug is of no model that is served
+ */
+export function readModel(config: Config, text: string = defaultModel(config)): RequestedModel {
+  for (const model of servedModels(config)) {
+    if (text === model) return { model, selection: null }
+    if (text.startsWith(`${model}:`)) return { model, selection: text.slice(model.length + 1) }
+  }
+  throw modelNotFound(text)
+}
+
+export const modelNotFound = (model: string) =>
+  new ApiError(404, `The model \`${model}\` does not exist.`, {
+    param: 'model',
+    code: 'model_not_found',
+  })
+
+export type Selected = { readonly terms: readonly SelectionTerm[]; readonly param: string }
+
+/**
+ * The selection that a request names after its model's `:` or in `x-task`.
+ * @param afterModel null where nothing follows the model
+ * @returns null for the base model
+ * @throws {ApiError} 400 where both are given and differ
+ */
+export function selectionOf(
+  afterModel: string | null,
+  header: string | undefined,
+): Selected | null {
+  const fromModel = afterModel === null ? null : readSelection(afterModel, 'model')
+  const fromHeader = header === undefined ? null : readSelection(header, 'x-task')
+  if (fromModel !== null && fromHeader !== null) {
+    const [a, b] = [formatSelection(fromModel), formatSelection(fromHeader)]
+    if (a !== b) {
+      throw invalidRequest(
+        `The model names the task "${a}" and the x-task header "${b}"; give one of them.`,
+        'x-task',
+        'conflicting_selection',
+      )
+    }
+  }
+  if (fromHeader !== null) return { terms: fromHeader, param: 'x-task' }
+  return fromModel === null ? null : { terms: fromModel, param: 'model' }
+}
