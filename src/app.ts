@@ -14,6 +14,7 @@ import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
+import { responses } from './routes/responses.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
 import { unserved } from './routes/unserved.ts'
@@ -32,6 +33,7 @@ export function createApp(): Hono<AppEnv> {
   app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
+  app.route('/v1/responses', responses)
   app.route('/v1/models', models)
   app.route('/v1/files', files)
   app.route('/v1/fine_tuning/jobs', fineTuningJobs)

@@ -34,8 +34,3 @@ export function formatPath(path: readonly PropertyKey[]): string {
     return text === '' ? String(key) : `${text}.${String(key)}`
   }, '')
 }
-
-/** OpenAI's clients send null for what they leave out. */
-export function withoutNulls(body: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null))
-}

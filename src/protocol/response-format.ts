@@ -19,28 +19,39 @@ export const schemaObjectSchema = z
   )
 
 /**
- * `response_format` of a chat. The schema is enforced whether `strict` is set or not; under `strict`
- * what cannot be is refused. Its name and description are for the caller's own use.
+ * A format by schema. The schema is enforced whether `strict` is set or not; under `strict` what
+ * cannot be is refused. Its name and description are for the caller's own use.
  */
+export const jsonSchemaFields = {
+  name: z.string().regex(/^[\w-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'),
+  description: z.string().optional(),
+  schema: schemaObjectSchema.optional(),
+  strict: z.boolean().nullish(),
+}
+const jsonSchemaSchema = z.strictObject(jsonSchemaFields)
+
+/** What a runner is told of a format by schema. */
+export function schemaFormat({
+  schema,
+  strict,
+}: Pick<z.output<typeof jsonSchemaSchema>, 'schema' | 'strict'>): RunnerResponseFormat {
+  if (schema === undefined) return { type: 'json_object' }
+  return { type: 'json_schema', schema, ...(strict === true ? { strict } : {}) }
+}
+
+/** `response_format` of a chat. */
 export const responseFormatSchema = z
   .discriminatedUnion('type', [
     z.strictObject({ type: z.literal('text') }),
     z.strictObject({ type: z.literal('json_object') }),
     z.strictObject({
       type: z.literal('json_schema'),
-      json_schema: z.strictObject({
-        name: z.string().regex(/^[\w-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'),
-        description: z.string().optional(),
-        schema: schemaObjectSchema.optional(),
-        strict: z.boolean().nullish(),
-      }),
+      json_schema: jsonSchemaSchema,
     }),
   ])
   .transform((format): RunnerResponseFormat | undefined => {
     if (format.type === 'text') return undefined
-    const { schema, strict } = format.type === 'json_schema' ? format.json_schema : {}
-    if (schema === undefined) return { type: 'json_object' }
-    return { type: 'json_schema', schema, ...(strict === true ? { strict } : {}) }
+    return schemaFormat(format.type === 'json_schema' ? format.json_schema : {})
   })
 
 /** Of `POST /v1/generate`; absent is free text. */

@@ -5,3 +5,7 @@ export const SSE_KEEPALIVE = ': keepalive\n\n'
 
 /** JSON has no raw line breaks, so one `data:` line holds it. */
 export const encodeSse = (value: unknown): string => `data: ${JSON.stringify(value)}\n\n`
+
+/** An event that is also named by its type. */
+export const encodeTypedSse = (value: { readonly type: string }): string =>
+  `event: ${value.type}\n${encodeSse(value)}`

@@ -16,14 +16,14 @@ export type AnswerHead = {
 }
 
 export function answerHead(
-  prefix: 'chatcmpl' | 'cmpl',
+  prefix: 'chatcmpl-' | 'cmpl-' | 'resp_',
   requestId: string,
   baseModel: string,
   selection: ResolvedSelection | null,
   tier: ServiceTier | undefined,
 ): AnswerHead {
   return {
-    id: `${prefix}-${requestId.slice('req_'.length)}`,
+    id: `${prefix}${requestId.slice('req_'.length)}`,
     created: Math.floor(Date.now() / 1000),
     model: selection === null ? baseModel : `${baseModel}:${selection.expression}`,
     ...(tier === undefined ? {} : { service_tier: tier }),
@@ -55,7 +55,7 @@ export async function readSelected(
 export function usageRecorder(
   c: Context<AppEnv>,
   answer: {
-    readonly route: 'chat.completions' | 'completions'
+    readonly route: 'chat.completions' | 'completions' | 'responses'
     readonly baseModel: string
     readonly selection: ResolvedSelection | null
     readonly runnerId: string

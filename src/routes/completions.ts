@@ -70,7 +70,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     )
   // The first prompt's proof is checked before any header goes out.
   const first = await start(plans[0]!)
-  const head = answerHead('cmpl', requestId, baseModel, selection, request.tier)
+  const head = answerHead('cmpl-', requestId, baseModel, selection, request.tier)
   const { runnerId } = first
   const recordUsage = usageRecorder(c, { route: 'completions', baseModel, selection, runnerId })
   /** Hands each prompt's generation over, a few at once; the first fault ends them all. */

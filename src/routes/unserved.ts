@@ -4,23 +4,24 @@ import { ApiError } from '../protocol/openai/error.ts'
 
 /** Parts of OpenAI's API that clients look for and that nothing here does, each with the reason. */
 const UNSERVED: Readonly<Record<string, string>> = {
-  '/v1/responses': 'Use /v1/chat/completions, which holds a whole conversation in each request.',
-  '/v1/embeddings': 'The served model is a decoder without an embedding of its own for a text.',
-  '/v1/moderations': 'No moderation model is served.',
-  '/v1/audio': 'The served model reads and writes text only.',
-  '/v1/images': 'The served model reads and writes text only.',
-  '/v1/batches': 'Send the requests themselves with service_tier "flex".',
-  '/v1/assistants': 'Use /v1/chat/completions with tools.',
-  '/v1/threads': 'Use /v1/chat/completions, which holds a whole conversation in each request.',
+  // Not /*, which is /v1/responses itself too.
+  '/v1/responses/:id{.+}': 'No answer is kept: POST /v1/responses gives it once.',
+  '/v1/conversations/*': 'Nothing is kept: send the whole conversation in each request.',
+  '/v1/embeddings/*': 'The served model is a decoder without an embedding of its own for a text.',
+  '/v1/moderations/*': 'No moderation model is served.',
+  '/v1/audio/*': 'The served model reads and writes text only.',
+  '/v1/images/*': 'The served model reads and writes text only.',
+  '/v1/batches/*': 'Send the requests themselves with service_tier "flex".',
+  '/v1/assistants/*': 'Use /v1/chat/completions with tools.',
+  '/v1/threads/*': 'Use /v1/chat/completions, which holds a whole conversation in each request.',
 }
 
 export const unserved = new Hono<AppEnv>()
 for (const [path, why] of Object.entries(UNSERVED)) {
-  const refuse = (): never => {
+  unserved.all(path, (c) => {
     // 404 and not 501: clients repeat a 5xx of themselves.
-    throw new ApiError(404, `${path} is not served by this gateway. ${why}`, {
+    throw new ApiError(404, `${c.req.path} is not served by this gateway. ${why}`, {
       code: 'unsupported_endpoint',
     })
-  }
-  unserved.all(path, refuse).all(`${path}/*`, refuse)
+  })
 }

@@ -7,6 +7,7 @@ import { zodFunction } from 'openai/helpers/zod'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { z } from 'zod'
 import { startStack, type Stack } from '../fixtures/stack.ts'
+import { describeResponses } from './responses.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const Weather = z.object({
@@ -113,3 +114,5 @@ describe('tools in the generic form', () => {
     expect(data.choices[0]!.message.content).not.toBe('')
   })
 })
+
+describeResponses(MODEL, () => openai)

@@ -369,12 +369,7 @@ describe('errors', () => {
         null,
       ],
       [() => create({ functions: [tool.function] }), 400, 'unsupported_parameter', 'functions'],
-      [
-        () => openai.responses.create({ model: MODEL, input: 'Hi' }),
-        404,
-        'unsupported_endpoint',
-        null,
-      ],
+      [() => openai.responses.retrieve('resp_1'), 404, 'unsupported_endpoint', null],
       [
         () => openai.embeddings.create({ model: MODEL, input: 'Hi' }),
         404,
@@ -505,6 +500,11 @@ describe('from a file to an answer', () => {
     }
     expect(text).toBe(likeliest.label)
     expect(last?.labels).toEqual(proof.labels)
+
+    const input = messages[0]!.content as string
+    const answer = await openai.responses.create({ model: `${MODEL}:sections`, input })
+    expect(answer.output_text).toBe(likeliest.label)
+    expect(arcanaOf(answer)).toEqual(proof)
 
     const comparison = await openai.post<{
       num_prefills: number

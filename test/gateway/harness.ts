@@ -106,9 +106,9 @@ export async function readSse(
 ): Promise<{ events: Record<string, never>[]; isDone: boolean }> {
   const text = await response.text()
   const frames = text
-    .split('\n\n')
-    .filter((frame) => frame.startsWith('data: '))
-    .map((frame) => frame.slice('data: '.length))
+    .split('\n')
+    .filter((line) => line.startsWith('data: '))
+    .map((line) => line.slice('data: '.length))
   return {
     events: frames
       .filter((frame) => frame !== '[DONE]')

@@ -105,6 +105,25 @@ describe('tools', () => {
 
 const CALL = { id: 'call_1', type: 'function', function: { name: 'f', arguments: '{"a": 1}' } }
 
+describe('the form of tools', () => {
+  it('that the model was not taught is named in a header', async ({ expect }) => {
+    for (const stream of [false, true]) {
+      const taught = await client.chat({ tools: TOOLS, stream })
+      expect(taught.headers.get('x-arcana-tools')).toBeNull()
+      await taught.text()
+    }
+    runner.editEvents = (events) =>
+      events.map((event) =>
+        event.event === 'accepted' ? { ...event, tool_form: 'generic' as const } : event,
+      )
+    for (const stream of [false, true]) {
+      const generic = await client.chat({ tools: TOOLS, stream })
+      expect(generic.headers.get('x-arcana-tools')).toBe('generic')
+      await generic.text()
+    }
+  })
+})
+
 describe('a conversation with calls', () => {
   it('goes to the runner with arguments as objects, and results named', async ({ expect }) => {
     await client.chat({

@@ -8,12 +8,7 @@ import {
   type Scope,
   type ServiceTier,
 } from '../runner.ts'
-import {
-  checkConfidence,
-  fallbackLabelSchema,
-  minConfidenceSchema,
-  type Confidence,
-} from './confidence.ts'
+import { arcanaField, confidenceIn, type Confidence } from './confidence.ts'
 import { responseFormatSchema, type RunnerResponseFormat } from '../response-format.ts'
 import { chatMessagesSchema } from './messages.ts'
 import {
@@ -61,14 +56,7 @@ const bodySchema = z.strictObject({
   ...toolFields,
   ...samplingFields,
   ...streamFields,
-  /** Not OpenAI's: clients send it as an extra field of the body. */
-  arcana: z
-    .strictObject({
-      min_confidence: minConfidenceSchema.nullish(),
-      fallback_label: fallbackLabelSchema.nullish(),
-    })
-    .superRefine(checkConfidence)
-    .optional(),
+  arcana: arcanaField,
 })
 
 export type ChatRequest = CommonRequest & {
@@ -116,10 +104,7 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     responseFormat: body.response_format,
     tools,
-    confidence:
-      body.arcana?.min_confidence == null
-        ? null
-        : { min: body.arcana.min_confidence, fallbackLabel: body.arcana.fallback_label ?? null },
+    confidence: confidenceIn(body.arcana),
   }
 })
 

@@ -28,3 +28,18 @@ export function checkConfidence(
     message: 'needs a min_confidence',
   })
 }
+
+/** Of a request's body. Not OpenAI's: clients send it as an extra field. */
+export const arcanaField = z
+  .strictObject({
+    min_confidence: minConfidenceSchema.nullish(),
+    fallback_label: fallbackLabelSchema.nullish(),
+  })
+  .superRefine(checkConfidence)
+  .optional()
+
+/** @returns null where the request asks for none */
+export const confidenceIn = (arcana: z.output<typeof arcanaField>): Confidence | null =>
+  arcana?.min_confidence == null
+    ? null
+    : { min: arcana.min_confidence, fallbackLabel: arcana.fallback_label ?? null }

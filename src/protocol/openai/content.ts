@@ -8,25 +8,29 @@ const textPartSchema = z.strictObject({
 /** Parts of one message; OpenAI takes no more messages in a whole chat. */
 const MAX_TEXT_PARTS = 2048
 
-/** A message's text: a string, or text parts, which are joined as they stand. */
-export const textContentSchema = z.unknown().transform((value, context): string => {
-  if (typeof value === 'string') return value
-  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_TEXT_PARTS) {
-    const message = `must be a string or an array of 1 to ${MAX_TEXT_PARTS} text parts`
-    context.addIssue({ code: 'custom', message })
-    return z.NEVER
-  }
-  let text = ''
-  for (const [i, item] of value.entries()) {
-    const part = textPartSchema.safeParse(item)
-    if (!part.success) {
-      // The first alone: a body has room for hundreds of thousands of faults.
-      for (const { message, path } of part.error.issues) {
-        context.addIssue({ code: 'custom', message, path: [i, ...path] })
-      }
+/** A text: a string, or parts, which are joined as they stand. */
+export const textContentOf = (partSchema: z.ZodType<{ readonly text: string }>) =>
+  z.unknown().transform((value, context): string => {
+    if (typeof value === 'string') return value
+    if (!Array.isArray(value) || value.length === 0 || value.length > MAX_TEXT_PARTS) {
+      const message = `must be a string or an array of 1 to ${MAX_TEXT_PARTS} text parts`
+      context.addIssue({ code: 'custom', message })
       return z.NEVER
     }
-    text += part.data.text
-  }
-  return text
-})
+    let text = ''
+    for (const [i, item] of value.entries()) {
+      const part = partSchema.safeParse(item)
+      if (!part.success) {
+        // The first alone: a body has room for hundreds of thousands of faults.
+        for (const { message, path } of part.error.issues) {
+          context.addIssue({ code: 'custom', message, path: [i, ...path] })
+        }
+        return z.NEVER
+      }
+      text += part.data.text
+    }
+    return text
+  })
+
+/** Of a chat's message. */
+export const textContentSchema = textContentOf(textPartSchema)

@@ -13,6 +13,14 @@ export type ErrorBody = {
 
 export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503 | 504
 
+type ErrorDetail = {
+  readonly type?: ErrorType
+  readonly param?: string | null
+  readonly code?: string | null
+  readonly retryAfterSeconds?: number
+  readonly isFinal?: boolean
+}
+
 export class ApiError extends Error {
   readonly status: ErrorStatus
   readonly type: ErrorType
@@ -21,19 +29,11 @@ export class ApiError extends Error {
   readonly retryAfterSeconds: number | null
   /** OpenAI's clients repeat a 5xx of themselves; this says not to. */
   readonly isFinal: boolean
+  readonly #detail: ErrorDetail
 
-  constructor(
-    status: ErrorStatus,
-    message: string,
-    detail: {
-      readonly type?: ErrorType
-      readonly param?: string | null
-      readonly code?: string | null
-      readonly retryAfterSeconds?: number
-      readonly isFinal?: boolean
-    } = {},
-  ) {
+  constructor(status: ErrorStatus, message: string, detail: ErrorDetail = {}) {
     super(message)
+    this.#detail = detail
     this.name = 'ApiError'
     this.status = status
     this.type = detail.type ?? (status >= 500 ? 'server_error' : 'invalid_request_error')
@@ -41,6 +41,14 @@ export class ApiError extends Error {
     this.code = detail.code ?? null
     this.retryAfterSeconds = detail.retryAfterSeconds ?? null
     this.isFinal = detail.isFinal ?? false
+  }
+
+  /** The same fault under another name of its field, in the message too where that begins with it. */
+  withParam(rename: (param: string) => string = (param) => param): ApiError {
+    const { status, message, param } = this
+    if (param === null || rename(param) === param) return this
+    const own = message.startsWith(param) ? rename(param) + message.slice(param.length) : message
+    return new ApiError(status, own, { ...this.#detail, param: rename(param) })
   }
 
   toBody(): ErrorBody {

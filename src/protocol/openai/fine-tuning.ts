@@ -11,6 +11,7 @@ import { checkObjective, objectiveFields, objectiveOf, type Objective } from './
 import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
 import { labelTextSchema } from './label-text.ts'
+import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import {
   checkHyperparameters,
@@ -23,7 +24,6 @@ export type { OptimiserName, SubspaceName } from './hyperparameters.ts'
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'
 const MAX_INSTRUCTIONS_CHARS = 16_384
-const MAX_METADATA_KEYS = 16
 
 const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
@@ -115,13 +115,7 @@ export const createJobSchema = z
         rotation: rotationSchema.optional(),
       })
       .nullish(),
-    metadata: z
-      .record(z.string().max(64), z.string().max(512))
-      .refine(
-        (metadata) => Object.keys(metadata).length <= MAX_METADATA_KEYS,
-        `must have at most ${MAX_METADATA_KEYS} keys`,
-      )
-      .nullish(),
+    metadata: metadataSchema.nullish(),
     integrations: z.array(z.unknown()).max(0, 'are not supported').nullish(),
     hyperparameters: z.record(z.string(), z.unknown()).nullish(),
   })

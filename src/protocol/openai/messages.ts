@@ -17,8 +17,9 @@ const answerFields = {
   audio: z.null().optional(),
   function_call: z.null().optional(),
 }
-const ROLES = ['system', 'developer', 'user', 'assistant'] as const
-const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
+export const ROLES = ['system', 'developer', 'user', 'assistant'] as const
+/** `developer` is OpenAI's newer word for `system`. */
+export const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
   role === 'developer' ? 'system' : role
 
 const nameField = (name: string | null | undefined) => (name == null ? {} : { name })
@@ -54,7 +55,8 @@ export const messagesSchema = z
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
 
-const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
+/** A call's: a JSON object, written as a string. */
+export const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
   const value = parseJson(json)
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
   if (isObject && isShallow(value)) return value as Record<string, unknown>

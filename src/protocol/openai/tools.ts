@@ -3,22 +3,33 @@ import { z } from 'zod'
 import { functionNameSchema, MAX_TOOLS, type RunnerTools, type ToolFunction } from '../tools.ts'
 import { schemaObjectSchema } from '../response-format.ts'
 
+/** What describes a function, wherever it stands. */
+export const functionFields = {
+  name: functionNameSchema,
+  description: z.string().nullish(),
+  parameters: schemaObjectSchema.nullish(),
+  strict: z.boolean().nullish(),
+}
+const functionSchema = z.strictObject(functionFields)
+
+export const toFunction = ({
+  name,
+  description,
+  parameters,
+  strict,
+}: z.output<typeof functionSchema>): ToolFunction => ({
+  name,
+  ...(description == null ? {} : { description }),
+  ...(parameters == null ? {} : { parameters }),
+  ...(strict === true ? { strict } : {}),
+})
+
 const toolSchema = z
   .strictObject({
     type: z.literal('function', { error: 'only "function" is supported' }),
-    function: z.strictObject({
-      name: functionNameSchema,
-      description: z.string().nullish(),
-      parameters: schemaObjectSchema.nullish(),
-      strict: z.boolean().nullish(),
-    }),
+    function: functionSchema,
   })
-  .transform(({ function: { name, description, parameters, strict } }): ToolFunction => ({
-    name,
-    ...(description == null ? {} : { description }),
-    ...(parameters == null ? {} : { parameters }),
-    ...(strict === true ? { strict } : {}),
-  }))
+  .transform(({ function: given }) => toFunction(given))
 
 const choiceSchema = z.union(
   [
@@ -37,15 +48,20 @@ export const toolFields = {
   parallel_tool_calls: z.boolean().default(true),
 }
 
+type ToolChoice = 'none' | 'auto' | 'required' | { readonly name: string }
+
 /**
+ * @param at where a function's name stands in a tool and in a choice
  * @returns undefined where no function may be called: the answer is then free text, whose prompt
  * names none
  */
-export function toolsOf(
-  body: z.output<z.ZodObject<typeof toolFields>>,
+export function checkTools(
+  functions: ToolFunction[],
+  choice: ToolChoice,
+  parallel: boolean,
   context: z.RefinementCtx,
+  at: readonly string[],
 ): RunnerTools | undefined {
-  const { tools: functions, tool_choice: choice, parallel_tool_calls: parallel } = body
   const reject = (path: PropertyKey[], message: string): void => {
     context.addIssue({ code: 'custom', path, message })
   }
@@ -53,7 +69,7 @@ export function toolsOf(
     ({ name }, i) => functions.findIndex((other) => other.name === name) < i,
   )
   if (repeated >= 0) {
-    reject(['tools', repeated, 'function', 'name'], 'is the name of another function too')
+    reject(['tools', repeated, ...at, 'name'], 'is the name of another function too')
   }
   if (functions.length === 0) {
     if (choice !== 'none' && choice !== 'auto') {
@@ -63,9 +79,22 @@ export function toolsOf(
   }
   if (choice === 'none') return undefined
   if (typeof choice === 'string') return { functions, choice, parallel }
-  const { name } = choice.function
+  const { name } = choice
   if (!functions.some((each) => each.name === name)) {
-    reject(['tool_choice', 'function', 'name'], 'is none of the tools')
+    reject(['tool_choice', ...at, 'name'], 'is none of the tools')
   }
   return { functions, choice: { name }, parallel }
+}
+
+/** @returns as {@link checkTools} */
+export function toolsOf(
+  {
+    tools,
+    tool_choice: choice,
+    parallel_tool_calls: parallel,
+  }: z.output<z.ZodObject<typeof toolFields>>,
+  context: z.RefinementCtx,
+): RunnerTools | undefined {
+  const wanted = typeof choice === 'string' ? choice : choice.function
+  return checkTools(tools, wanted, parallel, context, ['function'])
 }

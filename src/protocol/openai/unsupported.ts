@@ -9,14 +9,15 @@ export type Unsupported = Readonly<Record<string, (value: unknown) => boolean>>
 const anything = () => true
 
 /** Fields that name the caller or tune a cache; the answer is the same with and without them. */
-export const IGNORED_EVERYWHERE: Unsupported = {
-  metadata: anything,
+export const CALLER_FIELDS: Unsupported = {
   prompt_cache_key: anything,
   prompt_cache_options: anything,
   prompt_cache_retention: anything,
   safety_identifier: anything,
   user: anything,
 }
+/** Of routes that do not give `metadata` back. */
+export const IGNORED_EVERYWHERE: Unsupported = { ...CALLER_FIELDS, metadata: anything }
 
 export const is =
   (...allowed: readonly unknown[]) =>

@@ -1,0 +1,11 @@
+import { z } from 'zod'
+
+export const MAX_METADATA_KEYS = 16
+
+/** What a caller notes beside a job or an answer, for itself. */
+export const metadataSchema = z
+  .record(z.string().max(64), z.string().max(512))
+  .refine(
+    (metadata) => Object.keys(metadata).length <= MAX_METADATA_KEYS,
+    `must have at most ${MAX_METADATA_KEYS} keys`,
+  )

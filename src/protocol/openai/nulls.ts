@@ -1,0 +1,10 @@
+/** OpenAI's clients send null for what they leave out. */
+export function withoutNulls(body: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null))
+}
+
+/** The same for what may be no object. */
+export const dropNulls = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? withoutNulls(value as Record<string, unknown>)
+    : value

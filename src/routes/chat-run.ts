@@ -1,0 +1,133 @@
+/** A chat from its request to its events: the part that all routes which answer chats share. */
+import type { Context } from 'hono'
+import type { AppEnv } from '../context.ts'
+import { startGeneration } from '../dispatch/generate.ts'
+import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
+import { warningHeaders } from '../http/warnings.ts'
+import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
+import type { Confidence } from '../protocol/openai/confidence.ts'
+import { ApiError } from '../protocol/openai/error.ts'
+import { deriveSeeds } from '../protocol/openai/sampling.ts'
+import { ignoredHeader } from '../protocol/openai/unsupported.ts'
+import { servicesOf } from '../services.ts'
+import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
+import type { ResolvedSelection } from '../tasks/compose.ts'
+import { confidenceOf } from '../tasks/confidence.ts'
+import { applyFrame } from '../tasks/frame.ts'
+import { planArm, planGeneration, proofHeaders, readChoiceHeader } from '../tasks/plan.ts'
+import { holdMsOf, readService } from '../tasks/service.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
+import {
+  answerHead,
+  readSelected,
+  SSE_HEADERS,
+  usageRecorder,
+  type AnswerHead,
+} from './answer-route.ts'
+
+/** A chat that a runner has admitted, with what was applied checked. */
+export type ChatRun = {
+  readonly head: AnswerHead
+  readonly events: AsyncGenerator<ChatEvent>
+  /** When an answer is withheld. */
+  readonly confidence: Confidence | null
+  /** The one that the answer is drawn at, asked for or not. */
+  readonly temperature: number
+  /** Of the answer: its proof, what was ignored and what is warned of. */
+  readonly headers: Record<string, string>
+  /** Aborted when the client goes away. */
+  readonly caller: AbortController
+  readonly recordUsage: (usage: Usage) => void
+  /** Sends an answer that comes whole. */
+  readonly sendWhole: (answer: Promise<object>) => Promise<Response>
+  readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
+}
+
+/** How a route that answers chats names itself and what it reads. */
+export type ChatRoute = {
+  readonly prefix: 'chatcmpl-' | 'resp_'
+  readonly route: 'chat.completions' | 'responses'
+  /** Its own name for a field that a fault calls by a chat's. */
+  readonly toParam?: (param: string) => string
+}
+
+/**
+ * @param ignored fields that were given in vain
+ * @throws {ApiError}
+ */
+export async function startChat(
+  ...[c, request, as, ignored]: Parameters<typeof admitChat>
+): Promise<ChatRun> {
+  try {
+    return await admitChat(c, request, as, ignored)
+  } catch (error) {
+    throw error instanceof ApiError ? error.withParam(as.toParam) : error
+  }
+}
+
+async function admitChat(
+  c: Context<AppEnv>,
+  request: ChatRequest,
+  as: ChatRoute,
+  ignored: readonly string[],
+): Promise<ChatRun> {
+  const projectId = c.get('projectId')
+  const requestId = c.get('requestId')
+  const { config, runners } = servicesOf(c.env)
+  const { baseModel } = config
+  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
+  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
+  const selection = await readSelected(c, request.model, baseModel)
+  const { messages, replaced } = frameOf(selection, request)
+  const labels = isChoiceWanted ? (selection?.labels ?? null) : null
+  const confidence = confidenceOf(request.confidence, selection, labels)
+  const plan = planGeneration({
+    requestId,
+    projectId,
+    model: baseModel,
+    input: { messages: [...messages] },
+    arms: await Promise.all(
+      deriveSeeds(request.seed, request.n).map((seed) => planArm(selection, labels, seed)),
+    ),
+    labels,
+    sampling: request,
+    service,
+  })
+  const caller = abortWith(c.req.raw.signal)
+  const generation = await startGeneration(
+    { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
+    plan,
+    caller.signal,
+  )
+  const { runnerId, hasGenericTools, schemaHints } = generation
+  const { logprobs: numLogprobs } = request.shaping
+  const headers = {
+    ...proofHeaders(selection),
+    ...ignoredHeader(ignored),
+    ...(hasGenericTools ? { 'x-arcana-tools': 'generic' } : {}),
+    ...warningHeaders({
+      words: [
+        ...(replaced ? ['frame-replaced'] : []),
+        ...(labels !== null && request.stop.length > 0 ? ['stop-of-label'] : []),
+      ],
+      schemaHints,
+    }),
+  }
+  return {
+    head: answerHead(as.prefix, requestId, baseModel, selection, request.tier),
+    events: chatEvents({ generation, selection, confidence, numLogprobs }),
+    confidence,
+    temperature: plan.request.sampling.temperature,
+    headers,
+    caller,
+    recordUsage: usageRecorder(c, { route: as.route, baseModel, selection, runnerId }),
+    sendWhole: async (answer) =>
+      sendHeld(await holdJson(answer, caller, holdMsOf(service, Date.now())), headers),
+    sendStream: (stream) => c.body(stream, 200, { ...headers, ...SSE_HEADERS }),
+  }
+}
+
+function frameOf(selection: ResolvedSelection | null, request: ChatRequest) {
+  if (selection === null) return { messages: request.messages, replaced: false }
+  return applyFrame(selection.frame, request.messages)
+}
