@@ -48,8 +48,9 @@ export function writeToolGrammar(
   const callable = functions
     .map((each, index) => ({ each, index }))
     .filter(({ each }) => typeof choice === 'string' || each.name === choice.name)
+  const mayBeText = choice === 'auto' && answer === null
   const calls = callable.map(({ each, index }) => {
-    return readCall(format, each, index, choice !== 'auto' || each.strict === true)
+    return readCall(format, each, index, !mayBeText || each.strict === true)
   })
   const grammar: SchemaGrammar = {
     root: { kind: 'union', of: calls.map(({ root }) => root) },

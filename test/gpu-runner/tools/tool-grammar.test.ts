@@ -188,8 +188,7 @@ describe('a grammar of calls', () => {
         $defs: { node: { enum: ['sports', 'weather'] } },
       }
       const responseFormat = { type: 'json_schema', schema, strict: true } as const
-      const functions = FUNCTIONS.map((each) => ({ ...each, strict: true }))
-      const tools = toolsOf({ choice: 'auto', functions })
+      const tools = toolsOf({ choice: 'auto' })
       const written = writeToolGrammar(format, tools, responseFormat)!
       const random = createRng(5)
       const begins = { call: `${format.open}{"name": "add"`, answer: '{"topic"' }
@@ -218,7 +217,7 @@ describe('a grammar of calls', () => {
       expect(() => walk(grammar.rows[0]!, random, 'Well')).toThrow('is barred')
       grammar.close()
       // Required calls leave the format nothing to hold.
-      const required = toolsOf({ functions })
+      const required = toolsOf({})
       expect(writeToolGrammar(format, required, responseFormat)).toEqual(
         writeToolGrammar(format, required),
       )
