@@ -49,11 +49,26 @@ def predict() -> None:
     assert isinstance(prediction.is_good, bool), prediction
 
 
+def what_does_not_work() -> None:
+    with dspy.context(lm=dspy.LM(f"arcana/{MODEL}:{TASK}", cache=False)):
+        try:
+            dspy.Predict(Topic)(news=NEWS)
+        except Exception as error:
+            assert "answers with one of its labels" in str(error), error
+        else:
+            raise AssertionError("a task answers a signature")
+
+
+def responses() -> None:
+    lm = dspy.LM(f"openai/{MODEL}", model_type="responses", max_tokens=64, cache=False)
+    assert lm("Say hello.")[0]
+
+
 def task() -> None:
     [answer] = dspy.LM(f"arcana/{MODEL}:{TASK}", cache=False)(NEWS)
     assert answer in LABELS, answer
 
 
-for part in [call, predict, task]:
+for part in [call, predict, responses, task, what_does_not_work]:
     part()
     print(part.__name__, flush=True)

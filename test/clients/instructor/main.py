@@ -36,6 +36,12 @@ def json_schema() -> None:
     assert isinstance(report, Report), report
 
 
+def responses() -> None:
+    client = instructor.from_openai(OpenAI(), mode=instructor.Mode.RESPONSES_TOOLS)
+    report = client.create(model=MODEL, response_model=Report, messages=NEWS)
+    assert isinstance(report, Report), report
+
+
 def task() -> None:
     """A task answers with a label: its text is what is asked for, not a model."""
     answer = client.create(response_model=None, messages=NEWS, extra_headers={"x-task": TASK})
@@ -43,6 +49,6 @@ def task() -> None:
     assert answer.arcana["task"] == TASK, answer
 
 
-for part in [create, partial, json_schema, task]:
+for part in [create, partial, json_schema, responses, task]:
     part()
     print(part.__name__, flush=True)

@@ -24,6 +24,13 @@ def stream() -> None:
     assert "".join(chunk.text for chunk in llm.stream("Say hello."))
 
 
+def responses() -> None:
+    llm = ChatOpenAI(model=MODEL, use_responses_api=True, max_tokens=64)
+    assert llm.invoke("Say hello.").text
+    assert "".join(chunk.text for chunk in llm.stream("Say hello."))
+    assert isinstance(llm.with_structured_output(Report).invoke(NEWS), Report)
+
+
 class Report(BaseModel):
     topic: Literal["weather", "sports"]
     is_good: bool
@@ -58,6 +65,6 @@ def task() -> None:
     assert headed.content == answer.content, headed
 
 
-for part in [invoke, stream, structured, tools, task]:
+for part in [invoke, stream, structured, tools, responses, task]:
     part()
     print(part.__name__, flush=True)

@@ -45,6 +45,11 @@ def parse() -> None:
     Report.model_validate_json(answer.choices[0].message.content)
 
 
+def responses() -> None:
+    answer = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=24)
+    assert answer.output[0].content[0].text, answer
+
+
 WEATHER = {
     "type": "function",
     "function": {
@@ -140,6 +145,8 @@ def ask_proxy(client: OpenAI) -> None:
     assert any(chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
     parsed = client.chat.completions.parse(model=MODEL, messages=NEWS, response_format=Report)
     assert isinstance(parsed.choices[0].message.parsed, Report), parsed
+    answer = client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=24)
+    assert answer.output_text, answer
     asked = client.chat.completions.with_raw_response.create(
         model=f"{MODEL}:{TASK}", messages=NEWS
     )
@@ -159,6 +166,6 @@ def wait_for(client: OpenAI, seconds: float = 120) -> None:
             time.sleep(0.5)
 
 
-for part in [completion, stream, parse, tools, task, jobs, proxy]:
+for part in [completion, stream, parse, responses, tools, task, jobs, proxy]:
     part()
     print(part.__name__, flush=True)

@@ -6,6 +6,7 @@ from typing import Literal
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
+from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
@@ -64,6 +65,15 @@ def task() -> None:
     assert headed.text == answer.text, headed
 
 
-for part in [complete, stream, structured, tools, task]:
+def what_does_not_work() -> None:
+    try:
+        OpenAI(model=MODEL).complete("Say hello.")
+    except ValueError as error:
+        assert "Unknown model" in str(error), error
+    else:
+        raise AssertionError("LlamaIndex's OpenAI takes any model now")
+
+
+for part in [complete, stream, structured, tools, task, what_does_not_work]:
     part()
     print(part.__name__, flush=True)

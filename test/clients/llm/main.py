@@ -34,9 +34,17 @@ def endpoint() -> None:
     assert answer
     answer = sh("""
         arcana() { llm openai endpoint "$OPENAI_BASE_URL" --key "$OPENAI_API_KEY" -m "$@"; }
-        arcana "$ARCANA_MODEL" 'Invent a dog.' --schema 'name, age int' -o max_tokens 200
+        arcana "$ARCANA_MODEL" 'How old is your dog?' --schema 'age int, is_good bool'
     """)
-    assert json.loads(answer).keys() == {"name", "age"}, answer
+    assert json.loads(answer).keys() == {"age", "is_good"}, answer
+
+
+def responses() -> None:
+    answer = sh("""
+        arcana() { llm openai endpoint "$OPENAI_BASE_URL" --key "$OPENAI_API_KEY" -m "$@"; }
+        arcana "$ARCANA_MODEL" 'Say hello.' --responses -o temperature 0
+    """)
+    assert answer
 
 
 def task() -> None:
@@ -60,6 +68,6 @@ def configured() -> None:
     assert answer
 
 
-for part in [endpoint, task, configured]:
+for part in [endpoint, responses, task, configured]:
     part()
     print(part.__name__, flush=True)

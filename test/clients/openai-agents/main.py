@@ -1,4 +1,4 @@
-"""OpenAI's Agents SDK, over chat completions."""
+"""OpenAI's Agents SDK, over responses, its default, and over chat completions."""
 
 import asyncio
 import os
@@ -6,12 +6,15 @@ from typing import Literal
 
 from agents import (
     Agent,
+    MaxTurnsExceeded,
+    ModelBehaviorError,
     ModelSettings,
+    OpenAIChatCompletionsModel,
     Runner,
     function_tool,
-    set_default_openai_api,
     set_tracing_disabled,
 )
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 MODEL, TASK = os.environ["ARCANA_MODEL"], os.environ["ARCANA_TASK"]
@@ -19,17 +22,16 @@ LABELS = ["World", "Sports", "Business", "Science"]
 NEWS = "The striker scored twice."
 
 set_tracing_disabled(True)
-set_default_openai_api("chat_completions")
-short = ModelSettings(max_tokens=64)
+greedy = ModelSettings(temperature=0)
 
 
 async def text() -> None:
-    agent = Agent(name="Greeter", instructions="Be kind.", model=MODEL, model_settings=short)
+    agent = Agent(name="Greeter", instructions="Be kind.", model=MODEL, model_settings=greedy)
     assert (await Runner.run(agent, "Say hello.")).final_output
 
 
 async def stream() -> None:
-    agent = Agent(name="Greeter", model=MODEL, model_settings=short)
+    agent = Agent(name="Greeter", model=MODEL, model_settings=greedy)
     deltas = [
         event.data.delta
         async for event in Runner.run_streamed(agent, "Say hello.").stream_events()
@@ -61,11 +63,31 @@ async def tools() -> None:
         name="Forecaster",
         model=MODEL,
         tools=[weather],
-        model_settings=ModelSettings(tool_choice="required", max_tokens=64),
+        model_settings=ModelSettings(tool_choice="required"),
         tool_use_behavior="stop_on_first_tool",
     )
     said = (await Runner.run(agent, "How is the weather in Rome?")).final_output
     assert said.startswith("It rains in "), said
+
+
+async def tools_and_type() -> None:
+    """The model calls the tool or answers with a report: any turns of that will do."""
+    agent = Agent(
+        name="Reporter", model=MODEL, model_settings=greedy, tools=[weather], output_type=Report
+    )
+    try:
+        assert isinstance((await Runner.run(agent, NEWS, max_turns=2)).final_output, Report)
+    except MaxTurnsExceeded as error:
+        outputs = [item.output for item in error.run_data.new_items if hasattr(item, "output")]
+        assert outputs and all(said.startswith("It rains in ") for said in outputs), outputs
+
+
+async def chat() -> None:
+    chat = OpenAIChatCompletionsModel(MODEL, AsyncOpenAI())
+    agent = Agent(name="Greeter", model=chat, model_settings=greedy)
+    assert (await Runner.run(agent, "Say hello.")).final_output
+    agent = Agent(name="Reporter", model=chat, output_type=Report)
+    assert isinstance((await Runner.run(agent, NEWS)).final_output, Report)
 
 
 async def task() -> None:
@@ -77,8 +99,18 @@ async def task() -> None:
     assert (await Runner.run(headed, NEWS)).final_output == answer
 
 
+async def what_does_not_work() -> None:
+    agent = Agent(name="Greeter", model=MODEL, model_settings=ModelSettings(max_tokens=1))
+    try:
+        await Runner.run(agent, "Say hello.")
+    except ModelBehaviorError as error:
+        assert "response.incomplete" in str(error), error
+    else:
+        raise AssertionError("an answer that was cut is given")
+
+
 async def main() -> None:
-    for part in [text, stream, structured, tools, task]:
+    for part in [text, stream, structured, tools, tools_and_type, chat, task, what_does_not_work]:
         await part()
         print(part.__name__, flush=True)
 

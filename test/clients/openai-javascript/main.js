@@ -1,8 +1,8 @@
-/** OpenAI's own JavaScript client: chat, stream, parse, files, jobs, models. */
+/** OpenAI's own JavaScript client: chat, stream, parse, responses, files, jobs, models. */
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import OpenAI, { NotFoundError, toFile } from 'openai'
-import { zodResponseFormat } from 'openai/helpers/zod'
+import { zodResponseFormat, zodTextFormat } from 'openai/helpers/zod'
 import { z } from 'zod'
 
 const { ARCANA_MODEL: model, ARCANA_TASK: task } = process.env
@@ -69,6 +69,28 @@ async function parse() {
   Report.parse(answer.choices[0].message.parsed)
 }
 
+async function responses() {
+  const input = 'Say hello.'
+  const answer = await client.responses.create({ model, input, max_output_tokens: 24 })
+  assert.ok(answer.output_text)
+
+  const events = client.responses.stream({ model, input, temperature: 0 })
+  let text = ''
+  events.on('response.output_text.delta', ({ delta }) => (text += delta))
+  assert.equal((await events.finalResponse()).output_text, text)
+  assert.ok(text)
+
+  const parsed = await client.responses.parse({
+    model,
+    input: news,
+    text: { format: zodTextFormat(Report, 'report') },
+  })
+  Report.parse(parsed.output_parsed)
+
+  const asked = await client.responses.create({ model: `${model}:${task}`, input: news })
+  assert.ok(LABELS.includes(asked.output_text))
+}
+
 async function jobs() {
   const names = ['Anna', 'Ben', 'Carla', 'Dan', 'Eve', 'Finn']
   const lines = names.flatMap((name) => [
@@ -118,7 +140,7 @@ async function models() {
   await assert.rejects(client.models.retrieve(`${model}:agreed`), NotFoundError)
 }
 
-for (const part of [chat, stream, askTask, parse, jobs, models]) {
+for (const part of [chat, stream, askTask, parse, responses, jobs, models]) {
   await part()
   console.log(part.name)
 }

@@ -1,11 +1,12 @@
-"""OpenAI's own Python client: chat, stream, parse, files, jobs, models."""
+"""OpenAI's own Python client: chat, stream, parse, responses, files, jobs, models."""
 
 import json
 import os
 import time
+from decimal import Decimal
 from typing import Literal
 
-from openai import NotFoundError, OpenAI
+from openai import LengthFinishReasonError, NotFoundError, OpenAI, pydantic_function_tool
 from pydantic import BaseModel
 
 MODEL, TASK = os.environ["ARCANA_MODEL"], os.environ["ARCANA_TASK"]
@@ -67,6 +68,41 @@ def parse() -> None:
     assert isinstance(answer.choices[0].message.parsed, Report), answer
 
 
+class Price(BaseModel):
+    price: Decimal
+
+
+def what_does_not_work() -> None:
+    try:
+        client.chat.completions.parse(
+            model=MODEL, messages=NEWS, response_format=Report, max_tokens=1
+        )
+    except LengthFinishReasonError:
+        pass
+    else:
+        raise AssertionError("an answer that was cut is parsed")
+    written = pydantic_function_tool(Price)["function"]["parameters"]["properties"]["price"]
+    assert {"type": "string"} in written["anyOf"], written
+
+
+def responses() -> None:
+    answer = client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=24)
+    assert answer.output_text and answer.usage.output_tokens > 0, answer
+
+    text = ""
+    with client.responses.stream(model=MODEL, input="Say hello.", temperature=0) as events:
+        for event in events:
+            if event.type == "response.output_text.delta":
+                text += event.delta
+    assert text and events.get_final_response().output_text == text, text
+
+    parsed = client.responses.parse(model=MODEL, input=NEWS, text_format=Report)
+    assert isinstance(parsed.output_parsed, Report), parsed
+
+    asked = client.responses.create(model=f"{MODEL}:{TASK}", input=NEWS)
+    assert asked.output_text in LABELS, asked
+
+
 def jobs() -> None:
     lines = [
         {"input": f"{name} {verb}.", "label": label}
@@ -116,6 +152,6 @@ def models() -> None:
         raise AssertionError("a deleted model is still there")
 
 
-for part in [chat, stream, task, parse, jobs, models]:
+for part in [chat, stream, task, parse, what_does_not_work, responses, jobs, models]:
     part()
     print(part.__name__, flush=True)

@@ -4,8 +4,8 @@ import os
 from typing import Literal
 
 from pydantic import BaseModel
-from pydantic_ai import Agent
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 MODEL, TASK = os.environ["ARCANA_MODEL"], os.environ["ARCANA_TASK"]
 LABELS = ["World", "Sports", "Business", "Science"]
@@ -34,6 +34,16 @@ def structured() -> None:
     assert isinstance(result.output, Report), result
 
 
+def native() -> None:
+    result = Agent(model, output_type=NativeOutput(Report)).run_sync(NEWS)
+    assert isinstance(result.output, Report), result
+
+
+def responses() -> None:
+    result = Agent(OpenAIResponsesModel(MODEL), output_type=Report).run_sync(NEWS)
+    assert isinstance(result.output, Report), result
+
+
 def task() -> None:
     result = Agent(OpenAIChatModel(f"{MODEL}:{TASK}")).run_sync(NEWS)
     assert result.output in LABELS, result
@@ -43,6 +53,6 @@ def task() -> None:
     assert headed.output == result.output, headed
 
 
-for part in [text, stream, structured, task]:
+for part in [text, stream, structured, native, responses, task]:
     part()
     print(part.__name__, flush=True)

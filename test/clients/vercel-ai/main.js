@@ -11,12 +11,15 @@ const openai = createOpenAI({
   baseURL: process.env.OPENAI_BASE_URL,
   apiKey: process.env.OPENAI_API_KEY,
 })
-const model = openai.chat(MODEL)
+// Over responses, its default; `openai.chat(MODEL)` is over chat completions.
+const model = openai(MODEL)
 const prompt = 'The striker scored twice.'
 
 async function text() {
   const { text } = await generateText({ model, prompt, maxOutputTokens: 24 })
   assert.ok(text)
+  const chat = await generateText({ model: openai.chat(MODEL), prompt, maxOutputTokens: 24 })
+  assert.ok(chat.text)
 }
 
 async function stream() {
@@ -54,15 +57,30 @@ async function tools() {
   assert.match(steps[0].toolResults[0].output, /^It rains in (Rome|Oslo)\.$/)
 }
 
+async function history() {
+  const asked = [{ role: 'user', content: prompt }]
+  const { responseMessages } = await generateText({ model, messages: asked, maxOutputTokens: 24 })
+  const messages = [...asked, ...responseMessages, { role: 'user', content: 'And then?' }]
+  const { text } = await generateText({
+    model,
+    messages,
+    maxOutputTokens: 24,
+    providerOptions: { openai: { store: false } },
+  })
+  assert.ok(text)
+  // Otherwise it sends references to stored items, and nothing is stored here.
+  await assert.rejects(generateText({ model, messages }), /item_reference/)
+}
+
 async function task() {
-  const answer = await generateText({ model: openai.chat(`${MODEL}:${TASK}`), prompt })
+  const answer = await generateText({ model: openai(`${MODEL}:${TASK}`), prompt })
   assert.ok(LABELS.includes(answer.text))
   assert.equal(answer.response.headers['x-arcana-task'], TASK)
   const headed = await generateText({ model, prompt, headers: { 'x-task': TASK } })
   assert.equal(headed.text, answer.text)
 }
 
-for (const part of [text, stream, object, tools, task]) {
+for (const part of [text, stream, object, tools, history, task]) {
   await part()
   console.log(part.name)
 }
