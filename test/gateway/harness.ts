@@ -2,6 +2,7 @@ import { env, exports } from 'cloudflare:workers'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import { bootstrapStatements } from '../../src/db/bootstrap.ts'
 import { publishVersion, type NewVersion } from '../../src/db/versions.ts'
+import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { sha256Hex } from '../../src/storage/digest.ts'
 import { GEOMETRY, MODEL_DIGEST } from './runner-double.ts'
@@ -116,3 +117,25 @@ export async function readSse(
     isDone: frames.at(-1) === '[DONE]',
   }
 }
+
+const callPart = (index: number, json: string, name?: string): GenerateEvent => ({
+  event: 'tool_call',
+  arm: 0,
+  index,
+  arguments: json,
+  ...(name === undefined ? {} : { name }),
+})
+
+/** What the double says, with a call of f and one of g before its end, each in parts. */
+export const withCalls = (events: readonly GenerateEvent[]): GenerateEvent[] =>
+  events.flatMap((event): GenerateEvent[] =>
+    event.event === 'end'
+      ? [
+          callPart(0, '', 'f'),
+          callPart(0, '{"a":'),
+          callPart(0, '"x"}'),
+          callPart(1, '{}', 'g'),
+          { ...event, finish_reason: 'tool_calls' },
+        ]
+      : [event],
+  )

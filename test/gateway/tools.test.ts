@@ -1,12 +1,11 @@
 /** Functions on the gateway's side; what a model does with them is in test/conformance/tools.test.ts. */
 import { describe, it } from 'vitest'
-import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import type {
   ChatCompletion,
   ChatCompletionChunk,
 } from '../../src/protocol/openai/chat-completions.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { MODEL, publishTask, readSse } from './harness.ts'
+import { MODEL, publishTask, readSse, withCalls } from './harness.ts'
 
 useFreshProject()
 
@@ -16,27 +15,6 @@ const TOOLS = [
   { type: 'function', function: FUNCTION },
   { type: 'function', function: { name: 'g' } },
 ]
-
-const callPart = (index: number, json: string, name?: string): GenerateEvent => ({
-  event: 'tool_call',
-  arm: 0,
-  index,
-  arguments: json,
-  ...(name === undefined ? {} : { name }),
-})
-/** What the double says, with two calls before its end. */
-const withCalls = (events: GenerateEvent[]): GenerateEvent[] =>
-  events.flatMap((event): GenerateEvent[] =>
-    event.event === 'end'
-      ? [
-          callPart(0, '', 'f'),
-          callPart(0, '{"a":'),
-          callPart(0, '"x"}'),
-          callPart(1, '{}', 'g'),
-          { ...event, finish_reason: 'tool_calls' },
-        ]
-      : [event],
-  )
 
 describe('tools', () => {
   it('go to the runner as they stand, with the choice', async ({ expect }) => {

@@ -106,7 +106,7 @@ const INCLUDABLE = [
 const bodySchema = z.strictObject({
   model: z.string().min(1),
   input: inputSchema,
-  instructions: z.string().optional(),
+  instructions: z.string().default(''),
   include: z.array(z.enum(INCLUDABLE)).max(INCLUDABLE.length).default([]),
   max_output_tokens: maxTokensSchema.optional(),
   metadata: metadataSchema.default({}),
@@ -146,7 +146,8 @@ export const responseRequestSchema = bodySchema.transform((body, context): Respo
     chat: {
       ...commonRequestOf({ ...body, n: 1 }, hasLogprobs ? body.top_logprobs : null),
       messages:
-        instructions === undefined
+        // Empty ones instruct nothing, and would stand in the place of a task's own.
+        instructions === ''
           ? body.input
           : [{ role: 'system', content: instructions }, ...body.input],
       maxTokens: body.max_output_tokens,
@@ -155,7 +156,7 @@ export const responseRequestSchema = bodySchema.transform((body, context): Respo
       confidence: confidenceIn(body.arcana),
     },
     settings: {
-      instructions: instructions ?? null,
+      instructions: instructions === '' ? null : instructions,
       max_output_tokens: body.max_output_tokens ?? null,
       metadata: body.metadata,
       parallel_tool_calls: parallel,

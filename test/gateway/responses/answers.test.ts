@@ -1,9 +1,9 @@
 /** What a response says; what OpenAI's client makes of it is in test/conformance/responses.test.ts. */
-import { describe, it } from 'vitest'
-import type { GenerateEvent } from '../../../src/protocol/runner.ts'
+import { env } from 'cloudflare:workers'
+import { describe, it, vi } from 'vitest'
 import type { ResponseEvent, ResponseObject } from '../../../src/protocol/openai/responses.ts'
 import { client, projectId, runner, useFreshProject } from '../fresh-project.ts'
-import { MODEL, publishTask, readSse } from '../harness.ts'
+import { MODEL, publishTask, readSse, withCalls } from '../harness.ts'
 
 useFreshProject()
 
@@ -40,30 +40,6 @@ const TOOLS = [
   { type: 'function', name: 'f', parameters: { type: 'object' }, strict: true },
   { type: 'function', name: 'g', description: 'Does g.', parameters: null },
 ]
-const callPart = (index: number, json: string, name?: string): GenerateEvent => ({
-  event: 'tool_call',
-  arm: 0,
-  index,
-  arguments: json,
-  ...(name === undefined ? {} : { name }),
-})
-const sayCalls = (reason: 'tool_calls' | 'length' = 'tool_calls') => {
-  runner.words = () => ['Let me see.']
-  runner.editEvents = (events) =>
-    events.flatMap((event): GenerateEvent[] =>
-      event.event === 'end'
-        ? [
-            callPart(0, '', 'f'),
-            callPart(0, '{"a":'),
-            callPart(0, '"x"}'),
-            callPart(1, '{"b"', 'g'),
-            ...(reason === 'length' ? [] : [callPart(1, ':1}')]),
-            { ...event, finish_reason: reason },
-          ]
-        : [event],
-    )
-}
-
 describe('a response', () => {
   it('answers in OpenAI’s shape, and says what was asked and that nothing is kept', async ({
     expect,
@@ -139,6 +115,17 @@ describe('a response', () => {
     expect(again.split('\n\n')[0]).toMatch(
       /^event: response\.created\ndata: \{"type":"response\.created"/,
     )
+  })
+
+  it('is counted under its own name, whole and streamed', async ({ expect }) => {
+    await ask({})
+    await stream({})
+    const sql = 'SELECT route, prompt_tokens, completion_tokens FROM usage WHERE project_id = ?'
+    await vi.waitFor(async () => {
+      const { results } = await env.DB.prepare(sql).bind(projectId).all()
+      const row = { route: 'responses', prompt_tokens: 7, completion_tokens: 2 }
+      expect(results).toEqual([row, row])
+    })
   })
 
   it('that is cut is incomplete, whole and streamed', async ({ expect }) => {
@@ -240,14 +227,15 @@ describe('functions', () => {
   })
 
   it('called are items after the text, whole and streamed', async ({ expect }) => {
-    sayCalls()
+    runner.words = () => ['Let me see.']
+    runner.editEvents = withCalls
     const body = await ask({ tools: TOOLS })
     expect(body).toMatchObject({
       status: 'completed',
       output: [
         { type: 'message', content: [{ text: 'Let me see.' }] },
         { type: 'function_call', name: 'f', arguments: '{"a":"x"}', status: 'completed' },
-        { type: 'function_call', name: 'g', arguments: '{"b":1}', status: 'completed' },
+        { type: 'function_call', name: 'g', arguments: '{}', status: 'completed' },
       ],
     })
     const ids = body.output.flatMap((item) => (item.type === 'message' ? [] : [item.call_id]))
@@ -260,7 +248,7 @@ describe('functions', () => {
       'response.function_call_arguments.done response.output_item.done'
     expect(typesOf(events)).toBe(
       `response.created response.in_progress ${MESSAGE} response.output_text.delta ` +
-        `${MESSAGE_DONE} ${call(2)} ${call(2)} response.completed`,
+        `${MESSAGE_DONE} ${call(2)} ${call(1)} response.completed`,
     )
     expect(withoutOwn(lastOf(events))).toEqual(withoutOwn(body))
     const places = events.flatMap((event) => ('output_index' in event ? [event.output_index] : []))
@@ -269,14 +257,16 @@ describe('functions', () => {
   })
 
   it('whose call is cut are incomplete', async ({ expect }) => {
-    sayCalls('length')
+    runner.words = () => []
+    runner.editEvents = (events) =>
+      withCalls(events).flatMap((event) => {
+        if (event.event === 'tool_call' && event.index === 1) return []
+        return [event.event === 'end' ? { ...event, finish_reason: 'length' } : event]
+      })
     expect(await ask({ tools: TOOLS })).toMatchObject({
       status: 'incomplete',
-      output: [
-        { status: 'completed' },
-        { status: 'completed' },
-        { name: 'g', arguments: '{"b"', status: 'incomplete' },
-      ],
+      incomplete_details: { reason: 'max_output_tokens' },
+      output: [{ name: 'f', arguments: '{"a":"x"}', status: 'incomplete' }],
     })
   })
 })

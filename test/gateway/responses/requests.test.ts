@@ -78,6 +78,7 @@ describe('what changes nothing', () => {
     context_management: [],
     text: {},
     include: [],
+    instructions: '',
   }
 
   it('is accepted and named in a header', async ({ expect }) => {
