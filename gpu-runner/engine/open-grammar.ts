@@ -17,9 +17,11 @@ export async function openGrammar(
 ): Promise<OpenGrammar | null> {
   const { response_format: format, tools, arms } = wire
   const toolFormat = checkTools(tokenizer, wire)
-  if (format) return grammars.open(format, arms.length)
-  const written = tools && toolFormat ? writeToolGrammar(toolFormat, tools) : null
-  return written === null ? null : grammars.openWritten(written, arms.length, 'tools')
+  if (tools && toolFormat) {
+    const written = writeToolGrammar(toolFormat, tools, format)
+    return written === null ? null : grammars.openWritten(written, arms.length, 'tools')
+  }
+  return format ? grammars.open(format, arms.length) : null
 }
 
 /**
@@ -29,7 +31,7 @@ export async function openGrammar(
  */
 export function checkTools(
   tokenizer: ChatTokenizer,
-  { messages = [], tools, prompt, choice, response_format: responseFormat }: GenerateRequest,
+  { messages = [], tools, prompt, choice }: GenerateRequest,
 ): ToolFormat | null {
   const { showsCalls, format } = tokenizer.toolSupport
   const refuse = (message: string, param: string): RunnerFault =>
@@ -43,7 +45,6 @@ export function checkTools(
   if (tools === undefined) return null
   if (prompt !== undefined) throw refuse('a given prompt has no tools', 'tools')
   if (choice) throw refuse('a choice of labels calls no functions', 'tools')
-  if (responseFormat) throw refuse('is not supported beside tools', 'response_format')
   if (format === null) {
     throw refuse('this model’s chat template writes calls in a form that is not read here', 'tools')
   }

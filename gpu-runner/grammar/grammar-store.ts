@@ -6,7 +6,7 @@ import { byteLevelText } from '../tokenizer/byte-level.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
 import { GrammarHost, GrammarRefusedError } from './grammar-host.ts'
 import type { GrammarRow } from './grammar-row.ts'
-import { SchemaError } from './schema/node.ts'
+import { SchemaError, type ReadSchema } from './schema/node.ts'
 import { readSchema } from './schema/read-schema.ts'
 import { writeEbnf } from './schema/write-ebnf.ts'
 
@@ -164,11 +164,19 @@ export class GrammarStore {
 
 /** @throws {RunnerFault} naming what is not enforced */
 function writeFormat(format: RunnerResponseFormat): WrittenGrammar {
+  const read = readFormat(format)
+  return { ebnf: writeEbnf(read), hints: read.hints }
+}
+
+/**
+ * @param targetPrefix tells its references from those of other schemas in one grammar
+ * @throws {RunnerFault} naming what is not enforced
+ */
+export function readFormat(format: RunnerResponseFormat, targetPrefix = ''): ReadSchema {
   const { schema, strict } =
     format.type === 'json_schema' ? format : { schema: { type: 'object' }, strict: true }
   try {
-    const read = readSchema(schema, { isStrict: strict === true })
-    return { ebnf: writeEbnf(read), hints: read.hints }
+    return readSchema(schema, { targetPrefix, isStrict: strict === true })
   } catch (error) {
     if (!(error instanceof SchemaError)) throw error
     throw new RunnerFault('invalid_request', `the schema cannot be enforced: ${error.message}`, {

@@ -1,5 +1,6 @@
 import type { RunnerTools, ToolFunction } from '../../src/protocol/tools.ts'
-import type { WrittenGrammar } from './grammar-store.ts'
+import type { RunnerResponseFormat } from '../../src/protocol/response-format.ts'
+import { readFormat, type WrittenGrammar } from './grammar-store.ts'
 import { SchemaError, type ReadSchema, type SchemaGrammar, type SchemaNode } from './schema/node.ts'
 import { readSchema } from './schema/read-schema.ts'
 import { literal } from './schema/ebnf-literal.ts'
@@ -24,29 +25,42 @@ export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
 
 /**
  * What the answer is held to: calls and nothing else where they are required, or free text in which
- * a call, once begun, keeps to its function's schema where a function is `strict`.
+ * a call, once begun, keeps to its function's schema where a function is `strict`. With a response
+ * format an answer that calls nothing is of that format, so calls stand alone; required calls leave
+ * it nothing to say.
  * @returns null where nothing is to be held
- * @throws {RunnerFault} invalid_request naming the function whose schema is not enforced, and why
+ * @throws {RunnerFault} invalid_request naming the function or format that is not enforced, and why
  */
-export function writeToolGrammar(format: ToolFormat, tools: RunnerTools): WrittenGrammar | null {
+export function writeToolGrammar(
+  format: ToolFormat,
+  tools: RunnerTools,
+  responseFormat?: RunnerResponseFormat,
+): WrittenGrammar | null {
   const { functions, choice, parallel } = tools
-  if (!isHeld(tools)) return null
+  if (!isHeld(tools) && responseFormat === undefined) return null
+  const answer =
+    responseFormat === undefined || choice !== 'auto' ? null : readFormat(responseFormat, 'answer:')
   const callable = functions
     .map((each, index) => ({ each, index }))
     .filter(({ each }) => typeof choice === 'string' || each.name === choice.name)
+  const mayBeText = choice === 'auto' && answer === null
   const calls = callable.map(({ each, index }) => {
-    return readCall(format, each, index, choice !== 'auto' || each.strict === true)
+    return readCall(format, each, index, !mayBeText || each.strict === true)
   })
   const grammar: SchemaGrammar = {
     root: { kind: 'union', of: calls.map(({ root }) => root) },
-    targets: new Map(calls.flatMap(({ targets }) => [...targets])),
+    targets: new Map(
+      [...calls, ...(answer === null ? [] : [answer])].flatMap(({ targets }) => [...targets]),
+    ),
   }
   const isSingle = !parallel || !format.parallel || typeof choice === 'object'
   const repeat = (rule: string): string =>
     isSingle ? rule : `${rule} (${literal(format.between)} ${rule}){0,${MAX_CALLS - 1}}`
   const { markers, open, close } = format
-  const ebnf = writeEbnf(grammar, (rule) => {
-    if (choice !== 'auto') return `root ::= ${literal(open)} ${repeat(rule)} ${literal(close)}`
+  const ebnf = writeEbnf(grammar, (rule, write) => {
+    const called = `${literal(open)} ${repeat(rule)} ${literal(close)}`
+    if (choice !== 'auto') return `root ::= ${called}`
+    if (answer !== null) return `root ::= ${called} | ${write(answer.root)}`
     // No mark tells a call from text, but a call's first letter does.
     if (markers === null) {
       return [`root ::= ${repeat(rule)} | text`, 'text ::= "" | [^{\\0-\\x20] [^\\0-\\x08]*'].join(
@@ -59,7 +73,7 @@ export function writeToolGrammar(format: ToolFormat, tools: RunnerTools): Writte
       `section ::= ${rest} ${repeat(rule)} ${literal(close)}`,
     ].join('\n')
   })
-  return { ebnf, hints: calls.flatMap(({ hints }) => hints) }
+  return { ebnf, hints: [...calls.flatMap(({ hints }) => hints), ...(answer?.hints ?? [])] }
 }
 
 function readCall(

@@ -3,7 +3,7 @@
  * that their form is generic, and forced calls hold to their schemas all the same.
  */
 import OpenAI from 'openai'
-import { zodFunction } from 'openai/helpers/zod'
+import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { z } from 'zod'
 import { startStack, type Stack } from '../fixtures/stack.ts'
@@ -92,6 +92,21 @@ describe('tools in the generic form', () => {
       .withResponse()
     expect(none.response.headers.get('x-arcana-tools')).toBeNull()
     expect(data.usage!.prompt_tokens).toBeGreaterThan(none.data.usage!.prompt_tokens + 100)
+  })
+
+  it('stand beside a response format, to which an answer without calls holds', async ({
+    expect,
+  }) => {
+    const Answer = z.object({ topic: z.enum(['weather', 'sports']), sure: z.boolean() })
+    const body = bodyWith({ response_format: zodResponseFormat(Answer, 'answer') })
+    const { choices } = await openai.chat.completions.parse(body)
+    const { message, finish_reason: reason } = choices[0]!
+    if (message.tool_calls?.length) expect(reason).toBe('tool_calls')
+    else expect(Answer.safeParse(message.parsed).error).toBeUndefined()
+    const streamed = await openai.chat.completions.stream(body).finalChatCompletion()
+    expect(streamed.choices[0]!.message.content).toBe(message.content)
+    const forced = await openai.chat.completions.create({ ...body, tool_choice: NAMED })
+    expect(callsOf(forced).map(({ name }) => name)).toEqual(['get_weather'])
   })
 
   it('go on from a result', async ({ expect }) => {

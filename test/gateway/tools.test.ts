@@ -5,7 +5,7 @@ import type {
   ChatCompletionChunk,
 } from '../../src/protocol/openai/chat-completions.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { publishTask, readSse, withCalls } from './harness.ts'
+import { MODEL, publishTask, readSse, withCalls } from './harness.ts'
 
 useFreshProject()
 
@@ -28,6 +28,31 @@ describe('tools', () => {
       { functions, choice: { name: 'g' }, parallel: true },
     ])
     expect(JSON.stringify(runner.generateRequests[0]!.tools)).toContain('"b":{},"a":')
+  })
+
+  it('go to the runner beside a response format', async ({ expect }) => {
+    const schema = { type: 'object', properties: {} }
+    const json_schema = { name: 'answer', strict: true, schema }
+    const format = { type: 'json_schema', json_schema }
+    const asked = await client.chat({ tools: TOOLS, response_format: format })
+    expect(asked.status).toBe(200)
+    const other = { type: 'json_schema', ...json_schema }
+    const tools = TOOLS.map(({ type, function: each }) => ({ type, ...each }))
+    const responded = await client.call('POST', '/v1/responses', {
+      model: MODEL,
+      input: 'Hi',
+      tools,
+      text: { format: other },
+    })
+    expect(responded.status).toBe(200)
+    const functions = [FUNCTION, { name: 'g' }]
+    for (const request of runner.generateRequests) {
+      expect(request).toMatchObject({
+        tools: { functions, choice: 'auto' },
+        response_format: { type: 'json_schema', schema, strict: true },
+      })
+    }
+    expect(runner.generateRequests).toHaveLength(2)
   })
 
   it('that may not be called are not shown', async ({ expect }) => {
@@ -159,11 +184,6 @@ describe('what is no tool', () => {
     ['a choice without tools', { tool_choice: 'required' }, 'tool_choice'],
     ['a choice of another', { tools: TOOLS, tool_choice: named('h') }, 'tool_choice.function.name'],
     ['a choice of no kind', { tools: TOOLS, tool_choice: 'maybe' }, 'tool_choice'],
-    [
-      'a response format beside them',
-      { tools: TOOLS, response_format: { type: 'json_object' } },
-      'response_format',
-    ],
     [
       'arguments that are no object',
       said({

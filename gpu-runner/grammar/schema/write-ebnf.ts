@@ -19,18 +19,21 @@ const COMMON: Readonly<Record<string, string>> = {
 /**
  * Writes what a schema admits in XGrammar's EBNF: JSON on one line with a space after each comma and
  * colon, properties in the schema's order. Fixed spaces leave a model nothing to run on with.
- * @param writeRoot what the whole text is, given the name of the schema's rule
+ * @param writeRoot what the whole text is, given the name of the schema's rule, and a way to write
+ *   what else may stand there
  * @throws {SchemaError} a range that holds no number
  */
 export function writeEbnf(
   grammar: SchemaGrammar,
-  writeRoot: (rule: string) => string = (rule) => `root ::= ${rule}`,
+  writeRoot: (rule: string, write: (node: SchemaNode) => string) => string = (rule) =>
+    `root ::= ${rule}`,
 ): string {
   const writer = new EbnfWriter()
   for (const target of grammar.targets.keys()) writer.declare(target)
   const root = writer.write(grammar.root)
   for (const [target, node] of grammar.targets) writer.define(target, node)
-  return [writeRoot(root), ...writer.rules()].join('\n')
+  const whole = writeRoot(root, (node) => writer.write(node))
+  return [whole, ...writer.rules()].join('\n')
 }
 
 class EbnfWriter {

@@ -91,13 +91,6 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
     })
   }
   const tools = toolsOf(body, context)
-  if (tools !== undefined && body.response_format !== undefined) {
-    context.addIssue({
-      code: 'custom',
-      path: ['response_format'],
-      message: 'is not supported beside tools',
-    })
-  }
   return {
     ...commonRequestOf(body, body.logprobs ? (body.top_logprobs ?? 0) : null),
     messages: body.messages,

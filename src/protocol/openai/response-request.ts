@@ -141,13 +141,6 @@ export const responseRequestSchema = bodySchema.transform((body, context): Respo
   const responseFormat = runnerFormatOf(format)
   const functions = body.tools.map(toFunction)
   const tools = checkTools(functions, choice, parallel, context, [])
-  if (tools !== undefined && responseFormat !== undefined) {
-    context.addIssue({
-      code: 'custom',
-      path: ['text', 'format'],
-      message: 'is not supported beside tools',
-    })
-  }
   const hasLogprobs = include.includes(LOGPROBS) || body.top_logprobs > 0
   return {
     chat: {

@@ -146,11 +146,6 @@ describe('what is not served', () => {
     ['a function without a name', { tools: [{ type: 'function' }] }, 'tools[0].name'],
     ['a function twice', { tools: [...tool({}).tools, ...tool({}).tools] }, 'tools[1].name'],
     ['a function of a chat', tool({ function: { name: 'f' } }), 'tools[0].function'],
-    [
-      'a format beside tools',
-      { ...tool({}), text: { format: { type: 'json_object' } } },
-      'text.format',
-    ],
     ['a format of no kind', { text: { format: { type: 'xml' } } }, 'text.format.type'],
     [
       'a format without a schema',

@@ -176,6 +176,54 @@ describe('a grammar of calls', () => {
     grammar.close()
   })
 
+  it.for([...TOOL_FORMATS, GENERIC_FORMAT])(
+    'beside a response format admits calls or an answer of it: $name',
+    async (format, { expect }) => {
+      // Refers to a place of the same name as two of the functions do.
+      const schema = {
+        type: 'object',
+        properties: { topic: { $ref: '#/$defs/node' } },
+        required: ['topic'],
+        additionalProperties: false,
+        $defs: { node: { enum: ['sports', 'weather'] } },
+      }
+      const responseFormat = { type: 'json_schema', schema, strict: true } as const
+      const tools = toolsOf({ choice: 'auto' })
+      const written = writeToolGrammar(format, tools, responseFormat)!
+      const random = createRng(5)
+      const begins = { call: `${format.open}{"name": "add"`, answer: '{"topic"' }
+      for (const [kind, begun] of Object.entries(begins)) {
+        const grammar = await store.openWritten(written, 4, 'tools')
+        let numEnded = 0
+        for (const row of grammar.rows) {
+          const said = walk(row, random, begun)
+          if (said === null) continue
+          numEnded += 1
+          const { calls, text } = readCalls(format, said)
+          if (kind === 'call') {
+            expect(text, said).toBe('')
+            for (const { name, json } of calls) {
+              expect(ajv.compile(schemaOf(name))(JSON.parse(json)), said).toBe(true)
+            }
+          } else {
+            expect(calls, said).toEqual([])
+            expect(ajv.compile(schema)(JSON.parse(text)), said).toBe(true)
+          }
+        }
+        grammar.close()
+        expect(numEnded, kind).toBeGreaterThan(0)
+      }
+      const grammar = await store.openWritten(written, 1, 'tools')
+      expect(() => walk(grammar.rows[0]!, random, 'Well')).toThrow('is barred')
+      grammar.close()
+      // Required calls leave the format nothing to hold.
+      const required = toolsOf({})
+      expect(writeToolGrammar(format, required, responseFormat)).toEqual(
+        writeToolGrammar(format, required),
+      )
+    },
+  )
+
   it('is none where nothing is held', ({ expect }) => {
     expect(writeToolGrammar(TOOL_FORMATS[0]!, toolsOf({ choice: 'auto' }))).toBeNull()
   })
