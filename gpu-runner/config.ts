@@ -22,13 +22,13 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
 /** Rows of the decode batch; also the most arms of one request. */
 const DEFAULT_MAX_NUM_SEQS = 16
 const DEFAULT_MAX_WAITING = 256
-/** 16 rows of this take 1.5 GB for SmolLM2-135M, and only as they fill. */
-/** A chunk is 128 tokens, 80 ms or so: what a long prompt may hold up running answers by, a step. */
+/** A chunk is 128 tokens and takes some 80 ms, so a long prompt delays a running answer's next token by that. */
 const DEFAULT_PREFILL_CHUNKS = 1
 const DEFAULT_REQUEST_TIMEOUT_SECONDS = 600
-/** A job still gets on, and an answer takes at most half as long again. */
+/** Jobs still make progress, and an answer takes at most half as long again. */
 const DEFAULT_JOB_SHARE = 0.3
 const MIN_JOB_SHARE = 0.01
+/** 16 rows of this length take 1.5 GB for SmolLM2-135M; memory is taken as rows fill. */
 const DEFAULT_MAX_CONTEXT = 2048
 const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
 /** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */

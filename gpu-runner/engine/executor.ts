@@ -74,7 +74,10 @@ export class Executor {
     this.#hasRotation = options.hasRotation ?? true
   }
 
-  /** The same graphs for the calls of jobs, which take turns as such. KV is of the one or the other. */
+  /**
+   * An executor of the same graphs whose calls are scheduled as a job's. KV tensors belong to one of
+   * the two executors and cannot be used by the other.
+   */
   forJobs(): Executor {
     const { turns, profile } = this
     const options = { hasRotation: this.#hasRotation, turns, profile, lane: 'job' } as const

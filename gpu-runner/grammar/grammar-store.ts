@@ -1,6 +1,6 @@
+import pLimit from 'p-limit'
 import { createHash } from 'node:crypto'
 import type { RunnerResponseFormat } from '../../src/protocol/response-format.ts'
-import { FifoLock } from '../fifo-lock.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import { byteLevelText } from '../tokenizer/byte-level.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
@@ -44,7 +44,7 @@ export class GrammarStore {
   readonly #tokenizer: ChatTokenizer
   readonly #hosts = new Map<string, GrammarHost>()
   readonly #refusals = new Map<string, string>()
-  readonly #compiling = new FifoLock()
+  readonly #compiling = pLimit(1)
   #vocabulary: readonly string[] | null = null
   #numWaiting = 0
 
@@ -93,7 +93,7 @@ export class GrammarStore {
     }
     this.#numWaiting += 1
     try {
-      return await this.#compiling.run(async () => {
+      return await this.#compiling(async () => {
         // Asked again: the one before may have compiled the same. In use before the next can evict.
         const host = this.#lookup(key, param) ?? (await this.#compile(key, ebnf, param))
         return this.#openRows(host, numRows)

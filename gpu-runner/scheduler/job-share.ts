@@ -1,14 +1,15 @@
-/** The share that is reported is that of the last this many milliseconds. */
+/** Window, in ms, over which the reported share is measured. */
 const REPORT_WINDOW_MS = 10_000
 
 /**
- * Holds jobs to a share of the time that live requests are there. A job's step that keeps live
- * requests waiting makes a debt of its duration, and no other begins before that is paid: by the time
- * that live requests have had, in the proportion of the shares, and by quiet time in full. So over
- * any stretch in which live requests are there, jobs have at most their share and one step, and
- * where nobody else is there they have all of it.
+ * Limits jobs to a share of the engine's time while live requests are present.
  *
- * Only arithmetic on the times it is told; whoever runs the steps tells it of each beginning and end.
+ * A job's step that delays live requests adds its duration to a debt, and no further step of a job
+ * begins until the debt is paid. Time with live requests pays `share / (1 - share)` of its
+ * length; idle time pays in full. Over any period with live requests, jobs therefore get at most their share plus
+ * one step. Without live requests they get everything.
+ *
+ * This class only does arithmetic: its caller reports when each step begins and ends.
  */
 export class JobShare {
   /** In 0 < share ≤ 1. */
@@ -17,7 +18,7 @@ export class JobShare {
   #isJobRunning = false
   #debtMs = 0
   #asOfMs = 0
-  /** Stretches with live requests, [end, job's ms, all ms], the oldest first. */
+  /** Periods with live requests, the oldest first. */
   #stretches: [endMs: number, jobMs: number, totalMs: number][] = []
 
   constructor(share: number) {

@@ -29,19 +29,20 @@ type Candidate =
   | { readonly kind: 'request'; readonly request: EngineRequest }
 
 /**
- * Who waits, whose prompt is computed, and who has which row. Knows neither tensors nor clocks.
+ * Decides which requests wait, which prompts are computed and which sequence has which row of the
+ * batch. It knows neither tensors nor clocks.
  *
- * Running rows are always rows 0..n−1: the last row moves into the place of one that leaves. A
- * request takes rows for all its arms at once, in order of tier and arrival, and nobody overtakes
- * the first in line. Where rows are lacking for a request of another tier, rows of `flex` are set
- * aside, the newest first, and come back before any `flex` request that has not begun. So at most
- * `maxNumSeqs` rows are set aside at any time.
+ * - Running rows are always rows 0..n−1: when a row ends, the last row takes its place.
+ * - A request takes rows for all its arms at once. Requests are served in order of tier, then of
+ *   arrival, and none overtakes the first in line.
+ * - A request of another tier may preempt rows of tier `flex`, the newest first. Preempted rows resume
+ *   before any `flex` request that has not begun, so at most `maxNumSeqs` rows are preempted at a time.
  */
 export class Scheduler {
   readonly maxNumSeqs: number
   readonly maxWaiting: number
   readonly counters = { preempted: 0, resumed: 0 }
-  /** These lists are in the order of who goes first, but for rows, which are in theirs. */
+  /** All lists but `#running`, which is by row, hold what goes first at their front. */
   readonly #waiting: EngineRequest[] = []
   readonly #prefills: Prefill[] = []
   readonly #running: Sequence[] = []

@@ -236,10 +236,10 @@ const lossOf = ({ answers }: TokenisedDataset): 'choices' | 'vocabulary' =>
   answers.kind === 'labels' ? 'choices' : 'vocabulary'
 
 /**
- * What each candidate does without of the examples that it is fitted to; what it is only judged by is
- * read whole.
+ * Chooses the prompt tokens to drop, for each example and candidate. An example of weight 0 is not
+ * fitted, only scored, so none of its tokens are dropped.
  * @param weights [candidates][examples]
- * @returns [examples][candidates] places in the prompts
+ * @returns [examples][candidates] positions in the prompt
  */
 function dropTokens(
   { prompts, sharedEnds }: TokenisedDataset,

@@ -1,4 +1,4 @@
-import { FifoLock } from '../fifo-lock.ts'
+import pLimit from 'p-limit'
 import type { Executor } from '../engine/executor.ts'
 import { IDENTITY_SLOT } from '../adapters/slot-table.ts'
 import { KvTensors } from '../kv-cache/kv-tensors.ts'
@@ -21,7 +21,7 @@ export class PromptCache {
   readonly #maxBytes: number
   /** Computed prompts by dataset and examples, in order of last use. */
   readonly #groups = new Map<string, Group>()
-  readonly #lock = new FifoLock()
+  readonly #lock = pLimit(1)
 
   constructor(executor: Executor, maxBytes: number) {
     this.#executor = executor
@@ -30,7 +30,7 @@ export class PromptCache {
 
   /** One call of a job at a time: they share the cached rows. */
   takeTurn<T>(work: () => Promise<T>): Promise<T> {
-    return this.#lock.run(work)
+    return this.#lock(work)
   }
 
   /** The examples in groups, in order. */

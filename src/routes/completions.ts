@@ -1,4 +1,5 @@
 import { Hono } from 'hono'
+import pLimit from 'p-limit'
 import type { AppEnv } from '../context.ts'
 import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
@@ -71,7 +72,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   /** Hands each prompt's generation over, a few at once; the first fault ends them all. */
   const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
     try {
-      return await mapBounded(plans, MAX_IN_FLIGHT, async (plan, index) =>
+      return await pLimit(MAX_IN_FLIGHT).map(plans, async (plan, index) =>
         use(index === 0 ? first : await start(plan), index),
       )
     } catch (error) {
@@ -173,19 +174,4 @@ function toChoice(index: number, answer: Answer, hasLogprobs: boolean): Completi
       : null,
     finish_reason: end.finish_reason,
   }
-}
-
-/** Runs at most `limit` at once, in order of the items. @throws the first failure */
-async function mapBounded<T, R>(
-  items: readonly T[],
-  limit: number,
-  work: (item: T, index: number) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = []
-  const queue = items.entries()
-  const worker = async () => {
-    for (const [index, item] of queue) results[index] = await work(item, index)
-  }
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
-  return results
 }

@@ -141,7 +141,7 @@ function checkPairs(
   if (objective !== 'preference') {
     if (beta === null || optimiser === 'iterative-dpo') return
     throw invalidRequest(
-      "Invalid 'method.rotation.beta': it is of pairs, and the job has none.",
+      "Invalid 'method.rotation.beta': it applies to preference pairs, and this job has none.",
       'method.rotation.beta',
     )
   }

@@ -72,26 +72,26 @@ export type AutoState = {
   readonly spentMs: number
 }
 
-/** Fits kept to average. */
+/** At most this many fits are averaged. */
 const MAX_FITS = 5
-/** Of twenty examples the lowest loss of several is luck for a part; the mean of three is more than its best. */
+/** At least this many: with twenty examples the fit of lowest loss is partly luck, and a mean does better. */
 const LEAST_MIX = 3
 /**
- * A fit is in a mean where its held-out loss is above the lowest by less than this share of what the
- * best one gained, or by less than so many nats where that is little or nothing.
+ * A fit joins the mean if its held-out loss exceeds the lowest by less than this share of the best
+ * fit's gain over the base model, or by less than `MAX_LAG` nats if that gain is small.
  */
 const MAX_LAG_SHARE = 0.5
 const MAX_LAG = 0.1
 const STRENGTHS: readonly number[] = [0.8, 1.25]
-/** Candidates of one call; the runner takes 32. */
+/** Candidates scored in one call; the runner's limit is 32. */
 const MAX_CANDIDATES = 30
-/** Of the budget, what choosing among the fits may take. */
+/** Share of the budget reserved for choosing among the fits. */
 const CHOOSING_SHARE = 0.1
-/** A configuration is begun when this share of what one took so far is left. */
+/** A new configuration begins only if this share of a configuration's usual time is left. */
 const LEAST_SHARE = 0.6
 /**
- * Held-out losses of a new configuration are held against the best one's from this step on: where much of
- * the prompts is dropped, gains come late.
+ * From this step on a configuration's held-out loss is compared with that of the best one. Earlier
+ * steps say little: with a high prompt dropout the loss falls late.
  */
 const RACE_FROM_STEP = 16
 /** Of what the best configuration gained in as many steps, what another has to have gained. */
@@ -208,7 +208,10 @@ export class AutoSearch {
     return { ...next, current: this.#hasTimeFor(next) ? this.#begin(next) : null }
   }
 
-  /** The rotation of the way to end that the folds like best; the best fit before that is known. */
+  /**
+   * The rotation that the folds' held-out losses choose among the means and strengths tried; before
+   * any is scored, the best fit's.
+   */
   best(state: AutoState): { readonly rotation: Rotation; readonly choice: AutoChoice | null } {
     const [first] = state.fits
     if (first === undefined) {
@@ -219,8 +222,8 @@ export class AutoSearch {
   }
 
   /**
-   * What the same search gives without each fold, for judging it: the fold's candidates of those
-   * fits and strengths that the other folds' held-out losses choose.
+   * One rotation a fold, as the same search finds it without that fold's examples: the other folds'
+   * held-out losses choose among the fold's candidates. The guard judges these.
    */
   foldRotations(state: AutoState): Rotation[] {
     return Array.from({ length: this.numFolds }, (_, fold) =>

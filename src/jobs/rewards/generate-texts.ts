@@ -10,11 +10,11 @@ import type { PinnedModel } from '../job-spec.ts'
 import { toStored, withRunner, type StepContext } from '../step-context.ts'
 import { inPool } from './pool.ts'
 
-/** Prompts generated at a time: the arms of one already fill most of a batch. */
+/** Prompts generated at once; the arms of one prompt fill most of a batch. */
 const NUM_PROMPTS_TOGETHER = 2
-/** Odd, so that seeds of a job's examples differ; 2^32 / golden ratio. */
+/** Seeds of a job's prompts are this far apart (2^32 / golden ratio); it is odd, so they all differ. */
 const SEED_STEP = 0x9e3779b1
-/** The same for texts of one prompt; the golden ratio's part is taken. */
+/** Seeds of the texts of one prompt are this far apart. */
 const DRAW_STEP = 0x85ebca6b
 
 type Candidate = {

@@ -91,10 +91,12 @@ type Method = {
 }
 
 /**
- * The search itself. What is left to the service is `auto` for labels under the scope "generated":
- * it fits gradients, which under "all" there are none of, so there it is `bo`; so it is where a subspace
- * is named. Texts are fitted by `gradient`, what a grader likes by `iterative-dpo`, which needs texts that
- * differ: greedy ones do not, and leave `bo`.
+ * The optimiser of a job. `auto` stands for another one in these cases:
+ *
+ * - under scope "all", or where a subspace is named: `bo`, since no gradients are computed there
+ * - for targets and pairs: `gradient`
+ * - for a grader of texts: `iterative-dpo`, or `bo` at temperature 0, where all texts of a prompt are
+ *   the same
  */
 function optimiserOf({ scope, hyperparameters, objective, generation }: Method): OptimiserName {
   const { optimizer, subspace } = hyperparameters
