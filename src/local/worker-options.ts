@@ -8,7 +8,7 @@ export const LOCAL_HOST = '127.0.0.1'
 const ENTRY = fileURLToPath(new URL('../index.ts', import.meta.url))
 
 /**
- * wrangler.jsonc in Miniflare's words, written out because wrangler is a development dependency and
+ * wrangler.toml in Miniflare's words, written out because wrangler is a development dependency and
  * `npm start` must run without; test/local/worker-options.test.ts holds the two together.
  */
 export const WORKER = {

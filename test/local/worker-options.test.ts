@@ -3,10 +3,10 @@ import { describe, it } from 'vitest'
 import { unstable_getMiniflareWorkerOptions } from 'wrangler'
 import { bundleWorker, WORKER } from '../../src/local/worker-options.ts'
 
-const CONFIG = fileURLToPath(new URL('../../wrangler.jsonc', import.meta.url))
+const CONFIG = fileURLToPath(new URL('../../wrangler.toml', import.meta.url))
 
 describe('the local Worker', () => {
-  it('has the bindings and dates that wrangler.jsonc deploys', ({ expect }) => {
+  it('has the bindings and dates that wrangler.toml deploys', ({ expect }) => {
     const { workerOptions } = unstable_getMiniflareWorkerOptions(CONFIG)
     const ids = (entries: unknown) =>
       Object.entries(entries as Record<string, { id: string }>).map(([name, { id }]) => [name, id])
