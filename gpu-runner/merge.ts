@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { decodeAdapter, digestOf } from '../adapters/format/adapter-file.ts'
 import { CATALOGUE, DEFAULT_MODEL_SLUG } from './model/catalogue.ts'
 import { decodeModelConfig, openGguf } from './model/gguf/index.ts'
-import { mergeAdapter, type MergeDtype } from './model/merge.ts'
+import { mergeAdapter, type MergeDtype } from './model/merge-adapter.ts'
 import { modelDirectory, pullModel } from './model/pull.ts'
 
 const USAGE =

@@ -1,7 +1,7 @@
 import type { LabelProbability, PositionLogprob, PromptToken } from '../protocol/runner.ts'
 import type { Generation } from './generate.ts'
 import { toApiError } from './runner-error.ts'
-import type { EndEvent } from './usage.ts'
+import type { EndEvent } from './count-usage.ts'
 
 export type AnswerCall = { readonly name: string; readonly arguments: string }
 

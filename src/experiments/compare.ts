@@ -1,6 +1,6 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
-import { usageOf, type EndEvent } from '../dispatch/usage.ts'
+import { usageOf, type EndEvent } from '../dispatch/count-usage.ts'
 import type { ComparedArm } from '../protocol/arcana/compare.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'

@@ -1,9 +1,15 @@
+import type { Urgency } from '../dispatch/urgency.ts'
+
 /**
  * An answer that takes longer than this is begun before it is known. Until then a failure still
  * gets its status; from then on a client that has gone away is noticed, which workerd does only by
  * a write that fails.
  */
-export const HOLD_MS = 5_000
+const HOLD_MS = 5_000
+/** An answer with a deadline keeps its status open this long at most. */
+const MAX_HOLD_MS = 60_000
+/** For the runner's word that the deadline has passed to get here. */
+const GRACE_MS = 1_000
 const KEEPALIVE_MS = 2_000
 /** JSON may begin with any amount of white space. */
 const JSON_KEEPALIVE = new TextEncoder().encode(' ')
@@ -84,4 +90,10 @@ function begin(
       caller.abort()
     },
   })
+}
+
+/** How long an unstreamed answer is held, so that a deadline that passes still gets its status. */
+export function holdMsOf({ deadlineAtMs }: Pick<Urgency, 'deadlineAtMs'>, nowMs: number): number {
+  if (deadlineAtMs === undefined) return HOLD_MS
+  return Math.max(HOLD_MS, Math.min(deadlineAtMs - nowMs + GRACE_MS, MAX_HOLD_MS))
 }

@@ -2,7 +2,7 @@
 import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { startGeneration } from '../dispatch/generate.ts'
-import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
+import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
@@ -16,7 +16,7 @@ import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { proofHeaders } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
-import { holdMsOf, readService } from '../tasks/service.ts'
+import { readUrgency } from '../dispatch/urgency.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
@@ -75,7 +75,7 @@ async function admitChat(
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
   const { runners } = servicesOf(c.env)
-  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
+  const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const requested = await resolveRequested(c, request.model)
   const { selection } = requested
@@ -92,7 +92,7 @@ async function admitChat(
     ),
     labels,
     sampling: request,
-    service,
+    urgency,
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
@@ -123,7 +123,7 @@ async function admitChat(
     caller,
     recordUsage: usageRecorder(c, { route: as.route, requested, runnerId }),
     sendWhole: async (answer) =>
-      sendHeld(await holdJson(answer, caller, holdMsOf(service, Date.now())), headers),
+      sendHeld(await holdJson(answer, caller, holdMsOf(urgency, Date.now())), headers),
     sendStream: (stream) => c.body(stream, 200, { ...headers, ...SSE_HEADERS }),
   }
 }

@@ -3,7 +3,7 @@ import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration } from '../dispatch/generate.ts'
 import { checkArms, collectArms } from '../experiments/compare.ts'
-import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
+import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
@@ -15,7 +15,7 @@ import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
-import { holdMsOf, readService } from '../tasks/service.ts'
+import { readUrgency } from '../dispatch/urgency.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 
@@ -35,7 +35,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   }
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
-  const service = readService(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
+  const urgency = readUrgency(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const labels = isChoiceWanted ? (framing?.labels ?? null) : null
   if (framing !== null) checkArms(selections, framing, labels)
@@ -55,7 +55,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       topP: 1,
       stop: [],
     },
-    service,
+    urgency,
   })
   const caller = abortWith(c.req.raw.signal)
   const generation = await startGeneration(
@@ -92,7 +92,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     }
   }
   const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
-  return sendHeld(await holdJson(collect(), caller, holdMsOf(service, Date.now())), headers)
+  return sendHeld(await holdJson(collect(), caller, holdMsOf(urgency, Date.now())), headers)
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const

@@ -1,5 +1,5 @@
 import type { Generation } from '../dispatch/generate.ts'
-import { sumUsage, usageOf, type EndEvent } from '../dispatch/usage.ts'
+import { sumUsage, usageOf, type EndEvent } from '../dispatch/count-usage.ts'
 import { sseStream } from '../http/sse-stream.ts'
 import type { FinishReason, Usage } from '../protocol/openai/chat-completions.ts'
 import {

@@ -3,8 +3,8 @@ import pLimit from 'p-limit'
 import type { AppEnv } from '../context.ts'
 import { collectAnswers, type Answer } from '../dispatch/collect.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
-import { sumUsage, usageOf } from '../dispatch/usage.ts'
-import { abortWith, holdJson, sendHeld } from '../http/held-json.ts'
+import { sumUsage, usageOf } from '../dispatch/count-usage.ts'
+import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import type { Usage } from '../protocol/openai/chat-completions.ts'
 import {
@@ -25,7 +25,7 @@ import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
-import { holdMsOf, readService, type Service } from '../tasks/service.ts'
+import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
@@ -46,13 +46,13 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const { runners } = servicesOf(c.env)
   const { body, ignored } = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
-  const service = readService(request.tier, c.req.header('x-arcana-timeout'), Date.now())
+  const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const requested = await resolveRequested(c, request.model)
   const { model, selection } = requested
   checkRotateFrom(selection, request)
   const plans = await Promise.all(
     request.prompts.map((prompt, index) =>
-      planPrompt({ requestId, projectId, model, service }, selection, request, prompt, index),
+      planPrompt({ requestId, projectId, model, urgency }, selection, request, prompt, index),
     ),
   )
   const caller = abortWith(c.req.raw.signal)
@@ -93,7 +93,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     recordUsage(completion.usage)
     return completion
   })
-  return sendHeld(await holdJson(answer, caller, holdMsOf(service, Date.now())), headers)
+  return sendHeld(await holdJson(answer, caller, holdMsOf(urgency, Date.now())), headers)
 })
 
 /** Given text counts as prompt, which scope `generated` would leave unrotated (DESIGN §2). */
@@ -117,7 +117,7 @@ async function planPrompt(
     readonly requestId: string
     readonly projectId: string
     readonly model: string
-    readonly service: Service
+    readonly urgency: Urgency
   },
   selection: ResolvedSelection | null,
   request: CompletionRequest,

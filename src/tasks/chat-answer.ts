@@ -1,7 +1,7 @@
 /** What the answer to a chat says, apart from how a route writes it. */
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
-import { usageOf, type EndEvent } from '../dispatch/usage.ts'
+import { usageOf, type EndEvent } from '../dispatch/count-usage.ts'
 import {
   createToolCallId,
   toChatLogprobs,

@@ -5,7 +5,7 @@ import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling
 import type { Arm, GenerateRequest } from '../protocol/runner.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
-import type { Service } from './service.ts'
+import type { Urgency } from '../dispatch/urgency.ts'
 
 /** `x-arcana-choice: off` lets a classification task answer freely. */
 export function readChoiceHeader(header: string | undefined): boolean {
@@ -86,9 +86,9 @@ export function planGeneration(options: {
   readonly arms: readonly PlannedArm[]
   readonly labels: readonly string[] | null
   readonly sampling: Sampling
-  readonly service: Service
+  readonly urgency: Urgency
 }): GenerationPlan {
-  const { arms, labels, sampling, service } = options
+  const { arms, labels, sampling, urgency } = options
   const { responseFormat, tools } = sampling
   const misplaced =
     labels === null
@@ -111,7 +111,7 @@ export function planGeneration(options: {
   const request: GenerateRequest = {
     request_id: options.requestId,
     tenant: options.projectId,
-    ...(service.tier === undefined ? {} : { service_tier: service.tier }),
+    ...(urgency.tier === undefined ? {} : { service_tier: urgency.tier }),
     ...options.input,
     arms: arms.map(({ arm }) => arm),
     sampling: {
@@ -131,7 +131,7 @@ export function planGeneration(options: {
     model: options.model,
     modelDigest: arms.find(({ selection }) => selection !== null)?.selection?.modelDigest ?? null,
     request,
-    ...(service.deadlineAtMs === undefined ? {} : { deadlineAtMs: service.deadlineAtMs }),
+    ...(urgency.deadlineAtMs === undefined ? {} : { deadlineAtMs: urgency.deadlineAtMs }),
     expected: arms.map(({ expected }) => expected),
   }
 }

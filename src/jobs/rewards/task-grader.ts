@@ -32,7 +32,7 @@ export async function askTask(
       arms: [await planArm(selection, selection.labels, undefined)],
       labels: selection.labels,
       sampling: { maxTokens: undefined, temperature: 0, topP: 1, stop: [] },
-      service: { tier: 'flex', deadlineAtMs: undefined },
+      urgency: { tier: 'flex', deadlineAtMs: undefined },
     })
     const place = {
       pool: runners,

@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { createRng } from '../../../adapters/optimise/rng.ts'
-import { mergeIntoOutputProjection } from '../../../adapters/rotation/merge.ts'
+import { mergeIntoOutputProjection } from '../../../adapters/rotation/merge-into-weights.ts'
 
 describe('a merged output projection', () => {
   it('does to z what the base does to the rotated z', ({ expect }) => {

@@ -1,7 +1,7 @@
 import { open, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import { toFloat16Bits } from '../../adapters/format/float16.ts'
 import type { AdapterFile } from '../../adapters/format/adapter-file.ts'
-import { mergeIntoOutputProjection } from '../../adapters/rotation/merge.ts'
+import { mergeIntoOutputProjection } from '../../adapters/rotation/merge-into-weights.ts'
 import { dequantise, openGguf, type GgufFile, type GgufTensor } from './gguf/index.ts'
 import { BLOCK_LAYOUTS, sizeOfElements } from './gguf/tensor-types.ts'
 import { layOutGguf, rawEntry, readRawEntries, type RawEntry } from './gguf/write.ts'
