@@ -5,7 +5,8 @@ import { reportKey } from '../storage/blobs.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import type { Checkpoint, CheckpointMetrics, JobSpec, JobState, PinnedModel } from './job-spec.ts'
 import { report } from './publish.ts'
-import { message, type StepContext, type Transition } from './step-context.ts'
+import { message } from './step-context.ts'
+import type { StepContext, Transition } from './step.ts'
 
 /**
  * Publishes what a search that goes on has so far, as a version that is not live. It is measured and

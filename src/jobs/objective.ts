@@ -4,7 +4,8 @@ import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import { scoreRotations } from './evaluate.ts'
 import type { JobSpec, PinnedModel, StoredDataset } from './job-spec.ts'
 import { rewardRotations } from './rewards/reward-rotations.ts'
-import { evaluationOf, withRunner, type StepContext } from './step-context.ts'
+import { evaluationOf, withRunner } from './step-context.ts'
+import type { StepContext } from './step.ts'
 
 /**
  * What the job's objective gives rotations on examples.

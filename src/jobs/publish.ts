@@ -5,32 +5,20 @@ import { applyBias } from '../../adapters/objective/label-log-probs.ts'
 import { applyTemperature } from '../../adapters/objective/temperature.ts'
 import { identityRotation, touchedLayers, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { publishVersion, type NewVersion } from '../db/versions.ts'
-import type { AutoReport, GradientReport, JobReport } from '../protocol/openai/job-report.ts'
-import { isInRounds } from '../protocol/openai/optimisers.ts'
-import type { RoundsReport } from '../protocol/openai/text-report.ts'
+import type { JobReport } from '../protocol/openai/job-report.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
-import { advanced } from './auto-steps.ts'
 import { scoreRotations } from './evaluate.ts'
-import { descended, type Found } from './gradient-steps.ts'
-import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
+import { guardFolds } from './guard-folds.ts'
 import { reportGuard } from './guard-report.ts'
-import { foldsFound } from './guard-steps.ts'
 import type { JobSpec, JobState, PinnedModel } from './job-spec.ts'
-import { optimiserOf } from './optimiser-of.ts'
 import { conclude, decide } from './outcome.ts'
-import { foundInRounds } from './rewards/round-steps.ts'
 import { reportExamples, reportKnowledge, type ScoredExamples } from './report.ts'
-import {
-  evaluationOf,
-  message,
-  toStored,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+import { collectOutcome } from './search-outcome.ts'
+import { evaluationOf, message, withRunner } from './step-context.ts'
+import type { StepContext, Transition } from './step.ts'
 import { warnOfChance } from './warnings.ts'
 
 /**
@@ -39,12 +27,16 @@ import { warnOfChance } from './warnings.ts'
  * the two repeats the step without a trace.
  */
 export async function report(context: StepContext, pinned: PinnedModel): Promise<Transition> {
-  const { spec, trials, env } = context
+  const { spec, search, trials, env } = context
   const { gold } = spec.training
   const identity = identityRotation(pinned.geometry)
-  const best = found(context, pinned)
-  const { bytes, rotation: stored } = toStored(spec, pinned, best?.rotation ?? identity)
-  const foldRotations = foldsFound(context, pinned)
+  const {
+    best,
+    bytes,
+    stored,
+    outOfFold: foldRotations,
+    ...found
+  } = collectOutcome(context, pinned)
 
   const [base, own, ...candidates] = (await withRunner(context, ({ client }) =>
     scoreRotations(evaluationOf(context, pinned, client, spec.training), [
@@ -56,7 +48,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
   const baseValue = biasedMeanLogProb(base, gold)
   const adapterValue = biasedMeanLogProb(own, gold)
   const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
-  const folds = guardFolds(spec)
+  const folds = guardFolds(spec, search.maxFolds)
   const outOfFold = predictOutOfFold({ gold, folds, base, candidates })
   const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter })
   const decision = decide(spec, verdict.outcome, hasAdapter)
@@ -84,7 +76,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     outOfFold,
     gold,
     numFolds: candidates.length,
-    trialsPerFold: isGradient(spec) ? trials.length : countFoldTrials(spec),
+    trialsPerFold: found.trialsPerFold,
   })
   const knowledge = reportKnowledge(
     { logProbs: base, gold },
@@ -100,8 +92,7 @@ export async function report(context: StepContext, pinned: PinnedModel): Promise
     job: spec.id,
     optimizer: spec.optimiser,
     n_trials: trials.length,
-    ...(best?.gradient === undefined ? {} : { gradient: best.gradient }),
-    ...(best?.auto === undefined ? {} : { auto: best.auto }),
+    ...best?.report,
     seed: spec.seed,
     scope: spec.scope,
     labels: spec.labels,
@@ -136,26 +127,6 @@ async function scoreValidation(
     scoreRotations(evaluationOf(context, pinned, client, validation), rotations),
   )
   return { gold: validation.gold, base: base!, adapter: adapter! }
-}
-
-/** What the search ends with; null where it has nothing. */
-export function found(
-  context: StepContext,
-  pinned: PinnedModel,
-):
-  | (Found & {
-      readonly gradient?: GradientReport
-      readonly auto?: AutoReport
-      readonly rounds?: RoundsReport
-    })
-  | null {
-  if (isInRounds(context.spec.optimiser)) return foundInRounds(context, pinned)
-  if (context.spec.optimiser === 'auto') return advanced(context, pinned)
-  if (context.spec.optimiser === 'gradient') return descended(context, pinned)
-  const optimiser = optimiserOf(context, pinned)
-  const best = optimiser.best(context.trials)
-  if (best?.value == null) return null
-  return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
 }
 
 export async function describeVersion(

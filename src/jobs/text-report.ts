@@ -20,38 +20,30 @@ import type {
 import { adapterKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { scoreRotations } from './evaluate.ts'
-import { countFoldTrials, guardFolds, isGradient } from './guard-folds.ts'
-import { foldsFound } from './guard-steps.ts'
+import { guardFolds } from './guard-folds.ts'
 import type { PinnedModel, StoredDataset } from './job-spec.ts'
 import type { Measured } from './measured.ts'
 import { meanOf, sumsOf, trainingTokens } from './objective.ts'
 import { describeNeed, formatP } from './guard-report.ts'
 import { conclude, decide } from './outcome.ts'
-import { describeVersion, found } from './publish.ts'
-import { measureRewards } from './rewards/measure-rewards.ts'
-import { countReportDraws } from './rewards/round-steps.ts'
-import {
-  evaluationOf,
-  toStored,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+import { describeVersion } from './publish.ts'
+import { countReportDraws, measureRewards } from './rewards/measure-rewards.ts'
+import { collectOutcome, type SearchOutcome } from './search-outcome.ts'
+import { evaluationOf, withRunner } from './step-context.ts'
+import type { StepContext, Transition } from './step.ts'
 
 /**
  * Measures what a job on texts and its folds found, and decides by the folds what becomes of it.
  * As for labels, the adapter is stored before the state says so, under its contents' name.
  */
 export async function reportTexts(context: StepContext, pinned: PinnedModel): Promise<Transition> {
-  const identity = identityRotation(pinned.geometry)
-  const best = found(context, pinned)
-  const { rotation: stored } = toStored(context.spec, pinned, best?.rotation ?? identity)
-  const folds = foldsFound(context, pinned)
+  const outcome = collectOutcome(context, pinned)
+  const { stored, outOfFold: folds } = outcome
   const { beta, objective } = context.spec
   if (objective === 'preference') {
     if (beta == null) throw new Error('a job on pairs without its beta')
     const measured = await measurePairs(context, pinned, stored, folds, beta)
-    return judgeMeasured(context, pinned, stored, measured, (common) => ({
+    return judgeMeasured(context, pinned, outcome, measured, (common) => ({
       objective: 'preference',
       beta,
       ...common,
@@ -61,11 +53,10 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
     const { samples, measured } = await measureRewards(context, pinned, stored, folds)
     const { grader, generation } = context.spec
     if (grader == null || generation == null) throw new Error('a job on rewards without its grader')
-    return judgeMeasured(context, pinned, stored, measured, (common) => ({
+    return judgeMeasured(context, pinned, outcome, measured, (common) => ({
       objective: 'reward',
-      ...(best?.rounds === undefined ? {} : { rounds: best.rounds }),
       ...(beta == null ? {} : { beta }),
-      num_draws: countReportDraws(context.spec),
+      num_draws: countReportDraws(context),
       grader,
       generation,
       ...common,
@@ -73,7 +64,7 @@ export async function reportTexts(context: StepContext, pinned: PinnedModel): Pr
     }))
   }
   const measured = await measureTargets(context, pinned, stored, folds)
-  return judgeMeasured(context, pinned, stored, measured, (common) => ({
+  return judgeMeasured(context, pinned, outcome, measured, (common) => ({
     objective: 'target',
     ...common,
   }))
@@ -86,14 +77,16 @@ async function measurePairs(
   folds: readonly Rotation[],
   beta: number,
 ): Promise<Measured<PreferenceEvaluation>> {
-  const { spec } = context
+  const { spec, search } = context
   const identity = identityRotation(pinned.geometry)
   const [base, own, ...candidates] = await scoreTexts(context, pinned, spec.training, [
     identity,
     stored,
     ...folds,
   ])
-  const outOfFold = guardFolds(spec).map((fold, example) => candidates[fold]![example]!)
+  const outOfFold = guardFolds(spec, search.maxFolds).map(
+    (fold, example) => candidates[fold]![example]!,
+  )
   const evaluate = (ofBase: readonly number[], ofAdapter: readonly number[]) => ({
     base: measurePairsOf(ofBase, ofBase, beta),
     adapter: measurePairsOf(ofAdapter, ofBase, beta),
@@ -158,13 +151,15 @@ async function measureTargets(
   stored: Rotation,
   folds: readonly Rotation[],
 ): Promise<Measured<TargetEvaluation>> {
-  const { spec } = context
+  const { spec, search } = context
   const identity = identityRotation(pinned.geometry)
   const score = (dataset: StoredDataset, rotations: readonly Rotation[]) =>
     scoreTexts(context, pinned, dataset, rotations)
   const [base, own, ...candidates] = await score(spec.training, [identity, stored, ...folds])
   const numTokens = trainingTokens(pinned)
-  const outOfFold = guardFolds(spec).map((fold, example) => candidates[fold]![example]!)
+  const outOfFold = guardFolds(spec, search.maxFolds).map(
+    (fold, example) => candidates[fold]![example]!,
+  )
   let validation: TargetEvaluation | null = null
   if (spec.validation !== null) {
     const [ofBase, ofAdapter] = await score(spec.validation, [identity, stored])
@@ -202,15 +197,13 @@ type Common<Evaluation> = Pick<
 async function judgeMeasured<Evaluation>(
   context: StepContext,
   pinned: PinnedModel,
-  stored: Rotation,
+  { best, bytes, stored, trialsPerFold }: SearchOutcome,
   measured: Measured<Evaluation>,
   toReport: (common: Common<Evaluation>) => Exclude<AnyReport, JobReport>,
 ): Promise<Transition> {
-  const { spec, trials, env } = context
+  const { spec, search, trials, env } = context
   const { objective } = spec
   if (objective === 'label') throw new Error('labels have a report of their own')
-  const best = found(context, pinned)
-  const { bytes } = toStored(spec, pinned, stored)
   const layers = touchedLayers(stored)
   const hasAdapter = layers.length > 0 && measured.adapterValue > measured.baseValue
   const verdict = judgeTexts(measured.differences, { groups: spec.groups, hasAdapter })
@@ -227,8 +220,8 @@ async function judgeMeasured<Evaluation>(
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     more_examples: moreExamples,
-    folds: new Set(guardFolds(spec)).size,
-    trials_per_fold: isGradient(spec) ? trials.length : countFoldTrials(spec),
+    folds: new Set(guardFolds(spec, search.maxFolds)).size,
+    trials_per_fold: trialsPerFold,
     against: 'base',
     p_value: verdict.pValue,
     gain: verdict.gain,
@@ -243,7 +236,7 @@ async function judgeMeasured<Evaluation>(
     job: spec.id,
     optimizer: spec.optimiser,
     n_trials: trials.length,
-    ...(best?.gradient === undefined ? {} : { gradient: best.gradient }),
+    ...best?.report,
     seed: spec.seed,
     scope: spec.scope,
     layers,

@@ -9,6 +9,7 @@ import { buildFittedDatasets } from '../jobs/fit-context.ts'
 import type { JobObject } from '../jobs/job-object.ts'
 import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
 import { readExamples } from '../jobs/read-examples.ts'
+import { searchOf, settleHyperparameters } from '../jobs/searches/searches.ts'
 import { checkGrader } from '../jobs/rewards/check-grader.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
@@ -18,7 +19,7 @@ import {
   readMetadataFilter,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
-import { findForeign, settleHyperparameters } from '../protocol/openai/hyperparameters.ts'
+import { chooseOptimiser, findForeign } from '../protocol/openai/hyperparameters.ts'
 import { DEFAULT_BETA, type Objective } from '../protocol/openai/objective.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
@@ -137,7 +138,7 @@ function checkPairs(
   { optimiser }: Pick<JobSpec, 'optimiser'>,
 ): void {
   if (objective !== 'preference') {
-    if (beta === null || optimiser === 'iterative-dpo') return
+    if (beta === null || searchOf({ optimiser }).drawsPairs === true) return
     throw invalidRequest(
       "Invalid 'method.rotation.beta': it is of pairs, and the job has none.",
       'method.rotation.beta',
@@ -170,7 +171,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     const param = `method.rotation.hyperparameters.${foreign.name}`
     throw invalidRequest(`Invalid '${param}': ${foreign.message}.`, param)
   }
-  const search = settleHyperparameters(method)
+  const search = settleHyperparameters(chooseOptimiser(method), request.hyperparameters, method)
   checkPairs(objective, request, search)
   if (objective !== 'label' && request.confidence !== null) {
     throw invalidRequest(
@@ -201,7 +202,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     frame: built.frame,
     objective: built.objective,
     beta:
-      objective === 'preference' || search.optimiser === 'iterative-dpo'
+      objective === 'preference' || searchOf(search).drawsPairs === true
         ? (request.beta ?? DEFAULT_BETA)
         : null,
     grader,

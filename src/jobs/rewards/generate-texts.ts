@@ -7,7 +7,8 @@ import { sha256Hex } from '../../storage/digest.ts'
 import { baseArm } from '../../tasks/compose.ts'
 import { BuildChanged } from '../faults.ts'
 import type { PinnedModel } from '../job-spec.ts'
-import { toStored, withRunner, type StepContext } from '../step-context.ts'
+import { toStored, withRunner } from '../step-context.ts'
+import type { StepContext } from '../step.ts'
 import { inPool } from './pool.ts'
 
 /** Prompts generated at a time: the arms of one already fill most of a batch. */
