@@ -23,12 +23,12 @@ import { countGuardFolds } from './guard-folds.ts'
 import type { CancelOutcome, ForceOutcome, JobCalls, JobResult } from './job-calls.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
-import { publish, report } from './publish.ts'
+import { publish } from './publish.ts'
 import { prepare } from './prepare.ts'
+import { objectiveOf } from './objectives/objectives.ts'
 import { searchOf } from './searches/searches.ts'
 import { message } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
-import { reportTexts } from './text-report.ts'
 
 /** Rounds done in one alarm: more would delay a cancel and the projection. */
 const SLICE_MS = 2_000
@@ -179,6 +179,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
         runners: servicesOf(this.env).runners,
         spec,
         search: searchOf(spec),
+        objective: objectiveOf(spec),
         state: this.#state,
         trials: this.#trials,
         foldTrials: this.#foldTrials,
@@ -213,8 +214,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     if (phase === 'guarding' && search.foldSearch !== null) {
       return search.foldSearch.stepFolds(context, pinned)
     }
-    const isOfLabels = context.spec.objective === 'label'
-    return isOfLabels ? report(context, pinned) : reportTexts(context, pinned)
+    return context.objective.report(context, pinned)
   }
 
   /** @returns ms to wait before the step is tried again */

@@ -4,6 +4,7 @@ import {
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
 import type { JobSpec, JobState } from './job-spec.ts'
+import { objectiveOf } from './objectives/objectives.ts'
 import { isLiveVersion } from './outcome.ts'
 import { searchOf } from './searches/searches.ts'
 
@@ -16,6 +17,7 @@ export function viewJob(
   progress: JobProgress,
   nowMs: number,
 ): FineTuningJob {
+  const objective = objectiveOf(spec)
   const isSucceeded = state.status === 'succeeded'
   return {
     id: spec.id,
@@ -33,7 +35,7 @@ export function viewJob(
     seed: spec.seed,
     // Texts for a grader are generated, not trained on.
     trained_tokens:
-      isSucceeded && spec.objective !== 'reward'
+      isSucceeded && objective.usesDataset
         ? (state.pinned?.promptTokens ?? 0) * progress.trials_done
         : null,
     error: state.error,
@@ -50,7 +52,7 @@ export function viewJob(
         beta: spec.beta ?? null,
         grader: spec.grader ?? null,
         generation: spec.generation ?? null,
-        labels: spec.objective === 'label' ? spec.labels : null,
+        labels: objective.hasLabels ? spec.labels : null,
         scope: spec.scope,
         guard: spec.guard,
         publish: spec.publish ?? 'proven',

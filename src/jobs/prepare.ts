@@ -1,22 +1,22 @@
 import { pushDataset } from './evaluate.ts'
-import type { JobSpec, PinnedModel, StoredDataset } from './job-spec.ts'
+import type { PinnedModel, StoredDataset } from './job-spec.ts'
 import { message, withRunner } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 
 /** Pins what is served and gives the runner the examples. */
 export async function prepare(context: StepContext): Promise<Transition> {
-  const { spec, search } = context
+  const { spec, search, objective } = context
   return withRunner(context, async (runner) => {
     const { client } = runner
     const { model } = runner.status
     const push = (dataset: StoredDataset, use: 'score' | 'gradient') =>
       pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal }, use)
-    // Prompts for a grader are sent as they are asked.
-    const isPushed = spec.objective !== 'reward'
-    const resident = isPushed ? await push(spec.training, search.datasetUse) : null
+    const resident = objective.usesDataset ? await push(spec.training, search.datasetUse) : null
     // Told now, an over-long validation example does not cost the whole search first.
     const validation =
-      isPushed && spec.validation !== null ? await push(spec.validation, 'score') : null
+      objective.usesDataset && spec.validation !== null
+        ? await push(spec.validation, 'score')
+        : null
     const pinned: PinnedModel = {
       modelDigest: model.model_digest,
       buildDigest: model.build_digest,
@@ -44,18 +44,10 @@ export async function prepare(context: StepContext): Promise<Transition> {
       },
       events: [
         message(
-          `Learning ${describeAnswers(spec)} from ${spec.training.gold.length} examples ` +
+          `Learning ${objective.describe(spec)} from ${spec.training.gold.length} examples ` +
             `with ${spec.optimiser}, ${search.describeBudget(spec)}.`,
         ),
       ],
     }
   })
 }
-
-const describeAnswers = ({ objective, labels, grader }: JobSpec): string =>
-  ({
-    label: `${labels.length} labels`,
-    target: 'texts',
-    preference: 'which texts are preferred',
-    reward: `what the grader "${grader?.type ?? ''}" likes`,
-  })[objective]

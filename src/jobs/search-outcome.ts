@@ -29,3 +29,22 @@ export function collectOutcome(context: StepContext, pinned: PinnedModel): Searc
     trialsPerFold: search.foldSearch?.countTrials(spec) ?? trials.length,
   }
 }
+
+/** What every report says of the search and of the model it ran on. */
+export const describeSearch = (
+  { spec, state, trials }: StepContext,
+  pinned: PinnedModel,
+  best: SearchResult | null,
+) => ({
+  job: spec.id,
+  optimizer: spec.optimiser,
+  n_trials: trials.length,
+  ...best?.report,
+  seed: spec.seed,
+  scope: spec.scope,
+  model_digest: pinned.modelDigest,
+  build_digest: pinned.buildDigest,
+  best_value: best?.value ?? null,
+  best_trial: best?.index ?? null,
+  seconds: (Date.now() - (state.startedAtMs ?? spec.createdAtMs)) / 1000,
+})

@@ -45,7 +45,7 @@ export function evaluationOf(
     client,
     blobs: context.env.BLOBS,
     dataset,
-    ...(isOrdered ? { order: trainingOrder(spec, search.maxFolds) } : {}),
+    ...(isOrdered ? { order: trainingOrder(context) } : {}),
     scope: spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,

@@ -1,16 +1,34 @@
+import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
+import type { Result } from '../../adapters/result.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { Bindings } from '../env.ts'
+import type { AnswerKind } from '../files/training-line.ts'
+import type { TextGrader } from '../protocol/openai/graders.ts'
 import type {
   GivenHyperparameters,
   ShownHyperparameters,
 } from '../protocol/openai/hyperparameters.ts'
 import type { AutoReport, GradientReport } from '../protocol/openai/job-report.ts'
-import type { Objective } from '../protocol/openai/objective.ts'
-import type { RoundsReport } from '../protocol/openai/text-report.ts'
+import type { OptimiserName } from '../protocol/openai/optimisers.ts'
+import type { AnyReport, RoundsReport } from '../protocol/openai/text-report.ts'
 import type { Scope } from '../protocol/runner.ts'
-import type { FoldTrial, JobSpec, JobState, PinnedModel, Trial } from './job-spec.ts'
+import type { Dataset } from '../protocol/runner-scoring.ts'
+import type { Frame } from '../tasks/frame.ts'
+import type { DatasetError } from './dataset-lines.ts'
+import type { Evaluation } from './evaluate.ts'
+import type {
+  CheckpointMetrics,
+  FoldTrial,
+  JobSpec,
+  JobState,
+  PinnedModel,
+  StoredDataset,
+  Trial,
+} from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
+import type { NumberedExample } from './read-examples.ts'
+import type { RewardSet } from './rewards/reward-set.ts'
 
 /** What a step of a job is given. */
 export type StepContext = {
@@ -19,6 +37,8 @@ export type StepContext = {
   readonly spec: JobSpec
   /** The record of the spec's optimiser. */
   readonly search: SearchKind
+  /** The record of the spec's objective. */
+  readonly objective: ObjectiveKind
   readonly state: JobState
   readonly trials: readonly Trial[]
   /** Empty under a search that holds folds of its own out. */
@@ -97,7 +117,93 @@ export type SearchReport = {
   readonly rounds?: RoundsReport
 }
 
-export type SettledMethod = { readonly objective: Objective; readonly scope: Scope }
+export type SettledMethod = { readonly objective: ObjectiveKind; readonly scope: Scope }
 /** A search keeps fields of its own; the others are null. */
 export type SettledHyperparameters = Pick<JobSpec, 'numTrials'> &
   Partial<Pick<JobSpec, 'gradient' | 'auto' | 'rounds' | 'subspace'>>
+
+/** What a job learns: one record each in `objectives/`, all of them in the table of `objectives/objectives.ts`. */
+export interface ObjectiveKind {
+  /** Whether the answers are labels, so that a version has a bias, a temperature and a least confidence. */
+  readonly hasLabels: boolean
+  /** Whether a line holds two texts, of which one is preferred: `beta` applies, and both are one thing to fit. */
+  readonly hasPairs: boolean
+  /** Whether runners keep the examples as a dataset; if not, each call sends its prompts. */
+  readonly usesDataset: boolean
+  /** Whether a runner can differentiate it on the examples. */
+  readonly hasGradient: boolean
+  /** The one search that can learn it; absent where all can. */
+  readonly onlyOptimiser?: OptimiserName
+  /** Hyperparameters of searches where the request leaves them out. */
+  readonly defaults: {
+    readonly numTrials: number
+    readonly numSteps: number
+    readonly promptDropout: number
+  }
+
+  readonly lines: ObjectiveLines
+  /** For the job's first event: "3 labels". */
+  describe(spec: JobSpec): string
+
+  /**
+   * What it gives rotations on examples.
+   * @returns `[candidate][example][label]`: log P(label); where the answers are texts, one value an
+   * example: the sum of a target's log probabilities, or a grade
+   */
+  measureRotations(
+    context: StepContext,
+    pinned: PinnedModel,
+    dataset: StoredDataset,
+    rotations: readonly Rotation[],
+  ): Promise<readonly (readonly (readonly number[])[])[]>
+  /**
+   * A candidate's value to a search, higher is better.
+   * @param scores of the training examples, as `measureRotations` gives them
+   * @param isSeen examples that count
+   */
+  valueOf(
+    spec: JobSpec,
+    pinned: PinnedModel,
+    scores: readonly (readonly number[])[],
+    isSeen: (example: number) => boolean,
+  ): number
+  /** How much each training example weighs in a gradient; absent where all weigh the same. */
+  exampleSizes?(pinned: PinnedModel): readonly number[]
+  /**
+   * Answers a gradient search's query.
+   * @param base the base model's log probabilities where a query before this one gave them
+   */
+  differentiate(
+    evaluation: Evaluation,
+    query: GradientQuery,
+    spec: JobSpec,
+    base: readonly number[] | null,
+  ): Promise<{ readonly answer: GradientAnswer; readonly base: readonly number[] | null }>
+
+  /**
+   * Measures what the job and its folds found, and decides by the folds what becomes of it. The adapter
+   * is stored before the state says so, and its name is its contents', so that a crash between the two
+   * repeats the step without a trace.
+   */
+  report(context: StepContext, pinned: PinnedModel): Promise<Transition>
+  checkpointMetrics(report: AnyReport): CheckpointMetrics
+}
+
+/** How the lines of a job's files become its datasets. */
+export interface ObjectiveLines {
+  /** Who wants which answers, for the error that names lines without them: "the job learns labels". */
+  readonly wants: string
+  /** Whether a line with such an answer can be learnt. */
+  takes(kind: AnswerKind, grader: TextGrader | null): boolean
+  /** @param given the labels that the request names; null where it names none */
+  settleLabels(
+    given: readonly string[] | null,
+    training: readonly NumberedExample[],
+  ): Result<readonly string[], DatasetError>
+  toDataset(
+    examples: readonly NumberedExample[],
+    labels: readonly string[],
+    frame: Frame,
+    param: DatasetError['param'],
+  ): Result<Dataset | RewardSet, DatasetError>
+}

@@ -2,7 +2,7 @@ import { identityRotation, type Rotation } from '../../../adapters/rotation/rota
 import type { RewardEvaluation, RewardSample } from '../../protocol/openai/text-report.ts'
 import { guardFolds } from '../guard-folds.ts'
 import type { PinnedModel } from '../job-spec.ts'
-import { meanOf } from '../objective.ts'
+import { meanOf } from '../scores.ts'
 import type { StepContext } from '../step.ts'
 import type { Measured } from '../measured.ts'
 import { rewardRotations } from './reward-rotations.ts'

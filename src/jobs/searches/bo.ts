@@ -15,7 +15,7 @@ const byValues = searchByValues(
 export const BO: SearchKind = {
   ...byValues,
   settle(given, method) {
-    const hasGradients = method.scope === 'generated' && method.objective !== 'reward'
+    const hasGradients = method.scope === 'generated' && method.objective.hasGradient
     return {
       ...byValues.settle(given, method),
       subspace: given.subspace ?? (hasGradients ? 'gradient' : 'random'),

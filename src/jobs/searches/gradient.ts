@@ -9,22 +9,14 @@ import {
   encodeGradientState,
 } from '../../../adapters/optimise/gradient/state.ts'
 import type { Rotation } from '../../../adapters/rotation/rotation.ts'
-import { differentiate } from '../differentiate.ts'
 import { trainingBatches } from '../guard-folds.ts'
 import type { JobSpec, PinnedModel, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
-import { trainingTokens } from '../objective.ts'
-import { differentiatePairs } from '../preference.ts'
 import { readSearchState } from './search-state.ts'
 import { asJobFailure, evaluationOf, message, withRunner } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
 
-/** Of labels, whose prompts lose some of their tokens; of texts and pairs. */
-const DEFAULT_NUM_STEPS = 32
-const DEFAULT_NUM_TEXT_STEPS = 24
 const DEFAULT_LEARNING_RATE = 0.05
-/** Of labels; texts and pairs are fitted to whole prompts. */
-const DEFAULT_PROMPT_DROPOUT = 0.3
 
 /** Gradient descent on the examples of all folds but one, for each fold. */
 export const GRADIENT: SearchKind = {
@@ -32,10 +24,9 @@ export const GRADIENT: SearchKind = {
   maxFolds: NUM_FOLDS,
   foldSearch: null,
   settle(given, { objective }) {
-    const isOfLabels = objective === 'label'
-    const numSteps = given.n_steps ?? (isOfLabels ? DEFAULT_NUM_STEPS : DEFAULT_NUM_TEXT_STEPS)
+    const numSteps = given.n_steps ?? objective.defaults.numSteps
     const learningRate = given.learning_rate ?? DEFAULT_LEARNING_RATE
-    const promptDropout = given.prompt_dropout ?? (isOfLabels ? DEFAULT_PROMPT_DROPOUT : 0)
+    const promptDropout = given.prompt_dropout ?? objective.defaults.promptDropout
     // The first trial measures the base model, before any step.
     return { numTrials: 1 + numSteps, gradient: { numSteps, learningRate, promptDropout } }
   },
@@ -59,7 +50,7 @@ const NO_HYPERPARAMETERS = 'a gradient job without its hyperparameters'
 /** One step of gradient descent: ask, differentiate, tell. A crash repeats this step at most. */
 async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec } = context
-  const search = makeSearch(spec, pinned)
+  const search = makeSearch(context, pinned)
   const state = readSearchState(search, context.searchState, decodeGradientState)
   const query = search.ask(state)
   if (query === null) {
@@ -75,9 +66,8 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
   }
   const { answer, base } = await withRunner(context, async ({ client }) => {
     const evaluation = evaluationOf(context, pinned, client, spec.training)
-    if (spec.beta == null) return { answer: await differentiate(evaluation, query), base: null }
     const known = state.history.length === 0 ? null : (context.state.baseLogProbs ?? null)
-    return differentiatePairs(evaluation, query, spec.beta, known)
+    return context.objective.differentiate(evaluation, query, spec, known)
   })
   const next = search.tell(state, answer)
   // The first step is taken from the identity, whose losses are known by then.
@@ -93,12 +83,9 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
 }
 
 /** The mean of the folds' rotations; null before a step was looked at. */
-function searchResult(
-  { spec, searchState }: StepContext,
-  pinned: PinnedModel,
-): SearchResult | null {
-  const search = makeSearch(spec, pinned)
-  const state = readSearchState(search, searchState, decodeGradientState)
+function searchResult(context: StepContext, pinned: PinnedModel): SearchResult | null {
+  const search = makeSearch(context, pinned)
+  const state = readSearchState(search, context.searchState, decodeGradientState)
   const last = state.history.at(-1)
   if (last === undefined) return null
   const numSteps = state.history.length - 1
@@ -119,13 +106,14 @@ function searchResult(
   }
 }
 
-function outOfFoldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
-  const search = makeSearch(spec, pinned)
-  return search.foldRotations(readSearchState(search, searchState, decodeGradientState))
+function outOfFoldRotations(context: StepContext, pinned: PinnedModel): Rotation[] {
+  const search = makeSearch(context, pinned)
+  return search.foldRotations(readSearchState(search, context.searchState, decodeGradientState))
 }
 
-function makeSearch(spec: JobSpec, pinned: PinnedModel): GradientSearch {
-  const { gradient, training, groups, seed, objective } = spec
+function makeSearch({ spec, objective }: StepContext, pinned: PinnedModel): GradientSearch {
+  const { gradient, training, groups, seed } = spec
+  const sizes = objective.exampleSizes?.(pinned)
   if (gradient === null) throw new Error(NO_HYPERPARAMETERS)
   try {
     return new GradientSearch({
@@ -133,9 +121,9 @@ function makeSearch(spec: JobSpec, pinned: PinnedModel): GradientSearch {
       gold: training.gold,
       groups,
       seed,
-      batches: trainingBatches(spec),
+      batches: trainingBatches(spec, objective),
       options: { promptDropout: 0, ...gradient },
-      ...(objective === 'target' ? { sizes: trainingTokens(pinned) } : {}),
+      ...(sizes === undefined ? {} : { sizes }),
     })
   } catch (error) {
     throw asJobFailure(error)

@@ -5,14 +5,9 @@ import { bestValue } from '../best-value.ts'
 import { countGuardFolds, guardFolds } from '../guard-folds.ts'
 import type { FoldTrial, JobSpec, PinnedModel, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
-import { measureRotations, valueOf } from '../objective.ts'
 import { message, toStored } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
 import { countFoldTrials, keptOptimiser, type OptimiserOf } from './optimiser-of.ts'
-
-const DEFAULT_NUM_TRIALS = 150
-/** A trial on a grader generates a text an example, dozens of steps where a label takes one. */
-const DEFAULT_NUM_REWARD_TRIALS = 40
 
 /** Candidates scored between two writes: what a crash can lose. */
 const MAX_ROUND_TRIALS = 8
@@ -30,8 +25,7 @@ export const searchByValues = (
     stepFolds: (context, pinned) => stepFolds(optimiserOf, context, pinned),
   },
   settle: ({ n_trials: numTrials }, { objective }) => ({
-    numTrials:
-      numTrials ?? (objective === 'reward' ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS),
+    numTrials: numTrials ?? objective.defaults.numTrials,
   }),
   describeBudget: ({ numTrials }) => `${numTrials} trials`,
   stepSearch: (context, pinned) => stepSearch(optimiserOf, context, pinned),
@@ -57,10 +51,10 @@ async function stepSearch(
     return { state: { phase: 'guarding' }, events: [message(describeGuard(spec))] }
   }
   const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
-  const scores = await measureRotations(context, pinned, spec.training, rotations)
+  const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
   const round = (trials.at(-1)?.round ?? -1) + 1
   const told = asked.map((z, i): Trial => {
-    const value = valueOf(spec, pinned, scores[i]!)
+    const value = finiteValue(context, pinned, scores[i]!, () => true)
     return { round, index: trials.length + i, z, value }
   })
   const events: NewEvent[] = []
@@ -70,6 +64,17 @@ async function stepSearch(
     events.push(trialEvent({ round, index, value, best, total: spec.numTrials }))
   }
   return { state: {}, trials: told, events }
+}
+
+/** A candidate's value; null where it is not finite, which is a failed trial. */
+function finiteValue(
+  { spec, objective }: StepContext,
+  pinned: PinnedModel,
+  scores: readonly (readonly number[])[],
+  isSeen: (example: number) => boolean,
+): number | null {
+  const value = objective.valueOf(spec, pinned, scores, isSeen)
+  return Number.isFinite(value) ? value : null
 }
 
 function trialEvent(trial: {
@@ -121,10 +126,10 @@ async function stepFolds(
     }
   }
   const rotations = asked.map(({ rotation }) => toStored(spec, pinned, rotation).rotation)
-  const scores = await measureRotations(context, pinned, spec.training, rotations)
+  const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
   const foldTrials = asked.map(({ fold, index, z }, candidate): FoldTrial => {
     const isSeen = (example: number) => folds[example] !== fold
-    return { fold, index, z, value: valueOf(spec, pinned, scores[candidate]!, isSeen) }
+    return { fold, index, z, value: finiteValue(context, pinned, scores[candidate]!, isSeen) }
   })
   return { state: {}, foldTrials }
 }

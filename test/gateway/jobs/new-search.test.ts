@@ -3,7 +3,7 @@ import { describe, it, onTestFinished } from 'vitest'
 import { identityRotation, pairsPerLayer } from '../../../adapters/rotation/rotation.ts'
 import { bestValue } from '../../../src/jobs/best-value.ts'
 import type { JobSpec, PinnedModel, Trial } from '../../../src/jobs/job-spec.ts'
-import { measureRotations, valueOf } from '../../../src/jobs/objective.ts'
+import { LABEL } from '../../../src/jobs/objectives/label.ts'
 import { SEARCHES, settleHyperparameters } from '../../../src/jobs/searches/searches.ts'
 import { message, toStored } from '../../../src/jobs/step-context.ts'
 import type { SearchKind } from '../../../src/jobs/step.ts'
@@ -39,15 +39,15 @@ const ONE_ANGLE: SearchKind = {
   showHyperparameters: ({ numTrials }) => ({ optimizer: 'random', n_trials: numTrials }),
   describeBudget: ({ numTrials }) => `${numTrials} angles`,
   async stepSearch(context, pinned) {
-    const { spec, trials } = context
+    const { spec, trials, objective } = context
     const index = trials.length
     const angle = ANGLES[index]
     if (angle === undefined) {
       return { state: { phase: 'reporting' }, events: [message('All angles are tried.')] }
     }
     const { rotation } = toStored(spec, pinned, turnBy(pinned, angle))
-    const [scores] = await measureRotations(context, pinned, spec.training, [rotation])
-    const value = valueOf(spec, pinned, scores!)
+    const [scores] = await objective.measureRotations(context, pinned, spec.training, [rotation])
+    const value = objective.valueOf(spec, pinned, scores!, () => true)
     return {
       state: {},
       trials: [{ round: index, index, z: [angle], value }],
@@ -79,11 +79,7 @@ async function makeSpec(): Promise<JobSpec> {
   return {
     ...{ projectId, id, createdAtMs: Date.now(), model: MODEL, task: 'turned', seed: 7, labels },
     ...{ trainingFile: 'file-1', validationFile: null, validation: null, metadata: null },
-    ...settleHyperparameters(
-      NAME,
-      { optimizer: 'auto' },
-      { objective: 'label', scope: 'generated' },
-    ),
+    ...settleHyperparameters(NAME, { optimizer: 'auto' }, { objective: LABEL, scope: 'generated' }),
     ...{ scope: 'generated', objective: 'label', confidence: null, warnings: [] },
     ...{ guard: 'report', force: false, groups: gold.map((_, example) => example) },
     frame: { instructions: null, position: 'before' },
