@@ -13,9 +13,9 @@ import { inPool } from './pool.ts'
 
 /** Prompts generated at a time: the arms of one already fill most of a batch. */
 const NUM_PROMPTS_TOGETHER = 2
-/** Odd, so that seeds of a job's examples differ; 2^32 / golden ratio. */
+/** Between the seeds of two prompts: 2^32 / golden ratio, which is odd, so no two prompts share one. */
 const SEED_STEP = 0x9e3779b1
-/** The same for texts of one prompt; the golden ratio's part is taken. */
+/** Between the seeds of two draws of one prompt: another odd number. */
 const DRAW_STEP = 0x85ebca6b
 
 type Candidate = {
@@ -36,14 +36,14 @@ export type WantedText = {
 export type GeneratedText = {
   readonly text: string
   readonly ids: readonly number[]
-  /** Whether its turn ended, and not the tokens that it might have. */
+  /** Whether the model ended its turn; false where the text was cut at its last allowed token. */
   readonly ended: boolean
 }
 
 /**
- * Answers to prompts under rotations, those of a prompt side by side as arms of as few requests as hold
- * them. Seeds are the job's, the prompt's and the draw's, so the same are wanted again as the same.
- * @returns one a wanted text, in their order
+ * Generates answers to prompts under rotations. The answers to one prompt are arms of as few requests
+ * as hold them. A seed follows from job, prompt and draw, so a repeated call gives the same texts.
+ * @returns one text for each wanted one, in their order
  * @throws {RunnerRefusal | RunnerFault | BuildChanged}
  */
 export async function generateTexts(

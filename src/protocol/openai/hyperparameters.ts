@@ -19,7 +19,7 @@ const MAX_NUM_STEPS = 300
 /** Past this, hardly anything of a prompt is left. */
 const MAX_PROMPT_DROPOUT = 0.9
 const MAX_NUM_ROUNDS = 50
-/** Texts of one prompt and round, each a row of the runner's batch. */
+/** Each text that a round draws of a prompt is a row of the runner's batch. */
 const MAX_NUM_SAMPLES = 64
 /** Radians a step and pair: past this, steps jump over what they are looking for. */
 const MAX_LEARNING_RATE = 0.5
@@ -47,24 +47,24 @@ const OWN_HYPERPARAMETERS = {
 
 export const hyperparametersSchema = z.strictObject({
   optimizer: z.enum(OPTIMISERS).default('auto'),
-  /** Of `auto`: configurations at most. Of the others but `gradient`: evaluations. */
+  /** The most configurations that `auto` tries; evaluations of a search by values. */
   n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
-  /** Of `auto`: how long the search may take, on a runner that does nothing else. */
+  /** How many seconds `auto` may take, on a runner that does nothing else. */
   budget_seconds: givenOrAuto(z.number().min(1).max(MAX_BUDGET_SECONDS)),
-  /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
+  /** For `bo`. Left out, it is `gradient` under the scope "generated" and `random` under "all". */
   subspace: givenOrAuto(z.enum(SUBSPACES)),
-  /** Of `raft` and `iterative-dpo`: how often texts are drawn and fitted, and of a prompt how many. */
+  /** For `raft` and `iterative-dpo`: how often texts are drawn and fitted, and how many a prompt. */
   n_rounds: givenOrAuto(z.int().min(1).max(MAX_NUM_ROUNDS)),
   n_samples: givenOrAuto(z.int().min(2).max(MAX_NUM_SAMPLES)),
-  /** Of `gradient`, as `learning_rate`; of `raft` and `iterative-dpo` in each round. */
+  /** Steps of Adam and their rate: of the whole search under `gradient`, of each round in rounds. */
   n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
   learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
-  /** Of `gradient`: share of their own tokens that prompts are read without, others in each step. */
+  /** For `gradient`: the share of a prompt's own tokens that each step leaves out, drawn anew. */
   prompt_dropout: givenOrAuto(z.number().min(0).max(MAX_PROMPT_DROPOUT)),
 })
 export type GivenHyperparameters = z.output<typeof hyperparametersSchema>
 
-/** A method as far as its search goes. */
+/** The fields of a method that its search depends on. */
 type Method = {
   readonly scope: Scope
   readonly hyperparameters: GivenHyperparameters
@@ -75,10 +75,10 @@ type Method = {
 }
 
 /**
- * The search itself. What is left to the service is `auto` for labels under the scope "generated":
- * it fits gradients, which under "all" there are none of, so there it is `bo`; so it is where a subspace
- * is named. Texts are fitted by `gradient`, what a grader likes by `iterative-dpo`, which needs texts that
- * differ: greedy ones do not, and leave `bo`.
+ * Which search a job runs where its method leaves that to the service. Labels get `auto`; it fits by
+ * gradients, which the scope "all" does not have, so there they get `bo`, as does a method that names a
+ * subspace. Targets and pairs get `gradient`. A grader of texts gets `iterative-dpo`, which chooses among
+ * texts that differ; greedy texts do not, so at temperature 0 it gets `bo`.
  */
 export function chooseOptimiser({
   scope,
