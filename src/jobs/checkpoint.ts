@@ -1,11 +1,11 @@
 import { publishVersion } from '../db/versions.ts'
 import type { JobCheckpoint } from '../protocol/openai/fine-tuning.ts'
-import { isTextReport, type AnyReport } from '../protocol/openai/text-report.ts'
 import { reportKey } from '../storage/blobs.ts'
 import { forgetTask } from '../tasks/resolve.ts'
-import type { Checkpoint, CheckpointMetrics, JobSpec, JobState, PinnedModel } from './job-spec.ts'
-import { report } from './publish.ts'
-import { message, type StepContext, type Transition } from './step-context.ts'
+import type { Checkpoint, JobSpec, JobState, PinnedModel } from './job-spec.ts'
+import { objectiveOf } from './objectives/objectives.ts'
+import { message } from './step-context.ts'
+import type { StepContext, Transition } from './step.ts'
 
 /**
  * Publishes what a search that goes on has so far, as a version that is not live. It is measured and
@@ -18,7 +18,7 @@ export async function publishCheckpoint(
   pinned: PinnedModel,
 ): Promise<Transition> {
   const { spec, env, state, trials } = context
-  const { phase, publication } = (await report(context, pinned)).state
+  const { phase, publication } = (await context.objective.report(context, pinned)).state
   if (phase !== 'publishing' || publication == null) {
     return {
       state: { phase: 'searching' },
@@ -37,7 +37,7 @@ export async function publishCheckpoint(
     versionNumber,
     createdAtMs: Date.now(),
     numTrials: trials.length,
-    metrics: metricsOf(publication.report),
+    metrics: context.objective.checkpointMetrics(publication.report),
   }
   return {
     state: { phase: 'searching', checkpoints: [...known, made] },
@@ -62,7 +62,7 @@ export function viewCheckpoints(spec: JobSpec, state: JobState): JobCheckpoint[]
       versionNumber,
       createdAtMs: state.finishedAtMs ?? version.createdAtMs,
       numTrials: own.n_trials,
-      metrics: metricsOf(own),
+      metrics: objectiveOf(spec).checkpointMetrics(own),
     })
   }
   return made
@@ -79,27 +79,4 @@ export function viewCheckpoints(spec: JobSpec, state: JobState): JobCheckpoint[]
       }
     })
     .reverse()
-}
-
-function metricsOf(report: AnyReport): CheckpointMetrics {
-  if (!isTextReport(report)) {
-    const { guard, train } = report
-    const outOfFold = guard.out_of_fold[guard.answer]
-    return {
-      train_loss: train.adapter.log_loss,
-      valid_loss: outOfFold.log_loss,
-      train_mean_token_accuracy: train.adapter.accuracy,
-      valid_mean_token_accuracy: outOfFold.accuracy,
-    }
-  }
-  if (report.objective === 'reward') {
-    return {
-      train_mean_reward: report.train.adapter.mean_score,
-      valid_mean_reward: report.guard.out_of_fold.adapter.mean_score,
-    }
-  }
-  return {
-    train_loss: report.train.adapter.log_loss,
-    valid_loss: report.guard.out_of_fold.adapter.log_loss,
-  }
 }

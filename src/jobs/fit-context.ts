@@ -10,6 +10,7 @@ import { MAX_DATASET_EXAMPLES, type MeasureRequest } from '../protocol/runner-sc
 import { applyFrame, type Frame } from '../tasks/frame.ts'
 import { warnOfLongLabels } from './long-labels.ts'
 import { buildDatasets, type JobDatasets } from './dataset.ts'
+import { objectiveOf } from './objectives/objectives.ts'
 import type { NumberedExample } from './read-examples.ts'
 
 type Entry = MeasureRequest['examples'][number]
@@ -94,7 +95,7 @@ async function fitContext(
   tooLong: TooLong,
   param: string,
 ): Promise<Fitted> {
-  const labels = built.objective === 'label' ? built.labels : null
+  const labels = objectiveOf(built).hasLabels ? built.labels : null
   const numEach = entries.length / examples.length
   const found = new Set(
     (await measure.findTooLong(entries, labels)).map((i) => Math.floor(i / numEach)),

@@ -9,7 +9,6 @@ import {
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
 import { servicesOf } from '../services.ts'
-import { datasetKey } from '../storage/blobs.ts'
 import { publishCheckpoint, viewCheckpoints } from './checkpoint.ts'
 import { backoffMs, judgeFault } from './faults.ts'
 import {
@@ -19,15 +18,17 @@ import {
   type JobState,
   type Trial,
 } from './job-spec.ts'
-import { countFoldTrials, countGuardFolds } from './guard-folds.ts'
-import { searchFolds } from './guard-steps.ts'
+import { bestValue } from './best-value.ts'
+import { countGuardFolds } from './guard-folds.ts'
 import type { CancelOutcome, ForceOutcome, JobCalls, JobResult } from './job-calls.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
-import { publish, report } from './publish.ts'
-import { message, type StepContext, type Transition } from './step-context.ts'
-import { bestValue, prepare, search } from './steps.ts'
-import { reportTexts } from './text-report.ts'
+import { publish } from './publish.ts'
+import { prepare } from './prepare.ts'
+import { objectiveOf } from './objectives/objectives.ts'
+import { searchOf } from './searches/searches.ts'
+import { message } from './step-context.ts'
+import type { StepContext, Transition } from './step.ts'
 
 /** Rounds done in one alarm: more would delay a cancel and the projection. */
 const SLICE_MS = 2_000
@@ -177,6 +178,8 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
         env: this.env,
         runners: servicesOf(this.env).runners,
         spec,
+        search: searchOf(spec),
+        objective: objectiveOf(spec),
         state: this.#state,
         trials: this.#trials,
         foldTrials: this.#foldTrials,
@@ -202,14 +205,16 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   }
 
   #step(context: StepContext): Promise<Transition> {
+    const { search } = context
     const { phase, pinned, publication } = context.state
     if (phase === 'publishing' && publication !== null) return publish(context, publication)
     if (phase === 'preparing' || pinned === null) return prepare(context)
-    if (phase === 'searching') return search(context, pinned)
+    if (phase === 'searching') return search.stepSearch(context, pinned)
     if (phase === 'checkpointing') return publishCheckpoint(context, pinned)
-    if (phase === 'guarding') return searchFolds(context, pinned)
-    const isOfLabels = context.spec.objective === 'label'
-    return isOfLabels ? report(context, pinned) : reportTexts(context, pinned)
+    if (phase === 'guarding' && search.foldSearch !== null) {
+      return search.foldSearch.stepFolds(context, pinned)
+    }
+    return context.objective.report(context, pinned)
   }
 
   /** @returns ms to wait before the step is tried again */
@@ -309,10 +314,8 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   /** Deletes the datasets of a finished job. @returns whether they are gone */
   async #clean(spec: JobSpec): Promise<boolean> {
     if (this.#state.isCleaned) return true
-    const keys = [spec.training.blobKey]
+    const keys = [spec.training.blobKey, ...(searchOf(spec).blobKeys?.(spec) ?? [])]
     if (spec.validation !== null) keys.push(spec.validation.blobKey)
-    // Whether or not the state came to name it.
-    if (spec.rounds != null) keys.push(datasetKey(spec.projectId, spec.id, 'round'))
     try {
       await this.env.BLOBS.delete(keys)
     } catch (error) {
@@ -332,13 +335,15 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   }
 
   #progress(spec: JobSpec): JobProgress {
+    const { maxFolds, foldSearch } = searchOf(spec)
+    const numFoldTrials = foldSearch?.countTrials(spec) ?? 0
     return {
       trials_done: this.#trials.length,
       trials_total: spec.numTrials,
       best_value: bestValue(this.#trials),
       base_value: this.#trials[0]?.value ?? null,
       guard_trials_done: this.#foldTrials.length,
-      guard_trials_total: countGuardFolds(spec) * countFoldTrials(spec),
+      guard_trials_total: countGuardFolds(spec, maxFolds) * numFoldTrials,
     }
   }
 }

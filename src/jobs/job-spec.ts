@@ -23,7 +23,7 @@ export type StoredDataset = {
   readonly blobKey: string
   /** SHA-256 of the blob, by which runners know it. */
   readonly digest: string
-  /** The right label of each example, by index; 0 for each where the answers are targets. */
+  /** The index of each example's right label; 0 for every example unless the objective is "label". */
   readonly gold: readonly number[]
 }
 
@@ -41,41 +41,41 @@ export type JobSpec = {
   readonly metadata: Readonly<Record<string, string>> | null
   readonly seed: number
   readonly optimiser: OptimiserName
-  /** Evaluations in all; under `gradient` one a step and one before the first. */
+  /** Evaluations in all. Where a search takes steps or rounds, the first one measures the base model. */
   readonly numTrials: number
-  /** Of the optimiser `gradient` alone; jobs of older releases have none. */
+  /** Only the optimiser `gradient` has this; for other jobs it is null. */
   readonly gradient: {
     readonly numSteps: number
     readonly learningRate: number
-    /** Jobs of older releases have none. */
+    /** A job that an older release made lacks this and drops nothing. */
     readonly promptDropout?: number
   } | null
-  /** Of the optimiser `auto` alone; jobs of older releases have none. */
+  /** Only the optimiser `auto` has this; a job that an older release made may lack the field. */
   readonly auto?: { readonly budgetSeconds: number } | null
-  /** Of the optimisers `raft` and `iterative-dpo` alone. */
+  /** Only the optimisers `raft` and `iterative-dpo` have this. */
   readonly rounds?: {
     readonly numRounds: number
     readonly numSamples: number
     readonly numSteps: number
     readonly learningRate: number
   } | null
-  /** Of the optimiser `bo` alone; jobs of older releases have none and search a random one. */
+  /** Only the optimiser `bo` has this; where an older release left it out, the subspace is random. */
   readonly subspace?: SubspaceName | null
   readonly scope: Scope
   readonly frame: Frame
   readonly objective: Objective
-  /** Of the objective "preference", and of the optimiser `iterative-dpo`. */
+  /** Only jobs that fit pairs have this: the objective "preference" and the optimiser `iterative-dpo`. */
   readonly beta?: number | null
-  /** Of the objective "reward" alone, as `generation`. */
+  /** Only the objective "reward" has a grader and a `generation`. */
   readonly grader?: TextGrader | null
   readonly generation?: GenerationOptions | null
-  /** None where the answers are targets. */
+  /** Empty unless the objective is "label". */
   readonly labels: readonly string[]
   /** Whether the guard's finding decides what goes live, or only stands in the report. */
   readonly guard: GuardMode
-  /** The least outcome that goes live by itself; jobs of older releases have none, which is "proven". */
+  /** The least outcome that goes live by itself; "proven" where an older release left it out. */
   readonly publish?: PublishFrom
-  /** Jobs of older releases have none, which is "error". */
+  /** What happens to lines past the context; "error" where an older release left it out. */
   readonly tooLong?: TooLong
   /** Publish the adapter whatever the guard finds. */
   readonly force: boolean
@@ -113,9 +113,9 @@ export type JobState = {
     | 'publishing'
     | 'finished'
   readonly pinned: PinnedModel | null
-  /** Of pairs: the base model's log probability of each text, from the search's first step on. */
+  /** The base model's log probability of each text of the pairs, once the first step has measured it. */
   readonly baseLogProbs?: readonly number[]
-  /** Of a search in rounds: the texts that the round under way is fitted to. */
+  /** The texts that a search in rounds fits in its current round. */
   readonly roundTexts?: StoredDataset
   /** How often the trials began anew because no runner had the pinned build any more. */
   readonly numRestarts: number
@@ -173,13 +173,14 @@ export const INITIAL_STATE: JobState = {
   isCleaned: false,
 }
 
-/** An evaluation of the search that a fold's examples have no part in. */
+/** An evaluation in the search that leaves out the fold's examples. */
 export type FoldTrial = Omit<Trial, 'round'> & { readonly fold: number }
 
 /**
- * One evaluation. Under `gradient` the candidate of all examples after `index` steps, without z; under
- * `auto` the base model, then a configuration each, with what its folds' held-out examples came to; in
- * rounds the candidates after `index` of them, with what their held-out texts score.
+ * One evaluation of a search. What its numbers mean is the search's own: a search by values measures
+ * the candidate `z`; `gradient` measures the candidate after `index` steps and has no `z`; `auto`
+ * measures the base model first, then one configuration a trial on held-out examples; a search in
+ * rounds grades held-out texts after `index` rounds.
  */
 export type Trial = {
   readonly round: number

@@ -3,9 +3,10 @@ import {
   type FineTuningJob,
   type JobProgress,
 } from '../protocol/openai/fine-tuning.ts'
-import { isInRounds } from '../protocol/openai/optimisers.ts'
 import type { JobSpec, JobState } from './job-spec.ts'
+import { objectiveOf } from './objectives/objectives.ts'
 import { isLiveVersion } from './outcome.ts'
+import { searchOf } from './searches/searches.ts'
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
@@ -16,6 +17,7 @@ export function viewJob(
   progress: JobProgress,
   nowMs: number,
 ): FineTuningJob {
+  const objective = objectiveOf(spec)
   const isSucceeded = state.status === 'succeeded'
   return {
     id: spec.id,
@@ -33,7 +35,7 @@ export function viewJob(
     seed: spec.seed,
     // Texts for a grader are generated, not trained on.
     trained_tokens:
-      isSucceeded && spec.objective !== 'reward'
+      isSucceeded && objective.usesDataset
         ? (state.pinned?.promptTokens ?? 0) * progress.trials_done
         : null,
     error: state.error,
@@ -50,7 +52,7 @@ export function viewJob(
         beta: spec.beta ?? null,
         grader: spec.grader ?? null,
         generation: spec.generation ?? null,
-        labels: spec.objective === 'label' ? spec.labels : null,
+        labels: objective.hasLabels ? spec.labels : null,
         scope: spec.scope,
         guard: spec.guard,
         publish: spec.publish ?? 'proven',
@@ -58,7 +60,7 @@ export function viewJob(
         force: spec.force,
         min_confidence: spec.confidence?.min ?? null,
         fallback_label: spec.confidence?.fallbackLabel ?? null,
-        hyperparameters: viewHyperparameters(spec),
+        hyperparameters: searchOf(spec).showHyperparameters(spec),
       },
     },
     arcana: { task: spec.task, version: state.versionNumber, progress },
@@ -71,48 +73,9 @@ function nameModel({ model, task }: JobSpec, state: JobState): string {
   return `${model}:${task}${isNumbered ? `@${state.versionNumber}` : ''}`
 }
 
-function viewHyperparameters({
-  optimiser,
-  numTrials,
-  gradient,
-  auto,
-  rounds,
-  subspace,
-}: JobSpec): FineTuningJob['method']['rotation']['hyperparameters'] {
-  if (optimiser === 'bo') {
-    return { optimizer: optimiser, n_trials: numTrials, subspace: subspace ?? 'random' }
-  }
-  if (optimiser === 'auto') {
-    if (auto == null) throw new Error('an auto job without its hyperparameters')
-    return {
-      optimizer: optimiser,
-      n_trials: numTrials - 1,
-      budget_seconds: auto.budgetSeconds,
-    }
-  }
-  if (isInRounds(optimiser)) {
-    if (rounds == null) throw new Error('a search in rounds without its hyperparameters')
-    return {
-      optimizer: optimiser,
-      n_rounds: rounds.numRounds,
-      n_samples: rounds.numSamples,
-      n_steps: rounds.numSteps,
-      learning_rate: rounds.learningRate,
-    }
-  }
-  if (optimiser !== 'gradient') return { optimizer: optimiser, n_trials: numTrials }
-  if (gradient === null) throw new Error('a gradient job without its hyperparameters')
-  return {
-    optimizer: optimiser,
-    n_steps: gradient.numSteps,
-    learning_rate: gradient.learningRate,
-    prompt_dropout: gradient.promptDropout ?? 0,
-  }
-}
-
 /** Unix seconds at which the trials will be done: by the budget, or at the pace so far. */
 function estimateFinish(
-  { auto }: JobSpec,
+  spec: JobSpec,
   state: JobState,
   progress: JobProgress,
   nowMs: number,
@@ -120,6 +83,7 @@ function estimateFinish(
   const done = progress.trials_done + progress.guard_trials_done
   const total = progress.trials_total + progress.guard_trials_total
   if (state.status !== 'running' || state.startedAtMs === null || done === 0) return null
-  if (auto != null) return seconds(Math.max(nowMs, state.startedAtMs + auto.budgetSeconds * 1000))
+  const budgetMs = searchOf(spec).budgetMs?.(spec)
+  if (budgetMs !== undefined) return seconds(Math.max(nowMs, state.startedAtMs + budgetMs))
   return seconds(nowMs + ((nowMs - state.startedAtMs) / done) * (total - done))
 }

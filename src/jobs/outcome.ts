@@ -2,7 +2,8 @@ import type { JobSpec, JobState } from './job-spec.ts'
 import type { GuardOutcome } from '../protocol/openai/job-report.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import type { NewVersion } from '../db/versions.ts'
-import { message, type Transition } from './step-context.ts'
+import { message } from './step-context.ts'
+import type { Transition } from './step.ts'
 
 /** What becomes of a job's version. */
 export type Decision = {

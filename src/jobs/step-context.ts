@@ -3,39 +3,12 @@ import { encodeAdapter } from '../../adapters/format/encode.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import { attempt, Unserved, type ChosenRunner } from '../dispatch/attempt.ts'
 import { RunnerFault } from '../dispatch/runner-client.ts'
-import type { RunnerPool } from '../dispatch/runner-pool.ts'
-import type { Bindings } from '../env.ts'
 import type { Evaluation } from './evaluate.ts'
-import { trainingOrder, isGradient } from './guard-folds.ts'
+import { trainingOrder } from './guard-folds.ts'
 import { BuildChanged, JobFailure } from './faults.ts'
-import type { FoldTrial, JobSpec, JobState, PinnedModel, StoredDataset, Trial } from './job-spec.ts'
+import type { JobSpec, PinnedModel, StoredDataset } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
-
-/** What a step of a job is given. */
-export type StepContext = {
-  readonly env: Bindings
-  readonly runners: RunnerPool
-  readonly spec: JobSpec
-  readonly state: JobState
-  readonly trials: readonly Trial[]
-  /** Of the guard's folds; none under a search that has folds of its own. */
-  readonly foldTrials: readonly FoldTrial[]
-  /** What a search keeps beside its trials; null at its start, or where it keeps nothing. */
-  readonly searchState: Uint8Array | null
-  /** Aborted when the job is cancelled. */
-  readonly signal: AbortSignal
-}
-
-/** What a step changes; written in one transaction, or not at all. */
-export type Transition = {
-  readonly state: Partial<JobState>
-  readonly events?: readonly NewEvent[]
-  readonly trials?: readonly Trial[]
-  readonly foldTrials?: readonly FoldTrial[]
-  /** Replaces the search's state. */
-  readonly search?: Uint8Array
-  readonly forgetTrials?: boolean
-}
+import type { StepContext } from './step.ts'
 
 export const message = (text: string, level: NewEvent['level'] = 'info'): NewEvent => ({
   level,
@@ -66,12 +39,13 @@ export function evaluationOf(
   client: Evaluation['client'],
   dataset: StoredDataset,
 ): Evaluation {
-  const { spec } = context
+  const { spec, search } = context
+  const isOrdered = dataset === spec.training && search.datasetUse === 'gradient'
   return {
     client,
     blobs: context.env.BLOBS,
     dataset,
-    ...(dataset === spec.training && isGradient(spec) ? { order: trainingOrder(spec) } : {}),
+    ...(isOrdered ? { order: trainingOrder(context) } : {}),
     scope: spec.scope,
     geometry: pinned.geometry,
     buildDigest: pinned.buildDigest,

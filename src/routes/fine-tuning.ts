@@ -4,12 +4,15 @@ import { findFile } from '../db/files.ts'
 import { findJob, listJobs } from '../db/jobs.ts'
 import type { Bindings } from '../env.ts'
 import { readJsonObject } from '../http/read-json.ts'
-import type { RewardSet } from '../jobs/dataset.ts'
 import { buildFittedDatasets } from '../jobs/fit-context.ts'
 import type { JobObject } from '../jobs/job-object.ts'
 import type { JobSpec, StoredDataset } from '../jobs/job-spec.ts'
+import type { ObjectiveKind } from '../jobs/step.ts'
 import { readExamples } from '../jobs/read-examples.ts'
+import { objectiveOf } from '../jobs/objectives/objectives.ts'
+import { searchOf, settleHyperparameters } from '../jobs/searches/searches.ts'
 import { checkGrader } from '../jobs/rewards/check-grader.ts'
+import type { RewardSet } from '../jobs/rewards/reward-set.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
 import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
 import {
@@ -18,8 +21,8 @@ import {
   readMetadataFilter,
   type CreateJob,
 } from '../protocol/openai/fine-tuning.ts'
-import { findForeign, settleHyperparameters } from '../protocol/openai/hyperparameters.ts'
-import { DEFAULT_BETA, type Objective } from '../protocol/openai/objective.ts'
+import { chooseOptimiser, findForeign } from '../protocol/openai/hyperparameters.ts'
+import { DEFAULT_BETA } from '../protocol/openai/objective.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
 import type { Config } from '../env.ts'
@@ -132,23 +135,22 @@ function checkNames(request: CreateJob, config: Config): void {
   }
 }
 
-/** Pairs have a gradient and no value of their own; a beta is theirs alone, given or drawn. */
+/** A beta needs pairs, given or drawn; and some objectives can be learnt by one search alone. */
 function checkPairs(
-  objective: Objective,
+  { hasPairs, onlyOptimiser }: ObjectiveKind,
   { beta }: CreateJob,
   { optimiser }: Pick<JobSpec, 'optimiser'>,
 ): void {
-  if (objective !== 'preference') {
-    if (beta === null || optimiser === 'iterative-dpo') return
+  if (beta !== null && !hasPairs && searchOf({ optimiser }).drawsPairs !== true) {
     throw invalidRequest(
-      "Invalid 'method.rotation.beta': it applies to preference pairs, and this job has none.",
+      "Invalid 'method.rotation.beta': it applies only to preference pairs, and the job has none.",
       'method.rotation.beta',
     )
   }
-  if (optimiser === 'gradient') return
+  if (onlyOptimiser === undefined || optimiser === onlyOptimiser) return
   const param = 'method.rotation.hyperparameters.optimizer'
   throw invalidRequest(
-    `Invalid '${param}': pairs are learnt by "gradient", not by "${optimiser}".`,
+    `Invalid '${param}': pairs are learnt by "${onlyOptimiser}", not by "${optimiser}".`,
     param,
   )
 }
@@ -165,18 +167,21 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     request.validationFile === null ? null : await read(request.validationFile, 'validation_file')
   const { runners } = servicesOf(env)
   const built = await buildFittedDatasets(runners, training, validation, request)
-  const { objective } = built
-  const method = { ...request, objective }
+  const method = { ...request, objective: built.objective }
+  const objective = objectiveOf(built)
   const foreign = findForeign(method)
   if (foreign !== null) {
     const param = `method.rotation.hyperparameters.${foreign.name}`
     throw invalidRequest(`Invalid '${param}': ${foreign.message}.`, param)
   }
-  const search = settleHyperparameters(method)
+  const search = settleHyperparameters(chooseOptimiser(method), request.hyperparameters, {
+    scope: request.scope,
+    objective,
+  })
   checkPairs(objective, request, search)
-  if (objective !== 'label' && request.confidence !== null) {
+  if (!objective.hasLabels && request.confidence !== null) {
     throw invalidRequest(
-      "Invalid 'method.rotation.min_confidence': it is of labels, and the file has none.",
+      "Invalid 'method.rotation.min_confidence': it applies only to labels, and the file has none.",
       'method.rotation.min_confidence',
     )
   }
@@ -203,7 +208,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     frame: built.frame,
     objective: built.objective,
     beta:
-      objective === 'preference' || search.optimiser === 'iterative-dpo'
+      objective.hasPairs || searchOf(search).drawsPairs === true
         ? (request.beta ?? DEFAULT_BETA)
         : null,
     grader,

@@ -7,14 +7,15 @@ import { sha256Hex } from '../../storage/digest.ts'
 import { baseArm } from '../../tasks/compose.ts'
 import { BuildChanged } from '../faults.ts'
 import type { PinnedModel } from '../job-spec.ts'
-import { toStored, withRunner, type StepContext } from '../step-context.ts'
+import { toStored, withRunner } from '../step-context.ts'
+import type { StepContext } from '../step.ts'
 import { inPool } from './pool.ts'
 
 /** Prompts generated at once; the arms of one prompt fill most of a batch. */
 const NUM_PROMPTS_TOGETHER = 2
-/** Seeds of a job's prompts are this far apart (2^32 / golden ratio); it is odd, so they all differ. */
+/** Between the seeds of two prompts: 2^32 / golden ratio, which is odd, so no two prompts share one. */
 const SEED_STEP = 0x9e3779b1
-/** Seeds of the texts of one prompt are this far apart. */
+/** Between the seeds of two draws of one prompt: another odd number. */
 const DRAW_STEP = 0x85ebca6b
 
 type Candidate = {
@@ -35,14 +36,14 @@ export type WantedText = {
 export type GeneratedText = {
   readonly text: string
   readonly ids: readonly number[]
-  /** Whether its turn ended, and not the tokens that it might have. */
+  /** Whether the model ended its turn; false where the text was cut at its last allowed token. */
   readonly ended: boolean
 }
 
 /**
- * Answers to prompts under rotations, those of a prompt side by side as arms of as few requests as hold
- * them. Seeds are the job's, the prompt's and the draw's, so the same are wanted again as the same.
- * @returns one a wanted text, in their order
+ * Generates answers to prompts under rotations. The answers to one prompt are arms of as few requests
+ * as hold them. A seed follows from job, prompt and draw, so a repeated call gives the same texts.
+ * @returns one text for each wanted one, in their order
  * @throws {RunnerRefusal | RunnerFault | BuildChanged}
  */
 export async function generateTexts(

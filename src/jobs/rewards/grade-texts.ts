@@ -6,7 +6,7 @@ import {
   type TextGrader,
 } from '../../protocol/openai/graders.ts'
 import { servicesOf } from '../../services.ts'
-import type { StepContext } from '../step-context.ts'
+import type { StepContext } from '../step.ts'
 import type { GradedItem } from './graded-item.ts'
 import { askWebhook } from './http-grader.ts'
 import { inPool } from './pool.ts'

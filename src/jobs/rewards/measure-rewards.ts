@@ -2,15 +2,18 @@ import { identityRotation, type Rotation } from '../../../adapters/rotation/rota
 import type { RewardEvaluation, RewardSample } from '../../protocol/openai/text-report.ts'
 import { guardFolds } from '../guard-folds.ts'
 import type { PinnedModel } from '../job-spec.ts'
-import { meanOf } from '../objective.ts'
-import type { StepContext } from '../step-context.ts'
+import { meanOf } from '../scores.ts'
+import type { StepContext } from '../step.ts'
 import type { Measured } from '../measured.ts'
 import { rewardRotations } from './reward-rotations.ts'
-import { countReportDraws } from './round-steps.ts'
 
 /** Examples whose texts a report shows, and how much of each. */
 const MAX_SAMPLES = 5
 const MAX_SAMPLE_CHARS = 2000
+
+/** Texts of each prompt and rotation that a report's scores are means of. */
+export const countReportDraws = ({ search, spec }: StepContext): number =>
+  search.countReportDraws?.(spec) ?? 1
 
 /** What a grader says of the texts of the base model, of what was found and of what the folds found. */
 export async function measureRewards(
@@ -22,18 +25,19 @@ export async function measureRewards(
   readonly measured: Measured<RewardEvaluation>
   readonly samples: readonly RewardSample[]
 }> {
-  const { spec } = context
+  const { spec, search } = context
+  const numDraws = countReportDraws(context)
   const identity = identityRotation(pinned.geometry)
   const { inputs, texts, firstScores, scores } = await rewardRotations(
     context,
     pinned,
     spec.training,
     [identity, stored, ...folds],
-    countReportDraws(spec),
+    numDraws,
   )
   const [base, own] = scores as [number[], number[]]
   // The folds' own rotations stand after the two.
-  const foldOf = guardFolds(spec)
+  const foldOf = guardFolds(spec, search.maxFolds)
   const outOfFold = foldOf.map((fold, example) => scores[2 + fold]![example]!)
   let validation: RewardEvaluation | null = null
   if (spec.validation !== null) {
@@ -42,7 +46,7 @@ export async function measureRewards(
       pinned,
       spec.validation,
       [identity, stored],
-      countReportDraws(spec),
+      numDraws,
     )
     validation = evaluateRewards(held.scores[0]!, held.scores[1]!)
   }

@@ -1,10 +1,10 @@
 import type { Rotation } from '../../../adapters/rotation/rotation.ts'
 import { readBlob } from '../../storage/blobs.ts'
-import type { RewardSet } from '../dataset.ts'
 import type { PinnedModel, StoredDataset } from '../job-spec.ts'
-import type { StepContext } from '../step-context.ts'
+import type { StepContext } from '../step.ts'
 import { generateTexts, type GeneratedText, type WantedText } from './generate-texts.ts'
 import { gradeTexts } from './grade-texts.ts'
+import type { RewardSet } from './reward-set.ts'
 
 /** What came of the prompts of a set, [candidate][example]. */
 export type Rewarded = {

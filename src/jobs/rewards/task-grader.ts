@@ -9,7 +9,7 @@ import { planArm, planGeneration } from '../../tasks/plan.ts'
 import { readSelection, resolveSelection } from '../../tasks/resolve.ts'
 import { readAdapter } from '../../tasks/stored-adapter.ts'
 import { JobFailure } from '../faults.ts'
-import type { StepContext } from '../step-context.ts'
+import type { StepContext } from '../step.ts'
 
 /**
  * The probability that a task gives a label to a text, as a request of the task would be told.

@@ -8,35 +8,19 @@ import {
   OPTIMISERS,
   type OptimiserName,
   type RoundOptimiserName,
+  type ValueOptimiserName,
 } from './optimisers.ts'
 
-const DEFAULT_NUM_TRIALS = 150
-/** A trial on a grader generates a text an example, dozens of steps where a label takes one. */
-const DEFAULT_NUM_REWARD_TRIALS = 40
 /** The search's own cost grows with the cube of the trials; at this many it is a second a round. */
 const MAX_NUM_TRIALS = 1000
-/** Configurations that `auto` tries at most: its budget ends it long before. */
-const DEFAULT_NUM_CONFIGURATIONS = 32
-const DEFAULT_BUDGET_SECONDS = 40
 const MAX_BUDGET_SECONDS = 3600
-/** Of labels, whose prompts lose some of their tokens; of texts and pairs. */
-const DEFAULT_NUM_STEPS = 32
-const DEFAULT_NUM_TEXT_STEPS = 24
 /** Of a batch each: twenty examples are learnt by heart in 24; a thousand may want more. */
 const MAX_NUM_STEPS = 300
-const DEFAULT_LEARNING_RATE = 0.05
-/** Of labels; texts and pairs are fitted to whole prompts. */
-const DEFAULT_PROMPT_DROPOUT = 0.3
 /** Past this, hardly anything of a prompt is left. */
 const MAX_PROMPT_DROPOUT = 0.9
-/** Of searches in rounds, chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
-const DEFAULT_NUM_ROUNDS = 4
 const MAX_NUM_ROUNDS = 50
-const DEFAULT_NUM_SAMPLES = 6
-/** Texts of one prompt and round, each a row of the runner's batch. */
+/** Each text that a round draws of a prompt is a row of the runner's batch. */
 const MAX_NUM_SAMPLES = 64
-const DEFAULT_NUM_ROUND_STEPS = 3
-const DEFAULT_ROUND_LEARNING_RATE = 0.05
 /** Radians a step and pair: past this, steps jump over what they are looking for. */
 const MAX_LEARNING_RATE = 0.5
 const MIN_LEARNING_RATE = 1e-5
@@ -63,27 +47,27 @@ const OWN_HYPERPARAMETERS = {
 
 export const hyperparametersSchema = z.strictObject({
   optimizer: z.enum(OPTIMISERS).default('auto'),
-  /** Of `auto`: configurations at most. Of the others but `gradient`: evaluations. */
+  /** The most configurations that `auto` tries; evaluations of a search by values. */
   n_trials: givenOrAuto(z.int().min(2).max(MAX_NUM_TRIALS)),
-  /** Of `auto`: how long the search may take, on a runner that does nothing else. */
+  /** How many seconds `auto` may take, on a runner that does nothing else. */
   budget_seconds: givenOrAuto(z.number().min(1).max(MAX_BUDGET_SECONDS)),
-  /** Of `bo`. Left out, `gradient` under the scope "generated" and `random` under "all". */
+  /** For `bo`. Left out, it is `gradient` under the scope "generated" and `random` under "all". */
   subspace: givenOrAuto(z.enum(SUBSPACES)),
-  /** Of `raft` and `iterative-dpo`: how often texts are drawn and fitted, and of a prompt how many. */
+  /** For `raft` and `iterative-dpo`: how often texts are drawn and fitted, and how many a prompt. */
   n_rounds: givenOrAuto(z.int().min(1).max(MAX_NUM_ROUNDS)),
   n_samples: givenOrAuto(z.int().min(2).max(MAX_NUM_SAMPLES)),
-  /** Of `gradient`, as `learning_rate`; of `raft` and `iterative-dpo` in each round. */
+  /** Steps of Adam and their rate: of the whole search under `gradient`, of each round in rounds. */
   n_steps: givenOrAuto(z.int().min(1).max(MAX_NUM_STEPS)),
   learning_rate: givenOrAuto(z.number().min(MIN_LEARNING_RATE).max(MAX_LEARNING_RATE)),
-  /** Of `gradient`: share of their own tokens that prompts are read without, others in each step. */
+  /** For `gradient`: the share of a prompt's own tokens that each step leaves out, drawn anew. */
   prompt_dropout: givenOrAuto(z.number().min(0).max(MAX_PROMPT_DROPOUT)),
 })
-type Hyperparameters = z.output<typeof hyperparametersSchema>
+export type GivenHyperparameters = z.output<typeof hyperparametersSchema>
 
-/** A method as far as its search goes. */
+/** The fields of a method that its search depends on. */
 type Method = {
   readonly scope: Scope
-  readonly hyperparameters: Hyperparameters
+  readonly hyperparameters: GivenHyperparameters
   /** Null while it is not known what the files teach. */
   readonly objective: Objective | null
   /** Of graders of texts. */
@@ -91,14 +75,17 @@ type Method = {
 }
 
 /**
- * The optimiser of a job. `auto` stands for another one in these cases:
- *
- * - under scope "all", or where a subspace is named: `bo`, since no gradients are computed there
- * - for targets and pairs: `gradient`
- * - for a grader of texts: `iterative-dpo`, or `bo` at temperature 0, where all texts of a prompt are
- *   the same
+ * Which search a job runs where its method leaves that to the service. Labels get `auto`; it fits by
+ * gradients, which the scope "all" does not have, so there they get `bo`, as does a method that names a
+ * subspace. Targets and pairs get `gradient`. A grader of texts gets `iterative-dpo`, which chooses among
+ * texts that differ; greedy texts do not, so at temperature 0 it gets `bo`.
  */
-function optimiserOf({ scope, hyperparameters, objective, generation }: Method): OptimiserName {
+export function chooseOptimiser({
+  scope,
+  hyperparameters,
+  objective,
+  generation,
+}: Method): OptimiserName {
   const { optimizer, subspace } = hyperparameters
   if (optimizer !== 'auto') return optimizer
   if (scope === 'all' || subspace !== undefined) return 'bo'
@@ -111,7 +98,7 @@ export function findForeign(
   method: Method,
 ): { readonly name: string; readonly message: string } | null {
   const { optimizer, ...given } = method.hyperparameters
-  const optimiser = optimiserOf(method)
+  const optimiser = chooseOptimiser(method)
   const own: readonly string[] = OWN_HYPERPARAMETERS[optimiser]
   const name = Object.keys(given).find(
     (key) => given[key as keyof typeof given] !== undefined && !own.includes(key),
@@ -148,57 +135,6 @@ export function checkHyperparameters(method: Method, context: z.core.$Refinement
   })
 }
 
-const defaultNumSteps = (objective: Objective): number =>
-  objective === 'label' ? DEFAULT_NUM_STEPS : DEFAULT_NUM_TEXT_STEPS
-
-function countTrials(
-  optimiser: OptimiserName,
-  given: Hyperparameters,
-  objective: Objective,
-): number {
-  const { n_trials: numTrials, n_rounds: numRounds, n_steps: numSteps } = given
-  // The first of these measures the base model, before any step, round or configuration.
-  if (optimiser === 'gradient') return 1 + (numSteps ?? defaultNumSteps(objective))
-  if (isInRounds(optimiser)) return 1 + (numRounds ?? DEFAULT_NUM_ROUNDS)
-  if (optimiser === 'auto') return 1 + (numTrials ?? DEFAULT_NUM_CONFIGURATIONS)
-  return numTrials ?? (objective === 'reward' ? DEFAULT_NUM_REWARD_TRIALS : DEFAULT_NUM_TRIALS)
-}
-
-/** What a job keeps of its hyperparameters, nothing left open. */
-export function settleHyperparameters(method: Method & { readonly objective: Objective }) {
-  const { hyperparameters: given, scope, objective } = method
-  const optimiser = optimiserOf(method)
-  const { n_steps: numSteps, learning_rate: learningRate } = given
-  const isReward = objective === 'reward'
-  const defaultSubspace = scope === 'generated' && !isReward ? 'gradient' : 'random'
-  return {
-    optimiser,
-    numTrials: countTrials(optimiser, given, objective),
-    gradient:
-      optimiser === 'gradient'
-        ? {
-            numSteps: numSteps ?? defaultNumSteps(objective),
-            learningRate: learningRate ?? DEFAULT_LEARNING_RATE,
-            promptDropout:
-              given.prompt_dropout ?? (objective === 'label' ? DEFAULT_PROMPT_DROPOUT : 0),
-          }
-        : null,
-    rounds: isInRounds(optimiser)
-      ? {
-          numRounds: given.n_rounds ?? DEFAULT_NUM_ROUNDS,
-          numSamples: given.n_samples ?? DEFAULT_NUM_SAMPLES,
-          numSteps: numSteps ?? DEFAULT_NUM_ROUND_STEPS,
-          learningRate: learningRate ?? DEFAULT_ROUND_LEARNING_RATE,
-        }
-      : null,
-    auto:
-      optimiser === 'auto'
-        ? { budgetSeconds: given.budget_seconds ?? DEFAULT_BUDGET_SECONDS }
-        : null,
-    subspace: optimiser === 'bo' ? (given.subspace ?? defaultSubspace) : null,
-  }
-}
-
 /** As a job shows them. */
 export type ShownHyperparameters =
   | {
@@ -212,7 +148,7 @@ export type ShownHyperparameters =
       readonly subspace: SubspaceName
     }
   | {
-      readonly optimizer: Exclude<OptimiserName, 'auto' | 'bo' | 'gradient' | RoundOptimiserName>
+      readonly optimizer: ValueOptimiserName
       readonly n_trials: number
     }
   | {

@@ -50,7 +50,8 @@ export function checkObjective(
   const learnt = isText ? grader.type : (objective ?? grader?.type)
   if (learnt === undefined || learnt === 'label') return
   for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
-    if (fields[name] != null) add([name], `is of labels, and the job learns by "${learnt}"`)
+    if (fields[name] != null)
+      add([name], `applies only to labels, and the job learns by "${learnt}"`)
   }
   if (!isText) return
   const noGradient = `needs a gradient, and the grader "${grader.type}" has none`

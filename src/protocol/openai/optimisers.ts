@@ -14,3 +14,9 @@ export type OptimiserName = (typeof OPTIMISERS)[number]
 export type RoundOptimiserName = 'raft' | 'iterative-dpo'
 export const isInRounds = (optimiser: OptimiserName): optimiser is RoundOptimiserName =>
   optimiser === 'raft' || optimiser === 'iterative-dpo'
+
+/** What asks for candidates and is told what each is worth, by nothing but its name. */
+export type ValueOptimiserName = Exclude<
+  OptimiserName,
+  'auto' | 'bo' | 'gradient' | RoundOptimiserName
+>

@@ -1,8 +1,9 @@
 import { describe, it } from 'vitest'
 import { encodeDirections } from '../../../adapters/optimise/subspace/directions.ts'
 import { firstSearchedLayer } from '../../../adapters/optimise/bo/bo.ts'
+import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
 import { pairsPerLayer } from '../../../adapters/rotation/rotation.ts'
-import { directionGroups, readDirections } from '../../../src/jobs/directions.ts'
+import { directionGroups, readDirections } from '../../../src/jobs/searches/directions.ts'
 import { countGuardFolds, guardFolds } from '../../../src/jobs/guard-folds.ts'
 import type { JobSpec, PinnedModel } from '../../../src/jobs/job-spec.ts'
 import { GEOMETRY } from '../runner-double.ts'
@@ -38,11 +39,11 @@ describe('the directions of a fold’s search', () => {
     (count, { expect }) => {
       const spec = specOf(count)
       const groups = directionGroups(spec)
-      const folds = guardFolds(spec)
+      const folds = guardFolds(spec, NUM_FOLDS)
       expect(groups.flat().sort((a, b) => a - b)).toEqual(spec.training.gold.map((_, i) => i))
       expect(groups.length).toBeLessThanOrEqual(32)
       expect(given(spec, null)).toEqual(groups.map((_, k) => k))
-      for (let fold = 0; fold < countGuardFolds(spec); fold++) {
+      for (let fold = 0; fold < countGuardFolds(spec, NUM_FOLDS); fold++) {
         const seen = given(spec, fold).flatMap((k) => groups[k]!)
         expect(seen.some((example) => folds[example] === fold)).toBe(false)
         expect(seen).toHaveLength(folds.filter((own) => own !== fold).length)
@@ -52,7 +53,7 @@ describe('the directions of a fold’s search', () => {
 
   it('leave out repeated inputs together', ({ expect }) => {
     const spec = specOf(12, [0, 1, 2, 0, 1, 2, 6, 7, 8, 9, 10, 11])
-    const folds = guardFolds(spec)
+    const folds = guardFolds(spec, NUM_FOLDS)
     const groups = directionGroups(spec)
     for (const [first, again] of [
       [0, 3],

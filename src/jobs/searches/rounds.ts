@@ -3,29 +3,77 @@ import {
   type RoundQuery,
   type RoundState,
 } from '../../../adapters/optimise/rounds/rounds.ts'
-import { NUM_ROUND_FOLDS } from '../../../adapters/optimise/rounds/options.ts'
+import { NUM_ROUND_FOLDS, type RoundFit } from '../../../adapters/optimise/rounds/options.ts'
 import { decodeRoundState, encodeRoundState } from '../../../adapters/optimise/rounds/state.ts'
-import type { Rotation } from '../../../adapters/rotation/rotation.ts'
 import { DEFAULT_BETA } from '../../protocol/openai/objective.ts'
-import type { RoundsReport } from '../../protocol/openai/text-report.ts'
+import type { RoundOptimiserName } from '../../protocol/openai/optimisers.ts'
 import type { TargetDataset } from '../../protocol/runner-scoring.ts'
 import { datasetKey } from '../../storage/blobs.ts'
 import { sha256Hex } from '../../storage/digest.ts'
 import { differentiate } from '../differentiate.ts'
-import type { Found } from '../gradient-steps.ts'
 import type { JobSpec, PinnedModel, StoredDataset, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
-import { readSearchState } from '../search-state.ts'
-import {
-  asJobFailure,
-  evaluationOf,
-  message,
-  toStored,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from '../step-context.ts'
-import { gradeWanted, readRewardSet } from './reward-rotations.ts'
+import { readSearchState } from './search-state.ts'
+import { asJobFailure, evaluationOf, message, toStored, withRunner } from '../step-context.ts'
+import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
+import { gradeWanted, readRewardSet } from '../rewards/reward-rotations.ts'
+
+/** Chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
+const DEFAULT_NUM_ROUNDS = 4
+const DEFAULT_NUM_SAMPLES = 6
+const DEFAULT_NUM_STEPS = 3
+const DEFAULT_LEARNING_RATE = 0.05
+
+/** Draws texts, keeps some of them by their grades and fits those, in rounds. */
+export const searchInRounds = (name: RoundOptimiserName, fit: RoundFit): SearchKind => ({
+  datasetUse: 'gradient',
+  maxFolds: NUM_ROUND_FOLDS,
+  foldSearch: null,
+  drawsPairs: fit === 'pairs',
+  settle(given) {
+    const numRounds = given.n_rounds ?? DEFAULT_NUM_ROUNDS
+    return {
+      // The first trial measures the base model, before any round.
+      numTrials: 1 + numRounds,
+      rounds: {
+        numRounds,
+        numSamples: given.n_samples ?? DEFAULT_NUM_SAMPLES,
+        numSteps: given.n_steps ?? DEFAULT_NUM_STEPS,
+        learningRate: given.learning_rate ?? DEFAULT_LEARNING_RATE,
+      },
+    }
+  },
+  showHyperparameters(spec) {
+    const { numRounds, numSamples, numSteps, learningRate } = roundsOf(spec)
+    return {
+      optimizer: name,
+      n_rounds: numRounds,
+      n_samples: numSamples,
+      n_steps: numSteps,
+      learning_rate: learningRate,
+    }
+  },
+  describeBudget(spec) {
+    const { numRounds, numSamples } = roundsOf(spec)
+    return `${numRounds} rounds of ${numSamples} texts a prompt`
+  },
+  // Stored before the state names it, so it is deleted whether or not the state does.
+  blobKeys: (spec) => [roundTextsKey(spec)],
+  countReportDraws: (spec) => Math.ceil(roundsOf(spec).numSamples / 2),
+  stepSearch: (context, pinned) => stepSearch(makeSearch(fit, context, pinned), context, pinned),
+  searchResult: (context, pinned) => searchResult(makeSearch(fit, context, pinned), context),
+  outOfFoldRotations(context, pinned) {
+    const search = makeSearch(fit, context, pinned)
+    return search.foldRotations(readSearchState(search, context.searchState, decodeRoundState))
+  },
+})
+
+function roundsOf({ rounds }: JobSpec): NonNullable<JobSpec['rounds']> {
+  if (rounds == null) throw new Error('a search in rounds without its hyperparameters')
+  return rounds
+}
+
+const roundTextsKey = ({ projectId, id }: JobSpec): string => datasetKey(projectId, id, 'round')
 
 type DrawQuery = RoundQuery & { readonly kind: 'draw' }
 type FitQuery = RoundQuery & { readonly kind: 'fit' }
@@ -35,11 +83,11 @@ type FitQuery = RoundQuery & { readonly kind: 'fit' }
  * were kept. The kept texts are stored before the state names them; a crash repeats this step at most,
  * with the same seeds.
  */
-export async function advanceRounds(
+async function stepSearch(
+  search: RoundSearch,
   context: StepContext,
   pinned: PinnedModel,
 ): Promise<Transition> {
-  const search = searchOf(context.spec, pinned)
   const state = readSearchState(search, context.searchState, decodeRoundState)
   const query = search.ask(state)
   if (query === null) return finish(context.spec, state)
@@ -89,7 +137,7 @@ async function storeTexts(
   dataset: TargetDataset,
 ): Promise<StoredDataset> {
   const bytes = new TextEncoder().encode(JSON.stringify(dataset))
-  const blobKey = datasetKey(spec.projectId, spec.id, 'round')
+  const blobKey = roundTextsKey(spec)
   await env.BLOBS.put(blobKey, bytes)
   return { blobKey, digest: await sha256Hex(bytes), gold: dataset.examples.map(() => 0) }
 }
@@ -123,12 +171,7 @@ async function fitTexts(
   }
 }
 
-/** What the rounds came to; null before the first texts are graded. */
-export function foundInRounds(
-  { spec, searchState }: StepContext,
-  pinned: PinnedModel,
-): (Found & { readonly rounds: RoundsReport }) | null {
-  const search = searchOf(spec, pinned)
+function searchResult(search: RoundSearch, { searchState }: StepContext): SearchResult | null {
   const state = readSearchState(search, searchState, decodeRoundState)
   const chosen = state.history[state.bestRound]
   if (chosen === undefined) return null
@@ -137,39 +180,33 @@ export function foundInRounds(
     rotation: search.best(state),
     index: state.bestRound,
     value: chosen.heldOutScore,
-    rounds: {
-      n_rounds: numRounds,
-      n_samples: numSamples,
-      n_steps: numSteps,
-      learning_rate: learningRate,
-      n_folds: search.numCandidates,
-      chosen_round: state.bestRound,
-      scores: state.history.map(({ drawnScore, heldOutScore }) => ({
-        drawn: drawnScore,
-        held_out: heldOutScore,
-      })),
+    report: {
+      rounds: {
+        n_rounds: numRounds,
+        n_samples: numSamples,
+        n_steps: numSteps,
+        learning_rate: learningRate,
+        n_folds: search.numCandidates,
+        chosen_round: state.bestRound,
+        scores: state.history.map(({ drawnScore, heldOutScore }) => ({
+          drawn: drawnScore,
+          held_out: heldOutScore,
+        })),
+      },
     },
   }
 }
 
-/** What the folds' fits are: each after as many rounds as the other folds choose. */
-export function foldsInRounds({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
-  const search = searchOf(spec, pinned)
-  return search.foldRotations(readSearchState(search, searchState, decodeRoundState))
-}
-
-/** Texts of each prompt and rotation that a report on rounds is made of. */
-export const countReportDraws = ({ rounds }: JobSpec): number =>
-  rounds == null ? 1 : Math.ceil(rounds.numSamples / 2)
-
-function searchOf(
-  { rounds, training, groups, seed, optimiser, beta }: JobSpec,
-  { geometry }: PinnedModel,
-): RoundSearch {
-  if (rounds == null) throw new Error('a search in rounds without its hyperparameters')
-  const fit = optimiser === 'raft' ? 'best' : 'pairs'
+/** Its folds' fits are taken after as many rounds as the other folds choose. */
+function makeSearch(fit: RoundFit, { spec }: StepContext, { geometry }: PinnedModel): RoundSearch {
+  const { training, groups, seed, beta } = spec
   const numExamples = training.gold.length
-  const options = { ...rounds, fit, beta: beta ?? DEFAULT_BETA, numFolds: NUM_ROUND_FOLDS } as const
+  const options = {
+    ...roundsOf(spec),
+    fit,
+    beta: beta ?? DEFAULT_BETA,
+    numFolds: NUM_ROUND_FOLDS,
+  }
   try {
     return new RoundSearch({ geometry, numExamples, groups, seed, options })
   } catch (error) {

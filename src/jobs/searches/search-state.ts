@@ -1,5 +1,5 @@
-import type { Result } from '../../adapters/result.ts'
-import { SearchOutdated } from './faults.ts'
+import type { Result } from '../../../adapters/result.ts'
+import { SearchOutdated } from '../faults.ts'
 
 /**
  * A search's state as the job's storage has it; where it begins, before there is any.

@@ -1,20 +1,16 @@
-import { DIRECTED_BO_OPTIONS, firstSearchedLayer } from '../../adapters/optimise/bo/bo.ts'
+import { DIRECTED_BO_OPTIONS, firstSearchedLayer } from '../../../adapters/optimise/bo/bo.ts'
+import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
 import {
   decodeDirections,
   encodeDirections,
   groupExamples,
-} from '../../adapters/optimise/subspace/directions.ts'
-import { pairsPerLayer } from '../../adapters/rotation/rotation.ts'
-import { differentiate } from './differentiate.ts'
-import { countGuardFolds, guardFolds } from './guard-folds.ts'
-import type { JobSpec, PinnedModel } from './job-spec.ts'
-import {
-  evaluationOf,
-  message,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+} from '../../../adapters/optimise/subspace/directions.ts'
+import { pairsPerLayer } from '../../../adapters/rotation/rotation.ts'
+import { differentiate } from '../differentiate.ts'
+import { countGuardFolds, guardFolds } from '../guard-folds.ts'
+import type { JobSpec, PinnedModel } from '../job-spec.ts'
+import { evaluationOf, message, withRunner } from '../step-context.ts'
+import type { StepContext, Transition } from '../step.ts'
 
 /**
  * What a search by values looks along: the gradients, at the identity, of what the examples' right
@@ -65,7 +61,7 @@ export function readDirections(
 ): Float32Array[] {
   const directions = decodeDirections(bytes, pinned.geometry, searchedLayers(pinned).length)
   if (fold === null) return directions
-  const folds = guardFolds(spec)
+  const folds = guardFolds(spec, NUM_FOLDS)
   const groups = directionGroups(spec)
   return directions.filter((_, direction) => folds[groups[direction]![0]!] !== fold)
 }
@@ -78,8 +74,8 @@ export function directionGroups(spec: JobSpec): number[][] {
   const { gold } = spec.training
   const maxGroups = DIRECTED_BO_OPTIONS.dimension
   if (gold.length <= maxGroups) return groupExamples(gold, maxGroups)
-  const folds = guardFolds(spec)
-  const numFolds = countGuardFolds(spec)
+  const folds = guardFolds(spec, NUM_FOLDS)
+  const numFolds = countGuardFolds(spec, NUM_FOLDS)
   return Array.from({ length: numFolds }, (_, fold) => {
     const members = folds.flatMap((own, example) => (own === fold ? [example] : []))
     const own = members.map((example) => gold[example]!)

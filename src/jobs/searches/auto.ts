@@ -1,29 +1,54 @@
-import { AutoSearch, type AutoState } from '../../adapters/optimise/auto/auto.ts'
-import { decodeAutoState, encodeAutoState } from '../../adapters/optimise/auto/state.ts'
-import type { Rotation } from '../../adapters/rotation/rotation.ts'
-import type { AutoReport } from '../protocol/openai/job-report.ts'
-import { differentiate } from './differentiate.ts'
-import type { Found } from './gradient-steps.ts'
-import type { JobSpec, PinnedModel, Trial } from './job-spec.ts'
-import type { NewEvent } from './job-store.ts'
+import { AutoSearch, type AutoState } from '../../../adapters/optimise/auto/auto.ts'
+import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
+import { decodeAutoState, encodeAutoState } from '../../../adapters/optimise/auto/state.ts'
+import type { Rotation } from '../../../adapters/rotation/rotation.ts'
+import { differentiate } from '../differentiate.ts'
+import type { JobSpec, PinnedModel, Trial } from '../job-spec.ts'
+import type { NewEvent } from '../job-store.ts'
 import { readSearchState } from './search-state.ts'
-import {
-  asJobFailure,
-  evaluationOf,
-  message,
-  withRunner,
-  type StepContext,
-  type Transition,
-} from './step-context.ts'
+import { asJobFailure, evaluationOf, message, withRunner } from '../step-context.ts'
+import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
+
+/** Configurations that `auto` tries at most: its budget ends it long before. */
+const DEFAULT_NUM_CONFIGURATIONS = 32
+const DEFAULT_BUDGET_SECONDS = 40
+
+/** Gradient fits of many configurations, within a budget of time. */
+export const AUTO: SearchKind = {
+  datasetUse: 'gradient',
+  maxFolds: NUM_FOLDS,
+  foldSearch: null,
+  settle: ({ n_trials: numTrials, budget_seconds: budgetSeconds }) => ({
+    // The first trial measures the base model, before any configuration.
+    numTrials: 1 + (numTrials ?? DEFAULT_NUM_CONFIGURATIONS),
+    auto: { budgetSeconds: budgetSeconds ?? DEFAULT_BUDGET_SECONDS },
+  }),
+  showHyperparameters: (spec) => ({
+    optimizer: 'auto',
+    n_trials: spec.numTrials - 1,
+    budget_seconds: budgetOf(spec),
+  }),
+  describeBudget: (spec) =>
+    `at most ${spec.numTrials - 1} configurations in about ${budgetOf(spec)} s`,
+  budgetMs: (spec) => budgetOf(spec) * 1000,
+  stepSearch,
+  searchResult,
+  outOfFoldRotations,
+}
+
+function budgetOf({ auto }: JobSpec): number {
+  if (auto == null) throw new Error('an auto job without its hyperparameters')
+  return auto.budgetSeconds
+}
 
 /**
  * One call of the search over configurations: ask, differentiate, tell. A crash repeats this call at
  * most; how long it took is told with its answer and written with it, so that a search which goes on
  * decides by what is written.
  */
-export async function advance(context: StepContext, pinned: PinnedModel): Promise<Transition> {
+async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
-  const search = searchOf(spec, pinned)
+  const search = makeSearch(spec, pinned)
   const before = readSearchState(search, context.searchState, decodeAutoState)
   const query = search.ask(before)
   if (query === null) return finish(search, before)
@@ -43,14 +68,12 @@ export async function advance(context: StepContext, pinned: PinnedModel): Promis
   }
 }
 
-/** What the search would end with now. */
-export function advanced(
-  context: StepContext,
+function searchResult(
+  { spec, searchState }: StepContext,
   pinned: PinnedModel,
-): (Found & { readonly auto: AutoReport }) | null {
-  const { spec } = context
-  const search = searchOf(spec, pinned)
-  const state = readSearchState(search, context.searchState, decodeAutoState)
+): SearchResult | null {
+  const search = makeSearch(spec, pinned)
+  const state = readSearchState(search, searchState, decodeAutoState)
   const [first] = state.trials
   if (first === undefined) return null
   const { rotation, choice } = search.best(state)
@@ -66,45 +89,42 @@ export function advanced(
     // Trial 0 is the base model.
     index: fits[0] === undefined ? 0 : fits[0] + 1,
     value: -heldOutLoss,
-    auto: {
-      budget_seconds: spec.auto!.budgetSeconds,
-      seconds_spent: state.spentMs / 1000,
-      configurations: state.trials.map((trial) => {
-        const { learningRate, layers, decay, hasLogScale, promptDropout } = search.configurationOf(
-          trial.z,
-        )
-        return {
-          end: trial.end,
-          learning_rate: learningRate,
-          layers: layers ?? ([0, pinned.geometry.numLayers - 1] as const),
-          decay,
-          has_scale: hasLogScale,
-          prompt_dropout: promptDropout,
-          n_steps: trial.numSteps,
-          held_out_loss: trial.heldOutLoss,
-          seconds: trial.spentMs / 1000,
-        }
-      }),
-      chosen: fits.map((trial) => trial + 1),
-      strength: choice?.strength ?? 0,
-      held_out_loss: heldOutLoss,
-      base_loss: first.baseLoss,
+    report: {
+      auto: {
+        budget_seconds: budgetOf(spec),
+        seconds_spent: state.spentMs / 1000,
+        configurations: state.trials.map((trial) => {
+          const { learningRate, layers, decay, hasLogScale, promptDropout } =
+            search.configurationOf(trial.z)
+          return {
+            end: trial.end,
+            learning_rate: learningRate,
+            layers: layers ?? ([0, pinned.geometry.numLayers - 1] as const),
+            decay,
+            has_scale: hasLogScale,
+            prompt_dropout: promptDropout,
+            n_steps: trial.numSteps,
+            held_out_loss: trial.heldOutLoss,
+            seconds: trial.spentMs / 1000,
+          }
+        }),
+        chosen: fits.map((trial) => trial + 1),
+        strength: choice?.strength ?? 0,
+        held_out_loss: heldOutLoss,
+        base_loss: first.baseLoss,
+      },
     },
   }
 }
 
-/** What the same search gives without each fold. */
-export function foldsAdvanced({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
-  const search = searchOf(spec, pinned)
+function outOfFoldRotations({ spec, searchState }: StepContext, pinned: PinnedModel): Rotation[] {
+  const search = makeSearch(spec, pinned)
   return search.foldRotations(readSearchState(search, searchState, decodeAutoState))
 }
 
-function searchOf(
-  { auto, numTrials, training, groups, seed }: JobSpec,
-  { geometry }: PinnedModel,
-): AutoSearch {
-  if (auto == null) throw new Error('an auto job without its hyperparameters')
-  const options = { numTrials: numTrials - 1, budgetMs: auto.budgetSeconds * 1000 }
+function makeSearch(spec: JobSpec, { geometry }: PinnedModel): AutoSearch {
+  const { numTrials, training, groups, seed } = spec
+  const options = { numTrials: numTrials - 1, budgetMs: budgetOf(spec) * 1000 }
   try {
     return new AutoSearch({ geometry, gold: training.gold, groups, seed, options })
   } catch (error) {

@@ -1,0 +1,29 @@
+import type { NumberedExample } from './read-examples.ts'
+
+export type DatasetError = {
+  readonly reason:
+    | 'too_few_inputs'
+    | 'too_few_labels'
+    | 'too_many_labels'
+    | 'unknown_label'
+    | 'systems_differ'
+    | 'answers_differ'
+    | 'labels_of_targets'
+  readonly message: string
+  readonly param: 'training_file' | 'validation_file'
+}
+
+/** An answer as it is learnt, without white space around it. */
+export const answerOf = ({ example }: NumberedExample): string => example.answer.trim()
+
+export const distinctAnswers = (examples: readonly NumberedExample[]): string[] => [
+  ...new Set(examples.map(answerOf)),
+]
+
+const MAX_NAMED_LINES = 10
+
+export function nameLines(examples: readonly NumberedExample[]): string {
+  const lines = examples.slice(0, MAX_NAMED_LINES).map(({ line }) => line)
+  const more = examples.length > lines.length ? ` and ${examples.length - lines.length} more` : ''
+  return `${lines.join(', ')}${more}`
+}

@@ -1,0 +1,43 @@
+import type { NewVersion } from '../db/versions.ts'
+import { reportKey } from '../storage/blobs.ts'
+import { digestOfVersion } from '../tasks/version-content.ts'
+import type { PinnedModel } from './job-spec.ts'
+import type { StepContext } from './step.ts'
+
+/** The version of what a job has found. */
+export async function describeVersion(
+  { spec, objective }: StepContext,
+  pinned: PinnedModel,
+  adapter: {
+    readonly adapterDigest: string | null
+    readonly layers: readonly number[]
+    /** Null, as the temperature, where the answers are texts. */
+    readonly bias: readonly number[] | null
+    readonly temperature: number | null
+  },
+): Promise<NewVersion> {
+  const content = {
+    model: spec.model,
+    modelDigest: pinned.modelDigest,
+    adapterDigest: adapter.adapterDigest,
+    // A bias rotates nothing, so it shares computed prompts as the default scope does.
+    scope: adapter.adapterDigest === null ? ('generated' as const) : spec.scope,
+    layers: adapter.layers,
+    instructions: spec.frame.instructions,
+    position: spec.frame.position,
+    labels: objective.hasLabels ? spec.labels : null,
+    bias: adapter.bias,
+    temperature: adapter.temperature,
+    minConfidence: spec.confidence?.min ?? null,
+    fallbackLabel: spec.confidence?.fallbackLabel ?? null,
+  }
+  return {
+    ...content,
+    projectId: spec.projectId,
+    task: spec.task,
+    digest: await digestOfVersion(content),
+    reportKey: reportKey(spec.projectId, spec.id),
+    jobId: spec.id,
+    createdAtMs: Date.now(),
+  }
+}

@@ -1,0 +1,129 @@
+import { logSigmoid, preferenceMargins } from '../../../adapters/objective/preference.ts'
+import { ok } from '../../../adapters/result.ts'
+import { identityRotation, type Rotation } from '../../../adapters/rotation/rotation.ts'
+import type { PreferenceEvaluation, PreferenceMetrics } from '../../protocol/openai/text-report.ts'
+import type { TargetDataset } from '../../protocol/runner-scoring.ts'
+import { applyFrame, type Frame } from '../../tasks/frame.ts'
+import { guardFolds } from '../guard-folds.ts'
+import type { JobSpec, PinnedModel } from '../job-spec.ts'
+import type { Measured } from '../measured.ts'
+import { differentiatePairs } from '../preference.ts'
+import type { NumberedExample } from '../read-examples.ts'
+import { meanOf, scoreOnRunner, scoreTexts } from '../scores.ts'
+import { collectOutcome } from '../search-outcome.ts'
+import type { ObjectiveKind, StepContext } from '../step.ts'
+import { lossMetrics, reportTexts } from '../text-report.ts'
+
+/** Which of two texts is preferred: fitted by the loss of a pair's margin over the base model. */
+export const PREFERENCE: ObjectiveKind = {
+  hasLabels: false,
+  hasPairs: true,
+  usesDataset: true,
+  hasGradient: true,
+  onlyOptimiser: 'gradient',
+  defaults: { numTrials: 150, numSteps: 24, promptDropout: 0 },
+  lines: {
+    wants: 'the job learns pairs',
+    takes: (kind) => kind === 'pair',
+    settleLabels: () => ok([]),
+    toDataset: (examples, _labels, frame) => ok(toPairDataset(examples, frame)),
+  },
+  describe: () => 'which texts are preferred',
+  measureRotations: scoreOnRunner,
+  valueOf() {
+    throw new Error('pairs are not searched by values')
+  },
+  differentiate: (evaluation, query, spec, base) =>
+    differentiatePairs(evaluation, query, betaOf(spec), base),
+  async report(context, pinned) {
+    const beta = betaOf(context.spec)
+    const outcome = collectOutcome(context, pinned)
+    const { stored, outOfFold } = outcome
+    const measured = await measurePairs(context, pinned, stored, outOfFold, beta)
+    const unit = { judged: 'preference', unit: ' nats a pair' } as const
+    return reportTexts(context, pinned, outcome, measured, unit, (common) => ({
+      objective: 'preference',
+      beta,
+      ...common,
+    }))
+  },
+  checkpointMetrics: lossMetrics,
+}
+
+function betaOf({ beta }: JobSpec): number {
+  if (beta == null) throw new Error('a job on pairs without its beta')
+  return beta
+}
+
+/** The preferred text of each pair, then its rejected one. */
+const toPairDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({
+  examples: examples.flatMap(({ example }) => {
+    const messages = [...applyFrame(frame, example.messages).messages]
+    return [example.answer, example.rejected ?? ''].map((text) => ({
+      messages,
+      target: text.trim(),
+    }))
+  }),
+})
+
+async function measurePairs(
+  context: StepContext,
+  pinned: PinnedModel,
+  stored: Rotation,
+  folds: readonly Rotation[],
+  beta: number,
+): Promise<Measured<PreferenceEvaluation>> {
+  const { spec, search } = context
+  const identity = identityRotation(pinned.geometry)
+  const [base, own, ...candidates] = await scoreTexts(context, pinned, spec.training, [
+    identity,
+    stored,
+    ...folds,
+  ])
+  const outOfFold = guardFolds(spec, search.maxFolds).map(
+    (fold, example) => candidates[fold]![example]!,
+  )
+  const evaluate = (ofBase: readonly number[], ofAdapter: readonly number[]) => ({
+    base: measurePairsOf(ofBase, ofBase, beta),
+    adapter: measurePairsOf(ofAdapter, ofBase, beta),
+  })
+  let validation: PreferenceEvaluation | null = null
+  if (spec.validation !== null) {
+    const [ofBase, ofAdapter] = await scoreTexts(context, pinned, spec.validation, [
+      identity,
+      stored,
+    ])
+    validation = evaluate(ofBase, ofAdapter)
+  }
+  return {
+    baseValue: -evaluate(base, base).base.log_loss,
+    adapterValue: -evaluate(base, own).adapter.log_loss,
+    // Both texts of a pair are one group.
+    differences: preferenceMargins(outOfFold, base, beta).flatMap((margin) => {
+      const gain = logSigmoid(margin) + Math.LN2
+      return [gain, gain]
+    }),
+    train: evaluate(base, own),
+    outOfFold: evaluate(base, outOfFold),
+    validation,
+  }
+}
+
+function measurePairsOf(
+  logProbs: readonly number[],
+  base: readonly number[],
+  beta: number,
+): PreferenceMetrics {
+  const gaps = preferenceMargins(
+    logProbs,
+    logProbs.map(() => 0),
+    1,
+  )
+  const margins = preferenceMargins(logProbs, base, beta)
+  return {
+    num_pairs: gaps.length,
+    preferred_share: gaps.filter((gap) => gap > 0).length / gaps.length,
+    mean_gap: meanOf(gaps),
+    log_loss: -meanOf(margins.map(logSigmoid)),
+  }
+}

@@ -1,0 +1,34 @@
+import type { SearchKind } from '../step.ts'
+import { findDirections, readDirections } from './directions.ts'
+import { keptOptimiser } from './optimiser-of.ts'
+import { searchByValues } from './values.ts'
+
+const byValues = searchByValues(
+  keptOptimiser((common, { spec, searchState }, pinned, fold) => {
+    if (spec.subspace !== 'gradient') return { ...common, name: 'bo' }
+    if (searchState === null) throw new Error('a search without its directions')
+    return { ...common, name: 'bo', directions: readDirections(searchState, spec, pinned, fold) }
+  }),
+)
+
+/** Bayesian optimisation, along the gradients of the examples or along random directions. */
+export const BO: SearchKind = {
+  ...byValues,
+  settle(given, method) {
+    const hasGradients = method.scope === 'generated' && method.objective.hasGradient
+    return {
+      ...byValues.settle(given, method),
+      subspace: given.subspace ?? (hasGradients ? 'gradient' : 'random'),
+    }
+  },
+  showHyperparameters: ({ numTrials, subspace }) => ({
+    optimizer: 'bo',
+    n_trials: numTrials,
+    // A job of an older release does not say it.
+    subspace: subspace ?? 'random',
+  }),
+  async stepSearch(context, pinned) {
+    const wantsDirections = context.spec.subspace === 'gradient' && context.searchState === null
+    return wantsDirections ? findDirections(context, pinned) : byValues.stepSearch(context, pinned)
+  },
+}

@@ -1,0 +1,161 @@
+import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
+import { identityRotation, type Rotation } from '../../../adapters/rotation/rotation.ts'
+import type { ValueOptimiserName } from '../../protocol/openai/optimisers.ts'
+import { bestValue } from '../best-value.ts'
+import { countGuardFolds, guardFolds } from '../guard-folds.ts'
+import type { FoldTrial, JobSpec, PinnedModel, Trial } from '../job-spec.ts'
+import type { NewEvent } from '../job-store.ts'
+import { message, toStored } from '../step-context.ts'
+import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
+import { countFoldTrials, keptOptimiser, type OptimiserOf } from './optimiser-of.ts'
+
+/** Candidates scored between two writes: what a crash can lose. */
+const MAX_ROUND_TRIALS = 8
+/** Candidates of one fold scored between two writes. */
+const MAX_FOLD_ROUND = 4
+
+/** A search that asks an optimiser for candidates and tells it what each is worth. */
+export const searchByValues = (
+  optimiserOf: OptimiserOf,
+): Omit<SearchKind, 'showHyperparameters'> => ({
+  datasetUse: 'score',
+  maxFolds: NUM_FOLDS,
+  foldSearch: {
+    countTrials: countFoldTrials,
+    stepFolds: (context, pinned) => stepFolds(optimiserOf, context, pinned),
+  },
+  settle: ({ n_trials: numTrials }, { objective }) => ({
+    numTrials: numTrials ?? objective.defaults.numTrials,
+  }),
+  describeBudget: ({ numTrials }) => `${numTrials} trials`,
+  stepSearch: (context, pinned) => stepSearch(optimiserOf, context, pinned),
+  searchResult: (context, pinned) => searchResult(optimiserOf, context, pinned),
+  outOfFoldRotations: (context, pinned) => outOfFoldRotations(optimiserOf, context, pinned),
+})
+
+/** One that needs no more than its geometry, its seed and its number of trials. */
+export const plainSearch = (name: ValueOptimiserName): SearchKind => ({
+  ...searchByValues(keptOptimiser((common) => ({ ...common, name }))),
+  showHyperparameters: ({ numTrials }) => ({ optimizer: name, n_trials: numTrials }),
+})
+
+async function stepSearch(
+  optimiserOf: OptimiserOf,
+  context: StepContext,
+  pinned: PinnedModel,
+): Promise<Transition> {
+  const { spec, trials } = context
+  const optimiser = optimiserOf(context, pinned, null)
+  const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
+  if (asked.length === 0) {
+    return { state: { phase: 'guarding' }, events: [message(describeGuard(spec))] }
+  }
+  const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
+  const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
+  const round = (trials.at(-1)?.round ?? -1) + 1
+  const told = asked.map((z, i): Trial => {
+    const value = finiteValue(context, pinned, scores[i]!, () => true)
+    return { round, index: trials.length + i, z, value }
+  })
+  const events: NewEvent[] = []
+  let best = bestValue(trials)
+  for (const { index, value } of told) {
+    best = value !== null && (best === null || value > best) ? value : best
+    events.push(trialEvent({ round, index, value, best, total: spec.numTrials }))
+  }
+  return { state: {}, trials: told, events }
+}
+
+/** A candidate's value; null where it is not finite, which is a failed trial. */
+function finiteValue(
+  { spec, objective }: StepContext,
+  pinned: PinnedModel,
+  scores: readonly (readonly number[])[],
+  isSeen: (example: number) => boolean,
+): number | null {
+  const value = objective.valueOf(spec, pinned, scores, isSeen)
+  return Number.isFinite(value) ? value : null
+}
+
+function trialEvent(trial: {
+  readonly round: number
+  readonly index: number
+  readonly value: number | null
+  readonly best: number | null
+  readonly total: number
+}): NewEvent {
+  const { round, index, value, best, total } = trial
+  const step = index + 1
+  return {
+    level: 'info',
+    type: 'metrics',
+    message: `Trial ${step}/${total}: value ${format(value)}, best ${format(best)}`,
+    data: { step, trial: index, round, value, best_value: best, total },
+  }
+}
+
+const format = (value: number | null) => (value === null ? 'failed' : value.toFixed(4))
+
+const describeGuard = (spec: JobSpec): string =>
+  `The search is done. Judging what it is worth by ${countGuardFolds(spec, NUM_FOLDS)} searches of ` +
+  `${countFoldTrials(spec)} trials, each on examples that leave a fold out.`
+
+/**
+ * One round of all folds' searches, scored together. Each is the job's own search on the examples of
+ * the other folds; its fold's examples are scored in the same call, and not looked at.
+ */
+async function stepFolds(
+  optimiserOf: OptimiserOf,
+  context: StepContext,
+  pinned: PinnedModel,
+): Promise<Transition> {
+  const { spec } = context
+  const folds = guardFolds(spec, NUM_FOLDS)
+  const asked = Array.from({ length: countGuardFolds(spec, NUM_FOLDS) }, (_, fold) => {
+    const optimiser = optimiserOf(context, pinned, fold)
+    const told = trialsOf(context, fold)
+    return optimiser
+      .ask(told)
+      .slice(0, MAX_FOLD_ROUND)
+      .map((z, i) => ({ fold, index: told.length + i, z, rotation: optimiser.toRotation(z) }))
+  }).flat()
+  if (asked.length === 0) {
+    return {
+      state: { phase: 'reporting' },
+      events: [message('Measuring what the job and its folds have found.')],
+    }
+  }
+  const rotations = asked.map(({ rotation }) => toStored(spec, pinned, rotation).rotation)
+  const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
+  const foldTrials = asked.map(({ fold, index, z }, candidate): FoldTrial => {
+    const isSeen = (example: number) => folds[example] !== fold
+    return { fold, index, z, value: finiteValue(context, pinned, scores[candidate]!, isSeen) }
+  })
+  return { state: {}, foldTrials }
+}
+
+function searchResult(
+  optimiserOf: OptimiserOf,
+  context: StepContext,
+  pinned: PinnedModel,
+): SearchResult | null {
+  const optimiser = optimiserOf(context, pinned, null)
+  const best = optimiser.best(context.trials)
+  if (best?.value == null) return null
+  return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
+}
+
+function outOfFoldRotations(
+  optimiserOf: OptimiserOf,
+  context: StepContext,
+  pinned: PinnedModel,
+): Rotation[] {
+  return Array.from({ length: countGuardFolds(context.spec, NUM_FOLDS) }, (_, fold) => {
+    const optimiser = optimiserOf(context, pinned, fold)
+    const best = optimiser.best(trialsOf(context, fold))
+    return best === null ? identityRotation(pinned.geometry) : optimiser.toRotation(best.z)
+  })
+}
+
+const trialsOf = ({ foldTrials }: StepContext, fold: number): FoldTrial[] =>
+  foldTrials.filter((trial) => trial.fold === fold)
