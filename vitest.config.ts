@@ -40,6 +40,7 @@ export default defineConfig({
   test: {
     // Tests of faults make the services log them.
     silent: 'passed-only',
+    reporters: ['default', './test/fixtures/skipped-reporter.ts'],
     projects: [
       {
         plugins: [
