@@ -24,11 +24,12 @@ const UNIT_TIMEOUT_MS = 90_000
 const MODEL_TIMEOUT_MS = 300_000
 
 /** Files that run one at a time: two cores hold one model, and timings mean nothing under two. */
-const oneByOne = (name: string, groupOrder: number, include: string[]) => ({
+const oneByOne = (name: string, groupOrder: number, include: string[], globalSetup: string[]) => ({
   test: {
     name,
     include,
     exclude: UNIT,
+    globalSetup,
     testTimeout: MODEL_TIMEOUT_MS,
     hookTimeout: MODEL_TIMEOUT_MS,
     fileParallelism: false,
@@ -77,8 +78,13 @@ export default defineConfig({
           sequence: { groupOrder: 0 },
         },
       },
-      oneByOne('model', 2, ['test/{bench,gpu-runner}/**/*.test.ts']),
-      oneByOne('system', 3, ['test/{cli,conformance,e2e,faults,local}/**/*.test.ts']),
+      oneByOne('model', 2, ['test/{bench,gpu-runner}/**/*.test.ts'], []),
+      oneByOne(
+        'system',
+        3,
+        ['test/{cli,conformance,e2e,faults,local}/**/*.test.ts'],
+        ['test/fixtures/shared-stack-setup.ts'],
+      ),
     ],
   },
 })
