@@ -6,7 +6,7 @@
  */
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import koffi from 'koffi'
+import type Koffi from 'koffi'
 import {
   checkTensor,
   SPIN_DURATION_US,
@@ -63,9 +63,10 @@ const SIGNATURES = {
 
 type Api = Record<keyof typeof SIGNATURES, NativeFunction>
 
+const require = createRequire(import.meta.url)
+
 /** Path of the shared library inside the installed onnxruntime-node package. */
 function libraryPath(): string {
-  const require = createRequire(import.meta.url)
   const root = path.dirname(require.resolve('onnxruntime-node/package.json'))
   const file = {
     linux: 'libonnxruntime.so.1',
@@ -77,7 +78,11 @@ function libraryPath(): string {
   return path.join(root, 'bin', 'napi-v6', process.platform, process.arch, name)
 }
 
+/** An import of koffi would end a runner on a machine that koffi has no binary for. */
+const loadKoffi = (): typeof Koffi => require('koffi') as typeof Koffi
+
 function loadApi(): Api {
+  const koffi = loadKoffi()
   koffi.config({ ...koffi.config(), async_stack_size: ASYNC_STACK_BYTES })
   const library = koffi.load(libraryPath())
   const getBase = library.func('void *OrtGetApiBase()') as () => Pointer
@@ -102,7 +107,7 @@ function loadApi(): Api {
 function loadTrim(): NativeFunction | null {
   if (process.platform !== 'linux') return null
   try {
-    return koffi.load('libc.so.6').func('int malloc_trim(size_t)')
+    return loadKoffi().load('libc.so.6').func('int malloc_trim(size_t)')
   } catch {
     return null
   }

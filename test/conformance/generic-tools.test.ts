@@ -4,9 +4,9 @@
  */
 import OpenAI from 'openai'
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it } from 'vitest'
 import { z } from 'zod'
-import { startStack, type Stack } from '../fixtures/stack.ts'
+import { sharedStack } from '../fixtures/shared-stack.ts'
 import { describeResponses } from './responses.ts'
 
 const MODEL = 'smollm2-135m-instruct'
@@ -25,14 +25,10 @@ const ASK: OpenAI.Chat.ChatCompletionMessageParam[] = [
   { role: 'user', content: 'What is the weather in Paris today?' },
 ]
 
-let stack: Stack
 let openai: OpenAI
 beforeAll(async () => {
-  stack = await startStack()
-  openai = new OpenAI({ baseURL: stack.baseUrl, apiKey: stack.apiKey, maxRetries: 0 })
-})
-afterAll(async () => {
-  await (stack as Stack | undefined)?.stop()
+  const { baseUrl, apiKey } = await sharedStack()
+  openai = new OpenAI({ baseURL: baseUrl, apiKey, maxRetries: 0 })
 })
 
 type Body = Omit<OpenAI.Chat.ChatCompletionCreateParamsNonStreaming, 'stream'>

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, it } from 'vitest'
 import type { Completion } from '../../src/protocol/openai/completions.ts'
 import { callerOf } from '../bench/damage.ts'
 import { randomRotationBytes } from '../fixtures/adapter-bytes.ts'
+import { needs } from '../fixtures/needs.ts'
 import { startStack, type Stack } from '../fixtures/stack.ts'
 
 /** A Python with test/harness/requirements.txt installed. Without it this file is skipped and says so. */
@@ -28,7 +29,7 @@ type Sample = {
   readonly filtered_resps: readonly (readonly [string, string])[]
 }
 
-describe.skipIf(python === undefined)('lm-evaluation-harness', () => {
+describe('lm-evaluation-harness', needs('ARCANA_LM_EVAL_PYTHON', python !== undefined), () => {
   let folder: string
   let stack: Stack
   let call: ReturnType<typeof callerOf>

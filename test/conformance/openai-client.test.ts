@@ -1,6 +1,6 @@
 /** The official OpenAI client through the real gateway and the real model, all on this machine. */
 import OpenAI, { APIError, toFile } from 'openai'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { afterAll, beforeAll, describe, it, vi } from 'vitest'
 import { startStack, type Stack } from '../fixtures/stack.ts'
 
 const MODEL = 'smollm2-135m-instruct'
@@ -221,7 +221,10 @@ describe('chat completions of the base model', () => {
       ),
     )
     const settled = Promise.allSettled(long)
-    await new Promise((resolve) => setTimeout(resolve, 3000))
+    // Each of the streams has said something, so that the rows between them are decoding too.
+    for (const answer of long.filter((_, i) => i % 2 === 0)) {
+      await ((await answer) as AsyncIterable<unknown>)[Symbol.asyncIterator]().next()
+    }
     controller.abort()
     await settled
     const startedMs = performance.now()
@@ -564,7 +567,9 @@ describe('from a file to an answer', () => {
         rotation: { hyperparameters: { optimizer: 'bo', n_trials: 1000 } },
       } as never,
     })
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await vi.waitFor(async () => {
+      expect((await openai.fineTuning.jobs.retrieve(job.id)).status).toBe('running')
+    }, 30_000)
     expect((await openai.fineTuning.jobs.cancel(job.id)).status).toBe('cancelled')
     expect((await openai.fineTuning.jobs.retrieve(job.id)).status).toBe('cancelled')
     expect((await failure(openai.fineTuning.jobs.cancel(job.id))).status).toBe(400)

@@ -2,22 +2,18 @@
 import OpenAI, { APIError } from 'openai'
 import { LengthFinishReasonError } from 'openai/core/error'
 import { zodResponseFormat } from 'openai/helpers/zod'
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it } from 'vitest'
 import { z } from 'zod'
 import { createRng } from '../../gpu-runner/sampling/rng.ts'
-import { startStack, type Stack } from '../fixtures/stack.ts'
+import { sharedStack } from '../fixtures/shared-stack.ts'
 import { randomObject } from '../gpu-runner/grammar/random-zod.ts'
 
 const NUM_SCHEMAS = 10
 
-let stack: Stack
 let openai: OpenAI
 beforeAll(async () => {
-  stack = await startStack()
-  openai = new OpenAI({ baseURL: stack.baseUrl, apiKey: stack.apiKey, maxRetries: 0 })
-})
-afterAll(async () => {
-  await (stack as Stack | undefined)?.stop()
+  const { baseUrl, apiKey } = await sharedStack()
+  openai = new OpenAI({ baseURL: baseUrl, apiKey, maxRetries: 0 })
 })
 
 describe('answers to random schemas', () => {

@@ -1,5 +1,5 @@
 /** Adapters out and in, strengths, damage and the published search, through the real product. */
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it } from 'vitest'
 import { encodeAdapter, type AdapterScope } from '../../adapters/format/adapter-file.ts'
 import { inverseRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
 import type { TaskVersion } from '../../src/protocol/arcana/tasks.ts'
@@ -9,28 +9,24 @@ import { callerOf } from '../bench/damage.ts'
 import { measureDamage, type Damage } from '../bench/damage/measure.ts'
 import { toDamageSet } from '../bench/damage/sets.ts'
 import { Api, BASE_MODEL, NEWS_INSTRUCTIONS, newsSplit } from '../fixtures/api.ts'
+import { MODEL_SHAPE } from '../fixtures/adapter-bytes.ts'
 import { MODEL_DIGEST, randomRotation } from '../fixtures/runner.ts'
-import { startStack, type Stack } from '../fixtures/stack.ts'
+import { sharedStack } from '../fixtures/shared-stack.ts'
+import type { StackAccess } from '../fixtures/stack.ts'
 
-const SHAPE = { config: { numLayers: 30, numHeads: 9, headDim: 64 } } as Parameters<
-  typeof randomRotation
->[0]
 const NUM_TRIALS = 12
 /** Float32 rounding of logits of size 20, through thirty layers. */
 const ROUNDING = 1e-3
 const TEXT = 'The ferry leaves the harbour at nine, and the last one comes back'
 
-let stack: Stack
+let stack: StackAccess
 let api: Api
 let call: ReturnType<typeof callerOf>
 
 beforeAll(async () => {
-  stack = await startStack()
+  stack = await sharedStack()
   api = new Api(stack)
   call = callerOf(stack.baseUrl, stack.apiKey)
-})
-afterAll(async () => {
-  await (stack as Stack | undefined)?.stop()
 })
 
 async function upload(
@@ -75,7 +71,7 @@ const largest = (a: readonly number[], b: readonly number[]) =>
 
 describe('an adapter', () => {
   it('goes out as a file and as PEFT, and comes back as the same map', async ({ expect }) => {
-    const { version, bytes } = await upload('wild', 'all', randomRotation(SHAPE, 3, 0.4))
+    const { version, bytes } = await upload('wild', 'all', randomRotation(MODEL_SHAPE, 3, 0.4))
     expect(version).toMatchObject({ id: 'wild@1', is_live: true, scope: 'all' })
     expect(await download('wild/versions/1/adapter')).toEqual(bytes)
 
@@ -95,7 +91,7 @@ describe('an adapter', () => {
   })
 
   it('at strength 0 is the base model exactly, and −1 undoes it', async ({ expect }) => {
-    await upload('undo', 'all', inverseRotation(randomRotation(SHAPE, 3, 0.4)))
+    await upload('undo', 'all', inverseRotation(randomRotation(MODEL_SHAPE, 3, 0.4)))
     const base = await logProbsOf(null)
     expect(await logProbsOf('wild*0')).toEqual(base)
     expect(largest(await logProbsOf('wild - wild'), base)).toBeLessThan(ROUNDING)
@@ -121,7 +117,7 @@ describe('an adapter', () => {
 
 describe('damage', () => {
   it('is measured on other knowledge, and nothing leaks to the base', async ({ expect }) => {
-    await upload('later', 'generated', randomRotation(SHAPE, 4, 0.6))
+    await upload('later', 'generated', randomRotation(MODEL_SHAPE, 4, 0.6))
     const choices = (input: string, right: string, ...wrong: string[]) => ({
       input,
       choices: [...wrong, right],

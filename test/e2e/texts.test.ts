@@ -1,5 +1,5 @@
 /** Texts learnt from targets and by a grader, through the real product. */
-import { afterAll, beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it } from 'vitest'
 import { encodeAdapter } from '../../adapters/format/adapter-file.ts'
 import type { TaskVersion } from '../../src/protocol/arcana/tasks.ts'
 import type { ChatCompletion } from '../../src/protocol/openai/chat-completions.ts'
@@ -11,13 +11,11 @@ import type {
   TargetReport,
 } from '../../src/protocol/openai/text-report.ts'
 import { Api, BASE_MODEL } from '../fixtures/api.ts'
+import { MODEL_SHAPE } from '../fixtures/adapter-bytes.ts'
 import { MODEL_DIGEST, randomRotation } from '../fixtures/runner.ts'
-import { startStack, type Stack } from '../fixtures/stack.ts'
+import { sharedStack } from '../fixtures/shared-stack.ts'
 
 const JOB_TIMEOUT_MS = 200_000
-const SHAPE = { config: { numLayers: 30, numHeads: 9, headDim: 64 } } as Parameters<
-  typeof randomRotation
->[0]
 
 /** Written for this test: whatever is asked, a captain answers. */
 const LINES = [
@@ -31,15 +29,10 @@ const LINES = [
   ['What is in the barrel?', 'Arr, only apples, matey!'],
 ] as const
 
-let stack: Stack
 let api: Api
 
 beforeAll(async () => {
-  stack = await startStack()
-  api = new Api(stack)
-})
-afterAll(async () => {
-  await (stack as Stack | undefined)?.stop()
+  api = new Api(await sharedStack())
 })
 
 async function upload(lines: readonly object[]): Promise<string> {
@@ -113,7 +106,7 @@ describe('a job on texts', () => {
     const bytes = encodeAdapter({
       modelDigest: MODEL_DIGEST,
       scope: 'generated',
-      rotation: randomRotation(SHAPE, 3, 0.05),
+      rotation: randomRotation(MODEL_SHAPE, 3, 0.05),
       dtype: 'F16',
     })
     const form = new FormData()

@@ -10,6 +10,7 @@ import {
   useFreshProject,
 } from './fresh-project.ts'
 import { MODEL } from './harness.ts'
+import { holdCall } from './hold-call.ts'
 
 useFreshProject()
 
@@ -174,25 +175,15 @@ describe('a job by auto', () => {
       ['early', 3],
       ['late', numCalls - 2],
     ] as const) {
-      let numSeen = 0
-      runner.intercept = async (request) => {
-        if (request.url.endsWith('/v1/gradient') && ++numSeen === at) {
-          await new Promise((done) => setTimeout(done, 1000))
-        }
-        return null
-      }
+      const { countCalls, reached, release } = holdCall('/v1/gradient', at)
       const { id } = await started({ suffix })
-      await vi.waitFor(
-        () => {
-          if (numSeen < at) throw new Error('not there yet')
-        },
-        { timeout: 20_000 },
-      )
+      await reached()
       await abortAllDurableObjects()
+      release()
       const cut = await waitFor(id)
       expect(cut.status).toBe('succeeded')
       // The call under way is made again, and no other.
-      expect(numSeen).toBe(numCalls + 1)
+      expect(countCalls()).toBe(numCalls + 1)
       expect(cut.arcana.report!.adapter_digest).toBe(whole.arcana.report!.adapter_digest)
       expect((await checkpointsOf(id)).data).toHaveLength(2)
     }

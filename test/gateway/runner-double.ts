@@ -189,7 +189,7 @@ export class RunnerDouble {
 
   #tokenize(body: Uint8Array): Response {
     const { prompt } = tokenizeRequestSchema.parse(JSON.parse(new TextDecoder().decode(body)))
-    const tokens = [...prompt].map((character) => character.codePointAt(0)! % 100)
+    const tokens = Array.from(prompt, (character) => character.codePointAt(0)! % 100)
     const { max_context: max_model_len } = this.status().model
     return Response.json({ tokens, count: tokens.length, max_model_len })
   }

@@ -1,7 +1,8 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
-import { describe, it, vi } from 'vitest'
+import { describe, it } from 'vitest'
 import { decodeBinaryBody, gradientHeaderSchema } from '../../../src/protocol/runner-scoring.ts'
 import { runner, useFreshProject } from '../fresh-project.ts'
+import { holdCall } from '../hold-call.ts'
 import { createJob, EXAMPLES, readEvents, upTo, waitFor, type Job } from '../label-jobs.ts'
 
 useFreshProject()
@@ -45,19 +46,12 @@ describe('a job by bo', () => {
       ['/v1/gradient', 2],
       ['/v1/score', 6],
     ] as const) {
-      let numCalls = 0
-      runner.intercept = async (request) => {
-        if (!request.url.endsWith(path)) return null
-        numCalls += 1
-        if (numCalls === lost) await new Promise((done) => setTimeout(done, 1000))
-        return null
-      }
+      const { reached, release } = holdCall(path, lost)
       const suffix = `cut-${lost}`
       const created = await createJob({ method: bo(), suffix })
-      await vi.waitFor(() => {
-        if (numCalls < lost) throw new Error('not there yet')
-      })
+      await reached()
       await abortAllDurableObjects()
+      release()
       const cut = await waitFor(created.id)
       expect(cut.status).toBe('succeeded')
       expect(digestOf(cut)).toBe(digestOf(whole))

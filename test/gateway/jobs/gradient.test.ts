@@ -1,6 +1,6 @@
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
-import { describe, it, vi } from 'vitest'
+import { describe, it } from 'vitest'
 import {
   decodeBinaryBody,
   gradientHeaderSchema,
@@ -8,6 +8,7 @@ import {
 } from '../../../src/protocol/runner-scoring.ts'
 import { client, projectId, runner, uploadExamples, useFreshProject } from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
+import { holdCall } from '../hold-call.ts'
 import { createJob, EXAMPLES, readEvents, upTo, waitFor, type Job } from '../label-jobs.ts'
 
 useFreshProject()
@@ -21,20 +22,12 @@ describe('a job by gradient', () => {
     },
   }
 
-  /** A job whose sixth call takes a second, once that is under way. */
+  /** A job whose sixth call is held, once that is under way. */
   async function heldInStep(suffix: string) {
-    let numCalls = 0
-    runner.intercept = async (request) => {
-      if (!request.url.endsWith('/v1/gradient')) return null
-      numCalls += 1
-      if (numCalls === 6) await new Promise((done) => setTimeout(done, 1000))
-      return null
-    }
+    const held = holdCall('/v1/gradient', 6)
     const created = await createJob({ method: GRADIENT, suffix })
-    await vi.waitFor(() => {
-      if (numCalls < 6) throw new Error('not there yet')
-    })
-    return { created, countCalls: () => numCalls }
+    await held.reached()
+    return { created, ...held }
   }
 
   it('descends, averages its steps, and publishes', async ({ expect }) => {
@@ -77,8 +70,9 @@ describe('a job by gradient', () => {
 
   it('takes the same steps after its object is lost in the middle', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    const { created, countCalls } = await heldInStep('cut')
+    const { created, countCalls, release } = await heldInStep('cut')
     await abortAllDurableObjects()
+    release()
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
     // The step under way is done again, and no other.
@@ -107,7 +101,7 @@ describe('a job by gradient', () => {
 
   it('begins anew where another release wrote the state of its search', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
-    const { created } = await heldInStep('outdated')
+    const { created, release } = await heldInStep('outdated')
     const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${created.id}`))
     await runInDurableObject(stub, (_, { storage }) => {
       const [row] = storage.sql.exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search').toArray()
@@ -117,6 +111,7 @@ describe('a job by gradient', () => {
       storage.sql.exec('UPDATE search SET bytes = ? WHERE piece = 0', bytes.buffer)
     })
     await abortAllDurableObjects()
+    release()
     const anew = await waitFor(created.id)
     expect(anew).toMatchObject({ status: 'succeeded', arcana: { progress: { trials_done: 13 } } })
     expect(anew.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)

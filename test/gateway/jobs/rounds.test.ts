@@ -16,6 +16,7 @@ import {
   useFreshProject,
 } from '../fresh-project.ts'
 import { MODEL } from '../harness.ts'
+import { holdCall } from '../hold-call.ts'
 import { GEOMETRY } from '../runner-double.ts'
 
 useFreshProject()
@@ -94,22 +95,6 @@ function canBeTaught(isPairs: boolean): void {
       slopes[0]! -= weight * (isPairs && text % 2 === 1 ? -4 * p : 4 * (1 - p))
     }
     return slopes
-  }
-}
-/** Keeps the runner's answer to a call back, the `at`th to a path from now on, until it is released. */
-function holdCall(path: string, at: number) {
-  let numCalls = 0
-  const { promise: held, resolve } = Promise.withResolvers<null>()
-  runner.intercept = (request) => {
-    if (!request.url.endsWith(path)) return null
-    numCalls += 1
-    return numCalls === at ? held : null
-  }
-  return {
-    isReached: () => numCalls >= at,
-    release: () => {
-      resolve(null)
-    },
   }
 }
 const fitted = (): TargetDataset[] => [...runner.datasets.values()] as TargetDataset[]
@@ -202,11 +187,9 @@ describe('a job that fits the texts that its grader likes', () => {
     async ([, path, at], { expect }) => {
       canBeTaught(true)
       const alone = await finish((await start({}, 'one')).id)
-      const { isReached, release } = holdCall(path, at)
+      const { reached, release } = holdCall(path, at)
       const job = await start({}, 'two')
-      await vi.waitFor(() => {
-        if (!isReached()) throw new Error('not yet')
-      })
+      await reached()
       await abortAllDurableObjects()
       release()
       const disturbed = await finish(job.id)
@@ -217,11 +200,9 @@ describe('a job that fits the texts that its grader likes', () => {
 
   it('ends soon after it is cancelled, and leaves nothing', async ({ expect }) => {
     canBeTaught(true)
-    const { isReached, release } = holdCall('/v1/gradient', 2)
+    const { reached, release } = holdCall('/v1/gradient', 2)
     const job = await start()
-    await vi.waitFor(() => {
-      if (!isReached()) throw new Error('not yet')
-    })
+    await reached()
     const cancelled = await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
     release()
     expect(await cancelled.json()).toMatchObject({ status: 'cancelled' })

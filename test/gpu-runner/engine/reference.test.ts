@@ -7,6 +7,7 @@ import { argmax } from '../../../gpu-runner/sampling/sampler.ts'
 import type { ScoreHeader } from '../../../src/protocol/runner-scoring.ts'
 import { greedyRun } from '../../fixtures/logits.ts'
 import { readReference } from '../../fixtures/model.ts'
+import { needs } from '../../fixtures/needs.ts'
 import { openTestRunner, readSharedRows } from '../../fixtures/runner.ts'
 
 /** What the reference's authors allow a float32 build. */
@@ -39,7 +40,7 @@ function referenceRotation({ config: { numLayers, numHeads, headDim } }: Runner)
   return { geometry: { numLayers, numHeads, headDim }, layers }
 }
 
-describe.skipIf(reference === null)('numbers of ../shared/reference', () => {
+describe('numbers of the reference', needs('../shared/reference', reference !== null), () => {
   for (const format of ['float32', 'block'] as const) {
     describe(format === 'float32' ? 'float32 build' : 'served build', () => {
       let runner: Runner
@@ -81,7 +82,7 @@ describe.skipIf(reference === null)('numbers of ../shared/reference', () => {
   }
 })
 
-describe.skipIf(newsRows === null)('best label on ag_news test prompts', () => {
+describe('best label on ag_news test prompts', needs('../shared/data', newsRows !== null), () => {
   test(
     'served and float32 builds agree on at least 97%',
     { timeout: AGREEMENT_TIMEOUT_MS },

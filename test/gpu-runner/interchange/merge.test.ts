@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, it } from 'vitest'
 import { encodeAdapter, type AdapterScope } from '../../../adapters/format/adapter-file.ts'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { readRawEntries } from '../../../gpu-runner/model/gguf/write.ts'
+import { MODEL_SHAPE } from '../../fixtures/adapter-bytes.ts'
 import { largestDifference, scopeAllLogits } from '../../fixtures/logits.ts'
 import { modelPath, TEST_CACHE_DIR } from '../../fixtures/model.ts'
 import { MODEL_DIGEST, openTestRunner, randomRotation } from '../../fixtures/runner.ts'
@@ -154,8 +155,7 @@ describe('a merged model file', () => {
 
   it('is refused by name, and leaves nothing', async ({ expect }) => {
     const before = await readdir(folder)
-    const runner = { config: { numLayers: 30, numHeads: 9, headDim: 64 } }
-    const rotation = randomRotation(runner, 1, 0.1)
+    const rotation = randomRotation(MODEL_SHAPE, 1, 0.1)
     const refusals: [string, string, RegExp][] = [
       [await writeAdapter('g', rotation, 'generated'), 'new.gguf', /scope "generated".*"all" only/],
       [adapterFile, 'merged-f16.gguf', /exists/],

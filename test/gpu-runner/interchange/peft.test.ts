@@ -14,6 +14,7 @@ import { touchedLayers, type Rotation } from '../../../adapters/rotation/rotatio
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { largestDifference, scopeAllLogits } from '../../fixtures/logits.ts'
 import { modelPath } from '../../fixtures/model.ts'
+import { needs } from '../../fixtures/needs.ts'
 import { MODEL_DIGEST, openTestRunner, randomRotation } from '../../fixtures/runner.ts'
 
 /**
@@ -40,7 +41,7 @@ type Answer = {
   readonly export: number[]
 }
 
-describe.skipIf(python === undefined)('PEFT itself', () => {
+describe('PEFT itself', needs('ARCANA_PEFT_PYTHON', python !== undefined), () => {
   let folder: string
   let runner: Runner
   let ids: readonly number[]

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zipSync } from 'fflate'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, it, vi } from 'vitest'
 import type { CatalogueEntry, ModelSource } from '../../../gpu-runner/model/catalogue.ts'
 import { modelDirectory, pullModel } from '../../../gpu-runner/model/pull.ts'
 import { readZipMember } from '../../../gpu-runner/model/sources.ts'
@@ -130,12 +130,14 @@ describe('pullModel', () => {
   it('stops when aborted', async ({ expect }) => {
     const { output } = collector()
     const abort = new AbortController()
-    setTimeout(() => {
-      abort.abort()
-    }, 50)
     const big = { ...entryWith(url('/endless')), sizeBytes: 1e12 }
     const pull = pullModel(big, { directory: dir, output, signal: abort.signal })
-    await expect(pull).rejects.toThrow(/abort/)
+    const failure = expect(pull).rejects.toThrow(/abort/)
+    await vi.waitFor(() => {
+      expect(numRequests).toBe(1)
+    })
+    abort.abort()
+    await failure
     expect(await readdir(dir)).toEqual([])
   })
 })

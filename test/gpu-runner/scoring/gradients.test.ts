@@ -16,6 +16,7 @@ import type { TokenisedDataset } from '../../../gpu-runner/scoring/dataset-store
 import type { GradientHeader } from '../../../src/protocol/runner-scoring.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import { modelPath, readReference, TEST_CACHE_DIR } from '../../fixtures/model.ts'
+import { needs } from '../../fixtures/needs.ts'
 import { MODEL_DIGEST, openTestRunner } from '../../fixtures/runner.ts'
 
 /** What the issue asks of both reference gradients. */
@@ -144,7 +145,7 @@ function relativeErrors(
   ]
 }
 
-describe.skipIf(reference === null)('gradients of ../shared/reference', () => {
+describe('gradients of the reference', needs('../shared/reference', reference !== null), () => {
   test('of the label loss agree to 1e-3', async ({ expect }) => {
     const { label_ids, examples, at } = reference!.gradient
     const prompts = examples.map(([text]) => chatIds(text))

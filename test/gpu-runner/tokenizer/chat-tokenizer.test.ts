@@ -3,6 +3,7 @@ import { beforeAll, describe, it } from 'vitest'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { ChatTokenizer, PromptTooLongError } from '../../../gpu-runner/tokenizer/index.ts'
 import { modelPath, readReference } from '../../fixtures/model.ts'
+import { needs } from '../../fixtures/needs.ts'
 
 const IM_START = 1
 const IM_END = 2
@@ -55,8 +56,9 @@ const text = fc
 const reference = readReference()
 
 describe('encode', () => {
-  it.skipIf(reference === null)(
-    'gives the ids of the reference (skipped where ../shared/reference is absent)',
+  it(
+    'gives the ids of the reference',
+    needs('../shared/reference', reference !== null),
     ({ expect }) => {
       for (const { name, text, ids } of reference!.cases) {
         expect(tokenizer.encode(text), name).toEqual(ids)
@@ -218,8 +220,9 @@ describe('encodeLabel', () => {
     }
   })
 
-  it.skipIf(reference === null)(
-    'gives the reference’s label ids (skipped where ../shared/reference is absent)',
+  it(
+    'gives the reference’s label ids',
+    needs('../shared/reference', reference !== null),
     ({ expect }) => {
       const ids = ['World', 'Sports', 'Business', 'Science'].map((l) => tokenizer.encodeLabel(l))
       expect(ids).toEqual([[11265], [46082], [25745], [15776]])
