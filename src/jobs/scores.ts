@@ -1,6 +1,8 @@
-import type { Rotation } from '../../adapters/rotation/rotation.ts'
+import { identityRotation, type Rotation } from '../../adapters/rotation/rotation.ts'
 import { scoreRotations } from './evaluate.ts'
+import { guardFolds } from './guard-folds.ts'
 import type { PinnedModel, StoredDataset } from './job-spec.ts'
+import type { SearchOutcome } from './search-outcome.ts'
 import { evaluationOf, withRunner } from './step-context.ts'
 import type { StepContext } from './step.ts'
 
@@ -18,15 +20,37 @@ export const scoreOnRunner = (
     scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
   )
 
-/** Log probability of each whole text, [rotation][text]. */
+/** Log probabilities of whole texts under the base model and under what a search has found. */
+export type TextScores = { readonly base: readonly number[]; readonly own: readonly number[] }
+
+/**
+ * Has a runner score the texts of a job's files.
+ * @returns of the training texts also what the fold that left each of them out makes of it
+ */
 export async function scoreTexts(
   context: StepContext,
   pinned: PinnedModel,
-  dataset: StoredDataset,
-  rotations: readonly Rotation[],
-): Promise<[number[], number[], ...number[][]]> {
-  const scores = await scoreOnRunner(context, pinned, dataset, rotations)
-  return scores.map(sumsOf) as [number[], number[], ...number[][]]
+  { stored, outOfFold: foldRotations }: SearchOutcome,
+): Promise<{
+  readonly training: TextScores
+  readonly outOfFold: readonly number[]
+  readonly validation: TextScores | null
+}> {
+  const { spec, search } = context
+  const both = [identityRotation(pinned.geometry), stored]
+  const score = async (dataset: StoredDataset, rotations: readonly Rotation[]) => {
+    const scores = await scoreOnRunner(context, pinned, dataset, rotations)
+    const [base, own, ...candidates] = scores.map(sumsOf) as [number[], number[], ...number[][]]
+    return { base, own, candidates }
+  }
+  const { base, own, candidates } = await score(spec.training, [...both, ...foldRotations])
+  return {
+    training: { base, own },
+    outOfFold: guardFolds(spec, search.maxFolds).map(
+      (fold, example) => candidates[fold]![example]!,
+    ),
+    validation: spec.validation === null ? null : await score(spec.validation, both),
+  }
 }
 
 export const meanOf = (values: readonly number[]): number =>

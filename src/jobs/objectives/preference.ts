@@ -1,16 +1,14 @@
 import { logSigmoid, preferenceMargins } from '../../../adapters/objective/preference.ts'
 import { ok } from '../../../adapters/result.ts'
-import { identityRotation, type Rotation } from '../../../adapters/rotation/rotation.ts'
 import type { PreferenceEvaluation, PreferenceMetrics } from '../../protocol/openai/text-report.ts'
 import type { TargetDataset } from '../../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../../tasks/frame.ts'
-import { guardFolds } from '../guard-folds.ts'
 import type { JobSpec, PinnedModel } from '../job-spec.ts'
 import type { Measured } from '../measured.ts'
 import { differentiatePairs } from '../preference.ts'
 import type { NumberedExample } from '../read-examples.ts'
 import { meanOf, scoreOnRunner, scoreTexts } from '../scores.ts'
-import { collectOutcome } from '../search-outcome.ts'
+import { collectOutcome, type SearchOutcome } from '../search-outcome.ts'
 import type { ObjectiveKind, StepContext } from '../step.ts'
 import { lossMetrics, reportTexts } from '../text-report.ts'
 
@@ -38,8 +36,7 @@ export const PREFERENCE: ObjectiveKind = {
   async report(context, pinned) {
     const beta = betaOf(context.spec)
     const outcome = collectOutcome(context, pinned)
-    const { stored, outOfFold } = outcome
-    const measured = await measurePairs(context, pinned, stored, outOfFold, beta)
+    const measured = await measurePairs(context, pinned, outcome, beta)
     const unit = { judged: 'preference', unit: ' nats a pair' } as const
     return reportTexts(context, pinned, outcome, measured, unit, (common) => ({
       objective: 'preference',
@@ -69,43 +66,27 @@ const toPairDataset = (examples: readonly NumberedExample[], frame: Frame): Targ
 async function measurePairs(
   context: StepContext,
   pinned: PinnedModel,
-  stored: Rotation,
-  folds: readonly Rotation[],
+  outcome: SearchOutcome,
   beta: number,
 ): Promise<Measured<PreferenceEvaluation>> {
-  const { spec, search } = context
-  const identity = identityRotation(pinned.geometry)
-  const [base, own, ...candidates] = await scoreTexts(context, pinned, spec.training, [
-    identity,
-    stored,
-    ...folds,
-  ])
-  const outOfFold = guardFolds(spec, search.maxFolds).map(
-    (fold, example) => candidates[fold]![example]!,
-  )
+  const { training, outOfFold, validation } = await scoreTexts(context, pinned, outcome)
+  const { base, own } = training
   const evaluate = (ofBase: readonly number[], ofAdapter: readonly number[]) => ({
     base: measurePairsOf(ofBase, ofBase, beta),
     adapter: measurePairsOf(ofAdapter, ofBase, beta),
   })
-  let validation: PreferenceEvaluation | null = null
-  if (spec.validation !== null) {
-    const [ofBase, ofAdapter] = await scoreTexts(context, pinned, spec.validation, [
-      identity,
-      stored,
-    ])
-    validation = evaluate(ofBase, ofAdapter)
-  }
+  const train = evaluate(base, own)
   return {
-    baseValue: -evaluate(base, base).base.log_loss,
-    adapterValue: -evaluate(base, own).adapter.log_loss,
+    baseValue: -train.base.log_loss,
+    adapterValue: -train.adapter.log_loss,
     // Both texts of a pair are one group.
     differences: preferenceMargins(outOfFold, base, beta).flatMap((margin) => {
       const gain = logSigmoid(margin) + Math.LN2
       return [gain, gain]
     }),
-    train: evaluate(base, own),
+    train,
     outOfFold: evaluate(base, outOfFold),
-    validation,
+    validation: validation === null ? null : evaluate(validation.base, validation.own),
   }
 }
 

@@ -1,17 +1,15 @@
 import { targetDifferences } from '../../../adapters/guard/text-verdict.ts'
 import { meanTokenLogProb } from '../../../adapters/objective/target-log-probs.ts'
 import { fail, ok } from '../../../adapters/result.ts'
-import { identityRotation, type Rotation } from '../../../adapters/rotation/rotation.ts'
 import type { TargetEvaluation, TargetMetrics } from '../../protocol/openai/text-report.ts'
 import type { TargetDataset } from '../../protocol/runner-scoring.ts'
 import { applyFrame, type Frame } from '../../tasks/frame.ts'
 import { differentiate } from '../differentiate.ts'
-import { guardFolds } from '../guard-folds.ts'
-import type { PinnedModel, StoredDataset } from '../job-spec.ts'
+import type { PinnedModel } from '../job-spec.ts'
 import type { Measured } from '../measured.ts'
 import type { NumberedExample } from '../read-examples.ts'
 import { scoreOnRunner, scoreTexts, sumsOf, trainingTokens } from '../scores.ts'
-import { collectOutcome } from '../search-outcome.ts'
+import { collectOutcome, type SearchOutcome } from '../search-outcome.ts'
 import type { ObjectiveKind, StepContext } from '../step.ts'
 import { lossMetrics, reportTexts } from '../text-report.ts'
 
@@ -48,7 +46,7 @@ export const TARGET: ObjectiveKind = {
   }),
   async report(context, pinned) {
     const outcome = collectOutcome(context, pinned)
-    const measured = await measureTargets(context, pinned, outcome.stored, outcome.outOfFold)
+    const measured = await measureTargets(context, pinned, outcome)
     const unit = { judged: 'log probability', unit: ' nats a token' } as const
     return reportTexts(context, pinned, outcome, measured, unit, (common) => ({
       objective: 'target',
@@ -69,30 +67,21 @@ const toTargetDataset = (examples: readonly NumberedExample[], frame: Frame): Ta
 async function measureTargets(
   context: StepContext,
   pinned: PinnedModel,
-  stored: Rotation,
-  folds: readonly Rotation[],
+  outcome: SearchOutcome,
 ): Promise<Measured<TargetEvaluation>> {
-  const { spec, search } = context
-  const identity = identityRotation(pinned.geometry)
-  const score = (dataset: StoredDataset, rotations: readonly Rotation[]) =>
-    scoreTexts(context, pinned, dataset, rotations)
-  const [base, own, ...candidates] = await score(spec.training, [identity, stored, ...folds])
+  const { training, outOfFold, validation } = await scoreTexts(context, pinned, outcome)
+  const { base, own } = training
   const numTokens = trainingTokens(pinned)
-  const outOfFold = guardFolds(spec, search.maxFolds).map(
-    (fold, example) => candidates[fold]![example]!,
-  )
-  let validation: TargetEvaluation | null = null
-  if (spec.validation !== null) {
-    const [ofBase, ofAdapter] = await score(spec.validation, [identity, stored])
-    validation = evaluateTargets(ofBase, ofAdapter, pinned.targetTokens?.validation ?? [])
-  }
   return {
     baseValue: meanTokenLogProb(base, numTokens),
     adapterValue: meanTokenLogProb(own, numTokens),
     differences: targetDifferences(base, outOfFold, numTokens),
     train: evaluateTargets(base, own, numTokens),
     outOfFold: evaluateTargets(base, outOfFold, numTokens),
-    validation,
+    validation:
+      validation === null
+        ? null
+        : evaluateTargets(validation.base, validation.own, pinned.targetTokens?.validation ?? []),
   }
 }
 
