@@ -3,16 +3,12 @@ import type { Generation } from './generate.ts'
 import { toApiError } from './runner-error.ts'
 import type { EndEvent } from './count-usage.ts'
 
-export type AnswerCall = { readonly name: string; readonly arguments: string }
-
 /** All that one arm has said. */
 export type Answer = {
   /** The prompt, where it was asked back. */
   readonly promptText: string
   readonly promptTokens: readonly PromptToken[]
   readonly text: string
-  /** Functions called, in order. */
-  readonly calls: readonly AnswerCall[]
   /** One a token, where they were asked for. */
   readonly logprobs: readonly PositionLogprob[]
   readonly labels: readonly LabelProbability[] | undefined
@@ -23,7 +19,6 @@ class AnswerRecord {
   promptText = ''
   readonly promptTokens: PromptToken[] = []
   text = ''
-  readonly calls: { name: string; arguments: string }[] = []
   readonly logprobs: PositionLogprob[] = []
   labels: readonly LabelProbability[] | undefined
   end: EndEvent | null = null
@@ -49,17 +44,14 @@ export async function collectAnswers(generation: Generation): Promise<readonly A
           record.text += event.text
           record.logprobs.push(...(event.logprobs ?? []))
           break
-        case 'tool_call': {
-          const call = (record.calls[event.index] ??= { name: event.name ?? '', arguments: '' })
-          call.arguments += event.arguments
-          break
-        }
         case 'labels':
           record.labels = event.labels
           break
         case 'end':
           record.end = event
           break
+        // Functions are called by chats alone, which `collectChat` reads.
+        case 'tool_call':
         case 'accepted':
           break
       }
