@@ -1,12 +1,14 @@
 import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
+import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
 import type { Usage } from '../protocol/openai/chat-completions.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { servicesOf } from '../services.ts'
 import { readModel, selectionOf } from '../tasks/requested-model.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
+import { readAdapter } from '../tasks/stored-adapter.ts'
 
 /** What the objects of one answer have in common. */
 export type AnswerHead = {
@@ -55,6 +57,24 @@ export async function resolveRequested(c: Context<AppEnv>, text: string): Promis
     selection: await resolveSelection(c.env.DB, c.get('projectId'), model, terms, param),
   }
 }
+
+/**
+ * Has a runner admit a plan, with the project's adapters at hand.
+ * @throws {ApiError}
+ */
+export const startPlan = (
+  c: Context<AppEnv>,
+  plan: GenerationPlan,
+  signal: AbortSignal,
+): Promise<Generation> =>
+  startGeneration(
+    {
+      pool: servicesOf(c.env).runners,
+      readAdapter: (digest) => readAdapter(c.env, c.get('projectId'), digest),
+    },
+    plan,
+    signal,
+  )
 
 /** @returns writes an answer's usage after the response */
 export function usageRecorder(

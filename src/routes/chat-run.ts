@@ -1,15 +1,12 @@
 /** A chat from its request to its events: the part that all routes which answer chats share. */
 import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
-import { startGeneration } from '../dispatch/generate.ts'
 import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
-import { ApiError } from '../protocol/openai/error.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
-import { servicesOf } from '../services.ts'
 import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
@@ -17,11 +14,11 @@ import { applyFrame } from '../tasks/frame.ts'
 import { proofHeaders } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
 import { readUrgency } from '../dispatch/urgency.ts'
-import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
   resolveRequested,
   SSE_HEADERS,
+  startPlan,
   usageRecorder,
   type AnswerHead,
 } from './answer-route.ts'
@@ -44,29 +41,18 @@ export type ChatRun = {
   readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
 }
 
-/** How a route that answers chats names itself and what it reads. */
+/** How a route that answers chats names itself. */
 export type ChatRoute = {
   readonly prefix: 'chatcmpl-' | 'resp_'
   readonly route: 'chat.completions' | 'responses'
-  /** Its own name for a field that a fault calls by a chat's. */
-  readonly toParam?: (param: string) => string
 }
 
 /**
+ * Has a runner admit a chat.
  * @param ignored fields that were given in vain
- * @throws {ApiError}
+ * @throws {ApiError} faults name fields as a chat does
  */
 export async function startChat(
-  ...[c, request, as, ignored]: Parameters<typeof admitChat>
-): Promise<ChatRun> {
-  try {
-    return await admitChat(c, request, as, ignored)
-  } catch (error) {
-    throw error instanceof ApiError ? error.withParam(as.toParam) : error
-  }
-}
-
-async function admitChat(
   c: Context<AppEnv>,
   request: ChatRequest,
   as: ChatRoute,
@@ -74,7 +60,6 @@ async function admitChat(
 ): Promise<ChatRun> {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const { runners } = servicesOf(c.env)
   const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const requested = await resolveRequested(c, request.model)
@@ -95,11 +80,7 @@ async function admitChat(
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
-  const generation = await startGeneration(
-    { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
-    plan,
-    caller.signal,
-  )
+  const generation = await startPlan(c, plan, caller.signal)
   const { runnerId, hasGenericTools, schemaHints } = generation
   const { logprobs: numLogprobs } = request.shaping
   const headers = {

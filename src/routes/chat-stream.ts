@@ -16,7 +16,8 @@ type ChatStreamOptions = {
 }
 
 /**
- * The answer as server-sent events. The proof is on each choice's first and last chunk; a failure is an `error` event, and then there is no `[DONE]`.
+ * The answer as server-sent events. The proof is on each choice's first and last chunk; a failure is
+ * an `error` event, and then there is no `[DONE]`.
  */
 export function chatStream(run: ChatRun, options: ChatStreamOptions): ReadableStream<Uint8Array> {
   return sseStream(run.caller, (write) => pump(run, options, write))

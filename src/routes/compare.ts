@@ -1,7 +1,6 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
-import { startGeneration } from '../dispatch/generate.ts'
 import { checkArms, collectArms } from '../experiments/compare.ts'
 import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
@@ -17,14 +16,14 @@ import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { readUrgency } from '../dispatch/urgency.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
-import { readAdapter } from '../tasks/stored-adapter.ts'
+import { startPlan } from './answer-route.ts'
 
 /** One prompt under several selections: one frame, one seed, one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const startedAtMs = Date.now()
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const { config, runners } = servicesOf(c.env)
+  const { config } = servicesOf(c.env)
   const request = parseWire(compareSchema, withoutNulls(await readJsonObject(c.req.raw)))
   if (c.req.header('x-task') !== undefined) {
     throw invalidRequest('A comparison names its tasks in arms, not in x-task.', 'x-task')
@@ -58,11 +57,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
-  const generation = await startGeneration(
-    { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
-    plan,
-    caller.signal,
-  )
+  const generation = await startPlan(c, plan, caller.signal)
   const collect = async (): Promise<Comparison> => {
     const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
     c.executionCtx.waitUntil(

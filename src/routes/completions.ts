@@ -2,7 +2,7 @@ import { Hono } from 'hono'
 import pLimit from 'p-limit'
 import type { AppEnv } from '../context.ts'
 import { collectAnswers, type Answer } from '../dispatch/collect.ts'
-import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
+import type { Generation, GenerationPlan } from '../dispatch/generate.ts'
 import { sumUsage, usageOf } from '../dispatch/count-usage.ts'
 import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
@@ -21,16 +21,15 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
-import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
 import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
-import { readAdapter } from '../tasks/stored-adapter.ts'
 import {
   answerHead,
   resolveRequested,
   SSE_HEADERS,
+  startPlan,
   usageRecorder,
   type AnswerHead,
 } from './answer-route.ts'
@@ -43,7 +42,6 @@ const MAX_IN_FLIGHT = 5
 export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const { runners } = servicesOf(c.env)
   const { body, ignored } = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
   const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
@@ -58,14 +56,8 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const caller = abortWith(c.req.raw.signal)
   // Of this request's own calls: also ended where one prompt's failure is the answer.
   const calls = abortWith(caller.signal)
-  const start = (plan: GenerationPlan) =>
-    startGeneration(
-      { pool: runners, readAdapter: (digest) => readAdapter(c.env, projectId, digest) },
-      plan,
-      calls.signal,
-    )
   // The first prompt's proof is checked before any header goes out.
-  const first = await start(plans[0]!)
+  const first = await startPlan(c, plans[0]!, calls.signal)
   const head = answerHead('cmpl-', requestId, requested, request.tier)
   const { runnerId } = first
   const recordUsage = usageRecorder(c, { route: 'completions', requested, runnerId })
@@ -73,7 +65,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
     try {
       return await pLimit(MAX_IN_FLIGHT).map(plans, async (plan, index) =>
-        use(index === 0 ? first : await start(plan), index),
+        use(index === 0 ? first : await startPlan(c, plan, calls.signal), index),
       )
     } catch (error) {
       calls.abort()

@@ -3,6 +3,7 @@ import type { AppEnv } from '../context.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { sseStream, streamFailure } from '../http/sse-stream.ts'
+import { ApiError } from '../protocol/openai/error.ts'
 import {
   responseRequestSchema,
   toResponseParam,
@@ -18,8 +19,12 @@ import { ResponseWriter } from './response-writer.ts'
 export const responses = new Hono<AppEnv>().post('/', async (c) => {
   const { body, ignored } = withoutUnsupportedOfResponses(await readJsonObject(c.req.raw))
   const { chat, settings, ignored: ignoredParts } = parseWire(responseRequestSchema, body)
-  const as = { prefix: 'resp_', route: 'responses', toParam: toResponseParam } as const
-  const run = await startChat(c, chat, as, [...ignored, ...ignoredParts])
+  const as = { prefix: 'resp_', route: 'responses' } as const
+  const run = await startChat(c, chat, as, [...ignored, ...ignoredParts]).catch(
+    (error: unknown) => {
+      throw error instanceof ApiError ? error.withParam(toResponseParam) : error
+    },
+  )
   if (chat.stream) return run.sendStream(responseStream(run, settings))
   return run.sendWhole(readWhole(run, settings))
 })

@@ -44,7 +44,7 @@ export class ApiError extends Error {
   }
 
   /** The same fault under another name of its field, in the message too where that begins with it. */
-  withParam(rename: (param: string) => string = (param) => param): ApiError {
+  withParam(rename: (param: string) => string): ApiError {
     const { status, message, param } = this
     if (param === null || rename(param) === param) return this
     const own = message.startsWith(param) ? rename(param) + message.slice(param.length) : message
