@@ -28,6 +28,10 @@ export abstract class MultipartForm {
     return this.#error
   }
 
+  hasFailed(): boolean {
+    return this.#error !== null
+  }
+
   fail(error: ApiError): void {
     this.#error ??= error
   }
@@ -91,7 +95,7 @@ export async function receiveMultipart(
   const breather = new Breather(BYTES_BETWEEN_PAUSES, pause)
   let numBytes = 0
   try {
-    while (form.error === null) {
+    while (!form.hasFailed()) {
       const { done, value } = await readChunk(body.reader)
       if (done) {
         parser.end()
@@ -99,7 +103,7 @@ export async function receiveMultipart(
       }
       numBytes += value.length
       if (numBytes > maxBytes) form.fail(tooLarge())
-      for (let at = 0; at < value.length && !hasFailed(form); at += SLICE_BYTES) {
+      for (let at = 0; at < value.length && !form.hasFailed(); at += SLICE_BYTES) {
         const slice = value.subarray(at, at + SLICE_BYTES)
         const workBefore = form.extraWork
         parser.write(slice)
@@ -114,9 +118,6 @@ export async function receiveMultipart(
     throw error
   }
 }
-
-/** A call, since the parser's callbacks set the error unseen. */
-const hasFailed = (form: MultipartForm): boolean => form.error !== null
 
 /** By our own reading: the parser's knows no characters past U+00FF. */
 function dispositionOf({ headers }: PartInfo): Disposition | null {
