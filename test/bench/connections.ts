@@ -4,11 +4,12 @@
  * the longest wait of a caller in the meantime. From one address, then from eight.
  * `npm run bench -- connections [--count N]`
  */
-import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { memoryOf } from '../fixtures/runner-process.ts'
 import { startStack, type Stack } from '../fixtures/stack.ts'
+import { Caller } from './hostile/caller.ts'
 
 const NUM_PEERS = 8
 const DRIP_MS = 2_000
@@ -38,8 +39,11 @@ export async function run(args: readonly string[]): Promise<void> {
 
 async function attack(stack: Stack, kind: Kind, numPeers: number, count: number) {
   const { gateway, workerd } = await stack.pids()
-  const memory = () => ({ front_mib: rssMib(gateway), workerd_mib: rssMib(workerd) })
-  const caller = startCaller(stack)
+  const memory = () => ({
+    front_mib: memoryOf(gateway).rss_mib,
+    workerd_mib: memoryOf(workerd).rss_mib,
+  })
+  const caller = new Caller(stack, '/v1/models', ASK_INTERVAL_MS)
   await sleep(3_000)
   const before = { ...memory(), longest_wait_ms: caller.takeLongestMs() }
   const sockets: Socket[] = []
@@ -77,37 +81,3 @@ function open(port: number, kind: Kind, localAddress: string): Socket {
 
 const numOpen = (sockets: readonly Socket[]): number =>
   sockets.filter(({ readyState }) => readyState === 'open').length
-
-/** Asks the gateway ten times a second or so. */
-function startCaller(stack: Stack) {
-  const stopped = new AbortController()
-  let longestMs = 0
-  const loop = (async () => {
-    while (!stopped.signal.aborted) {
-      const askedAtMs = performance.now()
-      const response = await fetch(new URL('/v1/models', stack.baseUrl), {
-        headers: { authorization: `Bearer ${stack.apiKey}` },
-      })
-      await response.arrayBuffer()
-      if (!response.ok) throw new Error(`/v1/models answered ${response.status}`)
-      longestMs = Math.max(longestMs, performance.now() - askedAtMs)
-      await sleep(ASK_INTERVAL_MS)
-    }
-  })()
-  return {
-    takeLongestMs: () => {
-      const taken = Math.round(longestMs)
-      longestMs = 0
-      return taken
-    },
-    stop: () => {
-      stopped.abort()
-      return loop
-    },
-  }
-}
-
-function rssMib(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
-  return Math.round(Number(/VmRSS:\s+(?<kib>\d+)/.exec(status)?.groups?.['kib']) / 1024)
-}

@@ -13,6 +13,7 @@ import { randomRotationBytes } from '../fixtures/adapter-bytes.ts'
 import { BASE_MODEL } from '../fixtures/api.ts'
 import { startStack, type Stack } from '../fixtures/stack.ts'
 import { deflatedZeros, writeZip } from '../fixtures/zip-writer.ts'
+import { Caller } from './hostile/caller.ts'
 
 const MIB = 1024 * 1024
 const QUIET_MS = 2_000
@@ -194,39 +195,15 @@ async function prepareToSend(stack: Stack, hostile: Hostile): Promise<() => Prom
 
 /** Runs an action while two callers ask in turns, and notes their longest waits. */
 async function watched(stack: Stack, action: () => Promise<string>) {
-  let isOver = false
-  const caller = async (path: string): Promise<number> => {
-    let longestMs = 0
-    while (!isOver) {
-      const askedAtMs = performance.now()
-      const response = await fetch(new URL(path, stack.baseUrl), {
-        headers: { authorization: `Bearer ${stack.apiKey}` },
-      })
-      await response.arrayBuffer()
-      if (!response.ok) throw new Error(`${path} answered ${response.status}`)
-      longestMs = Math.max(longestMs, performance.now() - askedAtMs)
-    }
-    return longestMs
-  }
-  const callers = [caller(GATEWAY_PATH), caller(RUNNER_PATH)]
+  const callers = [new Caller(stack, GATEWAY_PATH), new Caller(stack, RUNNER_PATH)]
   const startedAtMs = performance.now()
   const answer = await action()
   const seconds = (performance.now() - startedAtMs) / 1000
-  isOver = true
-  const [gatewayMs, runnerMs] = await Promise.all(callers)
-  return { answer, seconds, gatewayMs: gatewayMs!, runnerMs: runnerMs! }
+  await Promise.all(callers.map((caller) => caller.stop()))
+  const [gateway, runner] = callers.map((caller) => caller.takeLongestMs())
+  return { answer, seconds, longest_wait_ms: { gateway, runner } }
 }
 
-function print(
-  body: string,
-  { answer, seconds, gatewayMs, runnerMs }: Awaited<ReturnType<typeof watched>>,
-) {
-  console.log(
-    JSON.stringify({
-      body,
-      seconds: Math.round(seconds * 100) / 100,
-      longest_wait_ms: { gateway: Math.round(gatewayMs), runner: Math.round(runnerMs) },
-      answer,
-    }),
-  )
+function print(body: string, { seconds, ...found }: Awaited<ReturnType<typeof watched>>): void {
+  console.log(JSON.stringify({ body, seconds: Math.round(seconds * 100) / 100, ...found }))
 }
