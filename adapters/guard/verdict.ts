@@ -11,8 +11,6 @@ import type { OutOfFold } from './out-of-fold.ts'
 
 /** Share of the jobs with nothing to learn that may go live. */
 export const GUARD_LEVEL = 0.05
-/** What is promising must have learnt the labels rather than not. */
-const PROMISING_LEVEL = 0.5
 /** How often a file of the size that a verdict asks for would settle it. */
 export const GUARD_POWER = 0.8
 
@@ -56,8 +54,7 @@ export type Verdict = {
  *    out of fold, of equals the one of lower log loss, and of equals again the bias.
  * 2. It is live where its predictions are shown to have learnt the labels (`learntTest`, at
  *    `GUARD_LEVEL`) and where its balanced accuracy is above the base model's.
- * 3. Otherwise an answer whose balanced accuracy is above the base model's, and whose predictions have
- *    rather learnt the labels than not (p at most `PROMISING_LEVEL`), is promising.
+ * 3. Otherwise an answer whose balanced accuracy is above the base model's is promising.
  * @param folds fold of each example
  * @param groups equal for examples that count as one, as repeated inputs; [examples]
  * @param hasAdapter whether the search found a rotation at all
@@ -113,12 +110,10 @@ export function judge(
   if (!isAdapterBetter && isShown(biasOnly)) {
     return { outcome: 'bias_only', answer: 'bias_only', ...found }
   }
-  const mayHelp = (answer: JudgedAnswer): boolean =>
-    helps(answer) && answer.pValue <= PROMISING_LEVEL
-  if (options.hasAdapter && mayHelp(adapter) && (isAdapterBetter || isShown(adapter))) {
+  if (options.hasAdapter && helps(adapter) && (isAdapterBetter || isShown(adapter))) {
     return { outcome: 'promising', answer: 'adapter', ...found }
   }
-  if (mayHelp(biasOnly)) return { outcome: 'promising', answer: 'bias_only', ...found }
+  if (helps(biasOnly)) return { outcome: 'promising', answer: 'bias_only', ...found }
   return { outcome: 'no_gain', answer: null, ...found }
 }
 

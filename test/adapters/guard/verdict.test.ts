@@ -154,10 +154,21 @@ describe('the guard', () => {
     for (const { answer, adapter, biasOnly, numExamples } of unclear) {
       const judgedAnswer = answer === 'adapter' ? adapter : biasOnly
       expect(judgedAnswer.gain).toBeGreaterThan(0)
-      expect(judgedAnswer.pValue).toBeLessThanOrEqual(0.5)
+      expect(judgedAnswer.pValue).toBeGreaterThan(GUARD_LEVEL)
       const more = examplesToSettle(judgedAnswer, numExamples)
       if (judgedAnswer.z >= 0.25) expect(more).toBeGreaterThan(0)
       else expect(more).toBeNull()
+    }
+  })
+
+  it('calls a gain promising however little shows that the labels were learnt', ({ expect }) => {
+    const world = { baseSignal: 0, adapterSignal: 0, bias: 2, numExamples: 20 }
+    const verdicts = many(world, 100)
+    const promising = verdicts.filter(({ outcome }) => outcome === 'promising')
+    expect(promising.some(({ adapter }) => adapter.pValue > 0.5)).toBe(true)
+    for (const { outcome, adapter, biasOnly } of verdicts) {
+      if (outcome !== 'no_gain') continue
+      expect(adapter.gains.bias_only! > 0 ? adapter.gain : biasOnly.gain).toBeLessThanOrEqual(0)
     }
   })
 
