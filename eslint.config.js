@@ -38,7 +38,7 @@ export default tseslint.config(
   ),
   forbid(
     ['src/protocol/**'],
-    String.raw`^(?!\.|zod$)|^(\.\./)+(?!\.|openai|arcana|sse|runner|response-format|tokenizer|tools)`,
+    String.raw`^(?!\.|zod$)|^(\.\./)+(?!\.|openai|arcana|key-scopes|sse|runner|response-format|tokenizer|tools)`,
     'src/protocol imports zod only',
   ),
   forbid(

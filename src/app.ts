@@ -6,6 +6,7 @@ import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
+import { requireScope } from './middleware/require-scope.ts'
 import { ApiError } from './protocol/openai/error.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
 import { compare } from './routes/compare.ts'
@@ -14,11 +15,16 @@ import { files } from './routes/files.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
+import { adminKeys, projectKeys } from './routes/organization/keys.ts'
+import { organizationProjects } from './routes/organization/projects.ts'
+import { organizationUsage } from './routes/organization/usage.ts'
 import { responses } from './routes/responses.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
 import { unserved } from './routes/unserved.ts'
 import { versions } from './routes/versions.ts'
+
+const TOKENIZER_PATHS = ['/tokenize', '/detokenize', '/tokenizer_info']
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -29,7 +35,10 @@ export function createApp(): Hono<AppEnv> {
   app.route('/healthz', health)
   const auth = bearerAuth()
   app.use('/v1/*', auth)
-  for (const path of ['/tokenize', '/detokenize', '/tokenizer_info']) app.use(path, auth)
+  for (const path of TOKENIZER_PATHS) app.use(path, auth)
+  const scope = requireScope()
+  app.use('/v1/*', scope)
+  for (const path of TOKENIZER_PATHS) app.use(path, scope)
   app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
@@ -40,6 +49,10 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/tasks', tasks)
   app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
+  app.route('/v1/organization/projects', organizationProjects)
+  app.route('/v1/organization/projects', projectKeys)
+  app.route('/v1/organization/admin_api_keys', adminKeys)
+  app.route('/v1/organization/usage', organizationUsage)
   app.route('/', tokenizer)
   app.route('/', unserved)
 

@@ -1,3 +1,4 @@
+import type { Caller } from './db/keys.ts'
 import type { Bindings } from './env.ts'
 
 /** What Hono carries through a request. */
@@ -5,7 +6,9 @@ export type AppEnv = {
   Bindings: Bindings
   Variables: {
     requestId: string
-    /** Set by bearer-auth; every row and blob read after it belongs to this project. */
+    /** Set by bearer-auth. */
+    caller: Caller
+    /** The caller's; every row and blob read after it belongs to this project. */
     projectId: string
   }
 }

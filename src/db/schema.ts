@@ -8,26 +8,59 @@ import {
   text,
   uniqueIndex,
 } from 'drizzle-orm/sqlite-core'
+import type { KeyScope } from '../protocol/key-scopes.ts'
 import type { Scope } from '../protocol/runner.ts'
 
 export type FramePosition = 'before' | 'after'
 
-export const projects = sqliteTable('projects', {
+/** Who runs projects; all of one organisation's admin keys see all of its projects, and no others. */
+export const organizations = sqliteTable('organizations', {
   id: text('id').primaryKey(),
   name: text('name').notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
 })
 
-export const keys = sqliteTable('keys', {
-  /** SHA-256 of the key's UTF-8 bytes, lower-case hex: the key itself is never stored. */
-  hash: text('hash').primaryKey(),
-  projectId: text('project_id')
-    .notNull()
-    .references(() => projects.id),
-  name: text('name').notNull(),
-  createdAtMs: integer('created_at_ms').notNull(),
-  revokedAtMs: integer('revoked_at_ms'),
-})
+export const projects = sqliteTable(
+  'projects',
+  {
+    id: text('id').primaryKey(),
+    organizationId: text('organization_id')
+      .notNull()
+      .references(() => organizations.id),
+    name: text('name').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+    /** From then on none of its keys works; its rows stay. */
+    archivedAtMs: integer('archived_at_ms'),
+  },
+  (t) => [index('projects_by_time').on(t.organizationId, t.createdAtMs, t.id)],
+)
+
+export const keys = sqliteTable(
+  'keys',
+  {
+    /** SHA-256 of the key's UTF-8 bytes, lower-case hex: the key itself is never stored. */
+    hash: text('hash').primaryKey(),
+    id: text('id').notNull(),
+    organizationId: text('organization_id')
+      .notNull()
+      .references(() => organizations.id),
+    /** Null: a key for the organisation's administration alone. */
+    projectId: text('project_id').references(() => projects.id),
+    name: text('name').notNull(),
+    /** The key's first characters, by which its owner knows it; empty where they were never told. */
+    prefix: text('prefix').notNull(),
+    scopes: text('scopes', { mode: 'json' }).$type<readonly KeyScope[]>().notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+    /** Exact to a minute. */
+    lastUsedAtMs: integer('last_used_at_ms'),
+    expiresAtMs: integer('expires_at_ms'),
+    revokedAtMs: integer('revoked_at_ms'),
+  },
+  (t) => [
+    uniqueIndex('keys_id').on(t.id),
+    index('keys_by_time').on(t.organizationId, t.projectId, t.createdAtMs, t.id),
+  ],
+)
 
 export const tasks = sqliteTable(
   'tasks',
@@ -133,12 +166,16 @@ export const usage = sqliteTable(
   {
     requestId: text('request_id').primaryKey(),
     projectId: text('project_id').notNull(),
+    /** Null before November 2026, when keys had no id. */
+    keyId: text('key_id'),
     createdAtMs: integer('created_at_ms').notNull(),
     route: text('route').notNull(),
     model: text('model').notNull(),
     selection: text('selection'),
     runnerId: text('runner_id').notNull(),
     promptTokens: integer('prompt_tokens').notNull(),
+    /** Of the prompt's, those whose KV was computed already. */
+    cachedTokens: integer('cached_tokens').notNull().default(0),
     completionTokens: integer('completion_tokens').notNull(),
   },
   (t) => [index('usage_by_time').on(t.projectId, t.createdAtMs)],

@@ -1,5 +1,7 @@
+import { and, eq, gte, inArray, lt, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
-import { usage } from './schema.ts'
+import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
+import { projects, usage } from './schema.ts'
 
 export type UsageRow = typeof usage.$inferInsert
 
@@ -12,4 +14,69 @@ export async function insertUsage(db: D1Database, row: UsageRow): Promise<void> 
       JSON.stringify({ event: 'usage_lost', request_id: row.requestId, error: String(error) }),
     )
   }
+}
+
+export type UsageQuery = {
+  readonly organizationId: string
+  /** Milliseconds since the epoch; the end is outside. */
+  readonly startMs: number
+  readonly endMs: number
+  readonly bucketMs: number
+  /** What each bucket's sums are told apart by. */
+  readonly groupBy: readonly UsageGroup[]
+  readonly projectIds?: readonly string[] | undefined
+  readonly keyIds?: readonly string[] | undefined
+  readonly models?: readonly string[] | undefined
+}
+
+export const USAGE_GROUPS = ['project_id', 'api_key_id', 'model'] as const
+export type UsageGroup = (typeof USAGE_GROUPS)[number]
+
+export type UsageSum = {
+  readonly bucketStartMs: number
+  readonly project_id: string | null
+  readonly api_key_id: string | null
+  readonly model: string | null
+  readonly numRequests: number
+  readonly promptTokens: number
+  readonly cachedTokens: number
+  readonly completionTokens: number
+}
+
+/** Sums of a time's requests by bucket and group; buckets without requests are left out. */
+export async function sumUsageByTime(
+  db: D1Database,
+  query: UsageQuery,
+): Promise<readonly UsageSum[]> {
+  const columns = { project_id: usage.projectId, api_key_id: usage.keyId, model: usage.model }
+  const bucket = sql<number>`${usage.createdAtMs} - ${usage.createdAtMs} % ${query.bucketMs}`
+  const groups = USAGE_GROUPS.filter((group) => query.groupBy.includes(group))
+  const shown = (group: UsageGroup) =>
+    groups.includes(group) ? columns[group] : sql<null>`NULL`.as(group)
+  const total = (column: SQLiteColumn) => sql<number>`sum(${column})`
+  return drizzle(db)
+    .select({
+      bucketStartMs: bucket.as('bucket_start_ms'),
+      project_id: shown('project_id'),
+      api_key_id: shown('api_key_id'),
+      model: shown('model'),
+      numRequests: sql<number>`count(*)`,
+      promptTokens: total(usage.promptTokens),
+      cachedTokens: total(usage.cachedTokens),
+      completionTokens: total(usage.completionTokens),
+    })
+    .from(usage)
+    .innerJoin(projects, eq(projects.id, usage.projectId))
+    .where(
+      and(
+        eq(projects.organizationId, query.organizationId),
+        gte(usage.createdAtMs, query.startMs),
+        lt(usage.createdAtMs, query.endMs),
+        query.projectIds && inArray(usage.projectId, [...query.projectIds]),
+        query.keyIds && inArray(usage.keyId, [...query.keyIds]),
+        query.models && inArray(usage.model, [...query.models]),
+      ),
+    )
+    .groupBy(sql`bucket_start_ms`, ...groups.map((group) => columns[group]))
+    .orderBy(sql`bucket_start_ms`)
 }

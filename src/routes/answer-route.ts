@@ -2,6 +2,8 @@ import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
+import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
+import { missingScope } from '../protocol/openai/error.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
 import type { Usage } from '../protocol/openai/chat-completions.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
@@ -59,6 +61,17 @@ export async function resolveRequested(c: Context<AppEnv>, text: string): Promis
 }
 
 /**
+ * When a request is to be served, by its `service_tier` and its `x-arcana-timeout`.
+ * @throws {ApiError} 403 where the key may not ask for priority; 400 for a malformed header
+ */
+export function urgencyOf(c: Context<AppEnv>, tier: ServiceTier | undefined): Urgency {
+  if (tier === 'priority' && !c.get('caller').scopes.includes('inference:priority')) {
+    throw missingScope('inference:priority')
+  }
+  return readUrgency(tier, c.req.header('x-arcana-timeout'), Date.now())
+}
+
+/**
  * Has a runner admit a plan, with the project's adapters at hand.
  * @throws {ApiError}
  */
@@ -90,12 +103,14 @@ export function usageRecorder(
       insertUsage(c.env.DB, {
         requestId: c.get('requestId'),
         projectId: c.get('projectId'),
+        keyId: c.get('caller').keyId,
         createdAtMs: Date.now(),
         route: answer.route,
         model: answer.requested.model,
         selection: answer.requested.selection?.expression ?? null,
         runnerId: answer.runnerId,
         promptTokens: used.prompt_tokens,
+        cachedTokens: used.prompt_tokens_details.cached_tokens,
         completionTokens: used.completion_tokens,
       }),
     )

@@ -13,7 +13,6 @@ import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { proofHeaders } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
-import { readUrgency } from '../dispatch/urgency.ts'
 import {
   answerHead,
   resolveRequested,
@@ -21,6 +20,7 @@ import {
   startPlan,
   usageRecorder,
   type AnswerHead,
+  urgencyOf,
 } from './answer-route.ts'
 
 /** A chat that a runner has admitted, with what was applied checked. */
@@ -60,7 +60,7 @@ export async function startChat(
 ): Promise<ChatRun> {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
-  const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
+  const urgency = urgencyOf(c, request.tier)
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const requested = await resolveRequested(c, request.model)
   const { selection } = requested

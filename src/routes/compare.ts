@@ -14,9 +14,8 @@ import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
-import { readUrgency } from '../dispatch/urgency.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
-import { startPlan } from './answer-route.ts'
+import { startPlan, urgencyOf } from './answer-route.ts'
 
 /** One prompt under several selections: one frame, one seed, one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
@@ -34,7 +33,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   }
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
-  const urgency = readUrgency(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
+  const urgency = urgencyOf(c, undefined)
   const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const labels = isChoiceWanted ? (framing?.labels ?? null) : null
   if (framing !== null) checkArms(selections, framing, labels)
@@ -64,6 +63,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       insertUsage(c.env.DB, {
         requestId,
         projectId,
+        keyId: c.get('caller').keyId,
         createdAtMs: Date.now(),
         route: 'compare',
         model,
@@ -71,6 +71,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
         runnerId: generation.runnerId,
         // The prompt is computed once for all arms of scope `generated`.
         promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+        cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
         completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
       }),
     )

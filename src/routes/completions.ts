@@ -24,7 +24,7 @@ import { parseWire } from '../protocol/parse.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
-import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
+import type { Urgency } from '../dispatch/urgency.ts'
 import {
   answerHead,
   resolveRequested,
@@ -32,6 +32,7 @@ import {
   startPlan,
   usageRecorder,
   type AnswerHead,
+  urgencyOf,
 } from './answer-route.ts'
 import { completionStream } from './completion-stream.ts'
 
@@ -44,7 +45,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const requestId = c.get('requestId')
   const { body, ignored } = withoutUnsupportedOfCompletions(await readJsonObject(c.req.raw))
   const request = parseWire(completionRequestSchema, body)
-  const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
+  const urgency = urgencyOf(c, request.tier)
   const requested = await resolveRequested(c, request.model)
   const { model, selection } = requested
   checkRotateFrom(selection, request)

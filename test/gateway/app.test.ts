@@ -1,3 +1,4 @@
+import { createExecutionContext } from 'cloudflare:test'
 import { env, exports } from 'cloudflare:workers'
 import { beforeAll, describe, it, vi } from 'vitest'
 import { createApp } from '../../src/app.ts'
@@ -68,7 +69,7 @@ describe('the gateway before any resource', () => {
       headers: { authorization: 'Bearer sk-test', 'content-type': 'application/json' },
       body,
     })
-    const response = await createApp().request(request, {}, env)
+    const response = await createApp().request(request, {}, env, createExecutionContext())
     expect(spy).not.toHaveBeenCalled()
     vi.restoreAllMocks()
     expect(response.status).toBe(400)

@@ -2,6 +2,7 @@ import { env, exports } from 'cloudflare:workers'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import { bootstrapStatements } from '../../src/db/bootstrap.ts'
 import { publishVersion, type NewVersion } from '../../src/db/versions.ts'
+import type { KeyScope } from '../../src/protocol/key-scopes.ts'
 import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import { adapterKey } from '../../src/storage/blobs.ts'
 import { sha256Hex } from '../../src/storage/digest.ts'
@@ -10,12 +11,16 @@ import { GEOMETRY, MODEL_DIGEST } from './runner-double.ts'
 export const MODEL = 'smollm2-135m-instruct'
 
 /** A project of a test's own, with a key: tests share the database of their file. */
-export async function makeProject(): Promise<{ projectId: string; key: string }> {
+export async function makeProject(
+  options: { readonly organizationId?: string; readonly scopes?: readonly KeyScope[] } = {},
+): Promise<{ projectId: string; key: string }> {
   const projectId = `p-${crypto.randomUUID()}`
   const key = `sk-${crypto.randomUUID()}`
   const hash = await sha256Hex(new TextEncoder().encode(key))
   await env.DB.batch(
-    bootstrapStatements(projectId, hash).map((s) => env.DB.prepare(s.sql).bind(...s.params)),
+    bootstrapStatements(projectId, hash, options).map((s) =>
+      env.DB.prepare(s.sql).bind(...s.params),
+    ),
   )
   return { projectId, key }
 }

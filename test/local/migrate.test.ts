@@ -1,10 +1,12 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { convertV4MiniflareOptions, Miniflare } from 'miniflare'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, it } from 'vitest'
+import { bootstrapStatements } from '../../src/db/bootstrap.ts'
 import { applyMigrations, type Database } from '../../src/local/migrate.ts'
 
+const MIGRATIONS = join(import.meta.dirname, '../../migrations')
 const FIRST = 'CREATE TABLE a (x integer);\n--> statement-breakpoint\nCREATE INDEX a_x ON a (x);'
 
 let miniflare: Miniflare
@@ -14,7 +16,7 @@ let database: Database
 
 beforeAll(() => {
   // Real D1 in workerd; a database a test.
-  const names = Object.fromEntries(Array.from({ length: 5 }, (_, i) => [`DB${i}`, `db-${i}`]))
+  const names = Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`DB${i}`, `db-${i}`]))
   miniflare = new Miniflare(
     convertV4MiniflareOptions({
       modules: true,
@@ -78,5 +80,58 @@ describe('applyMigrations', () => {
     await applyMigrations(database, folder)
     await rm(join(folder, '0001_later.sql'))
     await expect(applyMigrations(database, folder)).rejects.toThrow(/newer version: .*0001_later/)
+  })
+
+  it('keeps the projects, keys and usage of a database without organisations', async ({
+    expect,
+  }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const all = async (sql: string) => (await database.prepare(sql).all()).results
+    await install(names.filter((name) => name < '0003'))
+    for (const sql of [
+      "INSERT INTO projects VALUES ('local', 'local', 5)",
+      "INSERT INTO keys VALUES ('h1', 'local', 'bootstrap', 6, NULL)",
+      "INSERT INTO keys VALUES ('h2', 'local', 'old', 7, 8)",
+      "INSERT INTO usage VALUES ('req_1', 'local', 9, 'compare', 'm', NULL, 'r', 10, 11)",
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    expect(await all('SELECT * FROM projects')).toEqual([
+      {
+        id: 'local',
+        organization_id: 'org-default',
+        name: 'local',
+        created_at_ms: 5,
+        archived_at_ms: null,
+      },
+    ])
+    const scopes = '["inference","inference:priority","tasks:write"]'
+    expect(await all('SELECT hash, project_id, scopes, revoked_at_ms FROM keys')).toEqual([
+      { hash: 'h1', project_id: 'local', scopes, revoked_at_ms: null },
+      { hash: 'h2', project_id: 'local', scopes, revoked_at_ms: 8 },
+    ])
+    const ids = (await all('SELECT id FROM keys')) as { id: string }[]
+    expect(new Set(ids.map(({ id }) => id)).size).toBe(2)
+    for (const { id } of ids) expect(id).toMatch(/^key_[0-9a-f]{24}$/)
+    expect(await all('SELECT prompt_tokens, cached_tokens, key_id FROM usage')).toEqual([
+      { prompt_tokens: 10, cached_tokens: 0, key_id: null },
+    ])
+    expect(await all('PRAGMA foreign_key_check')).toEqual([])
+    // The next start makes the key that it is given an admin's, and leaves its id.
+    const before = await all("SELECT id FROM keys WHERE hash = 'h1'")
+    const statements = bootstrapStatements('local', 'h1')
+    await database.batch(statements.map((s) => database.prepare(s.sql).bind(...s.params)))
+    expect(await all("SELECT id FROM keys WHERE hash = 'h1'")).toEqual(before)
+    expect(await all("SELECT scopes FROM keys WHERE hash = 'h1'")).toEqual([
+      { scopes: '["inference","inference:priority","tasks:write","admin"]' },
+    ])
+    await expect(database.prepare("UPDATE keys SET project_id = 'none'").run()).rejects.toThrow(
+      /FOREIGN KEY/,
+    )
   })
 })

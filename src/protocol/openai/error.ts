@@ -11,7 +11,8 @@ export type ErrorBody = {
   }
 }
 
-export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503 | 504
+export type ErrorStatus =
+  400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 502 | 503 | 504
 
 type ErrorDetail = {
   readonly type?: ErrorType
@@ -63,3 +64,12 @@ export const invalidRequest = (message: string, param: string | null = null, cod
 
 export const notFound = (message: string, param: string | null, code: string) =>
   new ApiError(404, message, { param, code })
+
+/** 403: the key may not do this; `scope` would let it. */
+export const missingScope = (scope: string) =>
+  new ApiError(
+    403,
+    `You have insufficient permissions for this operation. Missing scopes: ${scope}. ` +
+      "An admin key may change the key's scopes.",
+    { code: 'missing_scope' },
+  )
