@@ -11,8 +11,8 @@ import {
   presentValue,
   SEQLENS_K,
   TOTAL_SEQUENCE_LENGTH,
-} from '../onnx/build/decoder.ts'
-import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+} from '../onnx/serving/decoder.ts'
+import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/serving/rotation.ts'
 import type { Binding, Session } from '../ort/index.ts'
 import { PREFILL_CHUNK_LEN } from '../scheduler/chunks.ts'
 import { Profile } from './profile.ts'

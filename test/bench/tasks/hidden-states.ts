@@ -1,6 +1,6 @@
 /**
  * The base model's last hidden state, for the linear probe. The service does not give it, so the bench
- * runs the graph that the runner runs on prompts (`onnx/build`, float32 weights) with one more output:
+ * runs the graph that the runner runs on prompts (`onnx/serving`, float32 weights) with one more output:
  * the final norm's, from which the logits are made.
  */
 import { existsSync } from 'node:fs'
@@ -26,13 +26,13 @@ import {
   presentValue,
   SEQLENS_K,
   TOTAL_SEQUENCE_LENGTH,
-} from '../../../gpu-runner/onnx/build/decoder.ts'
-import { openBuild, type Build } from '../../../gpu-runner/onnx/build/index.ts'
+} from '../../../gpu-runner/onnx/serving/decoder.ts'
+import { openBuild, type Build } from '../../../gpu-runner/onnx/serving/index.ts'
 import {
   ROTATION_POSITIONS,
   rotationCos,
   rotationSin,
-} from '../../../gpu-runner/onnx/build/rotation.ts'
+} from '../../../gpu-runner/onnx/serving/rotation.ts'
 import { openBackend, type Session } from '../../../gpu-runner/ort/index.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import type { PromptMessage } from '../../../src/protocol/runner.ts'
