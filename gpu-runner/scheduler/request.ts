@@ -40,19 +40,41 @@ export type Prefill = {
   numCachedTokens: number
 }
 
+/** What a request has beside its sequences. */
+export type RequestFields = Pick<
+  EngineRequest,
+  'id' | 'tier' | 'promptIds' | 'emit' | 'release' | 'admittedAtMs' | 'deadlineAtMs'
+>
+
 /** One admitted request. */
-export type EngineRequest = {
+export class EngineRequest {
   readonly id: string
   readonly tier: ServiceTier
   readonly promptIds: readonly number[]
-  readonly groups: readonly PrefillGroup[]
   readonly emit: (event: GenerateEvent) => void
   /** Ends leases; called once, when the last sequence is done. */
   readonly release: () => void
   readonly admittedAtMs: number
-  /** Past it the request is given up, wherever it stands. */
+  /** Past it the request is dropped, whether it waits or runs. */
   readonly deadlineAtMs: number
-  aborted: boolean
+  readonly groups: readonly PrefillGroup[]
+  aborted = false
   numUnfinished: number
-  numPrefills: number
+  numPrefills = 0
+
+  /** @param createGroups makes the sequences, which refer to the request that is being made */
+  constructor(
+    fields: RequestFields,
+    createGroups: (request: EngineRequest) => readonly PrefillGroup[],
+  ) {
+    this.id = fields.id
+    this.tier = fields.tier
+    this.promptIds = fields.promptIds
+    this.emit = fields.emit
+    this.release = fields.release
+    this.admittedAtMs = fields.admittedAtMs
+    this.deadlineAtMs = fields.deadlineAtMs
+    this.groups = createGroups(this)
+    this.numUnfinished = this.groups.reduce((sum, { sequences }) => sum + sequences.length, 0)
+  }
 }

@@ -8,8 +8,8 @@ import { readFile, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import onnxProto from 'onnx-proto'
 import { IDENTITY_SLOT, SlotTable } from '../../../gpu-runner/adapters/slot-table.ts'
-import { encodePrompt } from '../../../gpu-runner/engine/admission.ts'
-import { LabelTries } from '../../../gpu-runner/engine/label-tries.ts'
+import { encodeMessages } from '../../../gpu-runner/admission/encode-prompt.ts'
+import { LabelTries } from '../../../gpu-runner/admission/label-tries.ts'
 import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import {
   decodeModelConfig,
@@ -84,7 +84,7 @@ export class HiddenStates {
   /** Token ids of a prompt under a task's instructions, as the service frames and encodes it. */
   encode(instructions: string, messages: readonly PromptMessage[]): number[] {
     const framed = applyFrame({ instructions, position: 'before' }, messages)
-    return encodePrompt(this, framed.messages, this.#config.contextLength - 1)
+    return encodeMessages(this.#tokenizer, framed.messages, this.#config.contextLength - 1)
   }
 
   get tokenizer(): ChatTokenizer {
