@@ -92,14 +92,19 @@ export class Engine {
     return () => this.#listeners.delete(listener)
   }
 
-  /** @throws {RunnerFault} over_capacity where the queue is full for this tier */
-  checkCapacity(tier: ServiceTier = 'default'): void {
-    if (this.scheduler.hasRoom(tier)) return
-    throw new RunnerFault(
-      'over_capacity',
-      `${this.scheduler.waiting.length} requests are waiting, no more of tier ${tier} are taken`,
-      { retry_after_seconds: this.retryAfterSeconds() },
-    )
+  /** @throws {RunnerFault} where the queue is full for this tier, or a request has more arms than rows */
+  checkCapacity(numArms: number, tier: ServiceTier = 'default'): void {
+    const { maxNumSeqs } = this.options
+    if (!this.scheduler.hasRoom(tier)) {
+      throw new RunnerFault(
+        'over_capacity',
+        `${this.scheduler.waiting.length} requests are waiting, no more of tier ${tier} are taken`,
+        { retry_after_seconds: this.retryAfterSeconds() },
+      )
+    }
+    if (numArms > maxNumSeqs) {
+      throw new RunnerFault('invalid_request', `at most ${maxNumSeqs} arms`, { param: 'arms' })
+    }
   }
 
   /** When what is queued and running now should be worked off, at the pace measured so far. */
