@@ -2,10 +2,10 @@ import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import type { Sequence } from '../scheduler/request.ts'
 import type { DecodingOutput } from '../decoding/decoding.ts'
 
-/** What a caller hears of a row; faults are the whole request's. */
+/** What a caller is told about a row. Faults are not among it: they end the whole request. */
 export type AnswerOutput = Exclude<DecodingOutput, { kind: 'fault' }>
 
-/** A row's output in the words of the protocol. */
+/** A row's output as an event of the protocol. */
 export function toWire(sequence: Sequence, output: AnswerOutput, nowMs: number): GenerateEvent {
   const { request, arm } = sequence
   switch (output.kind) {

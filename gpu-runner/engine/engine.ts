@@ -18,7 +18,7 @@ export type EngineOptions = {
   readonly maxContext: number
   /** Chunks of prompts computed between two decode steps at most. */
   readonly prefillChunksPerStep: number
-  /** Memory for prompts' KV kept for later requests; 0 keeps none. */
+  /** Memory for prompts' KV that is kept for later requests; 0 keeps none. */
   readonly prefixCacheBytes: number
   /** Milliseconds, monotonic. */
   readonly now: () => number
@@ -33,17 +33,18 @@ export type EngineCounters = {
   finished: number
   failed: number
   aborted: number
-  /** Past their deadline. */
+  /** Requests dropped past their deadline. */
   expired: number
 }
 
 /**
- * The step loop: while anything is admitted, each turn runs one decode step over all running rows
- * and then computes a bounded number of chunks of prompts. Who has which row and whose prompt is next
- * is the {@link Scheduler}'s; this class does it. A prompt is computed in a staging row and copied
- * into a row an arm, so any number of arms cost one prefill. Computed chunks are kept in the prefix
- * cache; chunk boundaries are fixed, so a chunk from there has the very bits that computing it would
- * give.
+ * The step loop. While there are requests, each turn runs one decode step over all running rows and then
+ * computes a bounded number of prompt chunks. The {@link Scheduler} decides which sequence has which row
+ * and whose prompt is next; this class carries it out.
+ *
+ * A prompt is computed in a staging row and copied into one row for each arm, so any number of arms costs
+ * one prefill. Computed chunks are kept in the prefix cache. Chunk boundaries are fixed, so a cached chunk
+ * has the same bits as one computed again.
  */
 export class Engine {
   readonly counters: EngineCounters = {
@@ -63,7 +64,7 @@ export class Engine {
   readonly #store: RowStore
   readonly #pace = new Pace()
   readonly #listeners = new Set<EngineListener>()
-  /** Time waited for steps, other users' turns before them included. */
+  /** Time spent waiting for steps, including jobs' turns before them. */
   #inStepsMs = 0
   #isLooping = false
   #loop: Promise<void> = Promise.resolve()
@@ -81,28 +82,33 @@ export class Engine {
     return { running: running.length + numReserved, waiting: waiting.length, parked: numParked }
   }
 
-  /** KV of rows and prompts that are set aside. */
+  /** KV of preempted rows and prompts. */
   get parkedKv(): { readonly numBlocks: number; readonly sizeBytes: number } {
     return { numBlocks: this.#store.numSaved, sizeBytes: this.#store.savedBytes }
   }
 
-  /** Tells of the engine's work from now on. @returns how to stop that */
+  /** Tells a listener of the engine's work from now on. @returns a function that ends this */
   listen(listener: EngineListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
 
-  /** @throws {RunnerFault} over_capacity where the queue is full for this tier */
-  checkCapacity(tier: ServiceTier = 'default'): void {
-    if (this.scheduler.hasRoom(tier)) return
-    throw new RunnerFault(
-      'over_capacity',
-      `${this.scheduler.waiting.length} requests are waiting, no more of tier ${tier} are taken`,
-      { retry_after_seconds: this.retryAfterSeconds() },
-    )
+  /** @throws {RunnerFault} where the queue is full for this tier, or a request has more arms than rows */
+  checkCapacity(numArms: number, tier: ServiceTier = 'default'): void {
+    const { maxNumSeqs } = this.options
+    if (!this.scheduler.hasRoom(tier)) {
+      throw new RunnerFault(
+        'over_capacity',
+        `${this.scheduler.waiting.length} requests are waiting; none of tier ${tier} is taken until there are fewer`,
+        { retry_after_seconds: this.retryAfterSeconds() },
+      )
+    }
+    if (numArms > maxNumSeqs) {
+      throw new RunnerFault('invalid_request', `at most ${maxNumSeqs} arms`, { param: 'arms' })
+    }
   }
 
-  /** When what is queued and running now should be worked off, at the pace measured so far. */
+  /** In how many seconds all current requests should be done, at the pace measured so far. */
   retryAfterSeconds(): number {
     const { waiting, running, prefills, maxNumSeqs } = this.scheduler
     const promptTokens =
@@ -117,7 +123,7 @@ export class Engine {
     return retryAfterSeconds(this.#pace.drainMs({ promptTokens, rowLimits }, maxNumSeqs))
   }
 
-  /** Takes a request in; its events follow, ending with `done` or a request-wide `error`. */
+  /** Takes a request in. Its events follow; the last is `done`, or an `error` without an arm. */
   submit(request: EngineRequest): void {
     this.scheduler.submit(request)
     this.#tell({ kind: 'submitted', request })
@@ -150,7 +156,7 @@ export class Engine {
         if (this.scheduler.running.length > 0) await this.#decodeStep()
         await this.#prefillSteps()
       } catch (error) {
-        // A bug, not a request's fault; still, every admitted request gets a final message.
+        // This is a bug and no request's fault, but every request must get a final message.
         const { message, stack } = error instanceof Error ? error : new Error(String(error))
         console.error(JSON.stringify({ level: 'error', event: 'engine_fault', message, stack }))
         for (const request of this.scheduler.requests()) this.#failRequest(request, error)
@@ -158,7 +164,7 @@ export class Engine {
       const ownMs = this.options.now() - startMs - (this.#inStepsMs - inStepsMs)
       this.#executor.profile.add('scheduling', Math.max(0, ownMs))
     }
-    // In the same turn as the check above, so that no request slips between them.
+    // No `await` stands between this and the check above, so no request can be submitted in between.
     this.#isLooping = false
     this.#executor.turns.setLive(false)
   }
@@ -199,7 +205,7 @@ export class Engine {
     }
   }
 
-  /** Computes the chunks that one step may, and places the prompts that are whole with them. */
+  /** Computes as many chunks as one step may, and gives complete prompts to their rows. */
   async #prefillSteps(): Promise<void> {
     let numChunks = 0
     while (numChunks < this.options.prefillChunksPerStep) {
@@ -209,7 +215,7 @@ export class Engine {
     }
   }
 
-  /** @returns whether a chunk was computed: a prompt that is kept whole costs none */
+  /** @returns whether a chunk was computed; for a prompt wholly in the prefix cache none is */
   async #prefillStep(prefill: Prefill): Promise<boolean> {
     const { request, group } = prefill
     const { slot, rotateFrom, echo } = group
@@ -243,7 +249,7 @@ export class Engine {
       this.#failRequest(request, error)
       return true
     }
-    // An aborted request is dropped before the next step.
+    // If it was aborted, it is dropped before the next step.
     if (prefill.numDone === prefill.chunks.length && !request.aborted) this.#placeRows(prefill)
     return chunk !== undefined || request.aborted
   }
@@ -264,14 +270,14 @@ export class Engine {
     }
   }
 
-  /** Gives a piece of the prompt back to every arm that it was computed for. */
+  /** Sends a piece of the prompt back, as an event for each arm that it was computed for. */
   #emitPrompt({ request, group }: Prefill, { text, tokens }: PromptPiece): void {
     for (const { arm } of group.sequences) {
       request.emit({ event: 'prompt', arm, text, tokens: [...tokens] })
     }
   }
 
-  /** Puts the longest kept prefix into the staging row. @returns its chunks */
+  /** Copies the longest cached prefix into the staging row. @returns how many chunks it has */
   #restorePrefix(prefill: Prefill): number {
     const blocks = this.prefixCache.lookup(prefill.group.prefixKeys)
     for (const block of blocks) {
@@ -282,7 +288,7 @@ export class Engine {
     return blocks.length
   }
 
-  /** Keeps the chunk just computed, the `numDone`th. */
+  /** Puts the chunk just computed, the `numDone`th of its prompt, into the prefix cache. */
   #keepChunk({ group }: Prefill, [start, end]: readonly [number, number], numDone: number): void {
     if (group.prefixKeys.length < numDone) return
     const numTokens = end - start
@@ -340,7 +346,7 @@ export class Engine {
         if (output.kind === 'finish') finished.push(sequence)
       }
     }
-    // From the last row down, so that the row moved into a gap is never one that also leaves.
+    // From the last row to the first, so that the row moved into a gap is never one that finishes too.
     for (const sequence of finished.reverse()) this.#store.apply(this.scheduler.finish(sequence))
     for (const [request, fault] of failed) this.#failRequest(request, fault)
   }

@@ -11,14 +11,14 @@ import {
   presentValue,
   SEQLENS_K,
   TOTAL_SEQUENCE_LENGTH,
-} from '../onnx/build/decoder.ts'
-import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+} from '../onnx/serving/decoder.ts'
+import { ROTATION_POSITIONS, rotationCos, rotationSin } from '../onnx/serving/rotation.ts'
 import type { Binding, Session } from '../ort/index.ts'
 import { PREFILL_CHUNK_LEN } from '../scheduler/chunks.ts'
 import { Profile } from './profile.ts'
 import { Turns, type Lane } from './turns.ts'
 
-/** Buffers of one (rows, sequence length) shape over one set of KV rows. */
+/** Buffers for runs of one (rows, sequence length) shape over one set of KV rows. */
 type Shape = {
   readonly binding: Binding
   readonly inputIds: BigInt64Array
@@ -29,24 +29,24 @@ type Shape = {
 }
 
 /**
- * The graphs of prompts and of decode steps; they may be one. Prompts fill the float kernels, while a
- * decode step of few rows waits for memory, so each has the weights that suit it.
+ * The graphs for prompts and for decode steps, which may be the same one. A prompt's chunk is limited by
+ * arithmetic and a decode step of few rows by memory, so each has weights in the form that suits it.
  */
 export type ExecutorSessions = { readonly prefill: Session; readonly decode: Session }
 
 export type ExecutorOptions = {
   /** False for a graph built without rotation nodes. */
   readonly hasRotation?: boolean
-  /** Shared by all that run on the same cores. */
+  /** Shared by all executors that run on the same cores. */
   readonly turns?: Turns
   readonly profile?: Profile
-  /** For whom these calls are. */
+  /** Whose calls these are. */
   readonly lane?: Lane
 }
 
 /**
- * Runs the decoder over KV rows. The shapes of decode steps are kept with their buffers, so a step
- * allocates nothing; calls of all users take turns.
+ * Runs the decoder over KV rows, one call at a time with all others on the same cores. Buffers of decode
+ * steps are kept, so a decode step allocates nothing.
  */
 export class Executor {
   readonly config: ModelConfig
@@ -75,8 +75,8 @@ export class Executor {
   }
 
   /**
-   * An executor of the same graphs whose calls are scheduled as a job's. KV tensors belong to one of
-   * the two executors and cannot be used by the other.
+   * An executor of the same graphs whose calls are scheduled as a job's. Each KV tensor may be used with
+   * one of the two executors only.
    */
   forJobs(): Executor {
     const { turns, profile } = this
@@ -87,9 +87,9 @@ export class Executor {
   /**
    * Computes a chunk of one row's prompt.
    * @param position tokens already in the row
-   * @param slot rotation slot of the tokens from position `rotateFrom` on; others are the base's
-   * @param read takes the logits [ids.length, vocab]; without it none are computed. They are
-   *   overwritten by the next chunk
+   * @param slot rotation slot for tokens from position `rotateFrom` on; earlier ones are not rotated
+   * @param read takes the logits [ids.length, vocab], which the next chunk overwrites; without it no
+   *   logits are computed
    */
   async prefill(
     kv: KvTensors,
@@ -119,7 +119,7 @@ export class Executor {
     })
   }
 
-  /** A buffer for the logits of a chunk, kept for the next: 25 MB for SmolLM2-135M. */
+  /** A buffer for a chunk's logits, used again by the next chunk: 25 MB for SmolLM2-135M. */
   #promptLogitsOf(numTokens: number): Float32Array {
     const { vocab } = this.config
     const length = numTokens * vocab
@@ -130,11 +130,11 @@ export class Executor {
   }
 
   /**
-   * One token for each of rows [firstRow, firstRow + ids.length).
+   * Decodes one token for each of the rows [firstRow, firstRow + ids.length).
    * @param ids next token of each row
    * @param positions tokens already in each row
    * @param slots rotation slot of each row
-   * @param use reads the logits [rows, vocab]; they are overwritten by the next step
+   * @param use reads the logits [rows, vocab], which the next step overwrites
    */
   decode<T>(
     kv: KvTensors,
@@ -159,7 +159,7 @@ export class Executor {
     })
   }
 
-  /** Runs work of another graph in turn with the decoder's steps: they share the cores. */
+  /** Runs work of another graph, in turn with the decoder's steps since they share the cores. */
   takeTurn<T>(work: () => Promise<T>): Promise<T> {
     return this.#inTurn(work)
   }
@@ -169,12 +169,12 @@ export class Executor {
     return this.turns.run('job', () => this.#timed('jobs', work, true))
   }
 
-  /** Books work under a phase; all of a job's is booked as its turn's. */
+  /** Books a live call's time under its phase. A job's whole turn is booked under `jobs`, not its parts. */
   #timed<T>(phase: 'prefill' | 'decode' | 'sampling' | 'jobs', work: () => T, isJob = false): T {
     return (this.#lane === 'job') === isJob ? this.profile.timed(phase, work) : work()
   }
 
-  /** Frees the shapes made for KV rows that are no longer used. */
+  /** Frees the buffers of KV rows that are no longer used. */
   async forget(kv: KvTensors): Promise<void> {
     await this.#inTurn(() => {
       for (const shape of this.#decodeShapes.get(kv)?.values() ?? []) shape.binding.release()
@@ -256,7 +256,7 @@ export class Executor {
     return shape
   }
 
-  /** Points a token's heads at their rows of the rotation tables. */
+  /** Points a token's heads at the rows of a slot in the rotation tables. */
   #fillSlot(shape: Shape, token: number, slot: number): void {
     const { numHeads } = this.config
     for (let head = 0; head < numHeads; head++) {

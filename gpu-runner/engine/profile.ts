@@ -1,7 +1,7 @@
 /**
  * Where the engine's time goes. `prefill` and `decode` are runs of the graphs for live requests,
- * `sampling` is what is made of their logits, `jobs` the turns of jobs, `scheduling` the rest of the
- * loop: rows copied, events written. What is left is `idle`.
+ * `sampling` is reading their logits, `jobs` are whole turns of jobs, and `scheduling` is the rest of the
+ * step loop: copying rows and making events. Time in none of them is `idle`.
  */
 export const PHASES = ['prefill', 'decode', 'sampling', 'jobs', 'scheduling'] as const
 export type Phase = (typeof PHASES)[number]
@@ -10,7 +10,7 @@ export type ProfileRow = {
   readonly phase: Phase | 'idle'
   readonly count: number
   readonly seconds: number
-  /** Of the time since the start, 0..1. */
+  /** Fraction of the time since the start, 0..1. */
   readonly share: number
 }
 
@@ -31,7 +31,7 @@ export class Profile {
     sum.ms += ms
   }
 
-  /** Books a piece of work; of a promise, until it settles. */
+  /** Books how long a piece of work takes; if it returns a promise, until that settles. */
   timed<T>(phase: Phase, work: () => T): T {
     const startMs = this.#now()
     const book = (): void => {

@@ -1,13 +1,14 @@
 import { JobShare } from '../scheduler/job-share.ts'
 
-/** Who asks for the cores: requests that somebody waits for, or a job's calls. */
+/** Who a step is for: a request whose caller waits for it, or a job. */
 export type Lane = 'live' | 'job'
 
 type Waiter = { readonly lane: Lane; readonly begin: () => void }
 
 /**
- * One step at a time on the cores. Each lane is served in order of asking; between them a job's step
- * goes first where {@link JobShare} lets it, and else waits for live requests to have had their part.
+ * Runs one step at a time, since all steps use the same cores. Within a lane, steps run in the order in
+ * which they were asked for. A job's step goes before live ones when {@link JobShare} allows it;
+ * otherwise it waits.
  */
 export class Turns {
   readonly #share: JobShare
@@ -16,19 +17,19 @@ export class Turns {
   #isRunning = false
   #timer: NodeJS.Timeout | null = null
 
-  /** @param share of the engine's time that jobs may take while live requests are there */
+  /** @param share what jobs may take of the engine's time while there are live requests, 0 < share ≤ 1 */
   constructor(share = 1, now: () => number = () => performance.now()) {
     this.#share = new JobShare(share)
     this.#now = now
   }
 
-  /** Live requests are there until it is said that they are not, between their steps too. */
+  /** Says whether there are live requests. There are some until the next call says otherwise, also between steps. */
   setLive(isLive: boolean): void {
     this.#share.setLive(isLive, this.#now())
     this.#next()
   }
 
-  /** Jobs' part of the recent time in which live requests were there. */
+  /** What jobs took of the recent time with live requests. */
   get measuredShare(): number {
     return this.#share.measured(this.#now())
   }

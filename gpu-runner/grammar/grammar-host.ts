@@ -16,11 +16,11 @@ export class GrammarRefusedError extends Error {
 }
 
 /**
- * One compiled grammar in a thread of its own: compiling stalls nobody else, a matcher that runs on
- * harms only requests of the same grammar, and ending the thread gives all of its memory back.
+ * One compiled grammar in a thread of its own. Compiling does not stall the engine, a matcher that
+ * never returns harms only requests of the same grammar, and ending the thread frees all its memory.
  */
 export class GrammarHost {
-  /** Rows in use. */
+  /** Rows that requests hold open. */
   numOpen = 0
   readonly #worker: Worker
   readonly #vocabSize: number
@@ -49,14 +49,14 @@ export class GrammarHost {
 
   /**
    * @param timeoutMs after which the thread is ended
-   * @returns milliseconds it took
-   * @throws {GrammarRefusedError} over a bound, or not a grammar; the thread is ended then
+   * @returns how many milliseconds it took
+   * @throws {GrammarRefusedError} a malformed grammar, or one over a bound; the thread has ended then
    */
   async compile(ebnf: string, timeoutMs: number): Promise<number> {
     try {
       return await new Promise<number>((resolve, reject) => {
         const timer = setTimeout(() => {
-          reject(new GrammarRefusedError(`it was not compiled within ${timeoutMs / 1000} s`))
+          reject(new GrammarRefusedError(`compiling it took over ${timeoutMs / 1000} s`))
         }, timeoutMs)
         this.#worker.once('message', (message: FromGrammarWorker) => {
           clearTimeout(timer)
@@ -65,7 +65,7 @@ export class GrammarHost {
         })
         this.#worker.once('exit', () => {
           clearTimeout(timer)
-          reject(new GrammarRefusedError('its thread ended'))
+          reject(new GrammarRefusedError('its thread ended while compiling it'))
         })
         this.#post({ op: 'compile', ebnf })
       })
@@ -75,7 +75,7 @@ export class GrammarHost {
     }
   }
 
-  /** @returns a row at the grammar's beginning, and how to give it back */
+  /** @returns a row at the grammar's beginning, and a function that gives it back */
   open(now: () => number): { readonly row: GrammarRow; readonly close: () => void } {
     const matcher = this.#nextId++
     const shared = new SharedArrayBuffer(sharedMaskBytes(this.#vocabSize))

@@ -14,31 +14,31 @@ export type GrammarStoreOptions = {
   /** Compiled grammars kept, each a thread with some 30 MB. */
   readonly maxGrammars: number
   readonly compileTimeoutMs: number
-  /** Of one grammar. */
+  /** Memory that one grammar's thread may take for compiling and matching. */
   readonly maxHeapBytes: number
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }
 
-/** Refusals remembered, so that a schema over the bounds costs its compilation once. */
+/** Refusals remembered, so that a schema over the bounds is compiled only once. */
 const MAX_REFUSALS = 256
-/** Compilations that wait for the one under way. */
+/** Requests that may wait for a compilation, the one under way included. */
 const MAX_WAITING = 16
 
-/** One row an arm; closed once. */
+/** An open grammar with a row for each arm; to be closed once. */
 export type OpenGrammar = {
   readonly rows: readonly GrammarRow[]
-  /** Keywords of the caller's schemas that it does not hold, as pointers to them. */
+  /** JSON pointers to the keywords of the caller's schemas that it does not enforce. */
   readonly hints: readonly string[]
   readonly close: () => void
 }
 
-/** A grammar as it is written, before it is compiled. */
+/** A grammar in XGrammar's EBNF, not yet compiled. */
 export type WrittenGrammar = { readonly ebnf: string; readonly hints: readonly string[] }
 
 type OpenRows = Omit<OpenGrammar, 'hints'>
 
-/** The grammars of response formats, least recently used out first, compiled one at a time. */
+/** Compiled grammars. One is compiled at a time; the least recently used makes room for a new one. */
 export class GrammarStore {
   readonly #options: GrammarStoreOptions
   readonly #tokenizer: ChatTokenizer
@@ -63,16 +63,15 @@ export class GrammarStore {
   }
 
   /**
-   * @param numRows arms that start at the grammar's beginning
-   * @throws {RunnerFault} invalid_request naming what is not enforced, or a bound that was met;
-   *   over_capacity where every grammar kept is in use
+   * @param numRows a row for each arm, each at the grammar's beginning
+   * @throws {RunnerFault} invalid_request naming a keyword that no grammar enforces, or a bound that the
+   *   schema exceeds; over_capacity where every grammar kept is in use
    */
   async open(format: RunnerResponseFormat, numRows: number): Promise<OpenGrammar> {
     return this.openWritten(writeFormat(format), numRows, 'response_format')
   }
 
   /**
-   * @param written in XGrammar's notation
    * @param param the request's field that asks for it
    * @throws {RunnerFault} as {@link open}
    */
@@ -89,12 +88,13 @@ export class GrammarStore {
     const known = this.#lookup(key, param)
     if (known) return this.#openRows(known, numRows)
     if (this.#numWaiting >= MAX_WAITING) {
-      throw new RunnerFault('over_capacity', `${MAX_WAITING} grammars are waiting`)
+      throw new RunnerFault('over_capacity', `${MAX_WAITING} requests wait for a grammar`)
     }
     this.#numWaiting += 1
     try {
       return await this.#compiling(async () => {
-        // Asked again: the one before may have compiled the same. In use before the next can evict.
+        // The compilation before may have been of the same grammar. The rows are opened here, before
+        // the next compilation could evict it.
         const host = this.#lookup(key, param) ?? (await this.#compile(key, ebnf, param))
         return this.#openRows(host, numRows)
       })
@@ -162,7 +162,7 @@ export class GrammarStore {
   }
 }
 
-/** @throws {RunnerFault} naming what is not enforced */
+/** @throws {RunnerFault} naming a keyword that no grammar enforces */
 function writeFormat(format: RunnerResponseFormat): WrittenGrammar {
   const read = readFormat(format)
   return { ebnf: writeEbnf(read), hints: read.hints }
@@ -170,7 +170,7 @@ function writeFormat(format: RunnerResponseFormat): WrittenGrammar {
 
 /**
  * @param targetPrefix tells its references from those of other schemas in one grammar
- * @throws {RunnerFault} naming what is not enforced
+ * @throws {RunnerFault} naming a keyword that no grammar enforces
  */
 export function readFormat(format: RunnerResponseFormat, targetPrefix = ''): ReadSchema {
   const { schema, strict } =

@@ -1,4 +1,4 @@
-/** A thread that compiles one grammar and keeps its matchers, each writing masks into shared memory. */
+/** A thread that compiles one grammar and keeps its matchers. Masks are written into shared memory. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { CompiledGrammar, GrammarMatcher } from '@mlc-ai/web-xgrammar'
 import {
@@ -25,7 +25,7 @@ type Row = { readonly matcher: GrammarMatcher; readonly shared: Int32Array; utf8
 const utf8Masks = new Utf8Masks(vocabulary.map((token) => bytesOfToken(token)!))
 const rows = new Map<number, Row>()
 let compiled: CompiledGrammar | null = null
-/** Messages are worked off one after another, though the library's calls are promises. */
+/** Handles one message at a time, though the library's calls are asynchronous. */
 let queue: Promise<void> = Promise.resolve()
 
 boundHeap(maxHeapBytes)
@@ -108,7 +108,7 @@ async function writeMask({ matcher, shared, utf8 }: Row): Promise<void> {
       else canGoOn = true
     }
   }
-  if (!canGoOn && !canEnd) throw new Error('no token goes on in the grammar')
+  if (!canGoOn && !canEnd) throw new Error('the grammar admits no next token')
   publish(shared, canGoOn ? STATE_OPEN : STATE_COMPLETE)
 }
 
@@ -127,9 +127,9 @@ type WasmMemory = {
   grow: (this: WasmMemory, pages: number) => number
 }
 
-/** The library asks for memory as it likes; over the bound its request fails, and the call with it. */
+/** Limits the library's memory: growing past the bound throws, and so its call fails. */
 function boundHeap(maxBytes: number): void {
-  // Node's types know no WebAssembly values.
+  // Node's types declare no `WebAssembly`.
   const { WebAssembly: wasm } = globalThis as unknown as {
     WebAssembly: { Memory: { prototype: WasmMemory } }
   }
@@ -137,7 +137,7 @@ function boundHeap(maxBytes: number): void {
   const { grow } = prototype
   prototype.grow = function (pages) {
     if (this.buffer.byteLength + pages * WASM_PAGE_BYTES > maxBytes) {
-      throw new RangeError('heap bound')
+      throw new RangeError(`it takes over ${maxBytes >> 20} MiB`)
     }
     return grow.call(this, pages)
   }

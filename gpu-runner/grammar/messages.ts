@@ -1,4 +1,4 @@
-/** Between the engine's thread and a grammar's. */
+/** What the engine's thread hands a grammar's thread at its start. */
 export type GrammarWorkerData = {
   /** Token texts in byte-level letters by id; '' for control tokens, which no grammar admits. */
   readonly vocabulary: readonly string[]
@@ -9,7 +9,7 @@ export type GrammarWorkerData = {
 
 export type ToGrammarWorker =
   | { readonly op: 'compile'; readonly ebnf: string }
-  /** Opens a matcher at the grammar's beginning, its first mask being number 1. */
+  /** Opens a matcher at the grammar's beginning. Its first mask is number 1. */
   | { readonly op: 'open'; readonly matcher: number; readonly shared: SharedArrayBuffer }
   | { readonly op: 'accept'; readonly matcher: number; readonly token: number }
   | { readonly op: 'close'; readonly matcher: number }
@@ -19,16 +19,18 @@ export type FromGrammarWorker =
   | { readonly op: 'refused'; readonly reason: string }
 
 /**
- * What a matcher shares, as int32: how many masks have been written, the state below, then a bit a
- * token, 1 where it may stand next.
+ * Layout of a matcher's shared memory, in int32: how many masks have been written, one of the states
+ * below, then a bit for each token, 1 where the token may come next.
  */
 export const MASK_NUMBER = 0
 export const MASK_STATE = 1
 export const MASK_WORDS = 2
 
-/** More than the end may follow; nothing but the end; the matcher is lost. */
+/** The text can go on. */
 export const STATE_OPEN = 0
+/** Only the end can follow. */
 export const STATE_COMPLETE = 1
+/** The matcher or its thread failed. */
 export const STATE_FAILED = 2
 
 export const sharedMaskBytes = (vocabSize: number): number =>

@@ -8,7 +8,7 @@ import { writeEbnf } from './schema/write-ebnf.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 
-/** Calls of one answer that a grammar admits: a weak model would go on calling until its tokens end. */
+/** Most calls in one answer: a weak model would go on calling until it runs out of tokens. */
 const MAX_CALLS = 16
 /** Any object. */
 const ANY_ARGUMENTS: SchemaNode = {
@@ -19,17 +19,18 @@ const ANY_ARGUMENTS: SchemaNode = {
   maxProperties: null,
 }
 
-/** Whether an answer is held to a grammar at all. */
+/** Whether the functions alone need a grammar, whatever the response format. */
 export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
   choice !== 'auto' || functions.some(({ strict }) => strict === true)
 
 /**
- * What the answer is held to: calls and nothing else where they are required, or free text in which
- * a call, once begun, keeps to its function's schema where a function is `strict`. With a response
- * format an answer that calls nothing is of that format, so calls stand alone; required calls leave
- * it nothing to say.
- * @returns null where nothing is to be held
- * @throws {RunnerFault} invalid_request naming the function or format that is not enforced, and why
+ * Writes the grammar of a request with functions.
+ *
+ * - Where calls are required, the answer is calls and nothing else; a response format then plays no part.
+ * - With a response format, the answer is calls alone or a text of that format.
+ * - Otherwise the text is free, but a call to a `strict` function keeps to the function's schema.
+ * @returns null where the answer needs no grammar
+ * @throws {RunnerFault} invalid_request naming the function or format that cannot be enforced, and why
  */
 export function writeToolGrammar(
   format: ToolFormat,
@@ -61,7 +62,7 @@ export function writeToolGrammar(
     const called = `${literal(open)} ${repeat(rule)} ${literal(close)}`
     if (choice !== 'auto') return `root ::= ${called}`
     if (answer !== null) return `root ::= ${called} | ${write(answer.root)}`
-    // No mark tells a call from text, but a call's first letter does.
+    // No marker tells a call from text, but a call's first character does.
     if (markers === null) {
       return [`root ::= ${repeat(rule)} | text`, 'text ::= "" | [^{\\0-\\x20] [^\\0-\\x08]*'].join(
         '\n',

@@ -1,8 +1,11 @@
-/** Between characters. */
+/** The state between characters. */
 export const UTF8_START = 0
 const REJECTED = -1
 
-/** From, to and the state after, for each state: how many bytes of which kind are still to come. */
+/**
+ * For each state, ranges of the next byte and the state after it: [from, to, state]. A state says which
+ * continuation bytes are still to come.
+ */
 const STEPS: readonly (readonly (readonly [number, number, number])[])[] = [
   [
     [0x00, 0x7f, 0],
@@ -26,7 +29,7 @@ const STEPS: readonly (readonly (readonly [number, number, number])[])[] = [
 
 /**
  * Reads bytes as UTF-8 from a state on.
- * @returns the state after them, or null where no text begins so
+ * @returns the state after them; null where no well-formed text continues with them
  * Source: Unicode 16, table 3-7, well-formed byte sequences
  */
 function readUtf8(state: number, bytes: Uint8Array): number | null {
@@ -39,8 +42,8 @@ function readUtf8(state: number, bytes: Uint8Array): number | null {
 }
 
 /**
- * The tokens that go on with well-formed UTF-8, for each state. XGrammar's classes (0.1.27) take any
- * continuation bytes after any leading one, so overlong forms and surrogates are barred here.
+ * For each state, the tokens that continue as well-formed UTF-8. XGrammar's character classes (0.1.27)
+ * take any continuation bytes after any leading byte, so overlong forms and surrogates are barred here.
  */
 export class Utf8Masks {
   readonly #bytesOfId: readonly Uint8Array[]
@@ -50,7 +53,7 @@ export class Utf8Masks {
     this.#bytesOfId = bytesOfId
   }
 
-  /** @returns a bit a token, [ceil(vocab / 32)] */
+  /** @returns a bit for each token, [ceil(vocab / 32)] */
   of(state: number): Int32Array {
     return (this.#masks[state] ??= this.#compute(state))
   }

@@ -5,8 +5,8 @@ import type * as XGrammar from '@mlc-ai/web-xgrammar'
 type CommonJsModule = { readonly exports: unknown; _compile(source: string, path: string): void }
 
 /**
- * The library as published (0.1.27) is a UMD file in a package marked as ES modules, so Node can
- * neither import nor require it; it is compiled here as the CommonJS that it is.
+ * Loads the library. As published (0.1.27) it is a UMD file in a package marked as ES modules, which
+ * Node can neither import nor require, so it is compiled here as a CommonJS module.
  */
 export function loadXGrammar(): typeof XGrammar {
   const file = createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar')

@@ -4,7 +4,7 @@ export type KvShape = {
   readonly headDim: number
 }
 
-/** KV of some adjacent tokens of one sequence, apart from any row. */
+/** A copy of the KV of adjacent tokens of one sequence. */
 export type KvBlock = {
   readonly numTokens: number
   readonly sizeBytes: number
@@ -17,7 +17,7 @@ export const kvBytesPerToken = ({ numLayers, numKvHeads, headDim }: KvShape): nu
 
 /**
  * Keys and values of `numRows` sequences of up to `capacity` tokens, one buffer for each layer's keys
- * and one for its values, [numRows, numKvHeads, capacity, headDim]. Memory is only taken up as
+ * and one for its values, [numRows, numKvHeads, capacity, headDim]. The system gives memory only as
  * tokens are written.
  */
 export class KvTensors {
@@ -47,7 +47,7 @@ export class KvTensors {
     )
   }
 
-  /** Copies the first `numTokens` tokens of another row, which may be of other tensors. */
+  /** Copies the first `numTokens` tokens of a row, which may belong to other tensors. */
   copyRow(toRow: number, from: KvTensors, fromRow: number, numTokens: number): void {
     const { numKvHeads, headDim } = this.shape
     const length = numTokens * headDim
@@ -63,7 +63,7 @@ export class KvTensors {
     }
   }
 
-  /** Copies tokens [start, start + numTokens) of a row into a block of their own. */
+  /** Copies tokens [start, start + numTokens) of a row into a new block. */
   readBlock(row: number, start: number, numTokens: number): KvBlock {
     const { numKvHeads, headDim } = this.shape
     const length = numTokens * headDim

@@ -1,4 +1,3 @@
-/** What a cache entry must say of itself. */
 export type Sized = { readonly sizeBytes: number }
 
 export type PrefixCacheCounters = {
@@ -10,15 +9,15 @@ export type PrefixCacheCounters = {
 }
 
 /**
- * Blocks of computed prompts under keys that name whole prefixes: a block's key stands for every
- * token up to its end, so blocks of one prompt form a chain and a chain is found from its start.
- * Least recently used blocks go first; a use counts for the whole chain, from its end to its start,
- * so that no block outlives the ones before it.
+ * Keeps blocks of computed prompts. A block's key stands for every token up to the block's end, so the
+ * blocks of a prompt form a chain, which is looked up from its start. The least recently used block is
+ * evicted first. A use counts for a whole chain, from its end to its start, so that a block is never
+ * kept without the ones before it.
  */
 export class PrefixCache<Block extends Sized> {
   readonly maxBytes: number
   readonly counters: PrefixCacheCounters = { lookups: 0, hits: 0, inserted: 0, evicted: 0 }
-  /** In order of last use. */
+  /** The least recently used first. */
   readonly #blocks = new Map<string, Block>()
   #sizeBytes = 0
 
@@ -34,7 +33,7 @@ export class PrefixCache<Block extends Sized> {
     return this.#blocks.size
   }
 
-  /** Keys from the least to the most recently used. */
+  /** Keys, the least recently used first. */
   keys(): readonly string[] {
     return [...this.#blocks.keys()]
   }
@@ -57,10 +56,10 @@ export class PrefixCache<Block extends Sized> {
   }
 
   /**
-   * Keeps a block where its whole chain is kept and fits the budget with it.
+   * Keeps a block if the blocks before it are kept and all of them fit the budget together.
    * @param keys of the block's chain, its own last
-   * @param make called only if the block will be kept; of exactly `sizeBytes`
-   * @returns whether the block is there afterwards
+   * @param make makes the block, of exactly `sizeBytes`; only called if it will be kept
+   * @returns whether the block is kept
    */
   insert(keys: readonly string[], sizeBytes: number, make: () => Block): boolean {
     const key = keys[keys.length - 1]
@@ -77,7 +76,7 @@ export class PrefixCache<Block extends Sized> {
       return true
     }
     if (chainBytes + sizeBytes > this.maxBytes) return false
-    // The chain is now the newest, so what is oldest is never of it until nothing else is left.
+    // The chain becomes the newest, so none of its blocks is evicted while there are others.
     this.#touch(chain)
     for (const [oldest, block] of this.#blocks) {
       if (this.#sizeBytes + sizeBytes <= this.maxBytes) break
@@ -92,7 +91,7 @@ export class PrefixCache<Block extends Sized> {
     return true
   }
 
-  /** Makes a chain the most recently used, its start last. */
+  /** Makes a chain the most recently used, and its first block the most recent of all. */
   #touch(keys: readonly string[]): void {
     for (const key of keys.toReversed()) {
       const block = this.#blocks.get(key)!

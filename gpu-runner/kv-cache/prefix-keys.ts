@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
 
-/** What must be equal for two prompts' KV to be shared, beside their tokens. */
+/** What must be equal, besides the tokens, for two prompts to share KV. */
 export type PrefixOwner = {
   readonly tenant: string
   readonly buildDigest: string
-  /** '' for the base model; else the ordered (adapter digest, weight) list that turns the prompt. */
+  /** '' for the base model; else the ordered (adapter digest, weight) list that rotates the prompt. */
   readonly rotation: string
 }
 
 /**
- * Keys of a prompt's chunks: each is a SHA-256 over the owner and every token up to the chunk's end,
- * as a chain of one digest a chunk.
+ * Keys of a prompt's chunks. Each key is the SHA-256 of the key before it and the chunk's tokens, so it
+ * stands for the owner and every token up to the chunk's end.
  * @param chunks [start, end) in order, the first from 0, without gaps
  */
 export function prefixKeys(

@@ -3,14 +3,14 @@ import type { RowAction } from '../scheduler/scheduler.ts'
 import { KvTensors, type KvBlock, type KvShape } from './kv-tensors.ts'
 
 /**
- * The KV of decode rows, of the staging row where prompts are computed, and of what is set aside. What
- * is set aside is copied out and back, so it has the very bits that it would have had in its row.
+ * The KV of the decode rows, of the staging row in which prompts are computed, and of preempted rows and
+ * prompts. Preempted KV is copied out and back, so it keeps its exact bits.
  */
 export class RowStore {
   readonly rows: KvTensors
   readonly staging: KvTensors
   readonly #saved = new Map<Sequence | Prefill, KvBlock>()
-  /** Whose prompt the staging row holds. */
+  /** The prompt that the staging row holds. */
   #staged: Prefill | null = null
 
   constructor(shape: KvShape, numRows: number, maxContext: number) {
@@ -18,7 +18,7 @@ export class RowStore {
     this.staging = new KvTensors(shape, 1, maxContext)
   }
 
-  /** KV set aside for rows and prompts that are to go on. */
+  /** Memory of the KV of preempted rows and prompts. */
   get savedBytes(): number {
     return [...this.#saved.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   }
@@ -44,7 +44,7 @@ export class RowStore {
     }
   }
 
-  /** Puts a prompt into the staging row as far as it is computed; what stood there is set aside. */
+  /** Puts a prompt, as far as it is computed, into the staging row, and saves the one that was there. */
   stage(prefill: Prefill): void {
     if (this.#staged === prefill) return
     const before = this.#staged
@@ -62,12 +62,12 @@ export class RowStore {
     sequence.numComputedTokens = numTokens
   }
 
-  /** Lets go of a prompt that is computed or given up. */
+  /** Frees the staging row of a prompt that is computed or dropped. */
   unstage(prefill: Prefill): void {
     if (this.#staged === prefill) this.#staged = null
   }
 
-  /** Lets go of all that is kept for requests that have ended. */
+  /** Frees everything kept for requests that have ended. */
   prune(isEnded: (entry: Sequence | Prefill) => boolean): void {
     if (this.#staged && isEnded(this.#staged)) this.#staged = null
     for (const entry of this.#saved.keys()) if (isEnded(entry)) this.#saved.delete(entry)
@@ -75,7 +75,7 @@ export class RowStore {
 
   #take(entry: Sequence | Prefill): KvBlock {
     const block = this.#saved.get(entry)
-    if (!block) throw new Error('nothing was set aside for this row')
+    if (!block) throw new Error('no KV was saved for this row')
     this.#saved.delete(entry)
     return block
   }

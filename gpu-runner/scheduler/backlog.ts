@@ -1,18 +1,18 @@
-/** How much the last measurement counts against all before it. */
+/** Weight of the newest measurement in a moving average. */
 const WEIGHT = 0.1
 const MIN_RETRY_SECONDS = 1
-/** Past it a caller had better try another time than wait. */
+/** Longest wait that a caller is told. */
 const MAX_RETRY_SECONDS = 60
 
-/** Work that stands before a new request. */
+/** Work that is done before a new request's. */
 export type Backlog = {
   /** Prompt tokens still to be computed. */
   readonly promptTokens: number
-  /** Tokens that each row, waiting ones included, may still take. */
+  /** How many tokens each row, waiting ones included, may still generate. */
   readonly rowLimits: readonly number[]
 }
 
-/** What steps take and answers need, measured as moving averages; null before the first. */
+/** Moving averages of how long steps take and how many tokens answers have; null before the first. */
 export class Pace {
   #msPerPromptToken: number | null = null
   #msPerStep: number | null = null
@@ -30,7 +30,7 @@ export class Pace {
     this.#tokensPerRow = mix(this.#tokensPerRow, numTokens)
   }
 
-  /** The time in which a backlog would be worked off, `numRows` rows at a time. */
+  /** How long a backlog would take with `numRows` rows at a time. */
   drainMs({ promptTokens, rowLimits }: Backlog, numRows: number): number {
     const mean = this.#tokensPerRow ?? Infinity
     const rowTokens = rowLimits.reduce((sum, limit) => sum + Math.min(limit, mean), 0)

@@ -1,6 +1,6 @@
 /**
- * Tokens of one prefill call. Boundaries stand at fixed multiples, so what a prompt computes never
- * depends on load, and a long prompt holds up running rows for one chunk at a time.
+ * Most tokens in one prefill call. Boundaries stand at multiples of it, so a prompt's numbers never
+ * depend on load, and a long prompt delays running rows by one chunk at a time.
  */
 export const PREFILL_CHUNK_LEN = 128
 

@@ -2,12 +2,12 @@ import type { ServiceTier } from '../../src/protocol/runner.ts'
 import { prefillChunks } from './chunks.ts'
 import type { EngineRequest, Prefill, Sequence } from './request.ts'
 
-/** Who goes first; within a tier, in order of arrival. */
+/** Lower ranks go first; within a tier, requests go in order of arrival. */
 const TIER_RANK: Readonly<Record<ServiceTier, number>> = { priority: 0, default: 1, flex: 2 }
-/** Of the queue, what `flex` may fill: the rest is kept for callers who wait. */
+/** Fraction of the queue that `flex` requests may fill. The rest is kept for callers who wait. */
 const FLEX_QUEUE_SHARE = 0.5
 
-/** What has to happen to rows' KV, in order, for the rows to be as the scheduler has them. */
+/** What its caller does to rows' KV, in order, so that the rows match the scheduler's assignment. */
 export type RowAction =
   | { readonly kind: 'save' | 'load'; readonly sequence: Sequence; readonly row: number }
   | {
@@ -22,19 +22,19 @@ export type Departure = {
   readonly reason: 'aborted' | 'deadline'
 }
 
-/** What stands in line for rows: a request, or what was set aside of one. */
+/** Something that waits for rows: a request that has not begun, or a preempted row or prompt. */
 type Candidate =
   | { readonly kind: 'row'; readonly request: EngineRequest; readonly sequence: Sequence }
   | { readonly kind: 'prefill'; readonly request: EngineRequest; readonly prefill: Prefill }
   | { readonly kind: 'request'; readonly request: EngineRequest }
 
 /**
- * Decides which requests wait, which prompts are computed and which sequence has which row of the
- * batch. It knows neither tensors nor clocks.
+ * Decides which requests wait, which prompt is computed next and which sequence has which row of the
+ * batch. It uses no tensors and no clock.
  *
  * - Running rows are always rows 0..n−1: when a row ends, the last row takes its place.
- * - A request takes rows for all its arms at once. Requests are served in order of tier, then of
- *   arrival, and none overtakes the first in line.
+ * - A request gets rows for all its arms at once. Requests are served in order of tier, then of
+ *   arrival; while the first in line waits for rows, the others wait too.
  * - A request of another tier may preempt rows of tier `flex`, the newest first. Preempted rows resume
  *   before any `flex` request that has not begun, so at most `maxNumSeqs` rows are preempted at a time.
  */
@@ -42,7 +42,7 @@ export class Scheduler {
   readonly maxNumSeqs: number
   readonly maxWaiting: number
   readonly counters = { preempted: 0, resumed: 0 }
-  /** All lists but `#running`, which is by row, hold what goes first at their front. */
+  /** Every list has first what goes first, but for `#running`, which is in order of rows. */
   readonly #waiting: EngineRequest[] = []
   readonly #prefills: Prefill[] = []
   readonly #running: Sequence[] = []
@@ -65,16 +65,17 @@ export class Scheduler {
     return this.#waiting
   }
 
-  /** Prompts of admitted requests, the next to be computed first. */
+  /** Prompts that have rows promised to them, the next to be computed first. */
   get prefills(): readonly Prefill[] {
     return this.#prefills
   }
 
-  /** Rows, and rows promised to prompts, that were set aside. */
+  /** Preempted rows, and rows that were promised to preempted prompts. */
   get numParked(): number {
     return this.#parkedRows.length + numRowsOf(this.#parkedPrefills)
   }
 
+  /** Rows promised to prompts that are being computed. */
   get numReserved(): number {
     return numRowsOf(this.#prefills)
   }
@@ -108,7 +109,7 @@ export class Scheduler {
     this.#insert(this.#waiting, request, (entry) => entry)
   }
 
-  /** Requests whose caller has gone or whose time is up; each is to be dropped. */
+  /** Requests that are aborted or past their deadline; the caller drops each of them. */
   departures(nowMs: number): Departure[] {
     const departures: Departure[] = []
     for (const request of this.requests()) {
@@ -132,7 +133,7 @@ export class Scheduler {
     return actions
   }
 
-  /** Gives rows to those first in line, as long as there are any. */
+  /** Gives rows to the first in line, again and again until the next one does not fit. */
   fill(): RowAction[] {
     const actions: RowAction[] = []
     for (;;) {
@@ -144,7 +145,7 @@ export class Scheduler {
     }
   }
 
-  /** The prompt is computed: its sequences get their rows, but for those that generate nothing. */
+  /** Gives a computed prompt's sequences their rows, apart from sequences that generate nothing. */
   finishPrefill(prefill: Prefill): { readonly sequence: Sequence; readonly row: number }[] {
     keep(this.#prefills, (entry) => entry !== prefill)
     return prefill.group.sequences
@@ -152,7 +153,7 @@ export class Scheduler {
       .map((sequence) => ({ sequence, row: this.#running.push(sequence) - 1 }))
   }
 
-  /** A sequence is done: its row is free. */
+  /** Frees the row of a sequence that is done. */
   finish(sequence: Sequence): RowAction[] {
     const actions: RowAction[] = []
     this.#vacate(this.#running.indexOf(sequence), actions)
@@ -169,7 +170,7 @@ export class Scheduler {
     if (sequence) candidates.push({ kind: 'row', request: sequence.request, sequence })
     if (prefill) candidates.push({ kind: 'prefill', request: prefill.request, prefill })
     if (request) candidates.push({ kind: 'request', request })
-    // A stable sort: of one request's, rows come back before prompts.
+    // The sort is stable, so of one request rows resume before prompts.
     return candidates.sort((a, b) => this.#compare(a.request, b.request))[0] ?? null
   }
 
@@ -202,8 +203,8 @@ export class Scheduler {
   }
 
   /**
-   * Sets rows of `flex` aside until `numMissing` more are free.
-   * @returns false, with nothing done, where there are not as many
+   * Preempts rows of `flex` until `numMissing` more are free.
+   * @returns false, with nothing preempted, where `flex` holds fewer
    */
   #makeRoom(request: EngineRequest, numMissing: number, actions: RowAction[]): boolean {
     if (request.tier === 'flex') return false
@@ -211,7 +212,7 @@ export class Scheduler {
     const prefills = this.#prefills.filter(isFlex)
     const rows = this.#running.filter(isFlex)
     if (rows.length + numRowsOf(prefills) < numMissing) return false
-    // Newest first; of one request, prompts before rows.
+    // Newest first. The sort is stable, so of one request prompts go before rows.
     const victims = [...prefills, ...rows].sort((a, b) => this.#compare(b.request, a.request))
     let numFreed = 0
     for (const victim of victims) {
@@ -247,7 +248,7 @@ export class Scheduler {
     this.#running.pop()
   }
 
-  /** Behind all that go before it or came before it. */
+  /** Inserts an entry behind all that go before it. */
   #insert<T>(list: T[], entry: T, requestOf: (entry: T) => EngineRequest): void {
     const at = list.findIndex((other) => this.#compare(requestOf(entry), requestOf(other)) < 0)
     list.splice(at < 0 ? list.length : at, 0, entry)
@@ -268,7 +269,7 @@ function numRowsWanted(candidate: Candidate): number {
   return candidate.request.numUnfinished
 }
 
-/** Removes in place what does not pass. */
+/** Removes, in place, the entries that do not pass. */
 function keep<T>(list: T[], isKept: (entry: T) => boolean): void {
   let length = 0
   for (const entry of list) if (isKept(entry)) list[length++] = entry

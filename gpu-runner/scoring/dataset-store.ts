@@ -8,7 +8,8 @@ import {
   type Dataset,
   type MeasureRequest,
 } from '../../src/protocol/runner-scoring.ts'
-import { encodePrompt, type AdmissionContext } from '../engine/admission.ts'
+import type { AdmissionContext } from '../admission/context.ts'
+import { encodeMessages } from '../admission/encode-prompt.ts'
 import { RunnerFault } from '../runner-fault.ts'
 
 /** What should follow the prompts: one of the labels each, or a text of its own. */
@@ -97,7 +98,7 @@ export class DatasetStore {
       const target = 'target' in example ? (example.target ?? '') : ''
       const feedLen = target === '' ? labelDepth : tokenizer.encodeLabel(target).length
       try {
-        encodePrompt(this.#context, example.messages, maxContext - 1 - feedLen)
+        encodeMessages(tokenizer, example.messages, maxContext - 1 - feedLen)
       } catch (error) {
         const fault = RunnerFault.from(error)
         if (fault.code !== 'context_length_exceeded') throw fault
@@ -158,7 +159,7 @@ export class DatasetStore {
     const tooLong: number[] = []
     const prompts = examples.map(({ messages }, index) => {
       try {
-        return encodePrompt(this.#context, messages, maxTokensOf(index))
+        return encodeMessages(this.#context.tokenizer, messages, maxTokensOf(index))
       } catch (error) {
         const fault = RunnerFault.from(error)
         if (fault.code === 'context_length_exceeded') {

@@ -1,6 +1,6 @@
 import { ropeAngle, type ModelConfig } from '../model/gguf/index.ts'
-import { pastKey, pastValue } from '../onnx/build/decoder.ts'
-import { rotationCos, rotationSin } from '../onnx/build/rotation.ts'
+import { pastKey, pastValue } from '../onnx/serving/decoder.ts'
+import { rotationCos, rotationSin } from '../onnx/serving/rotation.ts'
 import {
   PAST_MASK,
   ROPE_COS,

@@ -1,14 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { MAX_ADAPTER_BYTES } from '../../adapters/format/adapter-file.ts'
-import {
-  DIGEST_PATTERN,
-  generateRequestSchema,
-  RUNNER_PROTOCOL_VERSION,
-  type GenerateEvent,
-  type GenerateRequest,
-  type RunnerStatus,
-} from '../../src/protocol/runner.ts'
+import { DIGEST_PATTERN, generateRequestSchema } from '../../src/protocol/runner.ts'
 import {
   decodeBinaryBody,
   encodeBinaryBody,
@@ -19,29 +12,19 @@ import {
 } from '../../src/protocol/runner-scoring.ts'
 import { detokenizeRequestSchema, tokenizeRequestSchema } from '../../src/protocol/tokenizer.ts'
 import type { z } from 'zod'
-import { admit } from '../engine/admission.ts'
-import type { EngineRequest } from '../scheduler/request.ts'
 import { noLog, type Log } from '../log.ts'
-import type { OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
-import { isGeneric, openGrammar } from '../engine/open-grammar.ts'
+import { generate } from './generate.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
+import { describeStatus, type ServerIdentity } from './status.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
 
 /** A prompt of this many bytes is refused by the tokeniser's own bound long before. */
 const MAX_GENERATE_BYTES = 8 << 20
 const MAX_DATASET_BYTES = 64 << 20
 const MAX_SCORE_BYTES = 256 << 20
-
-export type ServerIdentity = {
-  readonly runnerId: string
-  readonly secret: string
-  readonly modelSlug: string
-  readonly modelDigest: string
-  readonly ortBackend: RunnerStatus['ort_backend']
-}
 
 /** HTTP ⇄ engine: the runner API of DESIGN §4. */
 export function createRunnerServer(
@@ -201,106 +184,10 @@ export function createRunnerServer(
 const readJson = async (request: IncomingMessage): Promise<unknown> =>
   parseJson(new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES)))
 
-/** Streams a request's events; a caller that leaves ends the request. */
-async function generate(
-  runner: Runner,
-  wire: GenerateRequest,
-  response: ServerResponse,
-): Promise<void> {
-  const { engine } = runner
-  engine.checkCapacity(wire.service_tier)
-  if (wire.arms.length > engine.options.maxNumSeqs) {
-    throw new RunnerFault('invalid_request', `at most ${engine.options.maxNumSeqs} arms`, {
-      param: 'arms',
-    })
-  }
-  const emit = createEventWriter(response)
-  const { grammars, context } = runner
-  const { tokenizer } = context
-  const grammar = await openGrammar({ grammars, tokenizer }, wire)
-  const form = isGeneric(tokenizer, wire) ? ({ tool_form: 'generic' } as const) : {}
-  if (response.destroyed) {
-    grammar?.close()
-    return
-  }
-  const request = admitOrSayWhen(runner, wire, emit, grammar)
-  const hints = grammar?.hints ?? []
-  response.writeHead(200, { 'content-type': 'application/x-ndjson' })
-  response.on('close', () => {
-    if (!response.writableEnded) engine.abort(request)
-  })
-  for (const { sequences } of request.groups) {
-    for (const { arm, describeApplied } of sequences) {
-      const numTokens = request.promptIds.length
-      emit({
-        event: 'accepted',
-        arm,
-        applied: describeApplied(),
-        prompt_tokens: numTokens,
-        ...form,
-        ...(hints.length === 0 ? {} : { schema_hints: [...hints] }),
-      })
-    }
-  }
-  engine.submit(request)
-}
-
-/** As `admit`; where a table is full, the fault says when there should be room. */
-function admitOrSayWhen(
-  { context, engine }: Runner,
-  wire: GenerateRequest,
-  emit: (event: GenerateEvent) => void,
-  grammar: OpenGrammar | null,
-): EngineRequest {
-  try {
-    return admit(context, wire, emit, grammar)
-  } catch (error) {
-    if (!(error instanceof RunnerFault) || error.code !== 'over_capacity') throw error
-    throw new RunnerFault(error.code, error.message, {
-      ...error.details,
-      retry_after_seconds: engine.retryAfterSeconds(),
-    })
-  }
-}
-
 /** @throws {RunnerFault} the caller wants numbers of another build */
 function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undefined): void {
   if (wanted === undefined || wanted === buildDigest) return
   throw new RunnerFault('build_mismatch', `this runner serves build ${buildDigest}`)
-}
-
-function describeStatus(
-  { config, context, engine, executor, adapters }: Runner,
-  identity: ServerIdentity,
-): RunnerStatus {
-  return {
-    protocol_version: RUNNER_PROTOCOL_VERSION,
-    runner_id: identity.runnerId,
-    model: {
-      slug: identity.modelSlug,
-      model_digest: context.modelDigest,
-      build_digest: context.buildDigest,
-      num_layers: config.numLayers,
-      num_heads: config.numHeads,
-      num_kv_heads: config.numKvHeads,
-      head_dim: config.headDim,
-      hidden_size: config.hidden,
-      vocab_size: config.vocab,
-      max_context: context.maxContext,
-    },
-    ort_backend: identity.ortBackend,
-    limits: {
-      max_rows: engine.options.maxNumSeqs,
-      max_waiting: engine.options.maxWaiting,
-      max_adapter_bytes: MAX_ADAPTER_BYTES,
-      max_resident_adapters: adapters.maxResident,
-      max_prefix_cache_bytes: engine.prefixCache.maxBytes,
-    },
-    prefix_cache: { bytes: engine.prefixCache.sizeBytes, blocks: engine.prefixCache.numBlocks },
-    load: engine.load,
-    job_share: { limit: executor.turns.jobShare, measured: executor.turns.measuredShare },
-    resident_adapters: adapters.digests,
-  }
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {
@@ -311,21 +198,3 @@ function parse<T>(schema: z.ZodType<T>, value: unknown): T {
 }
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
-
-/**
- * Writes events a line each, not at once but after what this turn still does: by then the engine has
- * begun its next step, so writing costs a step nothing.
- */
-function createEventWriter(response: ServerResponse): (event: GenerateEvent) => void {
-  let pending: GenerateEvent[] = []
-  const flush = (): void => {
-    const events = pending
-    pending = []
-    response.write(events.map((event) => `${JSON.stringify(event)}\n`).join(''))
-    const last = events[events.length - 1]!
-    if (last.event === 'done' || (last.event === 'error' && last.arm === null)) response.end()
-  }
-  return (event) => {
-    if (pending.push(event) === 1) setImmediate(flush)
-  }
-}

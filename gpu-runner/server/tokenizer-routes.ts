@@ -7,9 +7,10 @@ import {
   type tokenizeResponseSchema,
   type tokenizerInfoSchema,
 } from '../../src/protocol/tokenizer.ts'
-import { asTooLong } from '../engine/admission.ts'
+import { tooLongFault } from '../admission/encode-prompt.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
+import { PromptTooLongError } from '../tokenizer/index.ts'
 
 type Context = Pick<Runner['context'], 'tokenizer' | 'maxContext'>
 
@@ -21,7 +22,7 @@ export async function tokenize(
   const tokens = await tokenizer
     .encodeInSlices(prompt, MAX_TOKENIZED_TOKENS)
     .catch((error: unknown) => {
-      throw asTooLong(error, 'prompt')
+      throw error instanceof PromptTooLongError ? tooLongFault(error, 'prompt') : error
     })
   return { tokens, count: tokens.length, max_model_len: maxContext }
 }

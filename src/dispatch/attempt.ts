@@ -1,6 +1,6 @@
 import type { GenerateEvent, RunnerStatus } from '../protocol/runner.ts'
 import type { RunnerSnapshot, RunnerWish } from './choose-runner.ts'
-import { RunnerFault, RunnerRefusal, type RunnerClient } from './runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import type { HeldCall, RunnerPool } from './runner-pool.ts'
 
 /** No runner can take a call at the moment. */
@@ -45,7 +45,7 @@ export type ReadAdapter = (digest: string) => Promise<Uint8Array>
  * left for the next one; a runner that lacks an adapter is sent its file and asked once more. How the
  * call ends is reported to the runner's circuit.
  * @throws {Unserved} no runner may be tried
- * @throws {RunnerFault | RunnerRefusal} the last runner's
+ * @throws {RunnerCallFailure | RunnerRefusal} the last runner's
  */
 export async function attempt<T>(
   pool: RunnerPool,
@@ -129,7 +129,7 @@ function settle(held: HeldCall, error: unknown): void {
 
 /** Whether an error says that the runner is not well; what a request asked for in vain does not. */
 function isRunnersFault(error: unknown): boolean {
-  if (error instanceof RunnerFault) return error.kind !== 'cancelled'
+  if (error instanceof RunnerCallFailure) return error.kind !== 'cancelled'
   return error instanceof RunnerRefusal && error.error.code === 'internal'
 }
 
@@ -151,7 +151,7 @@ function isSoonerFree(known: unknown, other: unknown): boolean {
 
 /** Whether another runner may do what this one did not. */
 function isWorthAnother(error: unknown): boolean {
-  if (error instanceof RunnerFault) return true
+  if (error instanceof RunnerCallFailure) return true
   if (!(error instanceof RunnerRefusal)) return false
   return error.error.outcome === 'retryable' || error.error.outcome === 'over_capacity'
 }

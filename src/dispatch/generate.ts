@@ -3,7 +3,7 @@ import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner
 import { attempt, type ReadAdapter } from './attempt.ts'
 import type { RunnerSnapshot } from './choose-runner.ts'
 import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
-import { RunnerFault, RunnerRefusal, type RunnerClient } from './runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import { proofMismatch, toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
@@ -85,7 +85,7 @@ function checkMaxTokens({ request }: GenerationPlan, runners: readonly RunnerSna
 
 /**
  * Starts a request on one runner, with every adapter there that it needs.
- * @throws {RunnerRefusal | RunnerFault | ApiError}
+ * @throws {RunnerRefusal | RunnerCallFailure | ApiError}
  */
 export async function generateOn(
   client: RunnerClient,
@@ -96,16 +96,16 @@ export async function generateOn(
   const onAbort = () => {
     controller.abort(signal.reason)
   }
-  if (signal.aborted) throw new RunnerFault('cancelled', 'given up before it began')
+  if (signal.aborted) throw new RunnerCallFailure('cancelled', 'given up before it began')
   signal.addEventListener('abort', onAbort, { once: true })
   const raw = await client.generate(withTimeout(plan, Date.now()), controller)
   const events = checkEvents(raw, plan.expected, () => {
     signal.removeEventListener('abort', onAbort)
     // Without effect after a whole answer; after half of one it frees the runner's rows.
-    controller.abort(new RunnerFault('cancelled', 'the answer was given up'))
+    controller.abort(new RunnerCallFailure('cancelled', 'the answer was given up'))
   })
   const first = await events.next()
-  if (first.done === true) throw new RunnerFault('died', 'runner ended before admission')
+  if (first.done === true) throw new RunnerCallFailure('died', 'runner ended before admission')
   if (first.value.event !== 'accepted') throw proofMismatch('no admission')
   const { applied, schema_hints: schemaHints = [], tool_form: form } = first.value
   return {
@@ -165,7 +165,7 @@ async function* checkEvents(
       }
       yield event
     }
-    throw new RunnerFault('died', 'runner stream ended without its terminal frame')
+    throw new RunnerCallFailure('died', 'runner stream ended without its terminal frame')
   } finally {
     release()
     await raw.return(undefined)

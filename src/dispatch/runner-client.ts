@@ -51,14 +51,14 @@ export class RunnerRefusal extends Error {
   }
 }
 
-/** The runner did not answer, died, or said something that is not of the protocol. */
-export class RunnerFault extends Error {
-  /** `cancelled` is the gateway's own doing: whoever asked has gone. */
+/** A call on a runner failed: no answer came, it broke off, or it was not the protocol's. */
+export class RunnerCallFailure extends Error {
+  /** `cancelled` is the gateway's own doing: the caller has gone. */
   readonly kind: 'unreachable' | 'died' | 'protocol' | 'timeout' | 'cancelled'
 
-  constructor(kind: RunnerFault['kind'], message: string, cause?: unknown) {
+  constructor(kind: RunnerCallFailure['kind'], message: string, cause?: unknown) {
     super(message, { cause })
-    this.name = 'RunnerFault'
+    this.name = 'RunnerCallFailure'
     this.kind = kind
   }
 }
@@ -159,7 +159,7 @@ export class RunnerClient {
    * Starts a generation.
    * @param controller its abort ends the call and frees the runner's rows
    * @returns the events, once the runner has taken the request
-   * @throws {RunnerRefusal | RunnerFault} also from the events
+   * @throws {RunnerRefusal | RunnerCallFailure} also from the events
    */
   async generate(
     request: GenerateRequest,
@@ -173,7 +173,7 @@ export class RunnerClient {
         new TextEncoder().encode(JSON.stringify(request)),
         { type: 'application/json', signal: controller.signal },
       )
-      if (response.body === null) throw new RunnerFault('protocol', 'generate without a body')
+      if (response.body === null) throw new RunnerCallFailure('protocol', 'generate without a body')
       return readEvents(response.body as ReadableStream<Uint8Array>, watchdog)
     } catch (error) {
       watchdog.stop()
@@ -206,7 +206,7 @@ export class RunnerClient {
         signal: options.signal,
       })
     } catch (error) {
-      throw faultOf(error, options.signal, `${method} ${path}`)
+      throw callFailureOf(error, options.signal, `${method} ${path}`)
     }
     if (response.ok) return response
     throw new RunnerRefusal(await readRefusal(response, `${method} ${path}`))
@@ -229,18 +229,18 @@ async function readGradient(
   try {
     bytes = new Uint8Array(await response.arrayBuffer())
   } catch (error) {
-    throw new RunnerFault('died', `runner's answer ended early: ${String(error)}`, error)
+    throw new RunnerCallFailure('died', `runner's answer ended early: ${String(error)}`, error)
   }
   const body = decodeBinaryBody(bytes)
   const header = gradientResponseSchema.safeParse(body === null ? null : parseJson(body.headerJson))
   if (body === null || !header.success) {
-    throw new RunnerFault('protocol', 'runner’s gradient is malformed')
+    throw new RunnerCallFailure('protocol', 'runner’s gradient is malformed')
   }
   const { num_candidates: answered, num_examples: numExamples } = header.data
   const numLogProbs = numCandidates * numExamples
   // What was sent is the candidates and a weight for each log probability.
   const isShaped = answered === numCandidates && body.values.length === numCandidates + numSent
-  if (!isShaped) throw new RunnerFault('protocol', 'runner’s gradient is of another shape')
+  if (!isShaped) throw new RunnerCallFailure('protocol', 'runner’s gradient is of another shape')
   const gradientAt = numCandidates + numLogProbs
   return {
     header: header.data,
@@ -262,15 +262,19 @@ const withTimeout = (timeoutMs: number, signal: AbortSignal | undefined) => {
   return signal === undefined ? timeout : AbortSignal.any([timeout, signal])
 }
 
-function faultOf(error: unknown, signal: AbortSignal, call: string): RunnerFault {
-  if (error instanceof RunnerFault) return error
+function callFailureOf(error: unknown, signal: AbortSignal, call: string): RunnerCallFailure {
+  if (error instanceof RunnerCallFailure) return error
   const reason: unknown = signal.aborted ? signal.reason : null
-  if (reason instanceof RunnerFault) return reason
+  if (reason instanceof RunnerCallFailure) return reason
   if (reason instanceof DOMException && reason.name === 'TimeoutError') {
-    return new RunnerFault('timeout', `runner did not answer ${call} in time`, error)
+    return new RunnerCallFailure('timeout', `runner did not answer ${call} in time`, error)
   }
-  if (signal.aborted) return new RunnerFault('cancelled', `${call} was given up`, error)
-  return new RunnerFault('unreachable', `runner did not answer ${call}: ${String(error)}`, error)
+  if (signal.aborted) return new RunnerCallFailure('cancelled', `${call} was given up`, error)
+  return new RunnerCallFailure(
+    'unreachable',
+    `runner did not answer ${call}: ${String(error)}`,
+    error,
+  )
 }
 
 async function readRefusal(response: Response, call: string): Promise<RunnerError> {
@@ -278,7 +282,7 @@ async function readRefusal(response: Response, call: string): Promise<RunnerErro
   try {
     return runnerErrorBodySchema.parse(JSON.parse(text)).error
   } catch (error) {
-    throw new RunnerFault(
+    throw new RunnerCallFailure(
       'protocol',
       `runner answered ${call} with ${response.status} and no error of the protocol`,
       error,
@@ -291,11 +295,11 @@ async function readJson<T>(response: Response, schema: z.ZodType<T>): Promise<T>
   try {
     value = await response.json()
   } catch (error) {
-    throw new RunnerFault('died', `runner's answer ended early: ${String(error)}`, error)
+    throw new RunnerCallFailure('died', `runner's answer ended early: ${String(error)}`, error)
   }
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  throw new RunnerFault(
+  throw new RunnerCallFailure(
     'protocol',
     `runner's answer is malformed: ${z.prettifyError(parsed.error)}`,
   )
@@ -310,7 +314,7 @@ async function* readEvents(
       watchdog.feed()
       const parsed = generateEventSchema.safeParse(value)
       if (!parsed.success) {
-        throw new RunnerFault(
+        throw new RunnerCallFailure(
           'protocol',
           `runner's event is malformed: ${z.prettifyError(parsed.error)}`,
         )
@@ -318,10 +322,10 @@ async function* readEvents(
       yield parsed.data
     }
   } catch (error) {
-    if (error instanceof RunnerFault) throw error
-    if (watchdog.signal.aborted) throw faultOf(error, watchdog.signal, 'POST /v1/generate')
+    if (error instanceof RunnerCallFailure) throw error
+    if (watchdog.signal.aborted) throw callFailureOf(error, watchdog.signal, 'POST /v1/generate')
     const isBroken = error instanceof SyntaxError || error instanceof RangeError
-    throw new RunnerFault(
+    throw new RunnerCallFailure(
       isBroken ? 'protocol' : 'died',
       `runner's stream broke: ${String(error)}`,
       error,
@@ -346,7 +350,7 @@ class Watchdog {
   feed(): void {
     this.stop()
     this.#timer = setTimeout(() => {
-      this.#controller.abort(new RunnerFault('timeout', 'runner fell silent'))
+      this.#controller.abort(new RunnerCallFailure('timeout', 'runner fell silent'))
     }, SILENCE_TIMEOUT_MS)
   }
 

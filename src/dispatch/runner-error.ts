@@ -1,7 +1,7 @@
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { RunnerError } from '../protocol/runner.ts'
 import { Unserved } from './attempt.ts'
-import { RunnerFault, RunnerRefusal } from './runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal } from './runner-client.ts'
 
 const OVERLOADED_RETRY_SECONDS = 1
 
@@ -19,7 +19,7 @@ export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   if (error instanceof Unserved) return ofUnserved(error)
   if (error instanceof RunnerRefusal) return ofRefusal(error.error)
-  if (error instanceof RunnerFault) return ofFault(error)
+  if (error instanceof RunnerCallFailure) return ofCallFailure(error)
   throw error
 }
 
@@ -34,9 +34,9 @@ function ofUnserved({ kind, model }: Unserved): ApiError {
   )
 }
 
-function ofFault(fault: RunnerFault): ApiError {
-  if (fault.kind !== 'cancelled') logRunner(fault.kind, fault.message)
-  switch (fault.kind) {
+function ofCallFailure(failure: RunnerCallFailure): ApiError {
+  if (failure.kind !== 'cancelled') logRunner(failure.kind, failure.message)
+  switch (failure.kind) {
     case 'cancelled':
       return new ApiError(502, 'The request was given up.', { code: 'cancelled' })
     case 'unreachable':

@@ -1,5 +1,5 @@
 import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/gradient/gradient.ts'
-import { RunnerFault } from '../dispatch/runner-client.ts'
+import { RunnerCallFailure } from '../dispatch/runner-client.ts'
 import type { GradientHeader } from '../protocol/runner-scoring.ts'
 import {
   exampleOrder,
@@ -15,7 +15,7 @@ import {
  * examples, so the parts add up.
  * @param examples those to differentiate, by index; the others' log probabilities are given as NaN
  * and add nothing to the gradient
- * @throws {RunnerRefusal | RunnerFault}
+ * @throws {RunnerRefusal | RunnerCallFailure}
  */
 export async function differentiate(
   evaluation: Evaluation,
@@ -84,10 +84,10 @@ async function differentiateOnce(
   }
   const answer = await withDataset(evaluation, () => client.gradient(header, body, signal))
   if (answer.header.build_digest !== buildDigest) {
-    throw new RunnerFault('protocol', 'the gradient is of another build than was asked for')
+    throw new RunnerCallFailure('protocol', 'the gradient is of another build than was asked for')
   }
   if (answer.header.num_examples !== examples.length) {
-    throw new RunnerFault('protocol', 'the gradient is of other examples than were asked for')
+    throw new RunnerCallFailure('protocol', 'the gradient is of other examples than were asked for')
   }
   return answer
 }

@@ -1,5 +1,5 @@
 import type { Geometry, Rotation } from '../../adapters/rotation/rotation.ts'
-import { RunnerFault, RunnerRefusal, type RunnerClient } from '../dispatch/runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from '../dispatch/runner-client.ts'
 import { type Scope } from '../protocol/runner.ts'
 import { MAX_SCORE_CANDIDATES } from '../protocol/runner-scoring.ts'
 import { readBlob } from '../storage/blobs.ts'
@@ -60,7 +60,7 @@ function scoreRowsPerCall(evaluation: Evaluation): number {
 /**
  * Scores rotations on a dataset.
  * @returns `[candidate][example][label]`: log P(label), no bias; of targets one value an example
- * @throws {RunnerRefusal | RunnerFault}
+ * @throws {RunnerRefusal | RunnerCallFailure}
  */
 export async function scoreRotations(
   evaluation: Evaluation,
@@ -105,12 +105,12 @@ async function scoreOnce(
   })
   const response = await withDataset(evaluation, () => client.score(header, values, signal))
   if (response.build_digest !== buildDigest) {
-    throw new RunnerFault('protocol', 'scores are of another build than was asked for')
+    throw new RunnerCallFailure('protocol', 'scores are of another build than was asked for')
   }
   const isShaped =
     response.log_probs.length === rotations.length &&
     response.log_probs.every((rows) => rows.length === examples.length)
-  if (!isShaped) throw new RunnerFault('protocol', 'scores are not of the shape asked for')
+  if (!isShaped) throw new RunnerCallFailure('protocol', 'scores are not of the shape asked for')
   return response.log_probs
 }
 

@@ -1,4 +1,4 @@
-import { RunnerFault, RunnerRefusal } from '../dispatch/runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal } from '../dispatch/runner-client.ts'
 import { BlobCorrupt } from '../storage/blobs.ts'
 import type { JobError } from '../protocol/openai/fine-tuning.ts'
 
@@ -57,7 +57,7 @@ export function judgeFault(error: unknown): FaultVerdict {
     const message = 'The stored examples are damaged. Upload them again and begin a new job.'
     return { kind: 'fail', error: { code: 'dataset_corrupt', message, param: 'training_file' } }
   }
-  if (error instanceof RunnerFault) {
+  if (error instanceof RunnerCallFailure) {
     return retry(RUNNER_LIMIT_MS, 'runner_unavailable', `No runner could be used: ${error.message}`)
   }
   if (error instanceof RunnerRefusal) {

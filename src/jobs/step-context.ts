@@ -2,7 +2,7 @@ import { decodeAdapter } from '../../adapters/format/decode.ts'
 import { encodeAdapter } from '../../adapters/format/encode.ts'
 import type { Rotation } from '../../adapters/rotation/rotation.ts'
 import { attempt, Unserved, type ChosenRunner } from '../dispatch/attempt.ts'
-import { RunnerFault } from '../dispatch/runner-client.ts'
+import { RunnerCallFailure } from '../dispatch/runner-client.ts'
 import type { Evaluation } from './evaluate.ts'
 import { trainingOrder } from './guard-folds.ts'
 import { BuildChanged, JobFailure } from './faults.ts'
@@ -62,7 +62,7 @@ function longestTargetOf({ targetTokens }: PinnedModel): number | null {
 
 /**
  * Makes a step's calls on one runner of the build that the job keeps to.
- * @throws {RunnerFault | RunnerRefusal | BuildChanged}
+ * @throws {RunnerCallFailure | RunnerRefusal | BuildChanged}
  */
 export async function withRunner<T>(
   { runners, spec, state, signal }: StepContext,
@@ -81,7 +81,7 @@ export async function withRunner<T>(
     if (!(error instanceof Unserved)) throw error
     if (error.kind === 'wrong_build') throw new BuildChanged()
     const which = error.kind === 'wrong_model' ? ' this job began on' : ''
-    throw new RunnerFault('unreachable', `none serves the ${spec.model}${which}`)
+    throw new RunnerCallFailure('unreachable', `none serves the ${spec.model}${which}`)
   }
 }
 

@@ -1,4 +1,4 @@
-/** A text as an EBNF literal. */
+/** Writes a text as an EBNF literal. */
 export function literal(text: string): string {
   const chars = Array.from(text, (char) => {
     if (/^[\w ,.:;/+*={}[\]()<>-]$/.test(char)) return char

@@ -1,12 +1,12 @@
 import type { Pattern } from './pattern.ts'
 
-/** Places looked at; nested repeats could ask for far more. */
+/** Positions visited at most; nested repeats could take far more. */
 const MAX_STEPS = 100_000
 
 /**
- * Whether a pattern admits a text, whatever the pattern: all ways are followed at once, and none
- * twice.
- * @returns false too where that takes too long
+ * Whether a pattern admits a text. All positions that a part of the pattern can reach are followed at
+ * once, so no pattern takes exponential time.
+ * @returns false also where it takes over {@link MAX_STEPS}
  */
 export function matchesPattern(pattern: Pattern, text: string): boolean {
   let numSteps = 0

@@ -1,9 +1,9 @@
 import { SchemaError } from './node.ts'
 
-/** A schema's keywords without annotations and without others' schemas beside them. */
+/** A schema's keywords without annotations. */
 export type Keywords = Readonly<Record<string, unknown>>
 
-/** What cannot be merged, by its keyword. */
+/** Told of a keyword whose two values cannot be merged. */
 type OnConflict = (keyword: string) => void
 
 const LARGER = ['minimum', 'exclusiveMinimum', 'minLength', 'minItems', 'minProperties']
@@ -11,8 +11,9 @@ const SMALLER = ['maximum', 'exclusiveMaximum', 'maxLength', 'maxItems', 'maxPro
 const SCHEMAS = ['items', 'propertyNames']
 
 /**
- * The keywords that two schemas of one `allOf` say together. Objects that are closed stay so, and
- * hold what either names: helpers close each part of an intersection, which would leave nothing.
+ * Merges two schemas of one `allOf` into one. An object closed by either schema stays closed, but may
+ * hold the properties of both: helper libraries close each part of an intersection, and taken literally
+ * no object would satisfy both parts.
  * @returns null where no value satisfies both
  */
 export function mergeKeywords(a: Keywords, b: Keywords, onConflict: OnConflict): Keywords | null {
@@ -65,7 +66,7 @@ function mergeProperties(a: Keywords, b: Keywords): Record<string, unknown> {
   )
 }
 
-/** @returns null where neither names any */
+/** @returns the values that every `const` and `enum` of the two names; null where there is none */
 function mergeValues(a: Keywords, b: Keywords): readonly unknown[] | null {
   const lists = [a, b].flatMap((keywords) => [
     ...('const' in keywords ? [[keywords.const]] : []),
@@ -76,7 +77,7 @@ function mergeValues(a: Keywords, b: Keywords): readonly unknown[] | null {
   return lists[0]!.filter((value) => texts.every((known) => known.has(JSON.stringify(value))))
 }
 
-/** One schema that says what two say. */
+/** One schema for the values that satisfy both. */
 function both(a: unknown, b: unknown): unknown {
   if (a === false || b === false) return false
   if (a === true) return b

@@ -1,6 +1,6 @@
 import type { Pattern } from './pattern.ts'
 
-/** What a schema admits, with every keyword either taken in or refused. */
+/** A schema as it was read: the values it admits. */
 export type SchemaNode =
   | { readonly kind: 'any' | 'boolean' | 'null' }
   /** One of these JSON texts. */
@@ -11,7 +11,7 @@ export type SchemaNode =
   | { readonly kind: 'pattern'; readonly pattern: Pattern }
   | ({ readonly kind: 'integer' | 'number' } & NumberBounds)
   | { readonly kind: 'object'; readonly properties: readonly SchemaProperty[] }
-  /** Any keys, or those of `keys`, all values alike. */
+  /** Any number of keys, each of which satisfies `keys` (null: any key), with values of one schema. */
   | {
       readonly kind: 'map'
       readonly keys: SchemaNode | null
@@ -22,12 +22,12 @@ export type SchemaNode =
   | {
       readonly kind: 'array'
       readonly prefix: readonly SchemaNode[]
-      /** What follows the prefix; null where nothing may. */
+      /** Items after the prefix; null where there may be none. */
       readonly items: SchemaNode | null
       readonly minItems: number
       readonly maxItems: number | null
     }
-  /** None of none: nothing at all. */
+  /** Values of any of the members; without members, no value at all. */
   | { readonly kind: 'union'; readonly of: readonly SchemaNode[] }
   | { readonly kind: 'ref'; readonly target: string }
 
@@ -37,7 +37,7 @@ export type SchemaProperty = {
   readonly required: boolean
 }
 
-/** Formats that are held, in the order in which a refusal names them. */
+/** Formats that a grammar enforces, in the order in which a refusal lists them. */
 export const STRING_FORMATS = [
   'date-time',
   'date',
@@ -63,16 +63,16 @@ export type StringFormat = (typeof STRING_FORMATS)[number]
 export type NumberBound = { readonly value: number; readonly exclusive: boolean }
 export type NumberBounds = { readonly min: NumberBound | null; readonly max: NumberBound | null }
 
-/** A schema read: its root, and the nodes that references name. */
+/** A schema's root, and the nodes that its references name. */
 export type SchemaGrammar = {
   readonly root: SchemaNode
   readonly targets: ReadonlyMap<string, SchemaNode>
 }
 
-/** A schema read, and the keywords in it that no grammar holds, as pointers to them. */
+/** A grammar, and JSON pointers to the keywords of its schema that the grammar does not enforce. */
 export type ReadSchema = SchemaGrammar & { readonly hints: readonly string[] }
 
-/** A schema that no grammar here enforces; the message names the keyword and its place. */
+/** A schema that cannot be enforced; the message names the keyword and its place. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError'
 }

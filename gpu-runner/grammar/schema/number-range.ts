@@ -1,10 +1,10 @@
 import type { NumberBound, NumberBounds } from './node.ts'
 
-/** Digits before and after the point, where nothing else bounds them: what a float64 tells apart. */
+/** Most digits before and after the point where no bound limits them: a float64 tells so many apart. */
 const MAX_DIGITS = 15
 const LARGEST = '9'.repeat(MAX_DIGITS)
 
-/** A bound on |x| as digits before and after the point, without zeros that say nothing. */
+/** A bound on |x| as its digits before and after the point, without leading or trailing zeros. */
 type Digits = { readonly whole: string; readonly fraction: string; readonly exclusive: boolean }
 
 const ZERO: Digits = { whole: '0', fraction: '', exclusive: false }
@@ -16,12 +16,12 @@ const FREE_NUMBER =
 
 /**
  * EBNF of the numbers within bounds, without exponents.
- * @returns null where there are none
+ * @returns null where no number is within them
  */
 export function numberRange(kind: 'integer' | 'number', { min, max }: NumberBounds): string | null {
   if (kind === 'number' && min === null && max === null) return FREE_NUMBER
   const forms: string[] = []
-  // Below zero the bounds change places.
+  // Below zero the lower bound limits the magnitude from above, and the upper one from below.
   if (min === null || min.value < 0) {
     const least = max !== null && max.value < 0 ? digitsOf(max) : null
     const isZeroOut = max !== null && max.value === 0 && max.exclusive
@@ -41,7 +41,7 @@ function digitsOf({ value, exclusive }: NumberBound): Digits {
   return { whole, fraction, exclusive }
 }
 
-/** Numbers from `low` to `high`, neither negative. */
+/** Numbers from `low` to `high`; neither is negative. */
 function magnitudes(kind: 'integer' | 'number', low: Digits, high: Digits | null): string | null {
   return kind === 'integer' ? integers(low, high) : decimals(low, high)
 }
@@ -74,7 +74,7 @@ function decimals(low: Digits, high: Digits | null): string | null {
   return kept.length === 0 ? null : kept.join(' | ')
 }
 
-/** What may follow the whole part: nothing, or a point and digits. */
+/** EBNF of what follows the whole part: nothing, or a point and digits. */
 function fractions(low: Digits | null, high: Digits | null): string | null {
   const forms: string[] = []
   if (mayEnd(low, high)) forms.push('""')
@@ -83,18 +83,18 @@ function fractions(low: Digits | null, high: Digits | null): string | null {
   return forms.length === 0 ? null : forms.join(' | ')
 }
 
-/** Whether the digits so far, followed by nothing but zeros, lie within. */
+/** Whether a number may end after its digits so far; the bounds hold their own digits still to come. */
 const mayEnd = (low: Digits | null, high: Digits | null): boolean =>
   (low === null || (low.fraction === '' && !low.exclusive)) &&
   (high === null || high.fraction !== '' || !high.exclusive)
 
-/** One or more digits whose value as a fraction lies within what is left of the bounds. */
+/** One or more digits within the bounds, which hold the digits still to come. */
 function fractionDigits(low: Digits | null, high: Digits | null): string | null {
   if (low?.fraction === '' && !low.exclusive) return fractionDigits(null, high)
   if (low === null && high === null) return `[0-9]{1,${MAX_DIGITS}}`
   if (high?.fraction === '') return high.exclusive || low !== null ? null : `"0"{1,${MAX_DIGITS}}`
   if (low?.fraction === '') {
-    // More than what has been written: some digit to come is not 0.
+    // The number must exceed its digits so far, so some digit to come is not 0.
     const above = `"0"{0,${MAX_DIGITS}} [1-9] [0-9]{0,${MAX_DIGITS}}`
     if (high === null) return above
   }
@@ -114,7 +114,7 @@ function fractionDigits(low: Digits | null, high: Digits | null): string | null 
 
 const rest = (digits: Digits): Digits => ({ ...digits, fraction: digits.fraction.slice(1) })
 
-/** EBNF of the integers from `from` to `to`, neither negative; null where there are none. */
+/** EBNF of the integers from `from` to `to`, neither negative; null where `from` is over `to`. */
 function wholes(from: bigint, to: bigint): string | null {
   if (from > to) return null
   const forms: string[] = []
@@ -128,7 +128,7 @@ function wholes(from: bigint, to: bigint): string | null {
   return forms.join(' | ')
 }
 
-/** Digit strings between two of one length. */
+/** EBNF of the digit strings from `low` to `high`, which have the same length. */
 function ofOneLength(low: string, high: string): string {
   if (low === '') return '""'
   const [first, last] = [Number(low[0]), Number(high[0])]

@@ -1,6 +1,6 @@
 import { literal } from './ebnf-literal.ts'
 
-/** A regular expression as a schema's `pattern` writes it, read into what a grammar can hold. */
+/** A schema's `pattern`, parsed: the parts of regular expressions that a grammar can enforce. */
 export type Pattern =
   | { readonly kind: 'chars'; readonly ranges: readonly CharRange[] }
   | { readonly kind: 'sequence' | 'either'; readonly of: readonly Pattern[] }
@@ -14,7 +14,7 @@ export type Pattern =
 /** Code points, both ends included. */
 type CharRange = readonly [number, number]
 
-/** Code units that are characters by themselves: readers of patterns differ on the others. */
+/** Code units that are whole characters. Regular expression engines differ on surrogates. */
 const ALL: readonly CharRange[] = [
   [0, 0xd7ff],
   [0xe000, 0xffff],
@@ -50,20 +50,20 @@ const LINE_ENDS: readonly CharRange[] = [
 const CLASSES: Readonly<Record<string, readonly CharRange[]>> = { d: DIGITS, w: WORD, s: SPACE }
 const CONTROLS: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13, 0: 0 }
 
-/** Characters past ASCII that are listed one by one. */
+/** Most characters past ASCII that are listed one by one. */
 const MAX_LISTED_CHARS = 64
-/** A set of so many has its quotes and control characters too, as escapes. */
+/** A set of up to so many characters lists its quotes and control characters too, as escapes. */
 const MAX_SMALL_SET = 128 + MAX_LISTED_CHARS
-/** Nodes of one pattern, and the most that a part of it may be repeated. */
 const MAX_NODES = 500
+/** Times that a part may be repeated. */
 const MAX_REPEATS = 1000
-/** Digits that an open end admits: a weak model would go on with them. */
+/** Digits that an unbounded repeat admits: a weak model would go on writing them. */
 const MAX_OPEN_DIGITS = 15
 
 /**
- * Reads a pattern of characters, classes, groups, alternatives and repeats, with `^` and `$` at its
- * ends. What it admits is a part of what the pattern does, never more.
- * @returns null where it has parts that no grammar holds: assertions, back references, properties
+ * Parses a pattern of characters, classes, groups, alternatives and repeats, with `^` and `$` at its
+ * ends. The result admits only texts that the pattern admits, though not always all of them.
+ * @returns null where no grammar enforces a part: assertions, back references, Unicode properties
  */
 export function readPattern(source: string): Pattern | null {
   try {
@@ -74,7 +74,7 @@ export function readPattern(source: string): Pattern | null {
   }
 }
 
-/** @returns the same pattern, of as many characters; null where that is not known to hold */
+/** @returns the pattern limited to these lengths; null where it cannot be limited */
 export function withLength(
   pattern: Pattern,
   minLength: number,
@@ -111,7 +111,7 @@ function lengthsOf(pattern: Pattern): { readonly min: number; readonly max: numb
   }
 }
 
-/** A pattern in XGrammar's EBNF, as a JSON string holds its characters. */
+/** Writes a pattern in XGrammar's EBNF, with characters as a JSON string holds them. */
 export function writePattern(pattern: Pattern): string {
   switch (pattern.kind) {
     case 'chars':
@@ -133,10 +133,12 @@ export function writePattern(pattern: Pattern): string {
 }
 
 /**
- * Characters that a JSON string holds as they stand; escapes and single characters past ASCII only
- * where there are few. The library's ranges past ASCII admit any character at all, so of more of
- * them there is all or nothing: all in a repeat without end, where nobody counts them.
- * @returns null where none are left
+ * Writes a set of characters. ASCII characters that need no escape are written as ranges. Escapes and
+ * characters past ASCII are listed one by one, and only where there are few: the library's ranges past
+ * ASCII admit any character. A set of all characters is written whole in an unbounded repeat, where
+ * nobody counts them.
+ * @param isOpen whether the set is repeated without a bound
+ * @returns null where no character is left
  */
 function writeChars(ranges: readonly CharRange[], isOpen: boolean): string | null {
   const ascii = without(ranges, [
@@ -147,7 +149,7 @@ function writeChars(ranges: readonly CharRange[], isOpen: boolean): string | nul
   ])
   const others = without(ranges, [[0, 0x7f]])
   const numOthers = others.reduce((sum, [from, to]) => sum + to - from + 1, 0)
-  // Line ends past ASCII are in no text that a model writes.
+  // A set may lack line ends past ASCII and still count as all: models do not write them.
   if (isOpen && without(ALL, [...others, ...LINE_ENDS, [0, 0x7f]]).length === 0) {
     return `[^"\\\\\\0-\\x1f${writeRanges(without([[0x20, 0x7f]], [...ascii, [0x22, 0x22], [0x5c, 0x5c]]))}]`
   }
@@ -173,7 +175,7 @@ const escape = (code: number): string => `\\u${code.toString(16).padStart(4, '0'
 
 class UnreadPatternError extends Error {}
 
-/** `^` and `$` while they are read. */
+/** `^` and `$`, which do not outlast parsing. */
 type Anchor = { readonly kind: 'start' } | { readonly kind: 'end' }
 
 class PatternReader {
@@ -191,7 +193,7 @@ class PatternReader {
     return whole
   }
 
-  /** @param isTop `^` and `$` may stand here; where they do not, anything may */
+  /** @param isTop at the pattern's top level, where `^` and `$` may stand; without them any text may */
   #alternatives(isTop: boolean): Pattern {
     const of: Pattern[] = []
     do {
@@ -222,7 +224,7 @@ class PatternReader {
       case '.':
         return charsOf(without(ALL, LINE_ENDS))
       case '(': {
-        // A name is for whoever reads the match.
+        // A group's name has no effect on what it matches.
         if (this.#take('?') && !this.#take(':') && !this.#takeName()) throw new UnreadPatternError()
         const inner = this.#alternatives(false)
         if (!this.#take(')')) throw new UnreadPatternError()
@@ -248,7 +250,7 @@ class PatternReader {
       []
     if (text === undefined) return null
     this.#at += text.length
-    // Lazy is as greedy to a grammar.
+    // A lazy repeat matches the same texts as a greedy one.
     this.#take('?')
     if (text === '*') return { min: 0, max: null }
     if (text === '+') return { min: 1, max: null }
@@ -285,7 +287,7 @@ class PatternReader {
     return char === '\\' ? this.#escaped(true) : rangeOf(char.charCodeAt(0))
   }
 
-  /** After a backslash. */
+  /** Reads what follows a backslash. */
   #escaped(isInClass: boolean): readonly CharRange[] {
     const char = this.#next()
     const named = CLASSES[char.toLowerCase()]
@@ -332,7 +334,7 @@ const ANYTHING: Pattern = {
   max: null,
 }
 
-/** What a text must be as a whole where a pattern may match a part of it. */
+/** Makes a pattern that may match a part of a text into one of the whole text. */
 function anchored(items: readonly (Pattern | Anchor)[]): readonly Pattern[] {
   const isStart = items[0]?.kind === 'start'
   const isEnd = items.length > (isStart ? 1 : 0) && items.at(-1)?.kind === 'end'
@@ -359,7 +361,7 @@ const rangeOf = (code: number): readonly CharRange[] => [[code, code]]
 const single = (ranges: readonly CharRange[]): number | null =>
   ranges.length === 1 && ranges[0]![0] === ranges[0]![1] ? ranges[0]![0] : null
 
-/** Sorted, and none of `taken`. */
+/** The ranges without those in `taken`, sorted and merged. */
 function without(ranges: readonly CharRange[], taken: readonly CharRange[]): CharRange[] {
   const kept = taken.reduce<readonly CharRange[]>(
     (left, [from, to]) =>

@@ -1,9 +1,9 @@
 import { SchemaError, type SchemaGrammar, type SchemaNode } from './node.ts'
 
 /**
- * Refuses references that lead to themselves without a value between, and takes out what has no
- * finite value, so that an answer never walks into a part that cannot end.
- * @throws {SchemaError} where nothing is left
+ * Refuses references that lead back to themselves without a value in between, and removes the parts of
+ * a schema that no finite value satisfies, so that an answer never enters a part that cannot end.
+ * @throws {SchemaError} where no finite value satisfies the root
  */
 export function checkRecursion({ root, targets }: SchemaGrammar): SchemaGrammar {
   checkProgress(targets)
@@ -57,7 +57,7 @@ function isFinite(node: SchemaNode, finite: ReadonlySet<string>): boolean {
   }
 }
 
-/** A node that is finite itself, without its members that are not. */
+/** Removes the members that no finite value satisfies from a node that some finite value does. */
 function prune(node: SchemaNode, finite: ReadonlySet<string>): SchemaNode {
   const ok = (child: SchemaNode): boolean => isFinite(child, finite)
   const pruned = (child: SchemaNode): SchemaNode => prune(child, finite)

@@ -1,11 +1,11 @@
 import type { StringFormat } from './node.ts'
 
-/** How a format is written: the part of it that JavaScript's and Python's readers take too. */
+/** How answers write a format: only forms that JavaScript's and Python's parsers also accept. */
 type FormatRecord = {
   readonly ebnf: string
-  /** Characters of the shortest and of the longest text. */
+  /** Lengths of the shortest and of the longest text, in characters. */
   readonly lengths: readonly [number, number]
-  /** Texts of each kind that is written. A pattern that admits them all says no more. */
+  /** Texts of each form that `ebnf` writes. A pattern that admits them all adds nothing to the format. */
   readonly samples: readonly string[]
 }
 
@@ -21,7 +21,7 @@ const MINUTES = `[0-9]{1,3} "M" (${SECONDS})?`
 const HOURS = `[0-9]{1,3} "H" (${MINUTES} | ${SECONDS})?`
 const SPAN = `"T" (${HOURS} | ${MINUTES} | ${SECONDS})`
 const OCTET = '([0-9] | [1-9] [0-9] | "1" [0-9]{2} | "2" [0-4] [0-9] | "25" [0-5])'
-/** Longer names, and hyphens in them, would take seconds to compile. */
+/** Longer labels, or hyphens in them, would take seconds to compile. */
 const LABEL = '[A-Za-z0-9]{1,16}'
 /** Its last label has letters alone, so that none takes it for an address of numbers. */
 const DOMAIN = `${LABEL} ("." ${LABEL})? "." [A-Za-z]{2,8}`
@@ -95,5 +95,5 @@ export const FORMATS: Readonly<Record<StringFormat, FormatRecord>> = {
   },
 }
 
-/** Of no format: a pattern that admits one of them spells none out. */
+/** Texts of no format. A pattern that admits one of them does not spell out a format. */
 export const STRAY_TEXTS = ['', '0', '1', '2', '7', 'a', 'x', 'Z', '2x', 'a b', '1000-']

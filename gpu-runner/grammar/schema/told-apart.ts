@@ -1,11 +1,11 @@
 import type { SchemaGrammar, SchemaNode } from './node.ts'
 
-/** References followed before two schemas count as alike. */
+/** Steps after which two schemas count as overlapping. */
 const MAX_STEPS = 16
 
 /**
- * Whether no value satisfies two of the schemas, as far as it is plain: by their types, by values
- * that they name, or by a property that both require, whose values differ.
+ * Whether no value satisfies two of the schemas. Only plain differences count: types, listed values, or
+ * a property that both require and whose schemas differ so. False means that a value might.
  */
 export function areToldApart(nodes: readonly SchemaNode[], targets: Targets): boolean {
   return nodes.every((node, i) =>

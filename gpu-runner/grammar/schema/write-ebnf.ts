@@ -17,10 +17,10 @@ const COMMON: Readonly<Record<string, string>> = {
 }
 
 /**
- * Writes what a schema admits in XGrammar's EBNF: JSON on one line with a space after each comma and
- * colon, properties in the schema's order. Fixed spaces leave a model nothing to run on with.
- * @param writeRoot what the whole text is, given the name of the schema's rule, and a way to write
- *   what else may stand there
+ * Writes a schema's values in XGrammar's EBNF: JSON on one line with a space after each comma and
+ * colon, properties in the schema's order. Spaces are fixed, since a model could go on with free ones.
+ * @param writeRoot writes the rule `root` of the whole text. It is given the name of the schema's rule,
+ *   and a function that writes a rule for another node and returns its name
  * @throws {SchemaError} a range that holds no number
  */
 export function writeEbnf(
@@ -37,9 +37,9 @@ export function writeEbnf(
 }
 
 class EbnfWriter {
-  /** Bodies by name, in the order of their names. */
+  /** Bodies of rules by name, in the order in which the names were given. */
   readonly #bodies = new Map<string, string>()
-  /** Names by body: equal parts are compiled once. */
+  /** Names of rules by body, so that equal parts are compiled once. */
   readonly #names = new Map<string, string>()
   readonly #targets = new Map<string, string>()
 
@@ -98,7 +98,7 @@ class EbnfWriter {
     return name
   }
 
-  /** Defines a common rule with those it uses. */
+  /** Defines a common rule, and the rules it uses. */
   #common(name: string): string {
     if (this.#bodies.has(name)) return name
     const body = COMMON[name]!
@@ -118,13 +118,14 @@ class EbnfWriter {
 
   #string({ minLength, maxLength }: Extract<SchemaNode, { kind: 'string' }>): string {
     if (minLength === 0 && maxLength === null) return this.#common('string')
-    // Characters as they stand: an escape could be half of one.
+    // Unescaped characters only: an escape could be half a character.
     const chars = `[^"\\\\\\0-\\x1f]{${minLength},${maxLength ?? ''}}`
     return this.#rule(`"\\"" ${chars} "\\""`)
   }
 
   #object({ properties }: Extract<SchemaNode, { kind: 'object' }>): string {
-    // From the last property back: what may follow once something stands there, and before that.
+    // From the last property to the first: `following` is written after another property, `first`
+    // where none has been written yet.
     let following = '""'
     let first = '""'
     for (const { name, node, required } of properties.toReversed()) {
@@ -162,7 +163,7 @@ class EbnfWriter {
     return this.#rule(`"[" ${following} "]"`)
   }
 
-  /** Items after `numBefore` others. */
+  /** A rule for the items after the first `numBefore`. */
   #moreItems(numBefore: number, items: SchemaNode | null, least: number, most: number): string {
     if (items === null || most <= numBefore) return '""'
     const item = this.write(items)

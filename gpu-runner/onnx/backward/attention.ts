@@ -1,6 +1,6 @@
 import { isWindowed, type ModelConfig } from '../../model/gguf/index.ts'
-import { pastKey, pastValue } from '../build/decoder.ts'
-import { rotationCos } from '../build/rotation.ts'
+import { pastKey, pastValue } from '../serving/decoder.ts'
+import { rotationCos } from '../serving/rotation.ts'
 import { float, int, ints } from '../model.ts'
 import type { Dims, ShapedGraph } from './shaped-graph.ts'
 

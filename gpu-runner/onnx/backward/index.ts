@@ -1,6 +1,6 @@
 import { readFile, rename, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { DATA_FILE, type Build } from '../build/index.ts'
+import { DATA_FILE, type Build } from '../serving/index.ts'
 import { decodeExternalInitializers, encodeModel } from '../serde.ts'
 import { buildTrainingGraph, type LossKind } from './training-graph.ts'
 

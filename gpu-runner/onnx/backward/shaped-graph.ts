@@ -6,7 +6,7 @@ import {
   type Node,
   type ValueInfo,
 } from '../model.ts'
-import { GraphBuilder } from '../build/graph-builder.ts'
+import { GraphBuilder } from '../serving/graph-builder.ts'
 
 /** A size that is fixed, or the name of one that varies between runs. */
 export type Dims = readonly (number | string)[]

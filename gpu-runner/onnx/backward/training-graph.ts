@@ -1,7 +1,7 @@
 import type { ModelConfig } from '../../model/gguf/index.ts'
 import { float, int, ints, type Graph, type Initializer } from '../model.ts'
-import { LOGITS, pastKey, pastValue, qkvBias, UNCAPPED_LOGITS } from '../build/decoder.ts'
-import { rotationCos, rotationSin } from '../build/rotation.ts'
+import { LOGITS, pastKey, pastValue, qkvBias, UNCAPPED_LOGITS } from '../serving/decoder.ts'
+import { rotationCos, rotationSin } from '../serving/rotation.ts'
 import {
   attention,
   attentionShapes,

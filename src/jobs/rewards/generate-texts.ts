@@ -44,7 +44,7 @@ export type GeneratedText = {
  * Generates answers to prompts under rotations. The answers to one prompt are arms of as few requests
  * as hold them. A seed follows from job, prompt and draw, so a repeated call gives the same texts.
  * @returns one text for each wanted one, in their order
- * @throws {RunnerRefusal | RunnerFault | BuildChanged}
+ * @throws {RunnerRefusal | RunnerCallFailure | BuildChanged}
  */
 export async function generateTexts(
   context: StepContext,

@@ -18,7 +18,7 @@ const NUM_CALLS_TOGETHER = 4
 /**
  * Scores answers; equal ones are asked about once.
  * @returns one score an item, finite
- * @throws {JobFailure} `grader_failed`; {RunnerFault} a task that no runner answers for now
+ * @throws {JobFailure} `grader_failed`; {RunnerCallFailure} a task that no runner answers for now
  */
 export async function gradeTexts(
   context: StepContext,

@@ -20,7 +20,7 @@ export type Rewarded = {
  * Generates answers to each prompt under each rotation and has them graded. Seeds are the job's and
  * the examples', so the same rotations give the same texts again.
  * @param numDraws texts of each prompt and rotation
- * @throws {JobFailure} the grader cannot be used; {RunnerRefusal | RunnerFault}
+ * @throws {JobFailure} the grader cannot be used; {RunnerRefusal | RunnerCallFailure}
  */
 export async function rewardRotations(
   context: StepContext,

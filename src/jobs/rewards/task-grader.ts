@@ -1,6 +1,6 @@
 import { collectAnswers } from '../../dispatch/collect.ts'
 import { startGeneration } from '../../dispatch/generate.ts'
-import { RunnerFault } from '../../dispatch/runner-client.ts'
+import { RunnerCallFailure } from '../../dispatch/runner-client.ts'
 import { ApiError } from '../../protocol/openai/error.ts'
 import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { calibrateLabels } from '../../tasks/confidence.ts'
@@ -13,7 +13,7 @@ import type { StepContext } from '../step.ts'
 
 /**
  * The probability that a task gives a label to a text, as a request of the task would be told.
- * @throws {JobFailure} the task is gone or cannot read the text; {RunnerFault} worth another try
+ * @throws {JobFailure} the task is gone or cannot read the text; {RunnerCallFailure} worth another try
  */
 export async function askTask(
   { env, runners, spec, signal }: StepContext,
@@ -46,7 +46,7 @@ export async function askTask(
     if (!(error instanceof ApiError)) throw error
     const message = `the grader’s task ${grader.task} gave no answer: ${error.message}`
     const isWorthAnother = !error.isFinal && (error.status >= 500 || error.status === 429)
-    if (isWorthAnother) throw new RunnerFault('unreachable', message)
+    if (isWorthAnother) throw new RunnerCallFailure('unreachable', message)
     throw new JobFailure('grader_failed', message, 'method')
   }
   throw new JobFailure(

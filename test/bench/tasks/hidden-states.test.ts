@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
-import { SourceWeights } from '../../../gpu-runner/onnx/build/weights.ts'
+import { SourceWeights } from '../../../gpu-runner/onnx/serving/weights.ts'
 import { modelPath } from '../../fixtures/model.ts'
 import { HiddenStates } from './hidden-states.ts'
 

@@ -1,6 +1,6 @@
 /**
  * The base model's last hidden state, for the linear probe. The service does not give it, so the bench
- * runs the graph that the runner runs on prompts (`onnx/build`, float32 weights) with one more output:
+ * runs the graph that the runner runs on prompts (`onnx/serving`, float32 weights) with one more output:
  * the final norm's, from which the logits are made.
  */
 import { existsSync } from 'node:fs'
@@ -8,8 +8,8 @@ import { readFile, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import onnxProto from 'onnx-proto'
 import { IDENTITY_SLOT, SlotTable } from '../../../gpu-runner/adapters/slot-table.ts'
-import { encodePrompt } from '../../../gpu-runner/engine/admission.ts'
-import { LabelTries } from '../../../gpu-runner/engine/label-tries.ts'
+import { encodeMessages } from '../../../gpu-runner/admission/encode-prompt.ts'
+import { LabelTries } from '../../../gpu-runner/admission/label-tries.ts'
 import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
 import {
   decodeModelConfig,
@@ -26,13 +26,13 @@ import {
   presentValue,
   SEQLENS_K,
   TOTAL_SEQUENCE_LENGTH,
-} from '../../../gpu-runner/onnx/build/decoder.ts'
-import { openBuild, type Build } from '../../../gpu-runner/onnx/build/index.ts'
+} from '../../../gpu-runner/onnx/serving/decoder.ts'
+import { openBuild, type Build } from '../../../gpu-runner/onnx/serving/index.ts'
 import {
   ROTATION_POSITIONS,
   rotationCos,
   rotationSin,
-} from '../../../gpu-runner/onnx/build/rotation.ts'
+} from '../../../gpu-runner/onnx/serving/rotation.ts'
 import { openBackend, type Session } from '../../../gpu-runner/ort/index.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'
 import type { PromptMessage } from '../../../src/protocol/runner.ts'
@@ -84,7 +84,7 @@ export class HiddenStates {
   /** Token ids of a prompt under a task's instructions, as the service frames and encodes it. */
   encode(instructions: string, messages: readonly PromptMessage[]): number[] {
     const framed = applyFrame({ instructions, position: 'before' }, messages)
-    return encodePrompt(this, framed.messages, this.#config.contextLength - 1)
+    return encodeMessages(this.#tokenizer, framed.messages, this.#config.contextLength - 1)
   }
 
   get tokenizer(): ChatTokenizer {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, it, vi } from 'vitest'
 import { attempt, Unserved } from '../../../src/dispatch/attempt.ts'
 import { startGeneration } from '../../../src/dispatch/generate.ts'
-import { RunnerFault } from '../../../src/dispatch/runner-client.ts'
+import { RunnerCallFailure } from '../../../src/dispatch/runner-client.ts'
 import { RunnerPool } from '../../../src/dispatch/runner-pool.ts'
 import { baseArm } from '../../../src/tasks/compose.ts'
 import { MODEL } from '../harness.ts'
@@ -62,7 +62,7 @@ async function ask(): Promise<string> {
     for await (const event of generation.events) if (event.event === 'done') return where()
     return 'no end'
   } catch (error) {
-    return `${where()}: ${error instanceof RunnerFault ? error.kind : String(error)}`
+    return `${where()}: ${error instanceof RunnerCallFailure ? error.kind : String(error)}`
   }
 }
 
@@ -107,7 +107,7 @@ describe('an attempt', () => {
   }) => {
     const call = vi.fn(async ({ client }: { client: { url: string } }) => {
       await Promise.resolve()
-      if (client.url === a.url) throw new RunnerFault('unreachable', 'gone')
+      if (client.url === a.url) throw new RunnerCallFailure('unreachable', 'gone')
       return client.url
     })
     expect(await attempt(pool, WISH, call)).toBe(b.url)
@@ -124,7 +124,7 @@ describe('an attempt', () => {
   })
 
   it('asks one runner alone for a step of a job', async ({ expect }) => {
-    const call = vi.fn(() => Promise.reject(new RunnerFault('died', 'in the middle')))
+    const call = vi.fn(() => Promise.reject(new RunnerCallFailure('died', 'in the middle')))
     await expect(attempt(pool, WISH, call, { firstOnly: true })).rejects.toThrow('in the middle')
     expect(call).toHaveBeenCalledTimes(1)
   })
@@ -133,7 +133,7 @@ describe('an attempt', () => {
     const controller = new AbortController()
     const call = () => {
       controller.abort()
-      return Promise.reject(new RunnerFault('cancelled', 'given up'))
+      return Promise.reject(new RunnerCallFailure('cancelled', 'given up'))
     }
     for (let i = 0; i < 3; i++) {
       const { signal } = controller

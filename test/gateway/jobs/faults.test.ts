@@ -1,5 +1,5 @@
 import { describe, it } from 'vitest'
-import { RunnerFault, RunnerRefusal } from '../../../src/dispatch/runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal } from '../../../src/dispatch/runner-client.ts'
 import {
   backoffMs,
   BuildChanged,
@@ -14,8 +14,8 @@ const refusal = (code: RunnerError['code'], outcome: RunnerError['outcome']) =>
 
 describe('a step that failed', () => {
   it.for([
-    [new RunnerFault('unreachable', 'x'), 'retry'],
-    [new RunnerFault('died', 'x'), 'retry'],
+    [new RunnerCallFailure('unreachable', 'x'), 'retry'],
+    [new RunnerCallFailure('died', 'x'), 'retry'],
     [refusal('over_capacity', 'over_capacity'), 'retry'],
     [refusal('internal', 'retryable'), 'retry'],
     [refusal('internal', 'fatal'), 'fail'],
@@ -30,7 +30,9 @@ describe('a step that failed', () => {
   })
 
   it('waits half an hour for a runner, and minutes for what it does not know', ({ expect }) => {
-    expect(judgeFault(new RunnerFault('unreachable', 'x'))).toMatchObject({ limitMs: 1_800_000 })
+    expect(judgeFault(new RunnerCallFailure('unreachable', 'x'))).toMatchObject({
+      limitMs: 1_800_000,
+    })
     expect(judgeFault(new TypeError('bug'))).toMatchObject({ limitMs: 120_000 })
   })
 

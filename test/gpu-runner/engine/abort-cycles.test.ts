@@ -5,7 +5,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, test } from 'vitest'
-import { admit } from '../../../gpu-runner/engine/admission.ts'
+import { admit } from '../../../gpu-runner/admission/admit.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import type { GenerateRequest } from '../../../src/protocol/runner.ts'

@@ -4,7 +4,7 @@
  * hand (docs/decisions/0008-scheduling.md has the figures).
  */
 import { afterAll, beforeAll, test } from 'vitest'
-import { admit } from '../../../gpu-runner/engine/admission.ts'
+import { admit } from '../../../gpu-runner/admission/admit.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 import type { EngineRequest } from '../../../gpu-runner/scheduler/request.ts'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, test } from 'vitest'
-import { admit } from '../../../gpu-runner/engine/admission.ts'
+import { admit } from '../../../gpu-runner/admission/admit.ts'
 import type { EngineEvent } from '../../../gpu-runner/engine/engine-events.ts'
 import type { Runner } from '../../../gpu-runner/runner.ts'
 import { PREFILL_CHUNK_LEN } from '../../../gpu-runner/scheduler/chunks.ts'

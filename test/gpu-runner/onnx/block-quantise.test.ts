@@ -8,7 +8,7 @@ import {
   requantiseQ5_0,
   requantiseQ8_0,
   type QuantisedMatrix,
-} from '../../../gpu-runner/onnx/build/block-quantise.ts'
+} from '../../../gpu-runner/onnx/serving/block-quantise.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 
 /** What MatMulNBits makes of a block: (code − 2^(bits−1))·scale. */

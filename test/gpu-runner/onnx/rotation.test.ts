@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { writeRotationTable } from '../../../adapters/rotation/rotation.ts'
-import { GraphBuilder } from '../../../gpu-runner/onnx/build/graph-builder.ts'
+import { GraphBuilder } from '../../../gpu-runner/onnx/serving/graph-builder.ts'
 import {
   rotation,
   rotationCos,
   ROTATION_POSITIONS,
   rotationSin,
-} from '../../../gpu-runner/onnx/build/rotation.ts'
+} from '../../../gpu-runner/onnx/serving/rotation.ts'
 import { encodeModel } from '../../../gpu-runner/onnx/serde.ts'
 import { WeightFile } from '../../../gpu-runner/onnx/weight-file.ts'
 import { openBackend } from '../../../gpu-runner/ort/index.ts'

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { float, int } from '../../../gpu-runner/onnx/model.ts'
-import { GraphBuilder } from '../../../gpu-runner/onnx/build/graph-builder.ts'
+import { GraphBuilder } from '../../../gpu-runner/onnx/serving/graph-builder.ts'
 import { encodeModel } from '../../../gpu-runner/onnx/serde.ts'
 import { openBackend } from '../../../gpu-runner/ort/index.ts'
 

@@ -1,7 +1,12 @@
 import fc from 'fast-check'
 import { describe, test } from 'vitest'
 import { RowStore } from '../../../gpu-runner/kv-cache/row-store.ts'
-import type { EngineRequest, Prefill, Sequence } from '../../../gpu-runner/scheduler/request.ts'
+import {
+  EngineRequest,
+  type Prefill,
+  type PrefillGroup,
+  type Sequence,
+} from '../../../gpu-runner/scheduler/request.ts'
 import { Scheduler } from '../../../gpu-runner/scheduler/scheduler.ts'
 import type { ServiceTier } from '../../../src/protocol/runner.ts'
 
@@ -32,7 +37,7 @@ class Walk {
 
   submit({ tier, groups, promptLen, numTokens, timeoutSteps }: Wish): EngineRequest | null {
     if (!this.scheduler.hasRoom(tier)) return null
-    const request = {
+    const fields = {
       id: `r${this.requests.length}`,
       tier,
       promptIds: new Array<number>(promptLen + 1).fill(0),
@@ -40,19 +45,18 @@ class Walk {
       release: () => undefined,
       admittedAtMs: this.now,
       deadlineAtMs: this.now + timeoutSteps,
-      aborted: false,
-      numUnfinished: groups.reduce((sum, arms) => sum + arms, 0),
-      numPrefills: 0,
-    } as unknown as EngineRequest
-    const made = groups.map((numArms) => ({
-      sequences: Array.from({ length: numArms }, (_, arm) => ({
-        request,
-        arm,
-        decoding: { maxOffsets: numTokens },
-        numComputedTokens: 0,
-      })),
-    }))
-    Object.assign(request, { groups: made })
+    }
+    const request = new EngineRequest(fields, (whole) =>
+      groups.map((numArms) => {
+        const sequences = Array.from({ length: numArms }, (_, arm) => ({
+          request: whole,
+          arm,
+          decoding: { maxOffsets: numTokens },
+          numComputedTokens: 0,
+        }))
+        return { sequences } as unknown as PrefillGroup
+      }),
+    )
     this.requests.push(request)
     this.scheduler.submit(request)
     return request

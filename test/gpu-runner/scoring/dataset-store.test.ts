@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { beforeAll, describe, it } from 'vitest'
-import { LabelTries } from '../../../gpu-runner/engine/label-tries.ts'
+import { LabelTries } from '../../../gpu-runner/admission/label-tries.ts'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { DatasetStore } from '../../../gpu-runner/scoring/dataset-store.ts'
 import { ChatTokenizer } from '../../../gpu-runner/tokenizer/index.ts'

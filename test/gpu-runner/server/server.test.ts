@@ -326,6 +326,12 @@ describe('what is refused', () => {
     expect(await errorOf(response)).toMatchObject({ status: 400, param: 'labels' })
   })
 
+  test('more arms than there are rows', async ({ expect }) => {
+    const arms = Array.from({ length: 17 }, () => BASE)
+    const response = await post('/v1/generate', ask('hi', { arms }))
+    expect(await errorOf(response)).toMatchObject({ status: 400, param: 'arms' })
+  })
+
   test('a request past a full queue, while those admitted are answered', async ({ expect }) => {
     const long = ask('Count.', {
       arms: Array.from({ length: 16 }, () => BASE),

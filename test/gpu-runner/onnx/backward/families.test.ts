@@ -11,7 +11,7 @@ import {
 import { IDENTITY_SLOT } from '../../../../gpu-runner/adapters/slot-table.ts'
 import { KvTensors } from '../../../../gpu-runner/kv-cache/kv-tensors.ts'
 import { openTrainingGraph, type LossKind } from '../../../../gpu-runner/onnx/backward/index.ts'
-import { openBuild } from '../../../../gpu-runner/onnx/build/index.ts'
+import { openBuild } from '../../../../gpu-runner/onnx/serving/index.ts'
 import { openBackend, type Session } from '../../../../gpu-runner/ort/index.ts'
 import type { Runner } from '../../../../gpu-runner/runner.ts'
 import { logNormaliser } from '../../../../gpu-runner/sampling/log-probs.ts'
