@@ -2,7 +2,7 @@ import { and, eq, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
 import { keys } from './schema.ts'
 
-/** @returns null for a key that never was or was revoked */
+/** @returns null for an unknown or revoked key */
 export async function findProjectOfKey(db: D1Database, hash: string): Promise<string | null> {
   const rows = await drizzle(db)
     .select({ projectId: keys.projectId })

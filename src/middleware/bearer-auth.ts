@@ -5,12 +5,15 @@ import { ApiError } from '../protocol/openai/error.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { TtlCache } from '../ttl-cache.ts'
 
-/** A revoked key stops working within this time; a D1 read a request costs more than it brings. */
+/**
+ * How long an isolate trusts a key that it has read: a revoked key works for this long at most.
+ * Reading D1 for every request would slow each of them down.
+ */
 const KEY_TTL_MS = 5_000
 const MAX_CACHED_KEYS = 1024
 const BEARER = /^Bearer +(\S+) *$/i
 
-/** Key → project, cached in the isolate. Which of the checks failed is not said. */
+/** Finds the project of a request's key. The error does not say which check failed. */
 export const bearerAuth = () => {
   const projects = new TtlCache<string>(KEY_TTL_MS, MAX_CACHED_KEYS)
   return createMiddleware<AppEnv>(async (c, next) => {
