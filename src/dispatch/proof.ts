@@ -1,4 +1,5 @@
 import type { Applied, Arm } from '../protocol/runner.ts'
+import { sha256Hex } from '../storage/digest.ts'
 
 /** What an answer must say it applied. */
 export type ExpectedProof = {
@@ -50,12 +51,12 @@ const inOrder = (applied: Applied) => [
   applied.bias_digest,
 ]
 
-/** The bias as a runner digests it: little-endian float64s. */
-export function biasBytes(bias: readonly number[]): Uint8Array<ArrayBuffer> {
+/** A bias's digest as a runner computes it: the SHA-256 of little-endian float64s. */
+export function digestOfBias(bias: readonly number[]): Promise<string> {
   const bytes = new Uint8Array(bias.length * 8)
   const view = new DataView(bytes.buffer)
   bias.forEach((value, i) => {
     view.setFloat64(i * 8, value, true)
   })
-  return bytes
+  return sha256Hex(bytes)
 }

@@ -5,14 +5,14 @@ import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
-import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { proofHeaders } from '../tasks/answer-proof.ts'
-import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
+import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
+import { deriveSeeds } from '../tasks/seeds.ts'
 import { readUrgency } from '../dispatch/urgency.ts'
 import {
   answerHead,
@@ -61,11 +61,10 @@ export async function startChat(
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
   const urgency = readUrgency(request.tier, c.req.header('x-arcana-timeout'), Date.now())
-  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const requested = await resolveRequested(c, request.model)
   const { selection } = requested
   const { messages, replaced } = frameOf(selection, request)
-  const labels = isChoiceWanted ? (selection?.labels ?? null) : null
+  const labels = readChoice(c.req.header('x-arcana-choice'), selection)
   const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,

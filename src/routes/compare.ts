@@ -11,7 +11,7 @@ import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
-import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
+import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { readUrgency } from '../dispatch/urgency.ts'
@@ -35,8 +35,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
   const urgency = readUrgency(undefined, c.req.header('x-arcana-timeout'), startedAtMs)
-  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
-  const labels = isChoiceWanted ? (framing?.labels ?? null) : null
+  const labels = readChoice(c.req.header('x-arcana-choice'), framing)
   if (framing !== null) checkArms(selections, framing, labels)
   const { messages, replaced } = applyFrame(framing?.frame ?? NO_FRAME, request.messages)
   const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!

@@ -18,12 +18,12 @@ import {
   type Prompt,
 } from '../protocol/openai/completions.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
+import { deriveSeeds } from '../tasks/seeds.ts'
 import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
 import {
   answerHead,

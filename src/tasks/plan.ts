@@ -1,16 +1,22 @@
 import type { GenerationPlan } from '../dispatch/generate.ts'
-import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
+import { digestOfBias, type ExpectedProof } from '../dispatch/proof.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
+import type { TokenShaping } from '../protocol/openai/sampling.ts'
 import type { Arm, GenerateRequest } from '../protocol/runner.ts'
-import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
 
-/** `x-arcana-choice: off` lets a classification task answer freely. */
-export function readChoiceHeader(header: string | undefined): boolean {
-  if (header === undefined || header === 'on') return true
-  if (header === 'off') return false
+/**
+ * The labels of which an answer must be one; null for free text.
+ * @param header `x-arcana-choice`: "off" lets a task that has labels answer in free text
+ * @throws {ApiError} 400 naming the header
+ */
+export function readChoice(
+  header: string | undefined,
+  selection: ResolvedSelection | null,
+): readonly string[] | null {
+  if (header === 'off') return null
+  if (header === undefined || header === 'on') return selection?.labels ?? null
   throw invalidRequest('x-arcana-choice must be "on" or "off".', 'x-arcana-choice')
 }
 
@@ -47,7 +53,7 @@ export async function planArm(
     expected: {
       arm,
       modelDigest: selection?.modelDigest ?? null,
-      biasDigest: bias === undefined ? null : await sha256Hex(biasBytes(bias)),
+      biasDigest: bias === undefined ? null : await digestOfBias(bias),
       layers,
       layersExact: exact,
     },
@@ -77,6 +83,14 @@ export type Sampling = {
 const DEFAULT_TEMPERATURE = 1
 const DEFAULT_CHOICE_TEMPERATURE = 0
 
+/** Fields that shape free text, and have no meaning where the answer is one of a task's labels. */
+const FREE_TEXT_FIELDS = [
+  'logit_bias',
+  'presence_penalty',
+  'frequency_penalty',
+  'repetition_penalty',
+] as const
+
 /** @throws {ApiError} 400 naming a field that has no meaning for a choice of labels */
 export function planGeneration(options: {
   readonly requestId: string
@@ -93,7 +107,7 @@ export function planGeneration(options: {
   const misplaced =
     labels === null
       ? null
-      : (fieldNotOfLabels(sampling.shaping ?? {}) ??
+      : (FREE_TEXT_FIELDS.find((field) => sampling.shaping?.[field] !== undefined) ??
         (responseFormat && 'response_format') ??
         (tools && 'tools') ??
         null)

@@ -91,18 +91,6 @@ function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShapi
   }
 }
 
-/** What has no meaning where the answer is one of a task's labels. */
-const NOT_OF_LABELS = [
-  'logit_bias',
-  'presence_penalty',
-  'frequency_penalty',
-  'repetition_penalty',
-] as const
-
-/** @returns the first field that a choice of labels cannot honour, or null */
-export const fieldNotOfLabels = (shaping: TokenShaping): string | null =>
-  NOT_OF_LABELS.find((field) => shaping[field] !== undefined) ?? null
-
 /** `stream` and its options, and the rule that binds them. */
 export const streamFields = {
   stream: z.boolean().default(false),
@@ -164,24 +152,4 @@ export function commonRequestOf(
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   }
-}
-
-const SEED_STEP = 0x9e3779b9
-
-/**
- * Seeds of the answers to one request: the first is the request's own, so that it is the answer
- * which the same request gives with n = 1. Without a seed each is drawn by the runner.
- */
-export function deriveSeeds(seed: number | undefined, count: number): (number | undefined)[] {
-  return Array.from({ length: count }, (_, i) =>
-    seed === undefined || i === 0 ? seed : mix((seed + i * SEED_STEP) >>> 0),
-  )
-}
-
-/** Source: MurmurHash3's 32-bit finaliser (Austin Appleby, public domain); a bijection */
-function mix(value: number): number {
-  let h = value
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return (h ^ (h >>> 16)) >>> 0
 }
