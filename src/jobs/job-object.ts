@@ -335,15 +335,15 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   }
 
   #progress(spec: JobSpec): JobProgress {
-    const { maxFolds, foldSearch } = searchOf(spec)
-    const numFoldTrials = foldSearch?.countTrials(spec) ?? 0
+    const search = searchOf(spec)
+    const numFoldTrials = search.foldSearch?.countTrials(spec) ?? 0
     return {
       trials_done: this.#trials.length,
       trials_total: spec.numTrials,
       best_value: bestValue(this.#trials),
       base_value: this.#trials[0]?.value ?? null,
       guard_trials_done: this.#foldTrials.length,
-      guard_trials_total: countGuardFolds(spec, maxFolds) * numFoldTrials,
+      guard_trials_total: countGuardFolds({ spec, search }) * numFoldTrials,
     }
   }
 }

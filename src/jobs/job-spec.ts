@@ -7,7 +7,7 @@ import type {
   JobCheckpoint,
   JobError,
   JobStatus,
-  OptimiserName,
+  SearchName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
 import type { JobWarning } from '../protocol/openai/job-report.ts'
@@ -40,7 +40,7 @@ export type JobSpec = {
   readonly validationFile: string | null
   readonly metadata: Readonly<Record<string, string>> | null
   readonly seed: number
-  readonly optimiser: OptimiserName
+  readonly optimiser: SearchName
   /** Evaluations in all. Where a search takes steps or rounds, the first one measures the base model. */
   readonly numTrials: number
   /** Only the optimiser `gradient` has this; for other jobs it is null. */

@@ -21,7 +21,7 @@ import { warnOfChance } from './warnings.ts'
 
 /** Reports a job on labels: its verdict may be a rotation, a label bias alone, or nothing. */
 export async function reportLabels(context: StepContext, pinned: PinnedModel): Promise<Transition> {
-  const { spec, search, env } = context
+  const { spec, env } = context
   const { gold } = spec.training
   const identity = identityRotation(pinned.geometry)
   const {
@@ -40,7 +40,7 @@ export async function reportLabels(context: StepContext, pinned: PinnedModel): P
   const baseValue = biasedMeanLogProb(base, gold)
   const adapterValue = biasedMeanLogProb(own, gold)
   const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
-  const folds = guardFolds(spec, search.maxFolds)
+  const folds = guardFolds(context)
   const outOfFold = predictOutOfFold({ gold, folds, base, candidates })
   const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter })
   const decision = decide(spec, verdict.outcome, hasAdapter)

@@ -7,6 +7,9 @@ import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/grad
 import { differentiate } from './differentiate.ts'
 import type { Evaluation } from './evaluate.ts'
 
+/** A usual choice; a larger beta keeps the fit closer to the base model. */
+export const DEFAULT_BETA = 0.1
+
 /**
  * Differentiates the pairs' loss by way of the targets' gradients: their weights follow from the log
  * probabilities as they stand, which a first call gives. At the identity all margins are zero, and one

@@ -36,7 +36,7 @@ export async function scoreTexts(
   readonly outOfFold: readonly number[]
   readonly validation: TextScores | null
 }> {
-  const { spec, search } = context
+  const { spec } = context
   const both = [identityRotation(pinned.geometry), stored]
   const score = async (dataset: StoredDataset, rotations: readonly Rotation[]) => {
     const scores = await scoreOnRunner(context, pinned, dataset, rotations)
@@ -46,9 +46,7 @@ export async function scoreTexts(
   const { base, own, candidates } = await score(spec.training, [...both, ...foldRotations])
   return {
     training: { base, own },
-    outOfFold: guardFolds(spec, search.maxFolds).map(
-      (fold, example) => candidates[fold]![example]!,
-    ),
+    outOfFold: guardFolds(context).map((fold, example) => candidates[fold]![example]!),
     validation: spec.validation === null ? null : await score(spec.validation, both),
   }
 }

@@ -7,10 +7,11 @@ import type { AnswerKind } from '../files/training-line.ts'
 import type { TextGrader } from '../protocol/openai/graders.ts'
 import type {
   GivenHyperparameters,
+  HyperparameterName,
   ShownHyperparameters,
 } from '../protocol/openai/hyperparameters.ts'
 import type { AutoReport, GradientReport } from '../protocol/openai/job-report.ts'
-import type { OptimiserName } from '../protocol/openai/optimisers.ts'
+import type { SearchName } from '../protocol/openai/search-names.ts'
 import type { AnyReport, RoundsReport } from '../protocol/openai/text-report.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
@@ -62,12 +63,16 @@ export type Transition = {
 
 /** A way to search: one record each in `searches/`, all of them in the table of `searches/searches.ts`. */
 export interface SearchKind {
+  /** The hyperparameters that a request may give it. */
+  readonly hyperparameters: readonly HyperparameterName[]
   /** Gradients want the training examples batch by batch and fold by fold; scores want them by index. */
   readonly datasetUse: 'score' | 'gradient'
   /** Into how many folds the training examples are divided at most. */
   readonly maxFolds: number
   /** Searches that the guard makes once a fold; null where the search itself holds folds out. */
   readonly foldSearch: FoldSearch | null
+  /** Whether it draws texts and chooses among them by their grades, so that it needs a grader. */
+  readonly drawsTexts?: boolean
   /** Whether it fits pairs that it draws itself, so that `beta` applies under any objective. */
   readonly drawsPairs?: boolean
 
@@ -132,8 +137,8 @@ export interface ObjectiveKind {
   readonly usesDataset: boolean
   /** Whether a runner can differentiate it on the examples. */
   readonly hasGradient: boolean
-  /** The one search that can learn it; absent where all can. */
-  readonly onlyOptimiser?: OptimiserName
+  /** The only search that can learn it; absent where every search can. */
+  readonly onlySearch?: SearchName
   /** Hyperparameters of searches where the request leaves them out. */
   readonly defaults: {
     readonly numTrials: number

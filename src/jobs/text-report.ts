@@ -43,7 +43,7 @@ export async function reportTexts<Evaluation>(
   { judged, unit }: TextUnit,
   toReport: (common: Common<Evaluation>) => Exclude<AnyReport, JobReport>,
 ): Promise<Transition> {
-  const { spec, search, env } = context
+  const { spec, env } = context
   const layers = touchedLayers(stored)
   const hasAdapter = layers.length > 0 && measured.adapterValue > measured.baseValue
   const verdict = judgeTexts(measured.differences, { groups: spec.groups, hasAdapter })
@@ -60,7 +60,7 @@ export async function reportTexts<Evaluation>(
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     more_examples: moreExamples,
-    folds: new Set(guardFolds(spec, search.maxFolds)).size,
+    folds: new Set(guardFolds(context)).size,
     trials_per_fold: trialsPerFold,
     against: 'base',
     p_value: verdict.pValue,

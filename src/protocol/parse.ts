@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { ApiError, invalidRequest } from './openai/error.ts'
+import { ApiError, invalidField, invalidRequest } from './openai/error.ts'
 
 /**
  * Reads a value from outside through its schema.
@@ -24,7 +24,7 @@ function toApiError(issue: z.core.$ZodIssue): ApiError {
   const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
   return missing
     ? invalidRequest(`Missing required parameter: '${param}'.`, param)
-    : invalidRequest(`Invalid '${param}': ${issue.message}.`, param)
+    : invalidField(param, issue.message)
 }
 
 /** `['messages', 0, 'content']` → `messages[0].content`. */

@@ -18,7 +18,7 @@ export const PREFERENCE: ObjectiveKind = {
   hasPairs: true,
   usesDataset: true,
   hasGradient: true,
-  onlyOptimiser: 'gradient',
+  onlySearch: 'gradient',
   defaults: { numTrials: 150, numSteps: 24, promptDropout: 0 },
   lines: {
     wants: 'the job learns pairs',

@@ -1,13 +1,10 @@
 import { checkString } from '../../../adapters/graders/string-check.ts'
 import { textSimilarity } from '../../../adapters/graders/text-similarity.ts'
-import {
-  TEMPLATE_PATTERN,
-  type TemplateField,
-  type TextGrader,
-} from '../../protocol/openai/graders.ts'
+import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { servicesOf } from '../../services.ts'
 import type { StepContext } from '../step.ts'
 import type { GradedItem } from './graded-item.ts'
+import { fillTemplate } from './grader-templates.ts'
 import { askWebhook } from './http-grader.ts'
 import { inPool } from './pool.ts'
 import { askTask } from './task-grader.ts'
@@ -38,29 +35,23 @@ export async function gradeTexts(
 async function grade(context: StepContext, grader: TextGrader, item: GradedItem): Promise<number> {
   switch (grader.type) {
     case 'string_check':
-      return checkString(fill(grader.input, item), fill(grader.reference, item), grader.operation)
+      return checkString(
+        fillTemplate(grader.input, item),
+        fillTemplate(grader.reference, item),
+        grader.operation,
+      )
     case 'text_similarity':
       return textSimilarity(
-        fill(grader.input, item),
-        fill(grader.reference, item),
+        fillTemplate(grader.input, item),
+        fillTemplate(grader.reference, item),
         grader.evaluation_metric,
       )
     case 'task':
-      return askTask(context, grader, fill(grader.input, item))
+      return askTask(context, grader, fillTemplate(grader.input, item))
     case 'http':
       return askWebhook(grader, item, {
         allowedHosts: servicesOf(context.env).config.graderHosts,
         signal: context.signal,
       })
   }
-}
-
-/** Puts an item's texts in a template's places. */
-function fill(template: string, { input, output, target }: GradedItem): string {
-  const values: Record<TemplateField, string> = {
-    'sample.output_text': output,
-    'item.input': input,
-    'item.target': target ?? '',
-  }
-  return template.replace(TEMPLATE_PATTERN, (_, name: string) => values[name as TemplateField])
 }

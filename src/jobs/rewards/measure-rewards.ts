@@ -25,7 +25,7 @@ export async function measureRewards(
   readonly measured: Measured<RewardEvaluation>
   readonly samples: readonly RewardSample[]
 }> {
-  const { spec, search } = context
+  const { spec } = context
   const numDraws = countReportDraws(context)
   const identity = identityRotation(pinned.geometry)
   const { inputs, texts, firstScores, scores } = await rewardRotations(
@@ -37,7 +37,7 @@ export async function measureRewards(
   )
   const [base, own] = scores as [number[], number[]]
   // The folds' own rotations stand after the two.
-  const foldOf = guardFolds(spec, search.maxFolds)
+  const foldOf = guardFolds(context)
   const outOfFold = foldOf.map((fold, example) => scores[2 + fold]![example]!)
   let validation: RewardEvaluation | null = null
   if (spec.validation !== null) {

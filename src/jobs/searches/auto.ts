@@ -15,6 +15,7 @@ const DEFAULT_BUDGET_SECONDS = 40
 
 /** Gradient fits of many configurations, within a budget of time. */
 export const AUTO: SearchKind = {
+  hyperparameters: ['budget_seconds', 'n_trials'],
   datasetUse: 'gradient',
   maxFolds: NUM_FOLDS,
   foldSearch: null,

@@ -20,6 +20,7 @@ const DEFAULT_LEARNING_RATE = 0.05
 
 /** Gradient descent on the examples of all folds but one, for each fold. */
 export const GRADIENT: SearchKind = {
+  hyperparameters: ['n_steps', 'learning_rate', 'prompt_dropout'],
   datasetUse: 'gradient',
   maxFolds: NUM_FOLDS,
   foldSearch: null,
@@ -111,7 +112,8 @@ function outOfFoldRotations(context: StepContext, pinned: PinnedModel): Rotation
   return search.foldRotations(readSearchState(search, context.searchState, decodeGradientState))
 }
 
-function makeSearch({ spec, objective }: StepContext, pinned: PinnedModel): GradientSearch {
+function makeSearch(context: StepContext, pinned: PinnedModel): GradientSearch {
+  const { spec, objective } = context
   const { gradient, training, groups, seed } = spec
   const sizes = objective.exampleSizes?.(pinned)
   if (gradient === null) throw new Error(NO_HYPERPARAMETERS)
@@ -121,7 +123,7 @@ function makeSearch({ spec, objective }: StepContext, pinned: PinnedModel): Grad
       gold: training.gold,
       groups,
       seed,
-      batches: trainingBatches(spec, objective),
+      batches: trainingBatches(context),
       options: { promptDropout: 0, ...gradient },
       ...(sizes === undefined ? {} : { sizes }),
     })

@@ -5,7 +5,7 @@ import { asJobFailure } from '../step-context.ts'
 import type { StepContext } from '../step.ts'
 
 /** The optimiser of a job, or of one of its folds: the fold whose examples it must not know. */
-export type OptimiserOf = (
+export type FindOptimiser = (
   context: StepContext,
   pinned: PinnedModel,
   fold: number | null,
@@ -25,7 +25,7 @@ export const countFoldTrials = ({ numTrials }: JobSpec): number =>
 const optimisers = new WeakMap<PinnedModel, Map<number | null, Optimiser>>()
 
 /** Keeps each optimiser with the pinned model it is for: making one draws its whole subspace. */
-export const keptOptimiser =
+export const keepOptimisers =
   (
     toOptimiserSpec: (
       common: SearchSpec,
@@ -33,7 +33,7 @@ export const keptOptimiser =
       pinned: PinnedModel,
       fold: number | null,
     ) => OptimiserSpec,
-  ): OptimiserOf =>
+  ): FindOptimiser =>
   (context, pinned, fold) => {
     const kept = optimisers.get(pinned) ?? new Map<number | null, Optimiser>()
     optimisers.set(pinned, kept)

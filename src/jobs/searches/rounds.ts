@@ -5,13 +5,12 @@ import {
 } from '../../../adapters/optimise/rounds/rounds.ts'
 import { NUM_ROUND_FOLDS, type RoundFit } from '../../../adapters/optimise/rounds/options.ts'
 import { decodeRoundState, encodeRoundState } from '../../../adapters/optimise/rounds/state.ts'
-import { DEFAULT_BETA } from '../../protocol/openai/objective.ts'
-import type { RoundOptimiserName } from '../../protocol/openai/optimisers.ts'
-import type { TargetDataset } from '../../protocol/runner-scoring.ts'
+import type { RoundSearchName } from '../../protocol/openai/search-names.ts'
 import { datasetKey } from '../../storage/blobs.ts'
-import { sha256Hex } from '../../storage/digest.ts'
 import { differentiate } from '../differentiate.ts'
-import type { JobSpec, PinnedModel, StoredDataset, Trial } from '../job-spec.ts'
+import { DEFAULT_BETA } from '../preference.ts'
+import { storeDataset } from '../store-dataset.ts'
+import type { JobSpec, PinnedModel, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
 import { readSearchState } from './search-state.ts'
 import { asJobFailure, evaluationOf, message, toStored, withRunner } from '../step-context.ts'
@@ -25,10 +24,12 @@ const DEFAULT_NUM_STEPS = 3
 const DEFAULT_LEARNING_RATE = 0.05
 
 /** Draws texts, keeps some of them by their grades and fits those, in rounds. */
-export const searchInRounds = (name: RoundOptimiserName, fit: RoundFit): SearchKind => ({
+export const searchInRounds = (name: RoundSearchName, fit: RoundFit): SearchKind => ({
+  hyperparameters: ['n_rounds', 'n_samples', 'n_steps', 'learning_rate'],
   datasetUse: 'gradient',
   maxFolds: NUM_ROUND_FOLDS,
   foldSearch: null,
+  drawsTexts: true,
   drawsPairs: fit === 'pairs',
   settle(given) {
     const numRounds = given.n_rounds ?? DEFAULT_NUM_ROUNDS
@@ -122,7 +123,7 @@ async function drawTexts(
     events: [roundEvent(spec, next, texts.length, kept.length)],
   }
   if (drawnScore === null || kept.length === 0) return { ...transition, state: {} }
-  const roundTexts = await storeTexts(context, {
+  const roundTexts = await storeDataset(context.env.BLOBS, roundTextsKey(spec), {
     examples: kept.map((place) => {
       const { ids, ended } = texts[place]!
       const { messages } = set.examples[draws[place]!.example]!
@@ -130,16 +131,6 @@ async function drawTexts(
     }),
   })
   return { ...transition, state: { roundTexts } }
-}
-
-async function storeTexts(
-  { env, spec }: StepContext,
-  dataset: TargetDataset,
-): Promise<StoredDataset> {
-  const bytes = new TextEncoder().encode(JSON.stringify(dataset))
-  const blobKey = roundTextsKey(spec)
-  await env.BLOBS.put(blobKey, bytes)
-  return { blobKey, digest: await sha256Hex(bytes), gold: dataset.examples.map(() => 0) }
 }
 
 async function fitTexts(

@@ -61,5 +61,9 @@ export class ApiError extends Error {
 export const invalidRequest = (message: string, param: string | null = null, code?: string) =>
   new ApiError(400, message, { param, code: code ?? null })
 
+/** Refuses a field's value, as OpenAI words it: `Invalid 'FIELD': MESSAGE.` */
+export const invalidField = (param: string, message: string, code?: string) =>
+  invalidRequest(`Invalid '${param}': ${message}.`, param, code)
+
 export const notFound = (message: string, param: string | null, code: string) =>
   new ApiError(404, message, { param, code })

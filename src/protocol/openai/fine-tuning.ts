@@ -7,20 +7,16 @@ import {
   type GenerationOptions,
   type TextGrader,
 } from './graders.ts'
-import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
+import { checkObjective, givenObjective, objectiveFields, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
 import { labelTextSchema } from './label-text.ts'
 import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
-import {
-  checkHyperparameters,
-  hyperparametersSchema,
-  type ShownHyperparameters,
-} from './hyperparameters.ts'
+import { hyperparametersSchema, type ShownHyperparameters } from './hyperparameters.ts'
 
 export type { SubspaceName } from './hyperparameters.ts'
-export type { OptimiserName } from './optimisers.ts'
+export type { SearchName } from './search-names.ts'
 
 /** A request's method, as OpenAI nests it. */
 export const METHOD_TYPE = 'rotation'
@@ -69,7 +65,6 @@ const rotationFields = z.strictObject({
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
   checkObjective(fields, context)
-  checkHyperparameters({ ...fields, objective: objectiveOf(fields) }, context)
 })
 
 const hyperparameterNames: readonly string[] = Object.keys(hyperparametersSchema.shape)
@@ -133,7 +128,7 @@ export const createJobSchema = z
       instructions: rotation.instructions ?? null,
       position: rotation.position,
       labels: rotation.labels ?? null,
-      objective: objectiveOf(rotation),
+      objective: givenObjective(rotation),
       beta: rotation.beta ?? null,
       grader: isTextGrader(rotation.grader) ? rotation.grader : null,
       generation: isTextGrader(rotation.grader)

@@ -92,13 +92,6 @@ export type Grader = z.output<typeof graderSchema>
 export const isTextGrader = (grader: Grader | null | undefined): grader is TextGrader =>
   grader != null && grader.type !== 'label' && grader.type !== 'target'
 
-/** Whether a grader cannot do without the examples' targets. */
-export const needsTarget = (grader: TextGrader): boolean =>
-  ['input' in grader ? grader.input : '', 'reference' in grader ? grader.reference : ''].some(
-    (template) =>
-      [...template.matchAll(TEMPLATE_PATTERN)].some(([, name]) => name === 'item.target'),
-  )
-
 /** How the texts that are graded are drawn; seeds are the job's. */
 export const generationSchema = z.strictObject({
   max_tokens: z.int().min(1).max(MAX_GENERATED_TOKENS).default(DEFAULT_GENERATED_TOKENS),

@@ -1,6 +1,6 @@
 /** What a job on labels reports: `arcana.report` of a job. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './optimisers.ts'
+import type { SearchName } from './search-names.ts'
 
 /** How one way of answering does on labelled examples. */
 export type ClassificationMetrics = {
@@ -169,7 +169,7 @@ export type JobReport = {
   readonly base_knowledge: BaseKnowledge
   readonly warnings: readonly JobWarning[]
   readonly job: string
-  readonly optimizer: OptimiserName
+  readonly optimizer: SearchName
   readonly n_trials: number
   /** Of the optimizer `gradient`. */
   readonly gradient?: GradientReport

@@ -1,4 +1,5 @@
-export const OPTIMISERS = [
+/** The searches that a job may run, by the names that `hyperparameters.optimizer` has for them. */
+export const SEARCH_NAMES = [
   'auto',
   'bo',
   'random',
@@ -8,15 +9,10 @@ export const OPTIMISERS = [
   'raft',
   'iterative-dpo',
 ] as const
-export type OptimiserName = (typeof OPTIMISERS)[number]
+export type SearchName = (typeof SEARCH_NAMES)[number]
 
-/** What draws texts, keeps some of them by a grader and fits those, in rounds. */
-export type RoundOptimiserName = 'raft' | 'iterative-dpo'
-export const isInRounds = (optimiser: OptimiserName): optimiser is RoundOptimiserName =>
-  optimiser === 'raft' || optimiser === 'iterative-dpo'
+/** Searches that draw texts, keep some of them by their grades and fit those, in rounds. */
+export type RoundSearchName = 'raft' | 'iterative-dpo'
 
-/** What asks for candidates and is told what each is worth, by nothing but its name. */
-export type ValueOptimiserName = Exclude<
-  OptimiserName,
-  'auto' | 'bo' | 'gradient' | RoundOptimiserName
->
+/** Searches whose only hyperparameter is the number of trials. */
+export type PlainSearchName = Exclude<SearchName, 'auto' | 'bo' | 'gradient' | RoundSearchName>

@@ -1,6 +1,6 @@
 /** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './optimisers.ts'
+import type { SearchName } from './search-names.ts'
 import type { GradientReport, GuardOutcome, JobReport, JobWarning } from './job-report.ts'
 import type { GenerationOptions, TextGrader } from './graders.ts'
 
@@ -88,7 +88,7 @@ type TextReport<Evaluation> = {
   readonly guard: TextGuardReport<Evaluation>
   readonly warnings: readonly JobWarning[]
   readonly job: string
-  readonly optimizer: OptimiserName
+  readonly optimizer: SearchName
   readonly n_trials: number
   /** Of the optimizer `gradient`. */
   readonly gradient?: GradientReport
