@@ -2,8 +2,8 @@ import type { z } from 'zod'
 import { ApiError, invalidField, invalidRequest } from './openai/error.ts'
 
 /**
- * Reads a value from outside through its schema.
- * @param at where the value stands, for one that is a part of the request
+ * Parses a value from outside by its schema.
+ * @param at the value's place in the request, if it is only a part of it
  * @throws {ApiError} 400 whose `param` is the path of the first fault, as in `messages[0].content`
  */
 export function parseWire<T>(schema: z.ZodType<T>, value: unknown, at?: string): T {

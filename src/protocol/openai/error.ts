@@ -1,4 +1,4 @@
-/** The one error of the wire, in OpenAI's shape, and the only exception routes throw on purpose. */
+/** The gateway's error, in OpenAI's shape. It is the only exception that routes throw on purpose. */
 export type ErrorType =
   'invalid_request_error' | 'authentication_error' | 'rate_limit_error' | 'server_error'
 
@@ -27,7 +27,7 @@ export class ApiError extends Error {
   readonly param: string | null
   readonly code: string | null
   readonly retryAfterSeconds: number | null
-  /** OpenAI's clients repeat a 5xx of themselves; this says not to. */
+  /** OpenAI's clients retry a 5xx on their own; this tells them not to. */
   readonly isFinal: boolean
   readonly #detail: ErrorDetail
 
@@ -43,7 +43,7 @@ export class ApiError extends Error {
     this.isFinal = detail.isFinal ?? false
   }
 
-  /** The same fault under another name of its field, in the message too where that begins with it. */
+  /** The same error with its field renamed, also at the beginning of its message. */
   withParam(rename: (param: string) => string): ApiError {
     const { status, message, param } = this
     if (param === null || rename(param) === param) return this

@@ -1,20 +1,20 @@
-/** What a job learns, as its method says it. */
+/** The fields of a method that say what a job learns. */
 import { z } from 'zod'
 import { generationSchema, graderSchema, isTextGrader } from './graders.ts'
 
 const MAX_BETA = 10
 const OBJECTIVES = ['label', 'target', 'preference'] as const
-/** What is learnt: labels, texts, which of two texts is preferred, or what a grader likes. */
+/** A job learns labels, target texts, which of two texts is preferred, or what a grader likes. */
 export type Objective = (typeof OBJECTIVES)[number] | 'reward'
 
 export const objectiveFields = {
-  /** Left out, what the files' lines say. */
+  /** If left out, the files' lines decide. */
   objective: z.enum(OBJECTIVES).nullish(),
-  /** Of pairs, given or drawn: how much a pair's margin over the reference model counts. */
+  /** How much a pair's margin over the base model counts. Only jobs that fit pairs have it. */
   beta: z.number().gt(0).max(MAX_BETA).nullish(),
-  /** What examples are scored by; left out, the probability of their labels or targets. */
+  /** Scores the examples. If left out, the probability of their labels or targets does. */
   grader: graderSchema.nullish(),
-  /** How texts for a grader are drawn. */
+  /** How the model draws the texts that a grader scores. */
   generation: generationSchema.nullish(),
 }
 type ObjectiveFields = z.output<z.ZodObject<typeof objectiveFields>>
@@ -41,7 +41,7 @@ export function checkObjective(
   if (learnt === undefined || learnt === 'label') return
   for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
     if (fields[name] == null) continue
-    add(name, `applies only to labels, and the job learns by "${learnt}"`)
+    add(name, `applies only to labels; this job learns "${learnt}"`)
   }
 }
 
