@@ -9,20 +9,20 @@ import { askWebhook } from './http-grader.ts'
 import { inPool } from './pool.ts'
 import { askTask } from './task-grader.ts'
 
-/** Calls of one grader at a time. */
+/** How many calls a grader gets at a time. */
 const NUM_CALLS_TOGETHER = 4
 
 /**
- * Scores answers; equal ones are asked about once.
- * @returns one score an item, finite
- * @throws {JobFailure} `grader_failed`; {RunnerFault} a task that no runner answers for now
+ * Has a job's grader score answers. It asks about equal items only once.
+ * @returns a finite score for each item
+ * @throws {JobFailure} `grader_failed`; {RunnerFault} no runner can answer for the grader's task now
  */
 export async function gradeTexts(
   context: StepContext,
   items: readonly GradedItem[],
 ): Promise<number[]> {
   const { grader } = context.spec
-  if (grader == null) throw new Error('a job on rewards without its grader')
+  if (grader == null) throw new Error('this job on rewards has no grader')
   const keys = items.map(({ input, output, target }) => JSON.stringify([input, output, target]))
   const distinct = [...new Map(keys.map((key, i) => [key, items[i]!]))]
   const scores = await inPool(distinct, NUM_CALLS_TOGETHER, ([, item]) =>

@@ -24,7 +24,7 @@ export const BO: SearchKind = {
   showHyperparameters: ({ numTrials, subspace }) => ({
     optimizer: 'bo',
     n_trials: numTrials,
-    // A job of an older release does not say it.
+    // A job of an older release lacks it.
     subspace: subspace ?? 'random',
   }),
   async stepSearch(context, pinned) {

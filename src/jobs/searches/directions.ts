@@ -12,8 +12,9 @@ import { evaluationOf, message, withRunner } from '../step-context.ts'
 import type { StepContext, Transition } from '../step.ts'
 
 /**
- * What a search by values looks along: the gradients, at the identity, of what the examples' right
- * labels are worth; one an example, or one a group of examples of a label where there are many.
+ * Finds the directions along which a search by values looks: the gradients of the examples' log
+ * probabilities at the identity. There is one for each example or, if there are many examples, one
+ * for each group of examples with the same label.
  */
 export async function findDirections(
   context: StepContext,
@@ -49,8 +50,9 @@ export async function findDirections(
 }
 
 /**
- * @param fold the fold whose examples' directions are left out; null leaves out none
- * @throws {RangeError} bytes that `findDirections` cannot have written
+ * Reads the directions that `findDirections` has stored.
+ * @param fold leaves out the directions of this fold's examples; null leaves out none
+ * @throws {RangeError} the stored bytes are not directions of this job
  */
 export function readDirections(
   context: FoldContext & Pick<StepContext, 'searchState'>,
@@ -67,8 +69,8 @@ export function readDirections(
 }
 
 /**
- * The examples of each direction. Where a direction is of several, they are of one fold, so that the
- * guard can leave a fold's directions out.
+ * The examples of each direction. All examples of a direction are in one fold, so that the guard can
+ * leave a fold's directions out.
  */
 export function directionGroups(context: FoldContext): number[][] {
   const { gold } = context.spec.training

@@ -18,7 +18,10 @@ import type { SearchKind, SearchResult, StepContext, Transition } from '../step.
 
 const DEFAULT_LEARNING_RATE = 0.05
 
-/** Gradient descent on the examples of all folds but one, for each fold. */
+/**
+ * Makes one fit by gradient descent for each fold, on the examples of the other folds, and averages
+ * them.
+ */
 export const GRADIENT: SearchKind = {
   hyperparameters: ['n_steps', 'learning_rate', 'prompt_dropout'],
   datasetUse: 'gradient',
@@ -46,9 +49,11 @@ export const GRADIENT: SearchKind = {
   outOfFoldRotations,
 }
 
-const NO_HYPERPARAMETERS = 'a gradient job without its hyperparameters'
+const NO_HYPERPARAMETERS = 'this job by "gradient" has no hyperparameters'
 
-/** One step of gradient descent: ask, differentiate, tell. A crash repeats this step at most. */
+/**
+ * Takes one step of gradient descent: ask, differentiate, tell. A crash repeats at most this step.
+ */
 async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec } = context
   const search = makeSearch(context, pinned)
@@ -71,7 +76,8 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
     return context.objective.differentiate(evaluation, query, spec, known)
   })
   const next = search.tell(state, answer)
-  // The first step is taken from the identity, whose losses are known by then.
+  // The first step starts at the identity. The history already has its losses, so there is no new
+  // trial.
   const isKnown = next.history.length === state.history.length
   const index = next.history.length - 1
   const trial: Trial = { round: index, index, z: [], value: -next.history[index]!.trainLoss }
@@ -83,7 +89,7 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
   }
 }
 
-/** The mean of the folds' rotations; null before a step was looked at. */
+/** The mean of the folds' rotations; null before the first step has been measured. */
 function searchResult(context: StepContext, pinned: PinnedModel): SearchResult | null {
   const search = makeSearch(context, pinned)
   const state = readSearchState(search, context.searchState, decodeGradientState)

@@ -9,9 +9,9 @@ import { message, toStored } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
 import { countFoldTrials, keepOptimisers, type FindOptimiser } from './kept-optimisers.ts'
 
-/** Candidates scored between two writes: what a crash can lose. */
+/** The most candidates scored in one step, which a crash may lose. */
 const MAX_ROUND_TRIALS = 8
-/** Candidates of one fold scored between two writes. */
+/** The most candidates of one fold scored in one step. */
 const MAX_FOLD_ROUND = 4
 
 /** A search that asks an optimiser for candidates and tells it what each is worth. */
@@ -34,7 +34,7 @@ export const searchByValues = (
   outOfFoldRotations: (context, pinned) => outOfFoldRotations(findOptimiser, context, pinned),
 })
 
-/** One that needs no more than its geometry, its seed and its number of trials. */
+/** A search by values whose optimiser needs only the geometry, the seed and the number of trials. */
 export const plainSearch = (name: PlainSearchName): SearchKind => ({
   ...searchByValues(keepOptimisers((common) => ({ ...common, name }))),
   showHyperparameters: ({ numTrials }) => ({ optimizer: name, n_trials: numTrials }),
@@ -67,7 +67,7 @@ async function stepSearch(
   return { state: {}, trials: told, events }
 }
 
-/** A candidate's value; null where it is not finite, which is a failed trial. */
+/** A candidate's value; null if it is not finite: then the trial has failed. */
 function finiteValue(
   { spec, objective }: StepContext,
   pinned: PinnedModel,
@@ -98,12 +98,13 @@ function trialEvent(trial: {
 const format = (value: number | null) => (value === null ? 'failed' : value.toFixed(4))
 
 const describeGuard = (context: StepContext): string =>
-  `The search is done. Judging what it is worth by ${countGuardFolds(context)} searches of ` +
-  `${countFoldTrials(context.spec)} trials, each on examples that leave a fold out.`
+  `The search is done. Judging what it found by ${countGuardFolds(context)} searches of ` +
+  `${countFoldTrials(context.spec)} trials, each without the examples of one fold.`
 
 /**
- * One round of all folds' searches, scored together. Each is the job's own search on the examples of
- * the other folds; its fold's examples are scored in the same call, and not looked at.
+ * Takes one step of all folds' searches, with one call to a runner. Each is the job's own search on
+ * the examples of the other folds. The call scores its fold's examples too, and the search ignores
+ * them.
  */
 async function stepFolds(
   findOptimiser: FindOptimiser,
