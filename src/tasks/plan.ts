@@ -20,7 +20,7 @@ export function readChoice(
   throw invalidRequest('x-arcana-choice must be "on" or "off".', 'x-arcana-choice')
 }
 
-/** One arm of a request, before a runner is chosen. Null selection: the base model. */
+/** One arm of a request, before a runner is chosen. A null selection means the base model. */
 export type PlannedArm = {
   readonly selection: ResolvedSelection | null
   readonly arm: Arm
@@ -28,9 +28,9 @@ export type PlannedArm = {
 }
 
 /**
- * @param labels what the answer is restricted to, or null; the selection's bias is put in their
- * order, and left out where the answer is free
- * @param rotateFrom first rotated token of a given prompt
+ * @param labels the answer must be one of these; null for free text. They set the order of the
+ * selection's bias, which free text does not have.
+ * @param rotateFrom the first token of a given prompt that is rotated
  */
 export async function planArm(
   selection: ResolvedSelection | null,
@@ -79,7 +79,7 @@ export type Sampling = {
   readonly tools?: GenerateRequest['tools']
 }
 
-/** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
+/** OpenAI's default for free text. A choice of labels answers with the likeliest. */
 const DEFAULT_TEMPERATURE = 1
 const DEFAULT_CHOICE_TEMPERATURE = 0
 
@@ -113,13 +113,13 @@ export function planGeneration(options: {
         null)
   if (misplaced !== null) {
     throw invalidRequest(
-      `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
+      `${misplaced} applies only to free text, and this task answers with one of its labels. Their ` +
         'probabilities are in arcana.labels; send x-arcana-choice: off for a free answer.',
       misplaced,
       'unsupported_parameter',
     )
   }
-  // A label is not cut, and its log probabilities come from those of the labels.
+  // The log probabilities of a label's answer are computed from the labels' probabilities.
   const shaping: TokenShaping = { ...sampling.shaping }
   if (labels !== null) delete shaping.logprobs
   const request: GenerateRequest = {

@@ -2,8 +2,8 @@
 const SEED_STEP = 0x9e3779b9
 
 /**
- * Seeds of the answers to one request: the first is the request's own, so that it is the answer
- * which the same request gives with n = 1. Without a seed each is drawn by the runner.
+ * The seeds of a request's answers. The first answer has the request's own seed, so it is the same
+ * as with n = 1. Without a seed the runner draws one for each answer.
  */
 export function deriveSeeds(seed: number | undefined, count: number): (number | undefined)[] {
   return Array.from({ length: count }, (_, i) =>
@@ -11,7 +11,7 @@ export function deriveSeeds(seed: number | undefined, count: number): (number | 
   )
 }
 
-/** Source: MurmurHash3's 32-bit finaliser (Austin Appleby, public domain); a bijection */
+/** Mixes the bits of a seed; a bijection. Source: MurmurHash3's 32-bit finaliser (public domain) */
 function mix(value: number): number {
   let h = value
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
