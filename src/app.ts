@@ -20,7 +20,7 @@ import { tokenizer } from './routes/tokenizer.ts'
 import { unserved } from './routes/unserved.ts'
 import { versions } from './routes/versions.ts'
 
-/** The gateway: routes, and the one place where errors become answers. */
+/** The gateway: its routes, and the only place that turns errors into answers. */
 export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())

@@ -1,11 +1,11 @@
 import type { Bindings } from './env.ts'
 
-/** What Hono carries through a request. */
+/** The values that Hono carries through a request. */
 export type AppEnv = {
   Bindings: Bindings
   Variables: {
     requestId: string
-    /** Set by bearer-auth; every row and blob read after it belongs to this project. */
+    /** Set by `bearerAuth`. Every row and blob that the request reads belongs to this project. */
     projectId: string
   }
 }

@@ -5,7 +5,7 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import { isMetadataFilter } from '../protocol/openai/fine-tuning.ts'
 
 const PAGE = ['limit', 'after']
-/** Query parameters by route; a route that is not named here has none. */
+/** The query parameters of routes. A route that is not in this table has none. */
 const KNOWN: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/files': [...PAGE, 'order', 'purpose'],
   'GET /v1/fine_tuning/jobs': [...PAGE, 'order', 'metadata'],
@@ -14,11 +14,11 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/tasks/:name/versions/:version/adapter': ['format'],
 }
 
-/** Refuses query parameters that the matched route does not read: a filter must not go unnoticed. */
+/** Refuses query parameters that the route does not read, so that no filter is silently ignored. */
 export const knownQuery = () =>
   createMiddleware<AppEnv>(async (c, next) => {
     const route = matchedRoutes(c).at(-1)
-    // Only middleware is of all methods; what nothing else matches is not found.
+    // Only middleware has the method ALL. A request that no route matches gets a 404 later.
     if (route !== undefined && route.method !== 'ALL') {
       const known = KNOWN[`${route.method} ${route.path}`] ?? []
       for (const [name, values] of Object.entries(c.req.queries())) {

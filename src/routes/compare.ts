@@ -18,7 +18,7 @@ import { readUrgency } from '../dispatch/urgency.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
 import { startPlan } from './answer-route.ts'
 
-/** One prompt under several selections: one frame, one seed, one prefill. */
+/** Answers one prompt under several selections, with one frame, one seed and one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const startedAtMs = Date.now()
   const projectId = c.get('projectId')
@@ -68,7 +68,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
         model,
         selection: request.arms.join(' | '),
         runnerId: generation.runnerId,
-        // The prompt is computed once for all arms of scope `generated`.
+        // All arms of scope `generated` share one computation of the prompt.
         promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
         completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
       }),
@@ -109,7 +109,7 @@ async function resolveArms(
   return selections
 }
 
-/** The frame is the first task's. */
+/** All arms have the frame of the first task. */
 function describeFrame(
   selections: readonly (ResolvedSelection | null)[],
   replaced: boolean,

@@ -15,10 +15,10 @@ import {
 import { parseWire } from '../protocol/parse.ts'
 
 const DEFAULT_PAGE = 20
-/** OpenAI's. */
+/** OpenAI's default. */
 const DEFAULT_CHECKPOINTS_PAGE = 10
 const MAX_JOBS_PAGE = 100
-/** A page holds every trial of an ordinary job. */
+/** One page holds all events of an ordinary job. */
 const MAX_EVENTS_PAGE = 1000
 const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
 const checkpointsQuerySchema = pageQuerySchema(DEFAULT_CHECKPOINTS_PAGE, MAX_JOBS_PAGE)
@@ -90,7 +90,7 @@ export const fineTuningJobs = new Hono<AppEnv>()
       arcana.version === null
         ? ''
         : ` Its version ${arcana.version} is published: POST /v1/tasks/${arcana.task}/promote makes it live.`
-    throw new ApiError(400, `The job ${id} has kept nothing back: it is ${status}.${promote}`, {
+    throw new ApiError(400, `The job ${id} keeps no version back: it is ${status}.${promote}`, {
       code: 'nothing_to_publish',
     })
   })
