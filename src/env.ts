@@ -1,4 +1,4 @@
-/** Bindings of the Worker, and one parse of its variables into a frozen config. */
+/** The Worker's bindings, and its variables parsed into a frozen config. */
 import { z } from 'zod'
 import { readOrigins } from './protocol/origins.ts'
 import type { JobCalls } from './jobs/job-calls.ts'
@@ -7,15 +7,21 @@ export type Bindings = {
   readonly DB: D1Database
   readonly BLOBS: R2Bucket
   readonly JOBS: DurableObjectNamespace<JobCalls & Rpc.DurableObjectBranded>
-  /** Base URLs of the runner nodes, comma separated. */
+  /** The base URLs of the runner nodes, separated by commas. */
   readonly RUNNER_URLS: string
-  /** Bearer secret every runner call carries. */
+  /** The bearer secret of every call to a runner. */
   readonly RUNNER_SECRET: string
-  /** Slug of the base model this gateway serves. */
+  /** The slug of the base model that this gateway serves. */
   readonly BASE_MODEL?: string
-  /** Hosts that graders of jobs may ask, `host` or `host:port`, comma separated; none by default. */
+  /**
+   * Hosts that jobs may ask for grades, as `host` or `host:port`, separated by commas; none by
+   * default.
+   */
   readonly GRADER_HOSTS?: string
-  /** Origins whose pages may call from a browser, comma separated, or `*`; the gateway's own by default. */
+  /**
+   * Origins whose pages may call from a browser, separated by commas, or `*`; only its own by
+   * default.
+   */
   readonly ALLOWED_ORIGINS?: string
 }
 
@@ -23,7 +29,7 @@ export type Config = {
   readonly runnerUrls: readonly string[]
   readonly runnerSecret: string
   readonly baseModel: string
-  /** As `URL.host` writes them. */
+  /** In the form of `URL.host`. */
   readonly graderHosts: readonly string[]
   readonly allowedOrigins: readonly string[]
 }
@@ -58,8 +64,8 @@ const variablesSchema = z.object({
 const parsed = new WeakMap<Bindings, Config>()
 
 /**
- * The gateway's config, parsed once per isolate.
- * @throws {Error} a variable is missing or malformed; the message names it
+ * The gateway's config. It is parsed once for each isolate.
+ * @throws {Error} naming a variable that is missing or malformed
  */
 export function configOf(env: Bindings): Config {
   const known = parsed.get(env)

@@ -1,7 +1,7 @@
 import { RunnerPool } from './dispatch/runner-pool.ts'
 import { configOf, type Bindings, type Config } from './env.ts'
 
-/** What an isolate keeps between requests. */
+/** The config and the runners, which an isolate keeps between requests. */
 export type Services = { readonly config: Config; readonly runners: RunnerPool }
 
 const known = new WeakMap<Config, Services>()

@@ -1,19 +1,19 @@
 /**
- * Lets other requests run between slices of long work. Work is counted, not timed: while code runs,
- * workerd's clock stands still.
+ * Lets other requests run between slices of long work. It counts the work, because workerd's clock
+ * stands still while code runs.
  */
 export class Breather {
   readonly #unitsPerSlice: number
   readonly #pause: () => Promise<void>
   #units = 0
 
-  /** @param unitsPerSlice work between two pauses, in whatever the caller counts */
+  /** @param unitsPerSlice the work between two pauses, in any unit that the caller counts */
   constructor(unitsPerSlice: number, pause: () => Promise<void> = nextTurn) {
     this.#unitsPerSlice = unitsPerSlice
     this.#pause = pause
   }
 
-  /** Call it after each piece of work, which should be far smaller than a slice. */
+  /** Call this after each piece of work. A piece should be far smaller than a slice. */
   async worked(units: number): Promise<void> {
     this.#units += units
     if (this.#units < this.#unitsPerSlice) return
@@ -22,7 +22,7 @@ export class Breather {
   }
 }
 
-/** A timer, since promises alone would be settled before anything else runs. */
+/** Waits by a timer, because promises settle before any other request runs. */
 const nextTurn = (): Promise<void> =>
   new Promise((resolve) => {
     setTimeout(resolve, 0)

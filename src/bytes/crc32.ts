@@ -7,9 +7,9 @@ const TABLE: Uint32Array = Uint32Array.from({ length: 256 }, (_, byte) => {
 })
 
 /**
- * The checksum that zip archives hold, of bytes that come in pieces.
+ * The checksum of zip and gzip files, for bytes that come in pieces.
  * Source: RFC 1952, section 8
- * @param before the checksum of what came before
+ * @param before the checksum of the bytes before these
  */
 export function crc32(bytes: Uint8Array, before = 0): number {
   let crc = ~before

@@ -45,7 +45,7 @@ export async function listFiles(
     .limit(page.limit + 1)
 }
 
-/** @returns the row that was there, or null */
+/** @returns the deleted row; null where there was none */
 export async function deleteFile(
   db: D1Database,
   projectId: string,

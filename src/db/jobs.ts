@@ -6,7 +6,7 @@ import { jobs } from './schema.ts'
 
 type JobRow = typeof jobs.$inferSelect
 
-/** Copies a job from its Durable Object; a copy that comes late changes nothing. */
+/** Writes a job's row from its Durable Object. A copy that is older than the row changes nothing. */
 export async function upsertJob(
   db: D1Database,
   job: {

@@ -7,7 +7,7 @@ export type PageQuery = {
   readonly order: 'asc' | 'desc'
 }
 
-/** What follows a row in a list ordered by time and then id. */
+/** Selects the rows that follow `cursor` in a list ordered by time and then by id. */
 export function following(
   columns: { readonly createdAtMs: SQLiteColumn; readonly id: SQLiteColumn },
   cursor: { readonly createdAtMs: number; readonly id: string },

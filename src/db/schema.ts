@@ -1,4 +1,4 @@
-/** D1 tables. Every row belongs to a project; what a job does is in its Durable Object, not here. */
+/** D1 tables. Every row belongs to a project. A job's trials and state are in its Durable Object. */
 import {
   index,
   integer,
@@ -67,11 +67,11 @@ export const tasks = sqliteTable(
   {
     projectId: text('project_id').notNull(),
     name: text('name').notNull(),
-    /** Null while the task is deleted, and before its first version is published for good. */
+    /** Null while the task is deleted, and until one of its versions goes live. */
     liveVersion: integer('live_version'),
     /**
-     * Versions up to this number went with a deleted task of the same name. Numbers are never used
-     * again, so a version's content can be cached for as long as one likes.
+     * Versions up to this number belong to a deleted task of the same name. A number is never used
+     * again, so a version's content may be cached forever.
      */
     retiredThrough: integer('retired_through').notNull().default(0),
     createdAtMs: integer('created_at_ms').notNull(),
@@ -87,7 +87,7 @@ export const versions = sqliteTable(
     projectId: text('project_id').notNull(),
     task: text('task').notNull(),
     number: integer('number').notNull(),
-    /** Over everything below but the report and the job. */
+    /** `digestOfVersion` in `tasks/version-content.ts` says what it covers. */
     digest: text('digest').notNull(),
     model: text('model').notNull(),
     modelDigest: text('model_digest').notNull(),
@@ -100,21 +100,21 @@ export const versions = sqliteTable(
     labels: text('labels', { mode: 'json' }).$type<readonly string[]>(),
     /** Added to the labels' log probabilities, in their order. */
     bias: text('bias', { mode: 'json' }).$type<readonly number[]>(),
-    /** What biased log probabilities are divided by; null is 1. */
+    /** Divides the labels' biased log probabilities; null means 1. */
     temperature: real('temperature'),
-    /** Least probability of an answer; null answers always. */
+    /** The task withholds a less probable answer; null means that it withholds none. */
     minConfidence: real('min_confidence'),
-    /** The answer below it; null is none. */
+    /** Replaces an answer that is withheld; null means that nothing does. */
     fallbackLabel: text('fallback_label'),
     /** R2 key of the report. */
     reportKey: text('report_key').notNull(),
     /**
-     * Publication is unique by job: a replay after a crash finds its own row. A checkpoint's has the
-     * job's id, a slash and the checkpoint's number.
+     * Unique, so that a step that a crash repeats finds its own row. For a checkpoint it is the job's
+     * id, a slash and the checkpoint's number; for an upload it begins with `import-`.
      */
     jobId: text('job_id').notNull(),
     createdAtMs: integer('created_at_ms').notNull(),
-    /** When the stored adapter was found not to have its digest; null where it is sound. */
+    /** When the stored adapter was found damaged; null while it is sound. */
     corruptAtMs: integer('corrupt_at_ms'),
   },
   (t) => [
@@ -141,7 +141,7 @@ export const files = sqliteTable(
   ],
 )
 
-/** What lists need of the jobs; each row is copied from its Durable Object, which is the truth. */
+/** Copies of jobs for lists. The truth about a job is in its Durable Object. */
 export const jobs = sqliteTable(
   'jobs',
   {
@@ -160,7 +160,7 @@ export const jobs = sqliteTable(
   ],
 )
 
-/** One row an answered request, written after the response. */
+/** One row for each answered request, written after the response. */
 export const usage = sqliteTable(
   'usage',
   {

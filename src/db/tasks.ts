@@ -4,7 +4,7 @@ import { tasks } from './schema.ts'
 
 export type TaskRow = typeof tasks.$inferSelect
 
-/** @returns null for a task that never was or is deleted */
+/** @returns null for an unknown or deleted task */
 export async function findTask(
   db: D1Database,
   projectId: string,
@@ -27,7 +27,7 @@ export async function listTasks(db: D1Database, projectId: string): Promise<read
 
 /**
  * Makes a version live if the live one is still `expectedLive`, in one statement.
- * @returns false where it is not, or where the version or the task is not there
+ * @returns false where another version is live, and where the task or the version does not exist
  */
 export async function promoteVersion(
   db: D1Database,
@@ -35,7 +35,7 @@ export async function promoteVersion(
     readonly projectId: string
     readonly name: string
     readonly version: number
-    /** Null where none is live. */
+    /** Null where no version is live. */
     readonly expectedLive: number | null
     readonly nowMs: number
   },
@@ -54,9 +54,9 @@ export async function promoteVersion(
 }
 
 /**
- * Removes a task and retires all its versions, in one statement. Their rows stay, so that a number
- * is never used twice and a job's publication is still found by a replay.
- * @returns false where there was none
+ * Removes a task and retires all its versions, in one statement. Their rows stay, so that no number
+ * is used twice, and so that a job's repeated step still finds the version that it published.
+ * @returns false where the task does not exist
  */
 export async function deleteTask(
   db: D1Database,

@@ -5,7 +5,7 @@ import { projects, usage } from './schema.ts'
 
 export type UsageRow = typeof usage.$inferInsert
 
-/** Written after the response: a failure is logged and costs no answer. */
+/** Writes a usage row. This runs after the response, so a failure is only logged. */
 export async function insertUsage(db: D1Database, row: UsageRow): Promise<void> {
   try {
     await drizzle(db).insert(usage).values(row).onConflictDoNothing()

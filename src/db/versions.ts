@@ -3,7 +3,7 @@ import { drizzle } from 'drizzle-orm/d1'
 import { versions } from './schema.ts'
 
 export type Version = Readonly<typeof versions.$inferSelect>
-/** A version before it has its number. */
+/** A version that has no number yet. */
 export type NewVersion = Omit<Version, 'number' | 'corruptAtMs'>
 
 export async function findVersion(
@@ -21,7 +21,7 @@ export async function findVersion(
   return rows[0] ?? null
 }
 
-/** Newest first, without those that went with a deleted task of the same name. */
+/** A task's versions, newest first, without those of a deleted task of the same name. */
 export async function listVersions(
   db: D1Database,
   projectId: string,
@@ -42,10 +42,10 @@ export async function listVersions(
 }
 
 /**
- * Adds a job's version under the task's next number and makes it live, in one transaction. Run
- * again for the same job, it changes nothing: not the number, and not what is live by now.
- * Its adapter has been stored before, so that versions whose bytes were damaged are sound again.
- * A version that is not to be live brings its task into being without one, if need be.
+ * Adds a job's version under the task's next number and makes it live, in one transaction. A second
+ * call for the same job changes neither the number nor which version is live now. A task that does not
+ * exist is made; without `isLive` it has no live version. The caller has just stored the adapter, so
+ * versions whose copy of it was damaged are sound again.
  * @returns the version's number
  */
 export async function publishVersion(
@@ -100,7 +100,7 @@ export async function publishVersion(
         v.createdAtMs,
       ),
     db.prepare('SELECT number FROM versions WHERE job_id = ?1').bind(v.jobId),
-    // The adapter has just been stored anew, whoever's bytes were damaged.
+    // All the project's versions with this adapter share the bytes that were just stored.
     db
       .prepare(
         `UPDATE versions SET corrupt_at_ms = NULL
@@ -115,7 +115,7 @@ export async function publishVersion(
 
 /**
  * Marks a project's versions whose adapter is damaged.
- * @returns whether any was not marked yet
+ * @returns whether at least one of them was not marked before
  */
 export async function markCorrupt(
   db: D1Database,

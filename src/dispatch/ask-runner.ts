@@ -4,7 +4,7 @@ import { toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 /**
- * Puts a question that any runner of the model can answer to the first that does.
+ * Asks the model's runners in turn until one answers. Any of them can answer the question.
  * @throws {ApiError}
  */
 export async function askRunner<T>(

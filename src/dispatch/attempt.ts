@@ -3,7 +3,7 @@ import type { RunnerSnapshot, RunnerWish } from './choose-runner.ts'
 import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import type { HeldCall, RunnerPool } from './runner-pool.ts'
 
-/** No runner can take a call at the moment. */
+/** No runner can take the call at the moment. */
 export class Unserved extends Error {
   override readonly name = 'Unserved'
   readonly kind: 'none' | 'wrong_model' | 'wrong_build'
@@ -16,13 +16,13 @@ export class Unserved extends Error {
   }
 }
 
-/** What a call is given. */
+/** The runner on which a call is made. */
 export type ChosenRunner = {
   readonly client: RunnerClient
   readonly status: RunnerStatus
   /**
-   * For an answer that goes on after the call has returned: passes its events on, and decides by how
-   * they end whether the runner did what it should.
+   * Passes on the events of an answer that continues after the call has returned. How they end
+   * decides whether the call counts as a success of the runner.
    */
   readonly follow: (events: AsyncGenerator<GenerateEvent>) => AsyncGenerator<GenerateEvent>
 }
@@ -30,22 +30,25 @@ export type ChosenRunner = {
 export type AttemptOptions = {
   /** Aborted when the caller has gone. */
   readonly signal?: AbortSignal
-  /** A step of a job is tried again by its job, so it takes the best runner alone. */
+  /** Try only the best runner. Jobs set this, because they repeat a failed step themselves. */
   readonly firstOnly?: boolean
-  /** The file of an adapter, for a runner that lacks it. */
+  /** Reads the file of an adapter, for a runner that lacks it. */
   readonly readAdapter?: ReadAdapter
-  /** Looks at all that may be tried; what it throws ends the attempt. */
+  /**
+   * Checks the call against all runners that may be tried. An error that it throws ends the
+   * attempt.
+   */
   readonly check?: (runners: readonly RunnerSnapshot[]) => void
 }
 
 export type ReadAdapter = (digest: string) => Promise<Uint8Array>
 
 /**
- * Makes a call on the runner that suits it best. A runner that fails before the call has returned is
- * left for the next one; a runner that lacks an adapter is sent its file and asked once more. How the
- * call ends is reported to the runner's circuit.
- * @throws {Unserved} no runner may be tried
- * @throws {RunnerCallFailure | RunnerRefusal} the last runner's
+ * Makes a call on the runner that suits it best. If a runner fails before the call has returned, the
+ * next one is tried. If a runner lacks an adapter, it is sent the file and called once more. Each
+ * runner's circuit is told how its call ends.
+ * @throws {Unserved} no runner can take the call
+ * @throws {RunnerCallFailure | RunnerRefusal} the error of the last runner tried
  */
 export async function attempt<T>(
   pool: RunnerPool,
@@ -84,8 +87,8 @@ export async function attempt<T>(
 }
 
 /**
- * Makes a call that needs adapters on one runner; those that it lacks are pushed, and the call is made
- * once more.
+ * Makes a call that needs adapters on one runner. If the runner lacks some, sends it their files and
+ * makes the call once more.
  */
 export async function withAdapters<T>(
   client: RunnerClient,
@@ -117,7 +120,7 @@ async function* followEvents(
     settle(held, error)
     throw error
   } finally {
-    // Without effect unless the reader left in the middle.
+    // This does nothing unless the reader left before the end.
     held.release()
   }
 }
@@ -127,13 +130,13 @@ function settle(held: HeldCall, error: unknown): void {
   else held.release()
 }
 
-/** Whether an error says that the runner is not well; what a request asked for in vain does not. */
+/** Whether an error means that the runner itself failed, and not that the request was impossible. */
 function isRunnersFault(error: unknown): boolean {
   if (error instanceof RunnerCallFailure) return error.kind !== 'cancelled'
   return error instanceof RunnerRefusal && error.error.code === 'internal'
 }
 
-/** Refusals by which a runner says that it is not as its status said. */
+/** Whether a runner's refusal contradicts its last status. */
 function isContradiction(error: unknown): boolean {
   return (
     error instanceof RunnerRefusal &&
@@ -141,7 +144,10 @@ function isContradiction(error: unknown): boolean {
   )
 }
 
-/** Of runners that are all full, the caller hears of the one that will be free first. */
+/**
+ * Whether the first error names the sooner time to retry. If all runners are full, the soonest
+ * counts.
+ */
 function isSoonerFree(known: unknown, other: unknown): boolean {
   const [a, b] = [known, other].map((error) =>
     error instanceof RunnerRefusal ? error.error.retry_after_seconds : undefined,
@@ -149,7 +155,7 @@ function isSoonerFree(known: unknown, other: unknown): boolean {
   return a !== undefined && b !== undefined && a < b
 }
 
-/** Whether another runner may do what this one did not. */
+/** Whether another runner may succeed where this one failed. */
 function isWorthAnother(error: unknown): boolean {
   if (error instanceof RunnerCallFailure) return true
   if (!(error instanceof RunnerRefusal)) return false

@@ -1,36 +1,39 @@
 import { RUNNER_PROTOCOL_VERSION, type RunnerStatus } from '../protocol/runner.ts'
 
-/** What is known of one runner node at the moment of a choice. */
+/** What the gateway knows about a runner node at the moment of a choice. */
 export type RunnerSnapshot = {
   readonly url: string
-  /** Null where the node did not answer. */
+  /** Null if the node did not answer. */
   readonly status: RunnerStatus | null
-  /** Whether the node's circuit lets a call of this kind through now. */
+  /** Whether the node's circuit now lets a call of this kind through. */
   readonly isAdmitting: boolean
 }
 
-/** Kinds of calls fail apart from each other: a node may compute scores and fail every answer. */
+/**
+ * Each kind of call has its own circuit, since a node may compute scores and yet fail every answer.
+ */
 export type CallKind = 'generate' | 'compute' | 'tokenize'
 
 export type RunnerWish = {
   readonly kind: CallKind
   readonly model: string
-  /** Null: the base model, of whatever digest the node serves. */
+  /** Null for the base model alone, whatever its digest. */
   readonly modelDigest: string | null
-  /** A job keeps to one build. */
+  /** Only jobs set this, because they keep to one build. */
   readonly buildDigest?: string | null
   readonly adapters: readonly string[]
 }
 
 export type RunnerChoice =
   | { readonly kind: 'ranked'; readonly runners: readonly RunnerSnapshot[] }
-  /** Nodes answer, but none serves this. */
+  /** Nodes answer, but none serves the model or the build. */
   | { readonly kind: 'wrong_model' | 'wrong_build' }
   | { readonly kind: 'none' }
 
 /**
- * Ranks the nodes that can serve a request: most of its adapters resident first, then the fewest
- * rows ahead of it, then the order of configuration.
+ * Ranks the nodes that can serve a request. The node that lacks the fewest of its adapters comes
+ * first, then the one with the fewest rows running and requests waiting, then the one configured
+ * first.
  */
 export function chooseRunner(
   snapshots: readonly RunnerSnapshot[],

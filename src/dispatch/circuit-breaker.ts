@@ -1,23 +1,24 @@
-/** Failures in a row that open a circuit. */
+/** So many failures in a row open a circuit. */
 const FAILURES_TO_OPEN = 2
 const OPEN_BASE_MS = 250
 const OPEN_MAX_MS = 5_000
-/** A probe that nobody has ended by then was lost with its request; the next call is the probe. */
+/** A probe that has not ended by then was lost with its request. The next call is then the probe. */
 const PROBE_TIMEOUT_MS = 30_000
 
-/** A call that a circuit let through. */
+/** A call that a circuit has let through. */
 export type Call = { readonly startedAtMs: number; readonly isProbe: boolean }
 
-/** @returns how long a circuit stays open after so many failures in a row, in ms */
+/** How long a circuit stays open after a number of failures in a row, in ms. */
 export function circuitOpenMs(numFailures: number): number {
   if (numFailures < FAILURES_TO_OPEN) return 0
   return Math.min(OPEN_BASE_MS * 2 ** (numFailures - FAILURES_TO_OPEN), OPEN_MAX_MS)
 }
 
 /**
- * Keeps calls away from a node that fails them. Closed, it lets every call through. Two failures in a
- * row open it for a while; then it is half-open and lets one call through, the probe, whose success
- * closes it and whose failure opens it for twice as long. All times are milliseconds since the epoch.
+ * Keeps calls away from a node that fails them. A closed circuit lets every call through. Two
+ * failures in a row open it for a while. Then it is half-open and lets one call through, the probe:
+ * if that succeeds the circuit closes, if it fails the circuit opens for twice as long. All times
+ * are milliseconds since the epoch.
  */
 export class CircuitBreaker {
   #numFailures = 0
@@ -30,14 +31,14 @@ export class CircuitBreaker {
     return nowMs < this.#openUntilMs ? 'open' : 'half_open'
   }
 
-  /** Whether a call may begin. */
+  /** Whether a call may begin now. */
   admitsAt(nowMs: number): boolean {
     const state = this.stateAt(nowMs)
     if (state !== 'half_open') return state === 'closed'
     return nowMs - this.#probeStartedAtMs >= PROBE_TIMEOUT_MS
   }
 
-  /** @returns null where no call may begin */
+  /** @returns null if no call may begin now */
   begin(nowMs: number): Call | null {
     if (!this.admitsAt(nowMs)) return null
     const isProbe = this.stateAt(nowMs) === 'half_open'
@@ -52,7 +53,7 @@ export class CircuitBreaker {
   }
 
   fail(call: Call, nowMs: number): void {
-    // Ten answers that die with a node are one reason to leave it alone, not ten.
+    // When a node dies, all its running answers fail. They count as one failure.
     if (this.#isOutdated(call)) return
     this.#numFailures += 1
     this.#endProbe()
@@ -62,7 +63,9 @@ export class CircuitBreaker {
     this.#openUntilMs = nowMs + openMs
   }
 
-  /** The call ended and says nothing of the node: its caller left, or asked for what cannot be. */
+  /**
+   * Ends a call that says nothing about the node: its caller left, or its request was impossible.
+   */
   release(call: Call): void {
     if (call.isProbe && !this.#isOutdated(call)) this.#endProbe()
   }

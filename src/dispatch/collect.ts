@@ -3,13 +3,13 @@ import type { Generation } from './generate.ts'
 import { toApiError } from './runner-error.ts'
 import type { EndEvent } from './count-usage.ts'
 
-/** All that one arm has said. */
+/** The whole answer of one arm. */
 export type Answer = {
-  /** The prompt, where it was asked back. */
+  /** The prompt; empty unless the request asks for it. */
   readonly promptText: string
   readonly promptTokens: readonly PromptToken[]
   readonly text: string
-  /** One a token, where they were asked for. */
+  /** One for each token; empty unless the request asks for them. */
   readonly logprobs: readonly PositionLogprob[]
   readonly labels: readonly LabelProbability[] | undefined
   readonly end: EndEvent
@@ -25,8 +25,7 @@ class AnswerRecord {
 }
 
 /**
- * Reads a generation to its end.
- * @returns one answer an arm
+ * Collects the answers of a generation, one for each arm.
  * @throws {ApiError}
  */
 export async function collectAnswers(generation: Generation): Promise<readonly Answer[]> {
@@ -59,6 +58,6 @@ export async function collectAnswers(generation: Generation): Promise<readonly A
   } catch (error) {
     throw toApiError(error)
   }
-  // The events end well only after each arm's end.
+  // The generator throws unless every arm has ended.
   return records.map(({ end, ...rest }) => ({ ...rest, end: end! }))
 }

@@ -3,7 +3,7 @@ import type { GenerateEvent } from '../protocol/runner.ts'
 
 export type EndEvent = Extract<GenerateEvent, { event: 'end' }>
 
-/** @param ends of all answers to one prompt, which counts once */
+/** Counts the tokens of one prompt, once, and of all answers to it. */
 export function usageOf(ends: readonly EndEvent[]): Usage {
   const prompt = ends[0]?.usage.prompt_tokens ?? 0
   const completion = ends.reduce((sum, { usage }) => sum + usage.completion_tokens, 0)
@@ -15,7 +15,7 @@ export function usageOf(ends: readonly EndEvent[]): Usage {
   }
 }
 
-/** @param usages of several prompts, each computed for itself */
+/** Adds up the usage of several prompts. */
 export function sumUsage(usages: readonly Usage[]): Usage {
   const total = (pick: (usage: Usage) => number) =>
     usages.reduce((sum, usage) => sum + pick(usage), 0)

@@ -9,30 +9,32 @@ import type { RunnerPool } from './runner-pool.ts'
 
 export type GenerationContext = {
   readonly pool: RunnerPool
-  /** The file of an adapter, for a runner that lacks it. */
+  /** Reads the file of an adapter, for a runner that lacks it. */
   readonly readAdapter: ReadAdapter
 }
 
 export type GenerationPlan = {
   readonly model: string
-  /** Null: the base model alone. */
+  /** Null for the base model alone. */
   readonly modelDigest: string | null
   readonly request: GenerateRequest
-  /** Past it nobody wants the answer, milliseconds since the epoch. */
+  /** After this time nobody wants the answer; milliseconds since the epoch. */
   readonly deadlineAtMs?: number
-  /** One an arm, in their order. */
+  /** One for each arm, in their order. */
   readonly expected: readonly ExpectedProof[]
 }
 
 export type Generation = {
   readonly runnerId: string
-  /** What the first arm's admission said, checked. */
+  /** What the runner says it applied to the first arm, already checked. */
   readonly accepted: Applied
-  /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
+  /** JSON pointers to keywords of the request's schemas that the runner does not enforce. */
   readonly schemaHints: readonly string[]
-  /** Functions and calls are shown in a form that the model was not taught. */
+  /**
+   * Whether functions are shown in a generic form, because the model's template has none for them.
+   */
   readonly hasGenericTools: boolean
-  /** All events, the first admission included; every proof in them is checked as it passes. */
+  /** All events, with the first admission among them. Each proof is checked as it passes. */
   readonly events: AsyncGenerator<GenerateEvent>
 }
 
@@ -70,7 +72,9 @@ export async function startGeneration(
   }
 }
 
-/** As OpenAI does: more than any answer of the model can have is a mistake, and is not cut in silence. */
+/**
+ * Refuses, like OpenAI, more tokens than the model's context has, instead of silently giving fewer.
+ */
 function checkMaxTokens({ request }: GenerationPlan, runners: readonly RunnerSnapshot[]): void {
   const { max_tokens: given } = request.sampling
   const limit = Math.max(...runners.map(({ status }) => status?.model.max_context ?? Infinity))
@@ -84,7 +88,7 @@ function checkMaxTokens({ request }: GenerationPlan, runners: readonly RunnerSna
 }
 
 /**
- * Starts a request on one runner, with every adapter there that it needs.
+ * Starts a request on one runner, which must have all adapters that the request needs.
  * @throws {RunnerRefusal | RunnerCallFailure | ApiError}
  */
 export async function generateOn(
@@ -96,13 +100,14 @@ export async function generateOn(
   const onAbort = () => {
     controller.abort(signal.reason)
   }
-  if (signal.aborted) throw new RunnerCallFailure('cancelled', 'given up before it began')
+  if (signal.aborted)
+    throw new RunnerCallFailure('cancelled', 'the caller left before the call began')
   signal.addEventListener('abort', onAbort, { once: true })
   const raw = await client.generate(withTimeout(plan, Date.now()), controller)
   const events = checkEvents(raw, plan.expected, () => {
     signal.removeEventListener('abort', onAbort)
-    // Without effect after a whole answer; after half of one it frees the runner's rows.
-    controller.abort(new RunnerCallFailure('cancelled', 'the answer was given up'))
+    // This does nothing after a complete answer. After a part of one it frees the runner's rows.
+    controller.abort(new RunnerCallFailure('cancelled', 'the caller left during the answer'))
   })
   const first = await events.next()
   if (first.done === true) throw new RunnerCallFailure('died', 'runner ended before admission')
@@ -116,7 +121,7 @@ export async function generateOn(
   }
 }
 
-/** What is left of the time until the deadline goes with each try. */
+/** Tells the runner how much time is left until the deadline. Each try has less of it. */
 function withTimeout({ request, deadlineAtMs }: GenerationPlan, nowMs: number): GenerateRequest {
   if (deadlineAtMs === undefined) return request
   return { ...request, timeout_ms: Math.max(1, Math.ceil(deadlineAtMs - nowMs)) }
@@ -132,8 +137,8 @@ async function* prepend<T>(first: T, rest: AsyncGenerator<T>): AsyncGenerator<T>
 }
 
 /**
- * Passes events on only while they hold to the protocol: each arm admitted with the expected proof
- * before its first token, its end repeating that proof, `done` after the last end.
+ * Passes events on as long as they follow the protocol: each arm is admitted with the expected proof
+ * before its first token, its end repeats that proof, and `done` follows the last end.
  */
 async function* checkEvents(
   raw: AsyncGenerator<GenerateEvent>,

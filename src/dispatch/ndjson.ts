@@ -1,8 +1,8 @@
-/** A runner's event is a few hundred bytes, a label list at most some tens of thousands. */
+/** Most events of a runner have a few hundred bytes; a list of labels has some tens of thousands. */
 const MAX_LINE_CHARS = 4 * 1024 * 1024
 
 /**
- * The JSON values of newline-framed text, however it was cut into chunks.
+ * Reads JSON values from text with one value a line, however it is cut into chunks.
  * @throws {SyntaxError} a line is not JSON
  * @throws {RangeError} a line is longer than any event
  */
@@ -17,12 +17,12 @@ export async function* readNdjson(stream: ReadableStream<Uint8Array>): AsyncGene
       const lines = pending.split('\n')
       pending = lines.pop() ?? ''
       for (const line of lines) if (line.trim() !== '') yield JSON.parse(line) as unknown
-      if (pending.length > MAX_LINE_CHARS) throw new RangeError('a line without end')
+      if (pending.length > MAX_LINE_CHARS) throw new RangeError('a line is too long')
       if (done) break
     }
     if (pending.trim() !== '') yield JSON.parse(pending) as unknown
   } finally {
-    // A consumer that stops early must not leave the runner generating.
+    // If the consumer stops early, the runner must stop generating.
     await reader.cancel().catch(() => undefined)
   }
 }

@@ -1,19 +1,20 @@
 import type { Applied, Arm } from '../protocol/runner.ts'
+import { sha256Hex } from '../storage/digest.ts'
 
-/** What an answer must say it applied. */
+/** What a runner must say it applied to an arm. */
 export type ExpectedProof = {
   readonly arm: Arm
-  /** Null: the base model, of whatever digest the node serves. */
+  /** Null for the base model alone, whatever its digest. */
   readonly modelDigest: string | null
   readonly biasDigest: string | null
   readonly layers: readonly number[]
-  /** False where a sum's terms may cancel on a layer: `layers` is then an upper bound. */
+  /** False for a sum, whose terms may cancel on a layer: `layers` is then an upper bound. */
   readonly layersExact: boolean
 }
 
 /**
- * Holds what a runner says it applied against what was resolved.
- * @returns null where they agree, else what differs
+ * Compares what a runner says it applied with what it should apply.
+ * @returns null if they agree, else the name of the first thing that differs
  */
 export function findProofMismatch(expected: ExpectedProof, applied: Applied): string | null {
   const { arm } = expected
@@ -36,7 +37,7 @@ export function findProofMismatch(expected: ExpectedProof, applied: Applied): st
   return within && complete ? null : 'layers'
 }
 
-/** Whether a terminal frame repeats the admission's. */
+/** Whether an arm's end repeats the proof of its admission. */
 export const isSameApplied = (a: Applied, b: Applied): boolean =>
   JSON.stringify(inOrder(a)) === JSON.stringify(inOrder(b))
 
@@ -50,12 +51,12 @@ const inOrder = (applied: Applied) => [
   applied.bias_digest,
 ]
 
-/** The bias as a runner digests it: little-endian float64s. */
-export function biasBytes(bias: readonly number[]): Uint8Array<ArrayBuffer> {
+/** A bias's digest as a runner computes it: the SHA-256 of little-endian float64s. */
+export function digestOfBias(bias: readonly number[]): Promise<string> {
   const bytes = new Uint8Array(bias.length * 8)
   const view = new DataView(bytes.buffer)
   bias.forEach((value, i) => {
     view.setFloat64(i * 8, value, true)
   })
-  return bytes
+  return sha256Hex(bytes)
 }

@@ -8,13 +8,13 @@ const OVERLOADED_RETRY_SECONDS = 1
 const noRunner = (message: string) =>
   new ApiError(503, message, { code: 'no_runner', retryAfterSeconds: OVERLOADED_RETRY_SECONDS })
 
-/** The applied adapter was not the resolved one: the answer must not be given (DESIGN §3, Proof). */
+/** The runner applied something else than the request asked for, so its answer must not be given. */
 export const proofMismatch = (what: string) =>
-  new ApiError(502, `The runner applied something else than this request resolved to (${what}).`, {
+  new ApiError(502, `The runner applied something else than this request asked for (${what}).`, {
     code: 'proof_mismatch',
   })
 
-/** What the caller is told of a runner's failure; what it is not told is logged. */
+/** The error that a caller sees for a runner's failure. Details that it does not see are logged. */
 export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   if (error instanceof Unserved) return ofUnserved(error)
@@ -28,7 +28,7 @@ function ofUnserved({ kind, model }: Unserved): ApiError {
     return noRunner(`No runner serves ${model} at the moment. Try again shortly.`)
   }
   return invalidRequest(
-    `The task was learnt on another base model than the ${model} served now.`,
+    `The task was learnt on another base model than the ${model} that is served now.`,
     'model',
     'adapter_wrong_model',
   )
@@ -38,7 +38,7 @@ function ofCallFailure(failure: RunnerCallFailure): ApiError {
   if (failure.kind !== 'cancelled') logRunner(failure.kind, failure.message)
   switch (failure.kind) {
     case 'cancelled':
-      return new ApiError(502, 'The request was given up.', { code: 'cancelled' })
+      return new ApiError(502, 'The request was cancelled.', { code: 'cancelled' })
     case 'unreachable':
       return noRunner('No runner is reachable at the moment. Try again shortly.')
     case 'died':
@@ -73,7 +73,7 @@ function ofRefusal(error: RunnerError): ApiError {
       })
     case 'aborted':
       logRunner(code, message)
-      return new ApiError(502, 'The runner gave the request up.', { code: 'runner_aborted' })
+      return new ApiError(502, 'The runner aborted the request.', { code: 'runner_aborted' })
     case 'unauthorized':
     case 'not_found':
     case 'adapter_not_resident':

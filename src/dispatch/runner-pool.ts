@@ -3,7 +3,7 @@ import { chooseRunner, type CallKind, type RunnerChoice, type RunnerWish } from 
 import { CircuitBreaker, circuitOpenMs, type Call } from './circuit-breaker.ts'
 import { RunnerClient } from './runner-client.ts'
 
-/** Load and residency older than this are asked for again. */
+/** A runner's status is asked for again when it is older than this. */
 const SNAPSHOT_TTL_MS = 500
 
 type Node = {
@@ -11,20 +11,20 @@ type Node = {
   readonly circuits: Readonly<Record<CallKind, CircuitBreaker>>
   status: RunnerStatus | null
   asOfMs: number
-  /** Questions for its status that failed in a row, and when it is asked again. */
+  /** How many questions for its status failed in a row, and when it is asked again. */
   numUnanswered: number
   askAgainAtMs: number
 }
 
-/** A call under way on one node. Whoever makes it says how it ended, once. */
+/** A running call on one node. Its caller says once how it ended. */
 export type HeldCall = {
   readonly succeed: () => void
   readonly fail: () => void
-  /** It says nothing of the node. */
+  /** The call says nothing about the node. */
   readonly release: () => void
 }
 
-/** The runner nodes as this isolate knows them. */
+/** The runner nodes, with what this isolate knows about them. */
 export class RunnerPool {
   readonly #nodes: readonly Node[]
 
@@ -58,7 +58,7 @@ export class RunnerPool {
     return this.#nodeOf(url).client
   }
 
-  /** @returns null where the node's circuit lets no call of this kind through */
+  /** @returns null if the node's circuit lets no call of this kind through */
   begin(url: string, kind: CallKind): HeldCall | null {
     const node = this.#nodeOf(url)
     const circuit = node.circuits[kind]
@@ -84,7 +84,9 @@ export class RunnerPool {
     }
   }
 
-  /** The node contradicted what is known of it: its status is asked for before it is used again. */
+  /**
+   * Forgets a node's status, because the node contradicted it. It is asked for before the next use.
+   */
   forgetStatus(url: string): void {
     const node = this.#nodeOf(url)
     node.status = null
@@ -97,7 +99,10 @@ export class RunnerPool {
     return node
   }
 
-  /** A status that is answered says that the node is there, and nothing of the calls that it fails. */
+  /**
+   * Asks for the node's status if it is old. An answer does not close a circuit: calls may still
+   * fail.
+   */
   async #refresh(node: Node): Promise<void> {
     const nowMs = Date.now()
     if (nowMs - node.asOfMs < SNAPSHOT_TTL_MS || nowMs < node.askAgainAtMs) return

@@ -4,8 +4,8 @@ import { toApiError } from './runner-error.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 /**
- * The base model as the runners serve it now: its digest and its shape.
- * @throws {ApiError} 503 where no runner serves it
+ * The digests and the geometry of a base model as the runners serve it now.
+ * @throws {ApiError} 503 if no runner serves it
  */
 export async function servedModel(pool: RunnerPool, model: string): Promise<RunnerStatus['model']> {
   const choice = await pool.choose({

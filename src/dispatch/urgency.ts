@@ -1,10 +1,10 @@
 import { invalidRequest } from '../protocol/openai/error.ts'
 import { MAX_TIMEOUT_MS, type ServiceTier } from '../protocol/runner.ts'
 
-/** When a request is to be served: before whom, and until when. */
+/** How a request is ranked among others, and until when its answer is wanted. */
 export type Urgency = {
   readonly tier: ServiceTier | undefined
-  /** Milliseconds since the epoch; undefined leaves it to the runner. */
+  /** Milliseconds since the epoch; undefined leaves the limit to the runner. */
   readonly deadlineAtMs: number | undefined
 }
 

@@ -10,7 +10,8 @@ import { proofOf } from '../tasks/answer-proof.ts'
 import type { PlannedArm } from '../tasks/plan.ts'
 
 /**
- * Arms that go together: one base model, and no labels but the frame's own.
+ * Checks that arms can be compared: all were learnt on one base model, and all that have labels have
+ * those of the frame's task.
  * @param frameOf the selection whose frame all arms use
  * @throws {ApiError} 400 naming the arm
  */
@@ -41,7 +42,7 @@ export function checkArms(
   })
 }
 
-/** What one arm has said so far. */
+/** The answer of one arm so far. */
 class ArmRecord {
   text = ''
   readonly ids: number[] = []
@@ -55,9 +56,9 @@ export type CollectedArms = {
 }
 
 /**
- * Reads all arms of one generation to their ends.
- * @param names the arms as the caller wrote them
- * @throws {ApiError} where any arm fails: half a comparison is none
+ * Collects the answers of all arms.
+ * @param names the caller's texts for the arms
+ * @throws {ApiError} if any arm fails, since the others alone are no comparison
  */
 export async function collectArms(
   generation: Generation,
@@ -78,7 +79,7 @@ export async function collectArms(
   const arms = records.map((armRecord, index): ComparedArm => {
     const { text, ids, labels: own, end } = armRecord
     const labels = own === undefined ? undefined : calibrateLabels(own, planned[index]!.selection)
-    if (end === null) throw new ApiError(502, `Arm ${index} has no end.`)
+    if (end === null) throw new ApiError(502, `Arm ${index} of the comparison did not end.`)
     return {
       index,
       arm: names[index]!,
@@ -103,7 +104,7 @@ function record(armRecord: ArmRecord, event: GenerateEvent): void {
   else if (event.event === 'end') armRecord.end = event
 }
 
-/** @returns where two answers part; an answer that goes on parts where the other ends */
+/** Where two answers begin to differ; an answer differs from a longer one where it ends. */
 function firstDivergence(a: readonly number[], b: readonly number[]): number | null {
   const shared = Math.min(a.length, b.length)
   for (let i = 0; i < shared; i++) if (a[i] !== b[i]) return i

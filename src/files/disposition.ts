@@ -1,18 +1,18 @@
-/** What a part of a form is called, and its file. */
+/** The name of a form's part, and the name of its file. */
 export type Disposition = { readonly name: string; readonly filename: string | null }
 
-/** `; name=value`, where a value is quoted or a token; quoted ones hold any characters. */
+/** `; name=value`, where the value is a token or quoted. A quoted value may hold any character. */
 const PARAMETER =
   /;\s*(?<key>[^\s=;"]+)\s*=\s*(?:"(?<quoted>(?:[^"\\]|\\.)*)"|(?<token>[^\s;"]*))\s*/gsu
-/** Browsers escape neither; a backslash before anything else is one. */
+/** A backslash before any other character stands for itself, since browsers do not escape it. */
 const ESCAPED = /\\(["\\])/g
 
 /**
- * Reads a part's `content-disposition`, already decoded as UTF-8. File names are kept as they were
- * sent, in whatever script and normal form.
- * Source: RFC 7578, 4.2; `filename*` of RFC 5987 is what older clients send.
- * @returns null where it is not a form's
- * @throws {URIError} a `filename*` whose percent escapes are none
+ * Reads a part's `content-disposition`, already decoded as UTF-8. A file name stays as the client
+ * sent it, in any script and normal form.
+ * Source: RFC 7578, 4.2. Older clients send the `filename*` of RFC 5987.
+ * @returns null unless it is the disposition of a form's part
+ * @throws {URIError} the percent escapes of `filename*` are malformed
  */
 export function parseDisposition(header: string): Disposition | null {
   const [type = ''] = header.split(';', 1)

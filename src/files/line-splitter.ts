@@ -1,11 +1,11 @@
 import { joinChunks } from '../bytes/join-chunks.ts'
 
-/** An example is a prompt within the model's context; this is several times as much. */
+/** Several times as long as a prompt that fills the model's context. */
 export const MAX_LINE_BYTES = 256 * 1024
 
 const LF = 0x0a
 
-/** Cuts bytes into lines, whatever chunks they come in; holds at most one line. */
+/** Cuts bytes into lines, however they are cut into chunks. It holds at most one line in memory. */
 export class LineSplitter {
   readonly #onLine: (number: number, bytes: Uint8Array | 'too_long') => void
   #pending: Uint8Array[] = []
@@ -39,7 +39,7 @@ export class LineSplitter {
     if (this.#pendingBytes > MAX_LINE_BYTES) {
       this.#isTooLong = true
       this.#pending = []
-      // Copied: the caller may use its chunk again before the line is whole.
+      // Copied, because the caller may use its chunk again before the line is complete.
     } else this.#pending.push(bytes.slice())
   }
 

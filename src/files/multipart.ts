@@ -6,21 +6,21 @@ import { Breather } from '../bytes/breather.ts'
 import { parseDisposition, type Disposition } from './disposition.ts'
 
 const MAX_PARTS = 8
-/** What is parsed at a time, empty lines alone in the worst case. */
+/** How much is parsed at a time. In the worst case it is all empty lines. */
 const SLICE_BYTES = 8 * 1024
-/** Some 10 ms of parsing. */
+/** About 10 ms of parsing. */
 const BYTES_BETWEEN_PAUSES = 256 * 1024
 
 export interface MultipartLimits {
-  /** The body with everything in it. */
+  /** The most bytes of the whole body. */
   readonly maxBytes: number
-  /** One field that is no file. */
+  /** The most bytes of a field that is not a file. */
   readonly maxFieldBytes: number
-  /** The refusal of a body past `maxBytes`. */
+  /** Makes the error for a larger body. */
   readonly tooLarge: () => ApiError
 }
 
-/** Takes a form's parts as they come, and keeps the first fault of what it takes or is told. */
+/** Takes a form's parts as they come. It keeps the first error, its own or one that it is told. */
 export abstract class MultipartForm {
   #error: ApiError | null = null
 
@@ -36,20 +36,23 @@ export abstract class MultipartForm {
     this.#error ??= error
   }
 
-  /** Work done so far beyond looking at each byte once, in bytes. */
+  /** The work done so far besides reading each byte once, counted in bytes. */
   get extraWork(): number {
     return 0
   }
 
-  /** @param part null where its header says no name */
+  /** @param part null if the part's header has no name */
   abstract takeField(part: Disposition | null, info: PartInfo, value: Uint8Array): void
 
-  /** @returns what takes the file's bytes, which are valid only during the call, and null at its end */
+  /**
+   * @returns a function that takes the file's chunks, then null. A chunk is valid only during its
+   * call.
+   */
   abstract takeFile(part: Disposition | null): (chunk: Uint8Array | null) => void
 
   /** Called between chunks of the body. */
   async flush(): Promise<void> {
-    // Most forms hold what they take.
+    // Most forms keep what they take in memory.
   }
 }
 
@@ -62,9 +65,9 @@ export const unknownField = (name: string) =>
   )
 
 /**
- * Reads a multipart body into a form as it streams by; other requests run in between. It stops at
- * the form's first fault.
- * @throws {ApiError} the form's fault, 400 for what is no multipart body, 413 past a limit
+ * Streams a multipart body into a form, and lets other requests run in between. It stops at the
+ * form's first error.
+ * @throws {ApiError} the form's error; 400 if the body is not multipart, 413 if it is too large
  */
 export async function receiveMultipart(
   request: Request,
@@ -119,7 +122,7 @@ export async function receiveMultipart(
   }
 }
 
-/** By our own reading: the parser's knows no characters past U+00FF. */
+/** Reads the header again, because the parser knows no characters beyond U+00FF. */
 function dispositionOf({ headers }: PartInfo): Disposition | null {
   const header = headers['content-disposition']
   return typeof header === 'string' ? parseDisposition(header) : null

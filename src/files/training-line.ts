@@ -6,33 +6,33 @@ import { MAX_MESSAGES, participantNameSchema } from '../protocol/openai/messages
 import { formatPath } from '../protocol/parse.ts'
 import { MAX_LABEL_CHARS, type PromptMessage } from '../protocol/runner.ts'
 
-/** Characters of a target; a runner takes 256 tokens of it, which are fewer. */
+/** A runner takes 256 tokens of a target, which have fewer characters than this. */
 const MAX_TARGET_CHARS = 8192
 
 /**
- * What a line calls its answer: one of the task's labels, or a text to be generated. A chat's last
- * message may be either. `none` leaves the answer to be generated and graded.
+ * What a line holds: a label, a target text, or a pair of texts of which one is preferred. The last
+ * `message` of a chat may be a label or a target. With `none` the answer is generated and graded.
  */
 export type AnswerKind = 'label' | 'target' | 'pair' | 'message' | 'none'
 
 /** One line of a training file: a conversation and the answer it should have. */
 export type TrainingExample = {
   readonly kind: AnswerKind
-  /** The file's own system message, which a job without instructions takes as its frame. */
+  /** The line's system message, which becomes the instructions of a job that has none. */
   readonly system: string | null
-  /** Without the system message; ends in what is answered. */
+  /** The messages before the answer, without the system message. */
   readonly messages: readonly PromptMessage[]
-  /** Empty where there is none; of a pair the preferred one. */
+  /** The preferred text of a pair; empty if the line has no answer. */
   readonly answer: string
-  /** Of a pair alone. */
+  /** Only a pair has this. */
   readonly rejected?: string
-  /** What was read otherwise than its writer may think; absent where nothing was. */
+  /** What the line's writer may not expect; absent if there is nothing to note. */
   readonly notes?: readonly LineNote[]
 }
 
 /**
- * `earlier_answers`: answers before the last have `weight: 1`, and are context here.
- * `label_not_text`: the label is a JSON number or boolean, taken as its text.
+ * `earlier_answers`: answers before the last one have `weight: 1`, but are only context here.
+ * `label_not_text`: the label is a JSON number or boolean, and stands for its text.
  */
 export type LineNote = 'earlier_answers' | 'label_not_text'
 
@@ -41,10 +41,10 @@ export type TrainingLineError = {
   readonly message: string
 }
 
-/** A field that a line may have empty alone: what it holds otherwise would be lost. */
+/** A field that must be empty, because the job would ignore what it holds. */
 const emptyOnly = (why: string) => z.custom<undefined>(() => false, why).optional()
 const NO_CALLS = 'calls of functions are not learnt'
-const NO_TOOLS = 'functions are not shown to a task that is learnt'
+const NO_TOOLS = 'a task does not learn to use functions'
 const ROLES = ['system', 'developer', 'user', 'assistant'] as const
 const TOOL_ROLES: readonly unknown[] = ['tool', 'function']
 
@@ -72,14 +72,14 @@ const chatLineSchema = z.strictObject({
     .max(MAX_MESSAGES, `must hold at most ${MAX_MESSAGES} messages`),
   tools: emptyOnly(NO_TOOLS),
   functions: emptyOnly(NO_TOOLS),
-  // Says how calls are made; there are none.
+  // It says how calls are made, and there are none.
   parallel_tool_calls: z.boolean().optional(),
 })
 
 const isAbsent = (value: unknown): boolean =>
   value === null || (Array.isArray(value) && value.length === 0)
 
-/** Exporters write every column of every line: null and an empty list say that there is nothing. */
+/** Exporters write every column of every line, with null or an empty list for nothing. */
 const withoutAbsent = (value: object): Record<string, unknown> =>
   Object.fromEntries(Object.entries(value).filter(([, each]) => !isAbsent(each)))
 
@@ -87,14 +87,14 @@ function readMessage(message: unknown): unknown {
   if (typeof message !== 'object' || message === null || Array.isArray(message)) return message
   const { content, ...rest } = message as Readonly<Record<string, unknown>>
   const others = Object.entries(withoutAbsent(rest)).filter(([, value]) => value !== '')
-  // Of an assistant's turn that only called something, or was withheld.
+  // An assistant's turn has no content if it only called functions, or was withheld.
   const isSilent = content === null && rest['role'] === 'assistant'
   return { ...Object.fromEntries(others), content: isSilent ? '' : content }
 }
 
 const ANSWER_FIELDS = ['label', 'target', 'preferred', 'rejected'] as const
 
-/** An empty text stands for nothing beside another answer; alone it is a fault to be told. */
+/** Drops an empty label or target beside another answer. Alone it stays, and is refused. */
 function readLine(value: object): Record<string, unknown> {
   const line = withoutAbsent(value)
   const isAnswered = ANSWER_FIELDS.some((field) => field in line && line[field] !== '')
@@ -191,20 +191,22 @@ function toPair(kind: 'label' | 'target' | 'pair' | 'none', input: string, answe
 }
 
 /**
- * A chat's example: its answer is the last assistant message that counts, and what follows that one
- * is left out, since an answer does not depend on it.
+ * Reads a chat. Its answer is the last assistant message whose weight is not 0. What follows that
+ * one is dropped, since the answer does not depend on it.
  */
 function toExample(messages: readonly LineMessage[]): Result<TrainingExample, TrainingLineError> {
   const isSystem = ({ role }: LineMessage) => role === 'system' || role === 'developer'
   const weighted = messages.findIndex(
     ({ role, weight }) => weight !== undefined && role !== 'assistant',
   )
-  if (weighted >= 0) return bad(`messages[${weighted}].weight: is of assistant messages only`)
+  if (weighted >= 0) {
+    return bad(`messages[${weighted}].weight: is only allowed in assistant messages`)
+  }
   if (messages.at(-1)?.role !== 'assistant') {
     return bad('messages: must end in the assistant’s answer')
   }
   if (messages.slice(1).some(isSystem)) {
-    return bad('messages: a system message may only stand first')
+    return bad('messages: only the first message may be a system message')
   }
   const at = messages.findLastIndex(({ role, weight }) => role === 'assistant' && weight !== 0)
   const last = messages[at]

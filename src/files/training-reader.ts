@@ -2,13 +2,13 @@ import { LineSplitter, MAX_LINE_BYTES } from './line-splitter.ts'
 import { parseTrainingLine, type AnswerKind, type TrainingExample } from './training-line.ts'
 
 const MAX_LINES = 100_000
-/** More than this are counted, not named. */
+/** An error names this many lines and counts the rest. */
 const MAX_NAMED_LINES = 20
 const BOM = 0xfeff
 
 export type OnExample = (example: TrainingExample, lineNumber: number) => void
 
-/** Reads a training file as it streams by and gathers what is wrong with it, line by line. */
+/** Reads a training file as a stream and gathers the faults of its lines. */
 export class TrainingReader {
   readonly #splitter: LineSplitter
   readonly #decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -18,7 +18,7 @@ export class TrainingReader {
   #numExamples = 0
   #numLines = 0
   #isTooMany = false
-  /** The first line that says what its answer is, which all others follow. */
+  /** The first line whose kind of answer is sure. All others must have the same kind. */
   #first: { readonly kind: AnswerKind; readonly line: number } | null = null
 
   constructor(onExample: OnExample = () => undefined) {
@@ -32,7 +32,7 @@ export class TrainingReader {
     return this.#numExamples
   }
 
-  /** Lines so far, good and bad. */
+  /** How many lines have been read, good and bad. */
   get numLines(): number {
     return this.#numLines
   }
@@ -41,7 +41,7 @@ export class TrainingReader {
     return this.#numBad === 0 && !this.#isTooMany
   }
 
-  /** Whether there are more lines than any file may have; what follows is not read. */
+  /** Whether the file has too many lines. The rest is then not read. */
   get isTooMany(): boolean {
     return this.#isTooMany
   }
@@ -54,7 +54,7 @@ export class TrainingReader {
     if (!this.#isTooMany) this.#splitter.end()
   }
 
-  /** What is wrong with the file, every bad line by its number; null where nothing is. */
+  /** Says what is wrong with the file and names its bad lines; null if nothing is wrong. */
   describeFault(): string | null {
     if (this.#numBad > 0) {
       const rest = this.#numBad - this.#named.length

@@ -12,11 +12,11 @@ import {
 import { TrainingReader, type OnExample } from './training-reader.ts'
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024
-/** The file with its multipart wrapping. */
+/** The file and the rest of the form. */
 const MAX_UPLOAD_BYTES = MAX_FILE_BYTES + 64 * 1024
 const MAX_FIELD_BYTES = 1024
 const MAX_FILENAME_CHARS = 255
-/** A line costs as much as so many bytes of one. */
+/** Each line costs as much work as this many bytes. */
 const BYTES_PER_LINE = 64
 
 export type UploadedFile = {
@@ -27,10 +27,10 @@ export type UploadedFile = {
 }
 
 /**
- * Streams a multipart upload into the bucket, reading each line as it passes. Memory holds one part
- * of a blob and one line. Where anything is wrong, nothing is stored.
- * @param key where the file's bytes go
- * @param onExample told of every example as it is read, also where the file is refused later
+ * Streams a multipart upload into the bucket and checks each line on the way. Memory holds one part
+ * of a blob and one line. If anything is wrong, nothing is stored.
+ * @param key the key of the file's blob
+ * @param onExample called for every example as it is read, even if the file is refused later
  * @throws {ApiError} 400 naming every bad line, 413 past the limits
  */
 export async function receiveUpload(
@@ -61,11 +61,11 @@ const fileTooLarge = () =>
     code: 'request_too_large',
   })
 
-/** Not between the halves of a character. */
+/** Shortens a file name, but never to half of a surrogate pair. */
 const shorten = (filename: string): string =>
   filename.slice(0, MAX_FILENAME_CHARS).replace(/[\uD800-\uDBFF]$/u, '')
 
-/** The fields of one upload, in whatever order they come. */
+/** The form of one upload. Its fields may come in any order. */
 class UploadForm extends MultipartForm {
   readonly #writer: BlobWriter
   readonly #reader: TrainingReader
@@ -109,7 +109,7 @@ class UploadForm extends MultipartForm {
       }
       this.#reader.push(chunk)
       if (this.#reader.isTooMany) this.fail(invalidFile(this.#reader.describeFault()!))
-      // Bad files are read to the end, so that every bad line is named, but no longer kept.
+      // A bad file is read to its end, so that the error names every bad line, but it is not stored.
       if (this.#reader.isSound) this.#writer.push(chunk)
       if (this.#writer.sizeBytes > MAX_FILE_BYTES) this.fail(fileTooLarge())
     }

@@ -1,6 +1,6 @@
 /*
- * Zip archives from outside. The central directory says what there is; everything it says is checked
- * against what is there, and no more is inflated than an entry claims.
+ * Reads zip archives that may be hostile. It checks everything that the central directory says against
+ * the archive, and inflates no more than an entry claims to hold.
  * Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.4
  */
 import { Inflate } from 'fflate'
@@ -21,7 +21,10 @@ const MAX_COMMENT_BYTES = 0xffff
 const ENCRYPTED = 1
 const STORED = 0
 const DEFLATED = 8
-/** Inflating and summing this takes some 3 ms, and up to 30 before V8 has compiled the code. */
+/**
+ * Inflating this and computing its checksum takes 3 ms, or up to 30 ms before V8 has compiled the
+ * code.
+ */
 const BYTES_BETWEEN_PAUSES = 256 * 1024
 
 type Entry = {
@@ -35,11 +38,11 @@ type Entry = {
 }
 
 /**
- * Takes the files out of an archive that are wanted; of the others only the place is checked.
- * @param limitOf the most bytes that a file may have, or null where it is not wanted; asked for all
- *   files before the first is inflated
- * @param maxEntries entries of all kinds
- * @returns the wanted files in the archive's order, with their paths
+ * Inflates the wanted files of an archive. Of the others it only checks the place in the archive.
+ * @param limitOf the most bytes that a wanted file may have; null for a file that is not wanted. It
+ * is called for all files before the first is inflated.
+ * @param maxEntries the most entries of any kind
+ * @returns the wanted files in the archive's order
  */
 export async function unzipWanted(
   archive: Uint8Array,
@@ -85,7 +88,7 @@ function refuse(message: string): never {
 }
 
 function notZip(): never {
-  throw new ZipFault('not_zip', 'it is no zip archive')
+  throw new ZipFault('not_zip', 'it is not a zip archive')
 }
 
 const show = ({ name }: Entry): string => name.slice(-64)
@@ -100,12 +103,12 @@ function readDirectory(
   const numEntries = view.getUint16(endAt + 10, true)
   const centralBytes = view.getUint32(endAt + 12, true)
   const centralAt = view.getUint32(endAt + 16, true)
-  // All bits set is how an archive refers to its zip64 records, which nothing this small needs.
+  // All bits set refer to zip64 records, which no archive this small needs.
   if (numEntries === 0xffff || centralBytes === 0xffffffff || centralAt === 0xffffffff) {
-    refuse('zip64 archives are not taken')
+    refuse('zip64 archives are not supported')
   }
   if (view.getUint16(endAt + 4, true) !== 0 || view.getUint16(endAt + 8, true) !== numEntries) {
-    refuse('archives of several disks are not taken')
+    refuse('archives of several disks are not supported')
   }
   if (numEntries > maxEntries) refuse(`it has more than ${maxEntries} entries`)
   if (centralAt + centralBytes !== endAt) notZip()
@@ -133,7 +136,7 @@ function readDirectory(
   return { entries, centralAt }
 }
 
-/** Of several marks the one whose comment ends where the archive does. */
+/** Finds the end record: the mark whose comment ends where the archive ends. */
 function findEnd(view: DataView): number {
   const last = view.byteLength - END_BYTES
   for (let at = last; at >= Math.max(0, last - MAX_COMMENT_BYTES); at--) {
@@ -143,7 +146,7 @@ function findEnd(view: DataView): number {
   return notZip()
 }
 
-/** An entry's place, by its own header. */
+/** Reads from an entry's own header where its data stands. */
 function placeOf(
   archive: Uint8Array,
   entry: Entry,
@@ -160,7 +163,7 @@ function placeOf(
   return { dataAt, end: dataAt + entry.packedBytes }
 }
 
-/** Entries that share bytes are how a small archive inflates to a vast one. */
+/** Refuses entries that share bytes, by which a small archive could inflate to a vast one. */
 function checkPlaces(
   placed: readonly { readonly entry: Entry; readonly end: number }[],
   centralAt: number,
@@ -195,7 +198,7 @@ async function unpack(entry: Entry, packed: Uint8Array, breather: Breather): Pro
   if (taken.sizeBytes !== bytes.length) {
     refuse(`${show(entry)} has ${taken.sizeBytes} bytes, not the ${bytes.length} it claims`)
   }
-  if (taken.crc !== entry.crc) refuse(`${show(entry)} does not have its checksum`)
+  if (taken.crc !== entry.crc) refuse(`${show(entry)} has a wrong checksum`)
   return bytes
 }
 
@@ -211,7 +214,7 @@ function inflaterOf(
       inflate.push(slice, isLast)
     } catch (error) {
       if (error instanceof ZipFault) throw error
-      refuse(`${show(entry)} is not sound deflate data`)
+      refuse(`${show(entry)} is not valid deflate data`)
     }
   }
 }

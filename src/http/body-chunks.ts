@@ -1,21 +1,21 @@
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 
 /**
- * A body past its limit is read on and thrown away up to this, since a client that is still sending
- * when the connection closes sees a broken pipe instead of the answer.
+ * A body that is too large is still read, up to this size, and thrown away. A client that is sending
+ * when the connection closes would see a broken pipe instead of the answer.
  */
 const MAX_DRAINED_BYTES = 32 * 1024 * 1024
 
 export const incompleteBody = () =>
   invalidRequest('The request body ended before it was complete.', null, 'incomplete_body')
 
-/** Whether an error is of a client that went away, or broke off its body. */
+/** Whether an error means that the client has gone, or has broken off its body. */
 export const isIncompleteBody = (error: Error, request: Request): boolean =>
   request.signal.aborted || /^(Network connection lost|Client disconnected)/.test(error.message)
 
 /**
- * Reads on in a request's body. What breaks there is the client's: it left, or its chunks are cut
- * wrong, and a 500 would blame the server.
+ * Reads the next chunk of a request's body. If that fails, the client left or cut its chunks
+ * wrongly; a 500 would blame the server.
  * @throws {ApiError} 400
  */
 export async function readChunk(
@@ -28,7 +28,7 @@ export async function readChunk(
   }
 }
 
-/** Reads a stream to its end, or to a bound, and keeps nothing. */
+/** Reads a stream to its end, or to a limit, and keeps nothing. */
 export async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
   let size = 0
   try {
@@ -39,6 +39,6 @@ export async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Pr
     }
     await reader.cancel()
   } catch {
-    // The client has gone; there is nobody left to answer.
+    // The client has gone, so nobody waits for an answer.
   }
 }

@@ -3,8 +3,8 @@ import { DrizzleQueryError } from 'drizzle-orm'
 type LoggedError = { readonly message: string; readonly stack?: string | undefined }
 
 /**
- * An error as the log may have it. A failed query's message and stack begin with its parameters,
- * the hashes of keys among them, so only its SQL and its cause are told.
+ * What the log may say about an error. The message and the stack of a failed query begin with its
+ * parameters, which may be hashes of keys, so only its SQL and its cause are logged.
  */
 export function describeForLog(error: Error, withStack: boolean): LoggedError {
   if (!(error instanceof DrizzleQueryError)) {

@@ -4,15 +4,15 @@ import { InflateSlices } from '../bytes/inflate-slices.ts'
 import { invalidRequest, type ApiError } from '../protocol/openai/error.ts'
 import { drain, readChunk } from './body-chunks.ts'
 
-/** Sound data gives something sooner: a stored block is 64 KiB, and headers are short. */
+/** Valid gzip data gives output sooner: a stored block has at most 64 KiB, and headers are short. */
 const MAX_SILENT_BYTES = 256 * 1024
 const TRAILER_BYTES = 8
 
 /**
- * A gzip body as what it holds, inflated as it is read.
- * @param sent the body as it was sent
- * @param maxBytes of what it holds, and of the body itself
- * @param tooLarge the refusal past it; the rest is then read and thrown away, not inflated
+ * Inflates a gzip body while it is read.
+ * @param sent the body as the client sends it
+ * @param maxBytes the most bytes of the body, before and after inflating
+ * @param tooLarge makes the error for a larger body, whose rest is read but not inflated
  */
 export function gunzip(
   sent: ReadableStreamDefaultReader<Uint8Array>,
@@ -55,7 +55,7 @@ export function gunzip(
   )
 }
 
-/** The one member of a gzip file, held to its checksum and its size. Source: RFC 1952 */
+/** Inflates the only member of a gzip file and checks its checksum and its size. Source: RFC 1952 */
 class GzipMember {
   readonly #gunzip = new Gunzip((part) => {
     if (part.length > 0) this.#inflated.push(part)
@@ -68,7 +68,7 @@ class GzipMember {
   packedBytes = 0
 
   constructor() {
-    // Sizes and checksums would be of the last one alone.
+    // The trailer has the size and the checksum of the last member only.
     this.#gunzip.onmember = () => {
       throw unsound('it holds several members')
     }
@@ -86,7 +86,8 @@ class GzipMember {
       this.#crc = crc32(part, this.#crc)
     }
     this.#silentBytes = inflated.length > 0 ? 0 : this.#silentBytes + slice.length
-    if (this.#silentBytes > MAX_SILENT_BYTES) throw unsound('it holds what is no data')
+    if (this.#silentBytes > MAX_SILENT_BYTES)
+      throw unsound('it holds bytes that inflate to nothing')
     return inflated
   }
 
@@ -98,7 +99,7 @@ class GzipMember {
       trailer.getUint32(0, true) !== this.#crc ||
       trailer.getUint32(4, true) !== this.sizeBytes
     ) {
-      throw unsound('it does not have its checksum')
+      throw unsound('its checksum is wrong')
     }
   }
 
@@ -113,4 +114,4 @@ class GzipMember {
 }
 
 const unsound = (why: string) =>
-  invalidRequest(`The request body is not sound gzip: ${why}.`, null, 'invalid_gzip')
+  invalidRequest(`The request body is not valid gzip: ${why}.`, null, 'invalid_gzip')

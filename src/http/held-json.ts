@@ -1,14 +1,14 @@
 import type { Urgency } from '../dispatch/urgency.ts'
 
 /**
- * An answer that takes longer than this is begun before it is known. Until then a failure still
- * gets its status; from then on a client that has gone away is noticed, which workerd does only by
- * a write that fails.
+ * An answer that takes longer than this begins before it is known. Until then a failure still gets
+ * its own status. From then on the gateway notices a client that has gone, because in workerd only
+ * a write that fails shows that.
  */
 const HOLD_MS = 5_000
-/** An answer with a deadline keeps its status open this long at most. */
+/** An answer with a deadline may wait this long before it begins. */
 const MAX_HOLD_MS = 60_000
-/** For the runner's word that the deadline has passed to get here. */
+/** How long after a deadline the runner's error may take to get here. */
 const GRACE_MS = 1_000
 const KEEPALIVE_MS = 2_000
 /** JSON may begin with any amount of white space. */
@@ -19,8 +19,8 @@ export type HeldAnswer<T> =
   | { readonly kind: 'streamed'; readonly body: ReadableStream<Uint8Array> }
 
 /**
- * Waits for an answer, and begins it with white space when that takes long. An answer that fails
- * after its beginning ends in a broken connection, never in a body that could be taken for one.
+ * Waits for an answer. If that takes long, begins the body with white space. If the answer then
+ * fails, the connection breaks, so that no client takes the body for an answer.
  * @param caller aborted when the client goes away
  * @throws what the answer throws within `holdMs`
  */
@@ -48,7 +48,7 @@ export function sendHeld(held: HeldAnswer<unknown>, headers: Record<string, stri
   return new Response(held.body, { headers: { ...headers, 'content-type': 'application/json' } })
 }
 
-/** A controller that also ends when the request's own signal does (which not every host fires). */
+/** A controller that is also aborted by the request's own signal, which not every host fires. */
 export function abortWith(signal: AbortSignal): AbortController {
   const controller = new AbortController()
   signal.addEventListener('abort', () => {
@@ -71,7 +71,7 @@ function begin(
       keepalive = setInterval(() => {
         controller.enqueue(JSON_KEEPALIVE)
       }, KEEPALIVE_MS)
-      // Not awaited: the stream is read while the answer is waited for.
+      // Not awaited, because the stream must be read while the answer is computed.
       void answer.then(
         ({ value }) => {
           stop()
@@ -92,7 +92,7 @@ function begin(
   })
 }
 
-/** How long an unstreamed answer is held, so that a deadline that passes still gets its status. */
+/** How long to hold an answer that comes whole, so that a missed deadline still gets its status. */
 export function holdMsOf({ deadlineAtMs }: Pick<Urgency, 'deadlineAtMs'>, nowMs: number): number {
   if (deadlineAtMs === undefined) return HOLD_MS
   return Math.max(HOLD_MS, Math.min(deadlineAtMs - nowMs + GRACE_MS, MAX_HOLD_MS))

@@ -3,12 +3,13 @@ import { readChunk } from './body-chunks.ts'
 import { joinChunks } from '../bytes/join-chunks.ts'
 import { bodyOf } from './request-body.ts'
 
-/** A prompt at the context's end is some tens of kilobytes; this leaves room for any encoding. */
+/** A prompt that fills the context has some tens of kilobytes; this leaves room for any encoding. */
 const MAX_JSON_BODY_BYTES = 1024 * 1024
 
 /**
- * Reads a JSON object, counting the bytes as they come (a content-length may lie or be absent).
- * @throws {ApiError} 413 past the limit, 400 for what is not a JSON object
+ * Reads a JSON object. It counts the bytes as they come, since a content-length may lie or be
+ * absent.
+ * @throws {ApiError} 413 if the body is too large, 400 if it is not a JSON object
  */
 export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
   const bytes = await readBounded(request, MAX_JSON_BODY_BYTES)
@@ -30,8 +31,8 @@ export const bodyTooLarge = (maxBytes: number) =>
   })
 
 /**
- * Reads a body, decoded where it is encoded, counting the bytes as they come.
- * @throws {ApiError} 413 past the limit, 415 for an unknown encoding
+ * Reads and decodes a body, and counts its bytes as they come.
+ * @throws {ApiError} 413 if the body is too large, 415 if its encoding is unknown
  */
 async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
   const body = bodyOf(request, maxBytes, () => bodyTooLarge(maxBytes))

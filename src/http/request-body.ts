@@ -6,17 +6,18 @@ const AS_IT_IS = new Set(['', 'identity'])
 const GZIP = new Set(['gzip', 'x-gzip'])
 
 export interface RequestBody {
-  /** Decoded as the request's `content-encoding` says. */
+  /** Reads the body as the request's `content-encoding` decodes it. */
   readonly reader: ReadableStreamDefaultReader<Uint8Array>
-  /** Reads on without decoding and keeps nothing; see `drain`. */
+  /** Reads the rest without decoding and keeps nothing; see `drain`. */
   readonly discard: () => Promise<void>
 }
 
 /**
- * @param maxBytes of what an encoded body holds; one that is not encoded its reader counts
- * @param tooLarge the refusal past it
- * @returns null where there is no body
- * @throws {ApiError} 415 naming an encoding that is not known
+ * Opens a request's body.
+ * @param maxBytes the most bytes of an encoded body, decoded; the caller counts those of any other
+ * @param tooLarge makes the error for a larger body
+ * @returns null if there is no body
+ * @throws {ApiError} 415 naming an unknown encoding
  */
 export function bodyOf(
   request: Request,
@@ -29,7 +30,7 @@ export function bodyOf(
   if (!isGzip && !AS_IT_IS.has(encoding)) {
     throw new ApiError(
       415,
-      `The content-encoding "${encoding.slice(0, 64)}" is not known here; send gzip, or the body as it is.`,
+      `The content-encoding "${encoding.slice(0, 64)}" is not supported; send gzip, or the body without an encoding.`,
       { param: 'content-encoding', code: 'unsupported_encoding' },
     )
   }

@@ -2,10 +2,10 @@ import { toApiError } from '../dispatch/runner-error.ts'
 import { ApiError } from '../protocol/openai/error.ts'
 import { encodeSse, SSE_DONE, SSE_KEEPALIVE } from '../protocol/sse.ts'
 
-/** A write is also how a client that has gone is noticed while the runner is silent. */
+/** While the runner is silent, only a write that fails shows that the client has gone. */
 const KEEPALIVE_MS = 2_000
 
-/** How an answer's events are written, and what tells of a whole answer after the last one. */
+/** How events are written, and the text that follows the last event of a complete answer. */
 export type SseWire<T extends object> = {
   readonly encode: (value: T) => string
   readonly done: string
@@ -13,10 +13,10 @@ export type SseWire<T extends object> = {
 const OPENAI_WIRE: SseWire<object> = { encode: encodeSse, done: SSE_DONE }
 
 /**
- * An answer as server-sent events. It ends with `[DONE]` only where all of it was written; a
- * failure is an `error` event, and then there is no `[DONE]`.
+ * Writes an answer as server-sent events. Only a complete answer ends with `[DONE]`; a failure is an
+ * `error` event without one.
  * @param caller aborted when the client goes away
- * @param pump writes the answer; what it throws ends the stream
+ * @param pump writes the answer; an error that it throws ends the stream
  */
 export function sseStream<T extends object>(
   caller: AbortController,
@@ -43,7 +43,7 @@ export function sseStream<T extends object>(
           send(encodeSse(streamFailure(error).toBody()))
         }
       }
-      // Not awaited: the stream is read while it is being filled.
+      // Not awaited, because the stream must be read while it is filled.
       void run().finally(() => {
         if (keepalive !== null) clearInterval(keepalive)
         if (!caller.signal.aborted) controller.close()
@@ -56,7 +56,7 @@ export function sseStream<T extends object>(
   })
 }
 
-/** What a stream's reader is told of what ended it; what it is not told is logged. */
+/** The error that the reader of a stream sees. Details that it does not see are logged. */
 export function streamFailure(error: unknown): ApiError {
   try {
     return toApiError(error)

@@ -1,16 +1,16 @@
-/** Pointers named in a header; the rest are counted. */
+/** A header names this many pointers and counts the rest. */
 const MAX_POINTERS = 16
 const MAX_POINTER_CHARS = 200
 
-/** What an answer's headers say that its caller may not have expected. */
+/** What the caller of an answer may not expect. */
 export type Warnings = {
-  /** Words of `x-arcana-warning`. */
+  /** The words of `x-arcana-warning`. */
   readonly words?: readonly string[]
-  /** Keywords of the request's schemas that nothing holds the answer to, as pointers to them. */
+  /** JSON pointers to keywords of the request's schemas that the runner does not enforce. */
   readonly schemaHints?: readonly string[]
 }
 
-/** `x-arcana-warning`, and `x-arcana-not-held` with the keywords that are hints alone. */
+/** Writes `x-arcana-warning`, and `x-arcana-not-held` with the keywords that are not enforced. */
 export function warningHeaders({ words = [], schemaHints = [] }: Warnings): Record<string, string> {
   const all = [...words, ...(schemaHints.length > 0 ? ['schema-not-held'] : [])]
   return {
@@ -21,7 +21,7 @@ export function warningHeaders({ words = [], schemaHints = [] }: Warnings): Reco
 
 function listPointers(pointers: readonly string[]): string {
   const shown = pointers.slice(0, MAX_POINTERS).map((pointer) => {
-    // A property's name may be anything; a header holds ASCII, and a comma parts the pointers.
+    // A property may have any name, but a header holds ASCII only, and commas separate the pointers.
     const text = encodeURI(pointer.toWellFormed()).replaceAll(',', '%2C')
     return text.length <= MAX_POINTER_CHARS ? text : `${text.slice(0, MAX_POINTER_CHARS)}...`
   })

@@ -1,6 +1,6 @@
 import type { Trial } from './job-spec.ts'
 
-/** The highest value of the trials that did not fail; null where there is none. */
+/** The highest value of all trials that did not fail; null if there is none. */
 export const bestValue = (trials: readonly Trial[]): number | null =>
   trials.reduce<number | null>(
     (best, { value }) => (value !== null && (best === null || value > best) ? value : best),

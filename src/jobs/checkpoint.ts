@@ -8,10 +8,10 @@ import { message } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 
 /**
- * Publishes what a search that goes on has so far, as a version that is not live. It is measured and
- * judged as a job's own is; where nothing learnt helps, nothing is published. Each
- * checkpoint's row has a key of its own, so that a crash before the state is written repeats the
- * step without a second version.
+ * Publishes what the search has found so far as a version that is not live; then the search goes
+ * on. A checkpoint is measured and judged like the job's last version, and one that does not help
+ * is not published. Each checkpoint has a job id of its own in D1, so that a step that a crash
+ * repeats finds the version that it made.
  */
 export async function publishCheckpoint(
   context: StepContext,
@@ -23,7 +23,7 @@ export async function publishCheckpoint(
     return {
       state: { phase: 'searching' },
       events: [
-        message('The first configuration is no version yet: nothing it learnt helps so far.'),
+        message('The first configuration does not help yet, so there is no first version of it.'),
       ],
     }
   }
@@ -49,10 +49,12 @@ export async function publishCheckpoint(
   }
 }
 
-/** The job whose version a row is, whether a checkpoint or the job's own. */
+/** The job that made a version. A checkpoint's row in D1 has the job's id and a number. */
 export const jobOfVersion = (jobId: string): string => jobId.split('/')[0]!
 
-/** A job's checkpoints and, once it is published, its own version, newest first. */
+/**
+ * A job's checkpoints, newest first. Once the job has published its last version, that is one too.
+ */
 export function viewCheckpoints(spec: JobSpec, state: JobState): JobCheckpoint[] {
   const made = [...(state.checkpoints ?? [])]
   const { versionNumber, publication } = state

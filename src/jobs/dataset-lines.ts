@@ -13,7 +13,7 @@ export type DatasetError = {
   readonly param: 'training_file' | 'validation_file'
 }
 
-/** An answer as it is learnt, without white space around it. */
+/** The answer of an example without the white space around it, which no job learns. */
 export const answerOf = ({ example }: NumberedExample): string => example.answer.trim()
 
 export const distinctAnswers = (examples: readonly NumberedExample[]): string[] => [

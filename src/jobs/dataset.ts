@@ -15,18 +15,18 @@ import { findWarnings, groupInputs } from './warnings.ts'
 export type JobDatasets = {
   readonly objective: Objective
   readonly frame: Frame
-  /** None where the answers are texts of their own. */
+  /** Empty unless the objective is "label". */
   readonly labels: readonly string[]
   readonly training: Dataset | RewardSet
   readonly validation: Dataset | RewardSet | null
-  /** Equal for training examples of one input; a pair is two examples. */
+  /** Training examples with the same input have the same number. A pair is two examples. */
   readonly groups: readonly number[]
   readonly warnings: readonly JobWarning[]
 }
 
 /**
- * Turns a job's files into what a runner scores: each example's prompt in the task's frame, as it
- * will be asked when served, and the index of its label or its target.
+ * Turns a job's files into the datasets that a runner scores. Each example has its prompt in the
+ * task's frame, as requests will have it, and its answer: the index of a label, or a target.
  */
 export function buildDatasets(
   training: readonly NumberedExample[],
@@ -35,9 +35,9 @@ export function buildDatasets(
     readonly instructions: string | null
     readonly position: Frame['position']
     readonly labels: readonly string[] | null
-    /** Null leaves it to the files. */
+    /** If null, the lines of the files decide. */
     readonly objective: Objective | null
-    /** Of the objective "reward". */
+    /** Null unless the objective is "reward". */
     readonly grader: TextGrader | null
   },
 ): Result<JobDatasets, DatasetError> {
@@ -53,8 +53,8 @@ export function buildDatasets(
         return fail({
           reason: 'systems_differ',
           message:
-            `line ${other.line} has another system message than the first example; ` +
-            'give one for all in method.rotation.instructions, or the same in every line',
+            `line ${other.line} has another system message than the first example; give all lines ` +
+            'the same one, or set method.rotation.instructions',
           param,
         })
       }
@@ -96,8 +96,9 @@ export function buildDatasets(
 }
 
 /**
- * What the lines say they hold. The last messages of chats are labels where the job names labels, or
- * where they recur as labels do: at most half as many different answers as lines.
+ * Reads from the lines what the job learns. The last message of a chat may be a label or a target.
+ * It is a label if the job names labels, or if answers recur: at most half as many different ones
+ * as lines.
  */
 function readObjective(
   examples: readonly NumberedExample[],
@@ -107,7 +108,7 @@ function readObjective(
   const said = examples.find(({ example }) => example.kind !== 'message')?.example.kind
   if (said === 'label' || said === 'target') return said
   if (said === 'pair') return 'preference'
-  // Which is then refused by its lines: what is to be learnt is not there.
+  // The lines of "target" then refuse the file: it holds nothing to learn.
   if (said === 'none') return 'target'
   const answers = distinctAnswers(examples)
   const isShort = answers.every((answer) => answer.length <= MAX_LABEL_CHARS)

@@ -11,10 +11,10 @@ import {
 } from './evaluate.ts'
 
 /**
- * Answers a query by a runner, in calls of some examples each: losses and gradients are sums over
- * examples, so the parts add up.
- * @param examples those to differentiate, by index; the others' log probabilities are given as NaN
- * and add nothing to the gradient
+ * Has a runner answer a gradient query. Losses and gradients are sums over examples, so it asks
+ * about some examples at a time and adds up the answers.
+ * @param examples those to differentiate, by index; the others get NaN for a log probability and
+ * add nothing to the gradient
  * @throws {RunnerRefusal | RunnerCallFailure}
  */
 export async function differentiate(
@@ -42,7 +42,7 @@ export async function differentiate(
   return { logProbs, gradient }
 }
 
-/** Examples of one call, by the rows that each of them takes. */
+/** How many examples one call may hold, given the rows that each takes. */
 function countPerCall(
   { numCandidates, weights, skipsUnweighted }: GradientQuery,
   numExamples: number,
@@ -84,10 +84,10 @@ async function differentiateOnce(
   }
   const answer = await withDataset(evaluation, () => client.gradient(header, body, signal))
   if (answer.header.build_digest !== buildDigest) {
-    throw new RunnerCallFailure('protocol', 'the gradient is of another build than was asked for')
+    throw new RunnerCallFailure('protocol', 'the runner computed the gradient on another build')
   }
   if (answer.header.num_examples !== examples.length) {
-    throw new RunnerCallFailure('protocol', 'the gradient is of other examples than were asked for')
+    throw new RunnerCallFailure('protocol', 'the runner computed the gradient of other examples')
   }
   return answer
 }

@@ -7,23 +7,25 @@ import type { StoredDataset } from './job-spec.ts'
 import { packCandidates } from './pack-candidates.ts'
 
 /**
- * Candidates times examples of one call: enough to fill a runner's batches, few enough that a call
- * ends within seconds and a cancelled job is noticed.
+ * The most candidates times examples of one call: enough to fill a runner's batches, and few enough
+ * that the call ends within seconds, since a cancelled job waits for it.
  */
 const MAX_ROWS_PER_CALL = 512
-/** Times labels as well, where those are many: each takes a third of a decode step, or so. */
+/** The most candidates times examples times labels. A label takes about a third of a decode step. */
 const MAX_LABEL_ROWS_PER_CALL = 8192
-/** Times tokens as well, where the answers are targets: some 30 s of a core. */
+/** The most candidates times examples times tokens of a target: about 30 s of a core. */
 const MAX_TARGET_ROWS_PER_CALL = 4096
 
-/** A runner computes prompts in groups of as many; calls that share groups share their prompts. */
+/**
+ * A runner computes prompts in groups of this many. Calls with the same groups share their prompts.
+ */
 export const GROUP_LEN = 32
 
-/** The order of a call's examples; by index where the evaluation names none. */
+/** The order in which calls name the examples: by index unless the evaluation has an order. */
 export const exampleOrder = ({ order, dataset }: Evaluation): readonly number[] =>
   order ?? dataset.gold.map((_, example) => example)
 
-/** Whether a call is of all examples by index, and so need not name them. */
+/** Whether a call holds all examples by index, so that it need not name them. */
 export const isInOrder = (examples: readonly number[], numExamples: number): boolean =>
   examples.length === numExamples && examples.every((example, i) => example === i)
 
@@ -31,25 +33,25 @@ export type Evaluation = {
   readonly client: RunnerClient
   readonly blobs: R2Bucket
   readonly dataset: StoredDataset
-  /** In what order the examples are asked for, which says what a runner computes together. */
+  /** The order in which calls name the examples. A runner computes neighbours together. */
   readonly order?: readonly number[]
   readonly scope: Scope
   readonly geometry: Geometry
   readonly buildDigest: string
-  /** None where the answers are targets. */
+  /** 0 if the answers are targets. */
   readonly numLabels: number
-  /** Tokens of the dataset's longest target; null under labels. */
+  /** The tokens of the longest target; null if the answers are labels. */
   readonly longestTarget: number | null
   readonly signal: AbortSignal
 }
 
-/** Candidates times examples that one call may hold. */
+/** How many candidates times examples one call may hold. */
 export const rowsPerCall = ({ longestTarget }: Pick<Evaluation, 'longestTarget'>): number =>
   longestTarget === null
     ? MAX_ROWS_PER_CALL
     : Math.max(1, Math.floor(MAX_TARGET_ROWS_PER_CALL / longestTarget))
 
-/** The same of a call that scores: whole groups of prompts, one at least. */
+/** The same for a call that scores. It holds whole groups of prompts, at least one. */
 function scoreRowsPerCall(evaluation: Evaluation): number {
   const maxRows = rowsPerCall(evaluation)
   if (evaluation.longestTarget !== null) return maxRows
@@ -59,7 +61,8 @@ function scoreRowsPerCall(evaluation: Evaluation): number {
 
 /**
  * Scores rotations on a dataset.
- * @returns `[candidate][example][label]`: log P(label), no bias; of targets one value an example
+ * @returns `[candidate][example][label]`: log P(label) without a bias. A target has one value
+ * instead of one for each label: the sum of its tokens' log probabilities.
  * @throws {RunnerRefusal | RunnerCallFailure}
  */
 export async function scoreRotations(
@@ -105,16 +108,17 @@ async function scoreOnce(
   })
   const response = await withDataset(evaluation, () => client.score(header, values, signal))
   if (response.build_digest !== buildDigest) {
-    throw new RunnerCallFailure('protocol', 'scores are of another build than was asked for')
+    throw new RunnerCallFailure('protocol', 'the runner computed the scores on another build')
   }
   const isShaped =
     response.log_probs.length === rotations.length &&
     response.log_probs.every((rows) => rows.length === examples.length)
-  if (!isShaped) throw new RunnerCallFailure('protocol', 'scores are not of the shape asked for')
+  if (!isShaped)
+    throw new RunnerCallFailure('protocol', 'the scores have another shape than was asked for')
   return response.log_probs
 }
 
-/** Makes a call that needs the dataset, pushing it where the runner has lost it. */
+/** Makes a call that needs the dataset. If the runner has lost it, sends it and calls again. */
 export async function withDataset<T>(evaluation: Evaluation, call: () => Promise<T>): Promise<T> {
   try {
     return await call()
@@ -126,7 +130,7 @@ export async function withDataset<T>(evaluation: Evaluation, call: () => Promise
   return call()
 }
 
-/** Gives a runner the job's examples. @returns what it made of them */
+/** Sends a runner a job's examples. @returns what the runner says about them */
 export async function pushDataset(
   evaluation: Pick<Evaluation, 'client' | 'blobs' | 'dataset' | 'signal'>,
   use: 'score' | 'gradient' = 'score',

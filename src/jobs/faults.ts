@@ -2,23 +2,23 @@ import { RunnerCallFailure, RunnerRefusal } from '../dispatch/runner-client.ts'
 import { BlobCorrupt } from '../storage/blobs.ts'
 import type { JobError } from '../protocol/openai/fine-tuning.ts'
 
-/** Every reachable runner serves another build than the one the trials were scored on. */
+/** Every reachable runner serves another build than the one on which the job measured its trials. */
 export class BuildChanged extends Error {
   constructor() {
-    super('no runner serves the build this job began on')
+    super('no runner serves the build on which this job began')
     this.name = 'BuildChanged'
   }
 }
 
-/** A release that wrote a search's state otherwise began the job. */
+/** The job was begun by a release that wrote the search's state in another form. */
 export class SearchOutdated extends Error {
   constructor() {
-    super('the search was begun by another release')
+    super('another release began the search')
     this.name = 'SearchOutdated'
   }
 }
 
-/** The job cannot succeed, whatever is tried again. */
+/** The job cannot succeed, however often its step is tried. */
 export class JobFailure extends Error {
   readonly error: JobError
 
@@ -30,26 +30,30 @@ export class JobFailure extends Error {
 }
 
 export type FaultVerdict =
-  | { readonly kind: 'retry'; readonly limitMs: number; readonly lastly: JobError }
-  /** Why is for the job's owner. */
+  /** Past the limit the job fails with this error. */
+  | { readonly kind: 'retry'; readonly limitMs: number; readonly lastError: JobError }
+  /** `why` is written for the job's owner. */
   | { readonly kind: 'restart'; readonly why: string }
   | { readonly kind: 'fail'; readonly error: JobError }
 
-/** A runner may be redeployed, or a laptop sleep, for this long before a job gives up on it. */
+/** A job waits this long for a runner: one may be deployed again, or a laptop may sleep. */
 const RUNNER_LIMIT_MS = 30 * 60_000
-/** Storage recovers sooner, and a bug never does. */
+/** Storage recovers within this time; a bug does not recover at all. */
 const UNKNOWN_LIMIT_MS = 2 * 60_000
 
 const BUILD_CHANGED: FaultVerdict = {
   kind: 'restart',
-  why: 'The runners serve another build of the model now',
+  why: 'The runners now serve another build of the model',
 }
 
-/** What to do about a step that threw. */
+/** Decides what to do after a step has thrown. */
 export function judgeFault(error: unknown): FaultVerdict {
   if (error instanceof BuildChanged) return BUILD_CHANGED
   if (error instanceof SearchOutdated) {
-    return { kind: 'restart', why: 'The service was upgraded to another way to search' }
+    return {
+      kind: 'restart',
+      why: 'The service was upgraded, and its search works differently now',
+    }
   }
   if (error instanceof JobFailure) return { kind: 'fail', error: error.error }
   if (error instanceof BlobCorrupt) {
@@ -66,8 +70,8 @@ export function judgeFault(error: unknown): FaultVerdict {
     if (outcome === 'retryable' || outcome === 'over_capacity') {
       return retry(RUNNER_LIMIT_MS, 'runner_unavailable', `The runner kept refusing: ${message}`)
     }
-    const isOfExamples = code === 'context_length_exceeded' || code === 'invalid_request'
-    return { kind: 'fail', error: { code, message, param: isOfExamples ? 'training_file' : null } }
+    const isByExamples = code === 'context_length_exceeded' || code === 'invalid_request'
+    return { kind: 'fail', error: { code, message, param: isByExamples ? 'training_file' : null } }
   }
   return retry(
     UNKNOWN_LIMIT_MS,
@@ -79,12 +83,15 @@ export function judgeFault(error: unknown): FaultVerdict {
 const retry = (limitMs: number, code: string, message: string): FaultVerdict => ({
   kind: 'retry',
   limitMs,
-  lastly: { code, message, param: null },
+  lastError: { code, message, param: null },
 })
 
 const BACKOFF_BASE_MS = 250
 const BACKOFF_MAX_MS = 5_000
 
-/** @param numFaults since the last success, at least 1 */
+/**
+ * How long to wait before the next try.
+ * @param numFaults faults since the last success, at least 1
+ */
 export const backoffMs = (numFaults: number): number =>
   Math.min(BACKOFF_BASE_MS * 2 ** Math.min(numFaults - 1, 10), BACKOFF_MAX_MS)

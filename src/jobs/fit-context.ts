@@ -2,7 +2,7 @@ import { askRunner } from '../dispatch/ask-runner.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import { servedModel } from '../dispatch/served-model.ts'
 import type { TrainingExample } from '../files/training-line.ts'
-import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { ApiError, invalidField, invalidRequest } from '../protocol/openai/error.ts'
 import type { TooLongLines } from '../protocol/openai/files.ts'
 import type { JobWarning } from '../protocol/openai/job-report.ts'
 import type { CreateJob, TooLong } from '../protocol/openai/fine-tuning.ts'
@@ -16,11 +16,11 @@ import type { NumberedExample } from './read-examples.ts'
 type Entry = MeasureRequest['examples'][number]
 type LabelEntry = Extract<MeasureRequest, { labels: unknown }>['examples'][number]
 
-/** What a chat template adds to its messages is far less; a token is a byte or more of them. */
+/** Chat templates add far fewer tokens. A text has at most as many tokens as bytes. */
 const MAX_TEMPLATE_TOKENS = 512
-/** Shorter texts fit whatever is served. */
+/** Shorter texts fit the context of any model. */
 const ALWAYS_FITS_BYTES = 512
-/** A text is cut to within so many characters of what would fit, or that share of them. */
+/** A cut text may be this many characters, or this share of its length, shorter than necessary. */
 const CUT_CHARS = 8
 const CUT_SHARE = 1 / 256
 const MAX_NAMED_LINES = 10
@@ -30,7 +30,7 @@ const bytesOf = ({ messages, ...answer }: Entry): number =>
   messages.reduce((sum, { content }) => sum + utf8.encode(content).length, 0) +
   ('target' in answer && answer.target !== undefined ? utf8.encode(answer.target).length : 0)
 
-/** Measures entries against the context of the model that is served. */
+/** Finds the entries that do not fit the context of the served model. */
 class ContextMeasure {
   readonly #pool: RunnerPool
   readonly #model: string
@@ -42,9 +42,9 @@ class ContextMeasure {
   }
 
   /**
-   * @param labels what follows each prompt, or null where that is its target
-   * @returns indices of those past the context
-   * @throws {ApiError} 503 where no runner can tell
+   * @param labels the labels that may follow a prompt; null if its target does
+   * @returns the indices of entries that do not fit
+   * @throws {ApiError} 503 if no runner can tell
    */
   async findTooLong(
     entries: readonly Entry[],
@@ -81,11 +81,11 @@ export type Fitted = {
 }
 
 /**
- * Makes a job's examples fit the context: as the method says, those past it are refused, dropped or
- * truncated.
- * @param set what `examples` became; of pairs it holds two entries each
- * @returns the same examples where all fit
- * @throws {ApiError} 400 naming lines that do not fit
+ * Makes a job's examples fit the context. Those that do not fit are refused, dropped or truncated,
+ * as the method says.
+ * @param entries what the examples became in the dataset, two for each pair
+ * @returns the same examples if all of them fit
+ * @throws {ApiError} 400 naming the lines that do not fit
  */
 async function fitContext(
   measure: ContextMeasure,
@@ -104,19 +104,20 @@ async function fitContext(
   const linesOf = (indices: Iterable<number>) => [...indices].map((i) => examples[i]!.line)
   const refuse = async (indices: Iterable<number>, advice: string) =>
     invalidRequest(
-      `Invalid '${param}': ${named(linesOf(indices))} past the model's context of ` +
+      `Invalid '${param}': ${named(linesOf(indices))} longer than the model's context of ` +
         `${await measure.maxContext()} tokens${advice}.`,
       param,
       'context_length_exceeded',
     )
   if (tooLong === 'error') {
-    const ways = 'method.rotation.too_long "drop" or "truncate" goes on without them or cuts them'
+    const ways =
+      'set method.rotation.too_long to "drop" to leave them out, or to "truncate" to cut them'
     throw await refuse(found, `; ${ways}`)
   }
   if (tooLong === 'drop') {
     return {
       examples: examples.filter((_, i) => !found.has(i)),
-      warning: warn('dropped_lines', linesOf(found), 'past the context, left out'),
+      warning: warn('dropped_lines', linesOf(found), 'longer than the context and left out'),
     }
   }
   const cuts = [...found].map((i) => ({ i, fits: 0, over: inputOf(examples[i]!.example).length }))
@@ -124,7 +125,7 @@ async function fitContext(
     ...examples[i]!,
     example: cut(examples[i]!.example, numChars),
   })
-  /** Which of the cuts are still too long, by where they stand among them. */
+  /** Finds the cuts that are still too long. @returns their places in `cuts` */
   const tryCuts = async (lengths: readonly number[]): Promise<ReadonlySet<number>> => {
     const tried = cuts.flatMap(({ i }, at) =>
       entries.slice(i * numEach, (i + 1) * numEach).map((entry) => ({
@@ -138,7 +139,7 @@ async function fitContext(
   const hopeless = await tryCuts(cuts.map(() => 0))
   if (hopeless.size > 0) {
     const indices = [...hopeless].map((at) => cuts[at]!.i)
-    throw await refuse(indices, ' even with an empty input')
+    throw await refuse(indices, ', even with an empty input')
   }
   while (cuts.some(({ fits, over }) => over - fits > Math.max(CUT_CHARS, over * CUT_SHARE))) {
     const lengths = cuts.map(({ fits, over }) => Math.floor((fits + over) / 2))
@@ -148,13 +149,17 @@ async function fitContext(
   const kept = new Map(cuts.map(({ i, fits }) => [i, fits]))
   return {
     examples: examples.map((own, i) => (kept.has(i) ? cutOf(i, kept.get(i)!) : own)),
-    warning: warn('truncated_lines', linesOf(found), 'past the context, cut at the input’s end'),
+    warning: warn(
+      'truncated_lines',
+      linesOf(found),
+      'longer than the context and cut at the input’s end',
+    ),
   }
 }
 
 /**
- * A job's datasets, of examples that fit the context.
- * @throws {ApiError} 400; 503 where examples are to be dropped or cut and no runner can tell which
+ * Builds a job's datasets from the examples that fit the context.
+ * @throws {ApiError} 400; 503 if examples are to be dropped or cut and no runner can tell which
  */
 export async function buildFittedDatasets(
   pool: RunnerPool,
@@ -168,7 +173,7 @@ export async function buildFittedDatasets(
   const fit = async (examples: readonly NumberedExample[], set: BuiltSet, param: string) => {
     const fitted = await fitContext(measure, examples, built, entriesOf(set), tooLong, param)
     if (fitted.examples.length > 0) return fitted
-    throw invalidRequest(`Invalid '${param}': every line is past the context.`, param)
+    throw invalidField(param, "every line is longer than the model's context")
   }
   try {
     const own = await fit(training, built.training, 'training_file')
@@ -186,7 +191,7 @@ export async function buildFittedDatasets(
     const warnings = [...datasets.warnings, ...cuts, ...(longLabels === null ? [] : [longLabels])]
     return { ...datasets, warnings }
   } catch (error) {
-    // The job waits for a runner, which then refuses what does not fit.
+    // The job's first step waits for a runner, which then refuses what does not fit.
     if (tooLong === 'error' && error instanceof ApiError && error.status === 503) return built
     throw error
   }
@@ -197,7 +202,7 @@ const entriesOf = (set: BuiltSet): Entry[] => {
   if ('labels' in set) return [...set.examples]
   return set.examples.map(({ messages, target }) => ({
     messages: [...messages],
-    // Answers for a grader are generated, whatever they are compared with.
+    // A job with a grader generates its answers, so its targets take no room in the context.
     ...('input' in set.examples[0]! || typeof target !== 'string' ? {} : { target }),
   }))
 }
@@ -210,13 +215,13 @@ function buildOrRefuse(
   const built = buildDatasets(training, validation, request)
   if (built.ok) return built.value
   const { param, message, reason } = built.error
-  throw invalidRequest(`Invalid '${param}': ${message}.`, param, reason)
+  throw invalidField(param, message, reason)
 }
 
-/** Text of an upload's long lines that is kept to be measured; a Worker has 128 MB. */
+/** An upload's long lines are kept in memory up to this size; a Worker has 128 MB. */
 const MAX_HELD_BYTES = 8 * 1024 * 1024
 
-/** Gathers the lines of an upload that may be past the context, and says which are. */
+/** Gathers the lines of an upload that may not fit the context, and finds those that do not. */
 export class LongLines {
   readonly #measure: ContextMeasure
   readonly #maxContext: number
@@ -229,7 +234,7 @@ export class LongLines {
     this.#maxContext = maxContext
   }
 
-  /** @returns null where no runner can tell, which is no reason to refuse an upload */
+  /** @returns null if no runner can tell, which is no reason to refuse an upload */
   static async create(pool: RunnerPool, model: string): Promise<LongLines | null> {
     const measure = new ContextMeasure(pool, model)
     try {
@@ -254,7 +259,7 @@ export class LongLines {
     this.#lines.push(line)
   }
 
-  /** @returns null where no line is too long, or no runner could tell */
+  /** @returns null if no line is too long, or no runner can tell */
   async describe(): Promise<TooLongLines | null> {
     try {
       const found = await this.#measure.findTooLong(this.#entries, null)
@@ -280,7 +285,7 @@ const lastUser = ({ messages }: TrainingExample): number =>
   messages.findLastIndex(({ role }) => role === 'user')
 const inputOf = (example: TrainingExample): string => example.messages[lastUser(example)]!.content
 
-/** The last user message's beginning, not cut between the halves of a character. */
+/** Shortens the last user message, but never to half of a surrogate pair. */
 function cut(example: TrainingExample, numChars: number): TrainingExample {
   const at = lastUser(example)
   const content = inputOf(example)

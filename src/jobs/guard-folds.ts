@@ -3,30 +3,36 @@ import {
   stratifiedBatches,
   stratifiedFolds,
 } from '../../adapters/optimise/gradient/folds.ts'
-import type { JobSpec } from './job-spec.ts'
-import type { ObjectiveKind, StepContext } from './step.ts'
+import type { StepContext } from './step.ts'
 
-/** @param maxFolds as the search's record has it */
-export const countGuardFolds = ({ groups }: JobSpec, maxFolds: number): number =>
-  countFolds(groups, maxFolds)
+/** What of a step's context divides the training examples. */
+export type FoldContext = Pick<StepContext, 'spec' | 'search'>
 
-/** Fold of each training example; a search that holds folds out itself has the same. */
-export const guardFolds = (spec: JobSpec, maxFolds: number): number[] =>
-  stratifiedFolds(spec.training.gold, countGuardFolds(spec, maxFolds), spec.seed, spec.groups)
+export const countGuardFolds = ({ spec, search }: FoldContext): number =>
+  countFolds(spec.groups, search.maxFolds)
+
+/** The fold of each training example. A search that itself holds folds out uses the same ones. */
+export const guardFolds = (context: FoldContext): number[] => {
+  const { training, seed, groups } = context.spec
+  return stratifiedFolds(training.gold, countGuardFolds(context), seed, groups)
+}
 
 /**
- * Batch of each training example, which a gradient step takes as one. A pair's two texts are one
- * thing to fit, and pairs are few: there all examples are one batch.
+ * The batch of each training example; a gradient step takes one batch. Pairs are few, and both texts of
+ * a pair must be in one batch, so pairs all share one.
  */
-export const trainingBatches = (
-  { training, seed }: JobSpec,
-  { hasPairs }: Pick<ObjectiveKind, 'hasPairs'>,
-): number[] => (hasPairs ? training.gold.map(() => 0) : stratifiedBatches(training.gold, seed))
+export const trainingBatches = ({
+  spec,
+  objective,
+}: Pick<StepContext, 'spec' | 'objective'>): number[] => {
+  const { gold } = spec.training
+  return objective.hasPairs ? gold.map(() => 0) : stratifiedBatches(gold, spec.seed)
+}
 
-/** Training examples batch by batch and in it fold by fold: what is wanted together are neighbours. */
-export function trainingOrder({ spec, search, objective }: StepContext): number[] {
-  const batches = trainingBatches(spec, objective)
-  const folds = guardFolds(spec, search.maxFolds)
+/** Training examples by batch, then by fold, so that a call's examples are neighbours. */
+export function trainingOrder(context: StepContext): number[] {
+  const batches = trainingBatches(context)
+  const folds = guardFolds(context)
   return folds
     .map((_, example) => example)
     .sort((a, b) => batches[a]! - batches[b]! || folds[a]! - folds[b]! || a - b)

@@ -11,10 +11,10 @@ import type { GuardComparison, GuardReport } from '../protocol/openai/job-report
 import { measure } from './report.ts'
 import { summariseLabels } from './verdict-sentences.ts'
 
-/** A verdict as the report says it. */
+/** The guard's part of a report. */
 export function reportGuard(options: {
   readonly verdict: Verdict
-  /** What the figures are about, and what the version holds where there is one. */
+  /** What the figures are about, and what the version holds if there is one. */
   readonly answer: GuardReport['answer']
   readonly isEnforced: boolean
   readonly isForced: boolean

@@ -9,10 +9,13 @@ export type CancelOutcome = {
 
 export type ForceOutcome = { readonly done: boolean; readonly job: FineTuningJob }
 
-/** The report is null until it is decided what becomes of the job's version. */
+/** The report is null until the job has decided about its version. */
 export type JobResult = { readonly job: FineTuningJob; readonly report: AnyReport | null }
 
-/** What the Worker may ask of a job's Durable Object. All but `create` answer null where no job was made there. */
+/**
+ * The calls that the Worker makes on a job's Durable Object. All but `create` give null if it has
+ * no job.
+ */
 export interface JobCalls {
   create(spec: JobSpec): Promise<FineTuningJob>
   read(): JobResult | null

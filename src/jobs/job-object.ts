@@ -30,15 +30,15 @@ import { searchOf } from './searches/searches.ts'
 import { message } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 
-/** Rounds done in one alarm: more would delay a cancel and the projection. */
+/** How long one alarm makes steps. A longer one would delay a cancel and the copy in D1. */
 const SLICE_MS = 2_000
-/** A build that changes more often than this is a deployment loop. */
+/** A build that changes more often than this will not settle. */
 const MAX_RESTARTS = 3
 
 /**
- * One fine-tuning job. This object is the truth about it: every step's result is written here
- * before the next step is taken, and D1's row is a copy. Alarms drive it, so that it goes on by
- * itself after a crash; what a crash repeats is at most one round.
+ * One fine-tuning job. This object holds the truth about it; the row in D1 is a copy. It writes the
+ * result of each step before it takes the next one. Alarms drive it, so that it goes on by itself
+ * after a crash, which repeats at most one step.
  */
 export class JobObject extends DurableObject<Bindings> implements JobCalls {
   readonly #store: JobStore
@@ -47,7 +47,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   #trials: Trial[] = []
   #foldTrials: FoldTrial[] = []
   #search: Uint8Array | null = null
-  /** Ends the step under way when the job is cancelled. */
+  /** Ends the running step when the job is cancelled. */
   #controller = new AbortController()
 
   constructor(ctx: DurableObjectState, env: Bindings) {
@@ -62,7 +62,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     this.#search = this.#store.search()
   }
 
-  /** Starts a job; its id and dataset blobs are the caller's doing. Again for the same: nothing. */
+  /** Starts a job whose datasets the caller has stored. A second call changes nothing. */
   async create(spec: JobSpec): Promise<FineTuningJob> {
     if (this.#spec === null) {
       this.#store.create(spec, INITIAL_STATE, [
@@ -77,7 +77,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     return this.#view()
   }
 
-  /** @returns null where no job was made here */
+  /** @returns null if this object has no job */
   read(): JobResult | null {
     if (this.#spec === null) return null
     const isDecided = this.#state.status === 'succeeded' || this.#state.status === 'failed'
@@ -87,19 +87,19 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     }
   }
 
-  /** Newest first, one more than `limit` where there are more; null where `after` is unknown. */
+  /** Newest first; one more than `limit` if the list goes on. Null if `after` names no event. */
   listEvents(limit: number, after: string | undefined): JobEvent[] | null {
     return this.#spec === null ? null : this.#store.events(limit, after)
   }
 
-  /** Newest first; null where no job was made here. */
+  /** Newest first; null if this object has no job. */
   listCheckpoints(): JobCheckpoint[] | null {
     return this.#spec === null ? null : viewCheckpoints(this.#spec, this.#state)
   }
 
   async cancel(): Promise<CancelOutcome | null> {
     if (this.#spec === null) return null
-    // Once published to the database, a version cannot be taken back by ending its job.
+    // The step that publishes may already have written the version, which a cancel cannot take back.
     if (isFinished(this.#state.status) || this.#state.phase === 'publishing') {
       return { outcome: 'too_late', job: this.#view() }
     }
@@ -114,16 +114,16 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   }
 
   /**
-   * Publishes what the guard kept back; its report says that it was forced.
-   * @returns whether there was something kept back; null where no job was made here
+   * Publishes what the guard kept back. The report then says that it was forced.
+   * @returns `done: false` if nothing was kept back; null if this object has no job
    */
   async forcePublish(): Promise<ForceOutcome | null> {
     if (this.#spec === null) return null
     const { status, publication } = this.#state
     if (status !== 'failed' || publication === null) return { done: false, job: this.#view() }
-    const { version, report: made } = publication
-    // One of the two kinds of report, whichever it is.
-    const forced = { ...made, guard: { ...made.guard, forced: true } } as typeof made
+    const { version, report } = publication
+    // TypeScript loses track of which kind of report it is.
+    const forced = { ...report, guard: { ...report.guard, forced: true } } as typeof report
     this.#apply({
       state: {
         status: 'running',
@@ -149,7 +149,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     try {
       delayMs = await this.#runSlice(this.#spec)
     } catch (error) {
-      // Alarms end after six throwing retries, so this one never throws.
+      // The platform gives an alarm up after six tries that throw, so this one never throws.
       console.error(
         JSON.stringify({ event: 'job_alarm_failed', job: this.#spec.id, error: String(error) }),
       )
@@ -158,7 +158,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     if (delayMs !== null) await this.ctx.storage.setAlarm(Date.now() + delayMs)
   }
 
-  /** @returns ms until the next alarm; null where nothing is left to do */
+  /** @returns ms until the next alarm; null if nothing is left to do */
   async #runSlice(spec: JobSpec): Promise<number | null> {
     const deadlineMs = Date.now() + SLICE_MS
     let delayMs = 0
@@ -171,7 +171,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     return isProjected && isCleaned ? null : backoffMs(this.#state.numFaults + 1)
   }
 
-  /** One step and its write. @returns ms to wait before the next */
+  /** Takes one step and writes its result. @returns ms to wait before the next */
   async #runStep(spec: JobSpec): Promise<number> {
     try {
       const transition = await this.#step({
@@ -186,7 +186,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
         searchState: this.#search,
         signal: this.#controller.signal,
       })
-      // Cancelled while the step ran: its result is dropped.
+      // The job was cancelled while the step ran, so the result is dropped.
       if (this.#isFinished()) return 0
       this.#apply({
         ...transition,
@@ -199,7 +199,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     }
   }
 
-  // A method, since an await hides a change of #state from the compiler's narrowing.
+  // A method, because the compiler does not see that #state may change during an await.
   #isFinished(): boolean {
     return isFinished(this.#state.status)
   }
@@ -239,12 +239,12 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
       case 'retry': {
         const faultSinceMs = this.#state.faultSinceMs ?? nowMs
         if (nowMs - faultSinceMs >= verdict.limitMs) {
-          this.#fail(verdict.lastly)
+          this.#fail(verdict.lastError)
           return 0
         }
         const numFaults = this.#state.numFaults + 1
         const events: NewEvent[] =
-          numFaults === 1 ? [message(`Waiting: ${verdict.lastly.message}`, 'warn')] : []
+          numFaults === 1 ? [message(`Waiting: ${verdict.lastError.message}`, 'warn')] : []
         this.#apply({ state: { faultSinceMs, numFaults }, events })
         return backoffMs(numFaults)
       }
@@ -264,7 +264,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     this.#apply({
       state: { phase: 'preparing', pinned: null, numRestarts, publication: null },
       forgetTrials: true,
-      events: [message(`${why}; the trials begin anew.`, 'warn')],
+      events: [message(`${why}. The job's trials start again.`, 'warn')],
     })
   }
 
@@ -289,7 +289,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     this.#foldTrials.push(...(transition.foldTrials ?? []))
   }
 
-  /** Copies the job to D1. @returns whether D1 has its latest revision */
+  /** Copies the job to D1. @returns whether D1 now has its latest revision */
   async #project(): Promise<boolean> {
     const { revision, projectedRevision } = this.#state
     if (this.#spec === null || revision === projectedRevision) return true
@@ -311,7 +311,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     return this.#state.revision === revision
   }
 
-  /** Deletes the datasets of a finished job. @returns whether they are gone */
+  /** Deletes the blobs of a finished job. @returns whether they are gone */
   async #clean(spec: JobSpec): Promise<boolean> {
     if (this.#state.isCleaned) return true
     const keys = [spec.training.blobKey, ...(searchOf(spec).blobKeys?.(spec) ?? [])]
@@ -330,20 +330,20 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   }
 
   #view(): FineTuningJob {
-    if (this.#spec === null) throw new Error('no job here')
+    if (this.#spec === null) throw new Error('this object has no job')
     return viewJob(this.#spec, this.#state, this.#progress(this.#spec), Date.now())
   }
 
   #progress(spec: JobSpec): JobProgress {
-    const { maxFolds, foldSearch } = searchOf(spec)
-    const numFoldTrials = foldSearch?.countTrials(spec) ?? 0
+    const search = searchOf(spec)
+    const numFoldTrials = search.foldSearch?.countTrials(spec) ?? 0
     return {
       trials_done: this.#trials.length,
       trials_total: spec.numTrials,
       best_value: bestValue(this.#trials),
       base_value: this.#trials[0]?.value ?? null,
       guard_trials_done: this.#foldTrials.length,
-      guard_trials_total: countGuardFolds(spec, maxFolds) * numFoldTrials,
+      guard_trials_total: countGuardFolds({ spec, search }) * numFoldTrials,
     }
   }
 }

@@ -7,7 +7,7 @@ import type {
   JobCheckpoint,
   JobError,
   JobStatus,
-  OptimiserName,
+  SearchName,
   SubspaceName,
 } from '../protocol/openai/fine-tuning.ts'
 import type { JobWarning } from '../protocol/openai/job-report.ts'
@@ -23,85 +23,99 @@ export type StoredDataset = {
   readonly blobKey: string
   /** SHA-256 of the blob, by which runners know it. */
   readonly digest: string
-  /** The index of each example's right label; 0 for every example unless the objective is "label". */
+  /**
+   * The index of each example's right label; 0 for every example unless the objective is "label".
+   */
   readonly gold: readonly number[]
 }
 
-/** All that a job is told; never changes. */
+/** A job as it was created. It never changes. */
 export type JobSpec = {
   readonly projectId: string
   readonly id: string
   readonly createdAtMs: number
   readonly model: string
   readonly task: string
-  /** As its owner gave it; jobs of older releases lack it, and theirs is the task's name. */
+  /** The owner's own text. Jobs of older releases lack it; for them the task's name is shown. */
   readonly suffix?: string | null
   readonly trainingFile: string
   readonly validationFile: string | null
   readonly metadata: Readonly<Record<string, string>> | null
   readonly seed: number
-  readonly optimiser: OptimiserName
-  /** Evaluations in all. Where a search takes steps or rounds, the first one measures the base model. */
+  readonly optimiser: SearchName
+  /**
+   * The most trials of the search. In a search by steps or rounds, the first measures the base
+   * model.
+   */
   readonly numTrials: number
-  /** Only the optimiser `gradient` has this; for other jobs it is null. */
+  /** Only the search `gradient` has this; for other jobs it is null. */
   readonly gradient: {
     readonly numSteps: number
     readonly learningRate: number
-    /** A job that an older release made lacks this and drops nothing. */
+    /** A job of an older release lacks this and drops nothing. */
     readonly promptDropout?: number
   } | null
-  /** Only the optimiser `auto` has this; a job that an older release made may lack the field. */
+  /** Only the search `auto` has this; a job of an older release may lack the field. */
   readonly auto?: { readonly budgetSeconds: number } | null
-  /** Only the optimisers `raft` and `iterative-dpo` have this. */
+  /** Only the searches `raft` and `iterative-dpo` have this. */
   readonly rounds?: {
     readonly numRounds: number
     readonly numSamples: number
     readonly numSteps: number
     readonly learningRate: number
   } | null
-  /** Only the optimiser `bo` has this; where an older release left it out, the subspace is random. */
+  /** Only the search `bo` has this; a job of an older release may lack it and searches at random. */
   readonly subspace?: SubspaceName | null
   readonly scope: Scope
   readonly frame: Frame
   readonly objective: Objective
-  /** Only jobs that fit pairs have this: the objective "preference" and the optimiser `iterative-dpo`. */
+  /**
+   * Only jobs that fit pairs have this: the objective "preference" and the search `iterative-dpo`.
+   */
   readonly beta?: number | null
   /** Only the objective "reward" has a grader and a `generation`. */
   readonly grader?: TextGrader | null
   readonly generation?: GenerationOptions | null
   /** Empty unless the objective is "label". */
   readonly labels: readonly string[]
-  /** Whether the guard's finding decides what goes live, or only stands in the report. */
+  /**
+   * "enforce": the guard decides whether the version goes live. "report": it only writes its
+   * finding.
+   */
   readonly guard: GuardMode
-  /** The least outcome that goes live by itself; "proven" where an older release left it out. */
+  /**
+   * The weakest outcome with which the version goes live; a job of an older release means "proven".
+   */
   readonly publish?: PublishFrom
-  /** What happens to lines past the context; "error" where an older release left it out. */
+  /** What happens to lines that do not fit the context; a job of an older release means "error". */
   readonly tooLong?: TooLong
-  /** Publish the adapter whatever the guard finds. */
+  /** Whether the adapter is published whatever the guard finds. */
   readonly force: boolean
   readonly confidence: Confidence | null
-  /** Equal for training examples of one input, which stay in one fold. */
+  /** Training examples with the same input have the same number and stay in one fold. */
   readonly groups: readonly number[]
   readonly warnings: readonly JobWarning[]
   readonly training: StoredDataset
   readonly validation: StoredDataset | null
 }
 
-/** What is served, pinned by the first runner: values of two builds are not comparable. */
+/**
+ * The model that the job's first runner served. The job keeps to it: values of two builds differ.
+ */
 export type PinnedModel = {
   readonly modelDigest: string
   readonly buildDigest: string
   readonly geometry: Geometry
-  /** Prompt tokens of all training examples. */
+  /** The prompt tokens of all training examples together. */
   readonly promptTokens: number
-  /** Tokens of each example's target; absent under labels. */
+  /** How many tokens each example's target has; absent unless the answers are targets. */
   readonly targetTokens?: {
     readonly training: readonly number[]
     readonly validation: readonly number[]
   }
 }
 
-/** Where a job stands; written before each step that follows from it. */
+/** How far a job has come. It is written before the step that follows from it. */
 export type JobState = {
   readonly status: JobStatus
   readonly phase:
@@ -113,9 +127,9 @@ export type JobState = {
     | 'publishing'
     | 'finished'
   readonly pinned: PinnedModel | null
-  /** The base model's log probability of each text of the pairs, once the first step has measured it. */
+  /** The base model's log probability of each text of the pairs. The first step measures it. */
   readonly baseLogProbs?: readonly number[]
-  /** The texts that a search in rounds fits in its current round. */
+  /** The texts that a search in rounds fits in the current round. */
   readonly roundTexts?: StoredDataset
   /** How often the trials began anew because no runner had the pinned build any more. */
   readonly numRestarts: number
@@ -123,34 +137,39 @@ export type JobState = {
   readonly finishedAtMs: number | null
   readonly error: JobError | null
   /**
-   * Decided, its adapter stored, and not to be decided again; what the guard keeps back is here too,
-   * until its owner asks for it.
+   * The version that the job decided to publish, and its report; its adapter is stored. If the guard
+   * kept the version back, it stays here until the owner asks for it.
    */
   readonly publication: {
     readonly version: NewVersion
     readonly report: AnyReport
-    /** Whether the version goes live; states of older releases lack it, and mean that it does. */
+    /**
+     * Whether the version goes live. A state of an older release lacks it and means that it does.
+     */
     readonly isLive?: boolean
   } | null
   readonly versionNumber: number | null
-  /** Versions published before the job's own, in order; jobs of older releases have none. */
+  /**
+   * Versions that the job published before its last one, in order. Jobs of older releases have
+   * none.
+   */
   readonly checkpoints?: readonly Checkpoint[]
-  /** First of the faults since the last success, and how many. */
+  /** When the first fault since the last success came, and how many have come. */
   readonly faultSinceMs: number | null
   readonly numFaults: number
   /** Rises with every change that the job's owner can see. */
   readonly revision: number
-  /** The last revision that D1 has. */
+  /** The revision that D1 has. */
   readonly projectedRevision: number
-  /** Its datasets are deleted. */
+  /** Whether the job's datasets have been deleted. */
   readonly isCleaned: boolean
 }
 
-/** A version published on the way, which is not live. */
+/** A version that the job published while its search went on; it is not live. */
 export type Checkpoint = {
   readonly versionNumber: number
   readonly createdAtMs: number
-  /** Trials that it is made of. */
+  /** How many trials the job had made. */
   readonly numTrials: number
   readonly metrics: CheckpointMetrics
 }
@@ -173,14 +192,14 @@ export const INITIAL_STATE: JobState = {
   isCleaned: false,
 }
 
-/** An evaluation in the search that leaves out the fold's examples. */
+/** A trial of the guard's search that leaves out the examples of one fold. */
 export type FoldTrial = Omit<Trial, 'round'> & { readonly fold: number }
 
 /**
- * One evaluation of a search. What its numbers mean is the search's own: a search by values measures
- * the candidate `z`; `gradient` measures the candidate after `index` steps and has no `z`; `auto`
- * measures the base model first, then one configuration a trial on held-out examples; a search in
- * rounds grades held-out texts after `index` rounds.
+ * One evaluation of a search. A search by values measures the candidate `z`. `gradient` measures
+ * the candidate after `index` steps and has no `z`. `auto` measures the base model, then in each
+ * trial one configuration on held-out examples. A search in rounds grades held-out texts after
+ * `index` rounds.
  */
 export type Trial = {
   readonly round: number

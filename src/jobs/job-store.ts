@@ -34,10 +34,10 @@ const SCHEMA = `
   );
 `
 
-/** Bytes of a search's state in one row; a row may hold 2 MB. */
+/** A search's state is cut into pieces of this size, since a row holds at most 2 MB. */
 const MAX_PIECE_BYTES = 1 << 20
 
-/** A job in its Durable Object's own database. Every write of a step is one transaction. */
+/** Stores a job in its Durable Object's own database. All writes of a step are one transaction. */
 export class JobStore {
   readonly #storage: DurableObjectStorage
   readonly #sql: SqlStorage
@@ -56,18 +56,18 @@ export class JobStore {
     })
   }
 
-  /** @returns null where no job was ever made here */
+  /** @returns null if the object has no job */
   load(): { readonly spec: JobSpec; readonly state: JobState } | null {
     const tables = this.#sql
       .exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'job'")
       .toArray()
     if (tables.length === 0) return null
-    // A job made by an older release lacks the newer tables.
+    // The database of a job of an older release lacks the newer tables.
     this.#sql.exec(SCHEMA)
     const spec = this.#get('spec')
     const state = this.#get('state')
     if (spec === null || state === null) return null
-    return { spec: ofThisRelease(spec as JobSpec), state: state as JobState }
+    return { spec: completeSpec(spec as JobSpec), state: state as JobState }
   }
 
   save(
@@ -137,7 +137,7 @@ export class JobStore {
       }))
   }
 
-  /** The state of a search that cannot be had from its trials; null where none was written. */
+  /** The state that a search keeps beside its trials; null if it has written none. */
   search(): Uint8Array | null {
     const pieces = this.#sql
       .exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search ORDER BY piece')
@@ -152,7 +152,7 @@ export class JobStore {
     return whole
   }
 
-  /** Newest first; one more than `limit` where there are more. Null where `after` is unknown. */
+  /** Newest first; one more than `limit` if the list goes on. Null if `after` names no event. */
   events(limit: number, after: string | undefined): JobEvent[] | null {
     let before = Number.MAX_SAFE_INTEGER
     if (after !== undefined) {
@@ -224,8 +224,8 @@ export class JobStore {
   }
 }
 
-/** A job made by an older release says nothing of what came later. */
-function ofThisRelease(spec: JobSpec): JobSpec {
+/** Adds the fields that a job of an older release lacks. */
+function completeSpec(spec: JobSpec): JobSpec {
   const groups = spec.training.gold.map((_, example) => example)
   return {
     ...{ guard: 'report' as const, force: false, confidence: null, groups, warnings: [] },

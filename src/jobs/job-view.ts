@@ -33,7 +33,7 @@ export function viewJob(
     validation_file: spec.validationFile,
     result_files: [],
     seed: spec.seed,
-    // Texts for a grader are generated, not trained on.
+    // A job with a grader generates texts, and trains on none of its file's.
     trained_tokens:
       isSucceeded && objective.usesDataset
         ? (state.pinned?.promptTokens ?? 0) * progress.trials_done
@@ -67,13 +67,13 @@ export function viewJob(
   }
 }
 
-/** What is not live has to be asked for by its version. */
+/** The model's name in requests. A version that did not go live needs its number. */
 function nameModel({ model, task }: JobSpec, state: JobState): string {
   const isNumbered = !isLiveVersion(state) && state.versionNumber !== null
   return `${model}:${task}${isNumbered ? `@${state.versionNumber}` : ''}`
 }
 
-/** Unix seconds at which the trials will be done: by the budget, or at the pace so far. */
+/** When the trials will be done, in Unix seconds: by the budget, or at the pace so far. */
 function estimateFinish(
   spec: JobSpec,
   state: JobState,

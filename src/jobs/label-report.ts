@@ -19,9 +19,12 @@ import { message } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 import { warnOfChance } from './warnings.ts'
 
-/** Reports a job on labels: its verdict may be a rotation, a label bias alone, or nothing. */
+/**
+ * Reports a job on labels. The guard may find that a rotation helps, a label bias alone, or
+ * nothing.
+ */
 export async function reportLabels(context: StepContext, pinned: PinnedModel): Promise<Transition> {
-  const { spec, search, env } = context
+  const { spec, env } = context
   const { gold } = spec.training
   const identity = identityRotation(pinned.geometry)
   const {
@@ -40,7 +43,7 @@ export async function reportLabels(context: StepContext, pinned: PinnedModel): P
   const baseValue = biasedMeanLogProb(base, gold)
   const adapterValue = biasedMeanLogProb(own, gold)
   const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
-  const folds = guardFolds(spec, search.maxFolds)
+  const folds = guardFolds(context)
   const outOfFold = predictOutOfFold({ gold, folds, base, candidates })
   const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter })
   const decision = decide(spec, verdict.outcome, hasAdapter)
@@ -77,7 +80,7 @@ export async function reportLabels(context: StepContext, pinned: PinnedModel): P
   )
   const chance = warnOfChance(knowledge, guard)
   const warned = chance === null ? [] : [message(chance.message, 'warn')]
-  const made: JobReport = {
+  const report: JobReport = {
     guard,
     base_knowledge: knowledge,
     warnings: chance === null ? spec.warnings : [...spec.warnings, chance],
@@ -99,7 +102,7 @@ export async function reportLabels(context: StepContext, pinned: PinnedModel): P
     temperature,
   })
   if (adapterDigest !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
-  const next = conclude(decision, { version, report: made }, guard)
+  const next = conclude(decision, { version, report }, guard)
   return { ...next, events: [...warned, ...(next.events ?? [])] }
 }
 

@@ -2,15 +2,14 @@ import { askRunner } from '../dispatch/ask-runner.ts'
 import type { RunnerPool } from '../dispatch/runner-pool.ts'
 import type { JobWarning } from '../protocol/openai/job-report.ts'
 
-/** Labels of a few words have fewer. */
+/** A label of a few words has fewer tokens. */
 const LONG_TOKENS = 8
 const MAX_ASKED = 10
 const MAX_NAMED = 3
 
 /**
- * Says which labels have so many tokens that they make a job slow, as an emoji does that is made of
- * several.
- * @returns null where none has, or no runner can tell
+ * Warns of labels with so many tokens that they make a job slow, such as an emoji made of several.
+ * @returns null if there are none, or no runner can tell
  */
 export async function warnOfLongLabels(
   pool: RunnerPool,
@@ -18,7 +17,7 @@ export async function warnOfLongLabels(
   labels: readonly string[],
 ): Promise<JobWarning | null> {
   const bytesOf = (label: string) => new TextEncoder().encode(label).length
-  // A token is a byte or more.
+  // A label has at most as many tokens as bytes.
   const suspects = labels
     .filter((label) => bytesOf(label) > LONG_TOKENS)
     .sort((a, b) => bytesOf(b) - bytesOf(a))

@@ -1,8 +1,9 @@
-/** What was measured of the base model and of what was found, in the unit of the job's value. */
+/** How the base model and the adapter that was found do on the job's examples. */
 export type Measured<Evaluation> = {
+  /** In the unit of the job's trials, as `adapterValue`. */
   readonly baseValue: number
   readonly adapterValue: number
-  /** Of each training example, what was learnt without it less the base model. */
+  /** For each training example, the result of the fold that left it out minus the base model's. */
   readonly differences: readonly number[]
   readonly train: Evaluation
   readonly outOfFold: Evaluation

@@ -4,14 +4,14 @@ import { digestOfVersion } from '../tasks/version-content.ts'
 import type { PinnedModel } from './job-spec.ts'
 import type { StepContext } from './step.ts'
 
-/** The version of what a job has found. */
+/** The version that publishes what a job has found. */
 export async function describeVersion(
   { spec, objective }: StepContext,
   pinned: PinnedModel,
   adapter: {
     readonly adapterDigest: string | null
     readonly layers: readonly number[]
-    /** Null, as the temperature, where the answers are texts. */
+    /** Null, like the temperature, unless the job learns labels. */
     readonly bias: readonly number[] | null
     readonly temperature: number | null
   },
@@ -20,7 +20,8 @@ export async function describeVersion(
     model: spec.model,
     modelDigest: pinned.modelDigest,
     adapterDigest: adapter.adapterDigest,
-    // A bias rotates nothing, so it shares computed prompts as the default scope does.
+    // A label bias alone rotates nothing, so its requests may share computed prompts with all
+    // others.
     scope: adapter.adapterDigest === null ? ('generated' as const) : spec.scope,
     layers: adapter.layers,
     instructions: spec.frame.instructions,

@@ -5,24 +5,24 @@ import type { NewVersion } from '../db/versions.ts'
 import { message } from './step-context.ts'
 import type { Transition } from './step.ts'
 
-/** What becomes of a job's version. */
+/** What a job does with its version. */
 export type Decision = {
   readonly isPublished: boolean
   readonly isLive: boolean
-  /** Live against an enforced outcome, because the job asked for it. */
+  /** The version goes live against an enforced outcome, because the job asked for it. */
   readonly isForced: boolean
-  /** The guard itself makes it live. */
+  /** The guard found that it helps. */
   readonly isShown: boolean
-  /** The guard's finding does not hold the adapter back. */
+  /** The adapter goes live whatever the guard found. */
   readonly isUnheld: boolean
 }
 
 /**
- * What a job's outcome means for its version: a shown gain goes live, a promising one is published and
- * not live, and nothing is published where nothing helps. `force`, and `guard: "report"`, make an
- * adapter live that gained on its own examples, whatever the outcome; `publish: "promising"` makes a
- * promising version live.
- * @param hasAdapter whether an adapter gained on its own examples
+ * Decides by the guard's outcome what to do with a version. One that is shown to help goes live. A
+ * promising one is published but does not go live, unless `publish` is "promising". One that does
+ * not help is not published. Under `force`, and under `guard: "report"` for an adapter that is
+ * better on its own examples, it goes live whatever the outcome.
+ * @param hasAdapter whether the adapter is better than the base model on its own examples
  */
 export function decide(spec: JobSpec, outcome: GuardOutcome, hasAdapter: boolean): Decision {
   const isShown = outcome === 'proven' || outcome === 'bias_only'
@@ -38,7 +38,7 @@ export function decide(spec: JobSpec, outcome: GuardOutcome, hasAdapter: boolean
   }
 }
 
-/** The step after a report: publish the version, or end the job with its reason. */
+/** What follows a report: the job publishes its version, or ends and says why not. */
 export function conclude(
   { isPublished, isLive, isShown }: Decision,
   publication: { readonly version: NewVersion; readonly report: AnyReport } | null,
@@ -68,5 +68,5 @@ export function conclude(
   }
 }
 
-/** Whether a finished job's version went live; it did in all of older releases. */
+/** Whether a finished job's version went live. In older releases every version did. */
 export const isLiveVersion = ({ publication }: JobState): boolean => publication?.isLive ?? true

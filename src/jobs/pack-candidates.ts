@@ -2,7 +2,10 @@ import { layOut } from '../../adapters/rotation/layout.ts'
 import { touchedLayers, type Geometry, type Rotation } from '../../adapters/rotation/rotation.ts'
 import type { ScoreHeader } from '../protocol/runner-scoring.ts'
 
-/** Lays rotations out as [candidate, layer, head, pair], over the layers any of them touches. */
+/**
+ * Lays rotations out as [candidate, layer, head, pair], over all layers that at least one of them
+ * touches.
+ */
 export function packCandidates(
   rotations: readonly Rotation[],
   geometry: Geometry,

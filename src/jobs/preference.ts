@@ -7,12 +7,15 @@ import type { GradientAnswer, GradientQuery } from '../../adapters/optimise/grad
 import { differentiate } from './differentiate.ts'
 import type { Evaluation } from './evaluate.ts'
 
+/** A usual choice; a larger beta keeps the fit closer to the base model. */
+export const DEFAULT_BETA = 0.1
+
 /**
- * Differentiates the pairs' loss by way of the targets' gradients: their weights follow from the log
- * probabilities as they stand, which a first call gives. At the identity all margins are zero, and one
- * call does.
+ * Differentiates the loss of pairs. Its gradient is a weighted sum of the texts' gradients, and the
+ * weights follow from the texts' log probabilities. A first call measures those; a second one has
+ * the weights. At the identity all margins are zero, so one call is enough.
  * @param base log probabilities of all texts under the base model; null at the identity
- * @returns the answer in the pairs' loss, and the base model's log probabilities
+ * @returns the gradient of the pairs' loss, and the base model's log probabilities
  */
 export async function differentiatePairs(
   evaluation: Evaluation,
@@ -20,7 +23,7 @@ export async function differentiatePairs(
   beta: number,
   base: readonly number[] | null,
 ): Promise<{ readonly answer: GradientAnswer; readonly base: readonly number[] }> {
-  // Weights follow from log probabilities, so that all of them are needed.
+  // The weights follow from the log probabilities, so all of those are needed.
   const query: GradientQuery = { ...asked, skipsUnweighted: false }
   const numTexts = evaluation.dataset.gold.length
   const rowOf = (values: Float32Array, candidate: number): Float32Array =>
@@ -41,7 +44,7 @@ export async function differentiatePairs(
   const margins = marginsOf(probe ?? { logProbs: new Float32Array(0), gradient: query.values })
   const weights = Float32Array.from(
     margins.flatMap((row, candidate) => {
-      // The search weighs texts; a pair counts as much as its two.
+      // The search weighs texts; a pair weighs as much as its two texts together.
       const own = rowOf(query.weights, candidate)
       const shares = row.map((_, pair) => own[2 * pair]! + own[2 * pair + 1]!)
       return preferenceWeights(row, beta, shares)

@@ -3,7 +3,7 @@ import type { PinnedModel, StoredDataset } from './job-spec.ts'
 import { message, withRunner } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 
-/** Pins what is served and gives the runner the examples. */
+/** Pins the model that is served, and sends the examples to a runner. */
 export async function prepare(context: StepContext): Promise<Transition> {
   const { spec, search, objective } = context
   return withRunner(context, async (runner) => {
@@ -12,7 +12,7 @@ export async function prepare(context: StepContext): Promise<Transition> {
     const push = (dataset: StoredDataset, use: 'score' | 'gradient') =>
       pushDataset({ client, blobs: context.env.BLOBS, dataset, signal: context.signal }, use)
     const resident = objective.usesDataset ? await push(spec.training, search.datasetUse) : null
-    // Told now, an over-long validation example does not cost the whole search first.
+    // Sent now, so that an over-long validation example fails the job before its search.
     const validation =
       objective.usesDataset && spec.validation !== null
         ? await push(spec.validation, 'score')

@@ -4,16 +4,16 @@ import type { JobState } from './job-spec.ts'
 import { message } from './step-context.ts'
 import type { StepContext, Transition } from './step.ts'
 
-/** Stores the report and adds the version, once however often this runs; live where it is shown to help. */
+/** Stores the report and adds the version. A step that runs again adds no second version. */
 export async function publish(
   context: StepContext,
   publication: NonNullable<JobState['publication']>,
 ): Promise<Transition> {
   const { spec, env } = context
-  const { version, report: made } = publication
-  // A state that an older release wrote says nothing of this, and means that the version goes live.
+  const { version, report } = publication
+  // A state of an older release lacks this and means that the version goes live.
   const isLive = publication.isLive ?? true
-  await env.BLOBS.put(version.reportKey, JSON.stringify(made))
+  await env.BLOBS.put(version.reportKey, JSON.stringify(report))
   const number = await publishVersion(env.DB, version, { isLive })
   forgetTask(spec.projectId, spec.task)
   return {
@@ -23,7 +23,7 @@ export async function publish(
       versionNumber: number,
       finishedAtMs: Date.now(),
     },
-    events: [message(describePublication(spec.task, number, isLive, made.guard))],
+    events: [message(describePublication(spec.task, number, isLive, report.guard))],
   }
 }
 
@@ -31,7 +31,7 @@ function describePublication(
   task: string,
   number: number,
   isLive: boolean,
-  // Reports of older releases have no summary.
+  // A report of an older release has no summary.
   { summary, forced }: { readonly summary?: string; readonly forced: boolean },
 ): string {
   const published = isLive

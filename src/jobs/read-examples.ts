@@ -6,13 +6,13 @@ import { MAX_DATASET_EXAMPLES } from '../protocol/runner-scoring.ts'
 /** An example and the line of its file that holds it. */
 export type NumberedExample = { readonly example: TrainingExample; readonly line: number }
 
-/** A job keeps its examples in memory while it starts; a Worker has 128 MB. */
+/** Creating a job keeps its examples in memory; a Worker has 128 MB. */
 const MAX_DATASET_BYTES = 16 * 1024 * 1024
 
 /**
- * The examples of a stored file.
- * @param param the request's field that named the file
- * @throws {ApiError} 400 where the file is gone or holds more than a job can learn from
+ * Reads the examples of a stored file.
+ * @param param the request's field that names the file
+ * @throws {ApiError} 400 if the file is gone or holds more than a job can learn from
  */
 export async function readExamples(
   bucket: R2Bucket,

@@ -20,7 +20,10 @@ import type {
   EvaluationReport,
 } from '../protocol/openai/job-report.ts'
 
-/** Log probabilities of the same examples under the base model and as the version serves them. */
+/**
+ * The labels' log probabilities on the same examples: the base model's, and the version's as it
+ * serves.
+ */
 export type ScoredExamples = {
   readonly gold: readonly number[]
   readonly base: LabelLogProbs
@@ -28,8 +31,8 @@ export type ScoredExamples = {
 }
 
 /**
- * @param calibration the training examples' log probabilities under the base model, from which the
- * calibrated base takes its bias; their labels are not looked at
+ * @param calibration the base model's log probabilities on the training examples, which give the
+ * calibrated base its bias; the examples' labels are not used
  */
 export function reportExamples(
   { gold, base, adapter }: ScoredExamples,
@@ -44,12 +47,12 @@ export function reportExamples(
   }
 }
 
-/** Share of the tasks of which a model knows nothing that may pass for known. */
+/** Among tasks of which the base model knows nothing, this share may be taken for known ones. */
 const KNOWLEDGE_LEVEL = 0.05
 
 /**
- * @param training under the base model
- * @param groups equal for training examples of one input, which count once
+ * @param training the base model's answers to the training examples
+ * @param groups the same number for training examples with the same input, which count once
  */
 export function reportKnowledge(
   training: AnsweredSet,

@@ -7,8 +7,8 @@ import { evaluationOf, withRunner } from './step-context.ts'
 import type { StepContext } from './step.ts'
 
 /**
- * Has a runner score rotations on a dataset that it keeps.
- * @returns `[candidate][example][label]`: log P(label); of targets one value an example
+ * Has a runner score rotations on a dataset.
+ * @returns `[candidate][example][label]`: log P(label); a target has one value instead
  */
 export const scoreOnRunner = (
   context: StepContext,
@@ -20,12 +20,12 @@ export const scoreOnRunner = (
     scoreRotations(evaluationOf(context, pinned, client, dataset), rotations),
   )
 
-/** Log probabilities of whole texts under the base model and under what a search has found. */
+/** Log probabilities of whole texts under the base model and under the adapter that was found. */
 export type TextScores = { readonly base: readonly number[]; readonly own: readonly number[] }
 
 /**
  * Has a runner score the texts of a job's files.
- * @returns of the training texts also what the fold that left each of them out makes of it
+ * @returns `outOfFold`: each training text under the rotation of the fold that left it out
  */
 export async function scoreTexts(
   context: StepContext,
@@ -36,7 +36,7 @@ export async function scoreTexts(
   readonly outOfFold: readonly number[]
   readonly validation: TextScores | null
 }> {
-  const { spec, search } = context
+  const { spec } = context
   const both = [identityRotation(pinned.geometry), stored]
   const score = async (dataset: StoredDataset, rotations: readonly Rotation[]) => {
     const scores = await scoreOnRunner(context, pinned, dataset, rotations)
@@ -46,9 +46,7 @@ export async function scoreTexts(
   const { base, own, candidates } = await score(spec.training, [...both, ...foldRotations])
   return {
     training: { base, own },
-    outOfFold: guardFolds(spec, search.maxFolds).map(
-      (fold, example) => candidates[fold]![example]!,
-    ),
+    outOfFold: guardFolds(context).map((fold, example) => candidates[fold]![example]!),
     validation: spec.validation === null ? null : await score(spec.validation, both),
   }
 }
@@ -56,11 +54,11 @@ export async function scoreTexts(
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length
 
-/** The one value of a target or a graded text. */
+/** Unwraps the scores of targets or graded texts, which have one value an example. */
 export const sumsOf = (scores: readonly (readonly number[])[]): number[] =>
   scores.map(([sum]) => sum!)
 
-/** Tokens of each training example's target. */
+/** The number of tokens of each training example's target. */
 export function trainingTokens({ targetTokens }: PinnedModel): readonly number[] {
   if (targetTokens === undefined) throw new Error('a job on targets without their tokens')
   return targetTokens.training

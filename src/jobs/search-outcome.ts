@@ -3,14 +3,15 @@ import type { PinnedModel } from './job-spec.ts'
 import { toStored } from './step-context.ts'
 import type { SearchResult, StepContext } from './step.ts'
 
-/** What a job's search has come to, as adapter files hold it. */
+/** What a job's search has found, rounded to what adapter files hold. */
 export type SearchOutcome = {
-  /** Null where nothing was measured yet. */
+  /** Null if nothing has been measured yet. */
   readonly best: SearchResult | null
-  /** The file of the best rotation; of the identity where there is none. */
+  /** The adapter file of the best rotation; of the identity if there is none. */
   readonly bytes: Uint8Array<ArrayBuffer>
+  /** The rotation that `bytes` holds. */
   readonly stored: Rotation
-  /** For each fold what is found without its examples. */
+  /** For each fold, the rotation that was found without its examples. */
   readonly outOfFold: readonly Rotation[]
   readonly trialsPerFold: number
 }
@@ -30,7 +31,7 @@ export function collectOutcome(context: StepContext, pinned: PinnedModel): Searc
   }
 }
 
-/** What every report says of the search and of the model it ran on. */
+/** The part that all reports share: the search, and the model on which it ran. */
 export const describeSearch = (
   { spec, state, trials }: StepContext,
   pinned: PinnedModel,

@@ -1,8 +1,8 @@
 /**
- * Pairs of labels that a reader takes for one: they differ in case, in spaces, in characters that
- * show nothing, or in how a letter and its accent are written.
- * @returns each pair as JSON texts; where the two look the very same, other characters than ASCII
- *   are spelt out in them
+ * Finds pairs of labels that a reader may take for one label. They differ only in case, in white
+ * space, in invisible characters, or in how a letter and its accent are encoded.
+ * @returns each pair as JSON texts; if the two look exactly the same, all characters outside ASCII
+ * are written as escapes
  */
 export function findSimilarLabels(labels: readonly string[]): (readonly [string, string])[] {
   const firsts = new Map<string, string>()
@@ -19,7 +19,7 @@ export function findSimilarLabels(labels: readonly string[]): (readonly [string,
   })
 }
 
-/** A label as it shows. */
+/** A label as a reader sees it. */
 const lookOf = (label: string): string =>
   label
     .normalize('NFKC')
@@ -27,7 +27,7 @@ const lookOf = (label: string): string =>
     .replace(/\s+/g, ' ')
     .trim()
 
-/** JSON of ASCII alone. */
+/** JSON with escapes for all characters outside ASCII. */
 const spellOut = (label: string): string =>
   JSON.stringify(label).replace(
     /[^\x20-\x7e]/g,

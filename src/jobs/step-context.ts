@@ -17,9 +17,9 @@ export const message = (text: string, level: NewEvent['level'] = 'info'): NewEve
 })
 
 /**
- * The adapter file of a rotation, and the rotation as that file holds it. Trials score the latter:
- * with weights and activations in a few bits, rounding angles to float16 moves a score by as much
- * as a round of the search does, and what is served must be what was chosen.
+ * Writes a rotation as an adapter file and reads it back. Trials score what was read back: serving
+ * weights have few bits, so that rounding angles to float16 may change a score as much as a round of
+ * the search does, and the version must serve exactly what the search chose.
  */
 export function toStored(
   spec: JobSpec,
@@ -29,7 +29,7 @@ export function toStored(
   const { modelDigest, geometry } = pinned
   const bytes = encodeAdapter({ modelDigest, scope: spec.scope, rotation, dtype: 'F16' })
   const decoded = decodeAdapter(bytes, geometry)
-  if (!decoded.ok) throw new Error(`own adapter is unreadable: ${decoded.error.message}`)
+  if (!decoded.ok) throw new Error(`the job's own adapter is unreadable: ${decoded.error.message}`)
   return { bytes, rotation: decoded.value.rotation }
 }
 
@@ -61,7 +61,7 @@ function longestTargetOf({ targetTokens }: PinnedModel): number | null {
 }
 
 /**
- * Makes a step's calls on one runner of the build that the job keeps to.
+ * Makes a step's calls on one runner that serves the job's pinned build.
  * @throws {RunnerCallFailure | RunnerRefusal | BuildChanged}
  */
 export async function withRunner<T>(
@@ -80,17 +80,20 @@ export async function withRunner<T>(
   } catch (error) {
     if (!(error instanceof Unserved)) throw error
     if (error.kind === 'wrong_build') throw new BuildChanged()
-    const which = error.kind === 'wrong_model' ? ' this job began on' : ''
-    throw new RunnerCallFailure('unreachable', `none serves the ${spec.model}${which}`)
+    const which = error.kind === 'wrong_model' ? ' on which this job began' : ''
+    throw new RunnerCallFailure('unreachable', `no runner serves the ${spec.model}${which}`)
   }
 }
 
-/** A search that cannot be made is the request's fault; anything else is passed on. */
+/**
+ * Turns a RangeError of a search's constructor into a failure of the job; other errors stay as they
+ * are.
+ */
 export function asJobFailure(error: unknown): unknown {
   if (!(error instanceof RangeError)) return error
   return new JobFailure(
     'invalid_hyperparameters',
-    `The search cannot be made for this model: ${error.message}.`,
+    `This search is impossible for this model: ${error.message}.`,
     'method',
   )
 }

@@ -7,10 +7,11 @@ import type { AnswerKind } from '../files/training-line.ts'
 import type { TextGrader } from '../protocol/openai/graders.ts'
 import type {
   GivenHyperparameters,
+  HyperparameterName,
   ShownHyperparameters,
 } from '../protocol/openai/hyperparameters.ts'
 import type { AutoReport, GradientReport } from '../protocol/openai/job-report.ts'
-import type { OptimiserName } from '../protocol/openai/optimisers.ts'
+import type { SearchName } from '../protocol/openai/search-names.ts'
 import type { AnyReport, RoundsReport } from '../protocol/openai/text-report.ts'
 import type { Scope } from '../protocol/runner.ts'
 import type { Dataset } from '../protocol/runner-scoring.ts'
@@ -30,7 +31,7 @@ import type { NewEvent } from './job-store.ts'
 import type { NumberedExample } from './read-examples.ts'
 import type { RewardSet } from './rewards/reward-set.ts'
 
-/** What a step of a job is given. */
+/** Everything that a step of a job may need. */
 export type StepContext = {
   readonly env: Bindings
   readonly runners: RunnerPool
@@ -41,15 +42,15 @@ export type StepContext = {
   readonly objective: ObjectiveKind
   readonly state: JobState
   readonly trials: readonly Trial[]
-  /** Empty under a search that holds folds of its own out. */
+  /** Empty if the search itself holds folds out. */
   readonly foldTrials: readonly FoldTrial[]
-  /** What a search keeps beside its trials; null at its start, or where it keeps nothing. */
+  /** What the search keeps beside its trials; null at its start, and if it keeps nothing. */
   readonly searchState: Uint8Array | null
   /** Aborted when the job is cancelled. */
   readonly signal: AbortSignal
 }
 
-/** What a step changes; written in one transaction, or not at all. */
+/** What a step changes. All of it is written in one transaction. */
 export type Transition = {
   readonly state: Partial<JobState>
   readonly events?: readonly NewEvent[]
@@ -60,54 +61,64 @@ export type Transition = {
   readonly forgetTrials?: boolean
 }
 
-/** A way to search: one record each in `searches/`, all of them in the table of `searches/searches.ts`. */
+/**
+ * A way to search. Each is a record in a file of `searches/`; the table in `searches.ts` lists
+ * them.
+ */
 export interface SearchKind {
-  /** Gradients want the training examples batch by batch and fold by fold; scores want them by index. */
+  /** The hyperparameters that a request may give it. */
+  readonly hyperparameters: readonly HyperparameterName[]
+  /**
+   * Whether runners score the training examples, by index, or differentiate them, by batch and
+   * fold.
+   */
   readonly datasetUse: 'score' | 'gradient'
-  /** Into how many folds the training examples are divided at most. */
+  /** The most folds into which the training examples are divided. */
   readonly maxFolds: number
-  /** Searches that the guard makes once a fold; null where the search itself holds folds out. */
+  /** The searches that the guard makes, one a fold; null if the search itself holds folds out. */
   readonly foldSearch: FoldSearch | null
-  /** Whether it fits pairs that it draws itself, so that `beta` applies under any objective. */
+  /** Whether it draws texts and chooses among them by their grades, so that it needs a grader. */
+  readonly drawsTexts?: boolean
+  /** Whether it fits pairs of texts that it draws, so that `beta` applies under any objective. */
   readonly drawsPairs?: boolean
 
-  /** What a new job keeps of its hyperparameters, nothing left open. */
+  /** Settles the hyperparameters of a new job, with defaults for those left out. */
   settle(given: GivenHyperparameters, method: SettledMethod): SettledHyperparameters
   /** The hyperparameters as the job shows them. */
   showHyperparameters(spec: JobSpec): ShownHyperparameters
-  /** For the job's first event: "at most 24 steps". */
+  /** How much the search may do, for the job's first event: "at most 24 steps". */
   describeBudget(spec: JobSpec): string
-  /** How long the whole search may take, where a time ends it and not its trials alone. */
+  /** How long the whole search may take; absent unless a time limit ends it. */
   budgetMs?(spec: JobSpec): number
-  /** Blobs that its steps store, to be deleted when the job has ended. */
+  /** Blobs that its steps store. They are deleted when the job has ended. */
   blobKeys?(spec: JobSpec): readonly string[]
-  /** Texts of each prompt and rotation that a report on generated texts measures; 1 by default. */
+  /** How many texts of each prompt and rotation a report on generated texts grades; 1 by default. */
   countReportDraws?(spec: JobSpec): number
 
   /**
-   * One step: ask, evaluate, tell. The last one goes on to the phase "reporting", or to "guarding"
-   * where there is a `foldSearch`. A crash repeats it.
+   * Takes one step: ask, evaluate, tell. The last step goes on to the phase "guarding" if there is a
+   * `foldSearch`, else to "reporting". A crash repeats the step.
    */
   stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition>
-  /** What the search would end with now; null where nothing was measured yet. */
+  /** What the search would end with now; null if nothing has been measured yet. */
   searchResult(context: StepContext, pinned: PinnedModel): SearchResult | null
-  /** For each fold what the search finds without its examples, before it is rounded to a file. */
+  /** For each fold, what is found without its examples, not yet rounded to what a file holds. */
   outOfFoldRotations(context: StepContext, pinned: PinnedModel): Rotation[]
 }
 
 export interface FoldSearch {
-  /** Trials of each fold's search. */
+  /** How many trials each fold's search makes. */
   countTrials(spec: JobSpec): number
-  /** One step of all folds' searches; the last one goes on to the phase "reporting". */
+  /** Takes one step of all folds' searches. The last step goes on to the phase "reporting". */
   stepFolds(context: StepContext, pinned: PinnedModel): Promise<Transition>
 }
 
-/** What a search has found, and the trial that gave it. */
+/** What a search has found, and the trial in which. */
 export type SearchResult = {
   readonly rotation: Rotation
   readonly index: number
   readonly value: number
-  /** What the job's report says of the search. */
+  /** What the job's report says about the search. */
   readonly report?: SearchReport
 }
 
@@ -118,23 +129,31 @@ export type SearchReport = {
 }
 
 export type SettledMethod = { readonly objective: ObjectiveKind; readonly scope: Scope }
-/** A search keeps fields of its own; the others are null. */
+/** Each search sets its own fields; the others are null. */
 export type SettledHyperparameters = Pick<JobSpec, 'numTrials'> &
   Partial<Pick<JobSpec, 'gradient' | 'auto' | 'rounds' | 'subspace'>>
 
-/** What a job learns: one record each in `objectives/`, all of them in the table of `objectives/objectives.ts`. */
+/**
+ * What a job learns. Each is a record in a file of `objectives/`; the table in `objectives.ts`
+ * lists them.
+ */
 export interface ObjectiveKind {
-  /** Whether the answers are labels, so that a version has a bias, a temperature and a least confidence. */
+  /**
+   * Whether the answers are labels, so that a version has a bias, a temperature and a
+   * `min_confidence`.
+   */
   readonly hasLabels: boolean
-  /** Whether a line holds two texts, of which one is preferred: `beta` applies, and both are one thing to fit. */
+  /**
+   * Whether a line holds two texts of which one is preferred. They are fitted together, by `beta`.
+   */
   readonly hasPairs: boolean
-  /** Whether runners keep the examples as a dataset; if not, each call sends its prompts. */
+  /** Whether a runner keeps the examples as a dataset. If not, each call sends its prompts. */
   readonly usesDataset: boolean
-  /** Whether a runner can differentiate it on the examples. */
+  /** Whether a runner can differentiate the objective on the examples. */
   readonly hasGradient: boolean
-  /** The one search that can learn it; absent where all can. */
-  readonly onlyOptimiser?: OptimiserName
-  /** Hyperparameters of searches where the request leaves them out. */
+  /** The only search that can learn it; absent where every search can. */
+  readonly onlySearch?: SearchName
+  /** Hyperparameters for requests that leave them out. */
   readonly defaults: {
     readonly numTrials: number
     readonly numSteps: number
@@ -142,13 +161,13 @@ export interface ObjectiveKind {
   }
 
   readonly lines: ObjectiveLines
-  /** For the job's first event: "3 labels". */
+  /** What the job learns, for its first event: "3 labels". */
   describe(spec: JobSpec): string
 
   /**
-   * What it gives rotations on examples.
-   * @returns `[candidate][example][label]`: log P(label); where the answers are texts, one value an
-   * example: the sum of a target's log probabilities, or a grade
+   * Measures rotations on examples.
+   * @returns `[candidate][example][label]`: log P(label). If the answers are texts, an example has
+   * one value: the sum of its target's log probabilities, or a grade.
    */
   measureRotations(
     context: StepContext,
@@ -157,9 +176,9 @@ export interface ObjectiveKind {
     rotations: readonly Rotation[],
   ): Promise<readonly (readonly (readonly number[])[])[]>
   /**
-   * A candidate's value to a search, higher is better.
-   * @param scores of the training examples, as `measureRotations` gives them
-   * @param isSeen examples that count
+   * The value of a candidate to a search; higher is better.
+   * @param scores what `measureRotations` gives the candidate on the training examples
+   * @param isSeen whether an example counts
    */
   valueOf(
     spec: JobSpec,
@@ -167,11 +186,11 @@ export interface ObjectiveKind {
     scores: readonly (readonly number[])[],
     isSeen: (example: number) => boolean,
   ): number
-  /** How much each training example weighs in a gradient; absent where all weigh the same. */
+  /** How much each training example weighs in a gradient; absent if all weigh the same. */
   exampleSizes?(pinned: PinnedModel): readonly number[]
   /**
-   * Answers a gradient search's query.
-   * @param base the base model's log probabilities where a query before this one gave them
+   * Answers a query of a gradient search.
+   * @param base the base model's log probabilities, if an earlier query gave them; else null
    */
   differentiate(
     evaluation: Evaluation,
@@ -181,9 +200,9 @@ export interface ObjectiveKind {
   ): Promise<{ readonly answer: GradientAnswer; readonly base: readonly number[] | null }>
 
   /**
-   * Measures what the job and its folds found, and decides by the folds what becomes of it. The adapter
-   * is stored before the state says so, and its name is its contents', so that a crash between the two
-   * repeats the step without a trace.
+   * Measures what the job and its folds found, and decides by the folds' results what to do with it.
+   * The adapter is stored under its digest before the state names it, so that a step that a crash
+   * repeats stores the same adapter again.
    */
   report(context: StepContext, pinned: PinnedModel): Promise<Transition>
   checkpointMetrics(report: AnyReport): CheckpointMetrics
@@ -191,11 +210,11 @@ export interface ObjectiveKind {
 
 /** How the lines of a job's files become its datasets. */
 export interface ObjectiveLines {
-  /** Who wants which answers, for the error that names lines without them: "the job learns labels". */
+  /** The beginning of the error that names lines with other answers: "the job learns labels". */
   readonly wants: string
-  /** Whether a line with such an answer can be learnt. */
+  /** Whether the job can learn from a line with such an answer. */
   takes(kind: AnswerKind, grader: TextGrader | null): boolean
-  /** @param given the labels that the request names; null where it names none */
+  /** @param given the labels that the request names; null if it names none */
   settleLabels(
     given: readonly string[] | null,
     training: readonly NumberedExample[],

@@ -19,7 +19,7 @@ import { describeSearch, type SearchOutcome } from './search-outcome.ts'
 import type { StepContext, Transition } from './step.ts'
 import { summariseTexts } from './verdict-sentences.ts'
 
-/** What the guard compares, and what follows the number of a gain. */
+/** What the guard compares, and the unit that follows a gain. */
 export type TextUnit = {
   readonly judged: 'log probability' | 'preference' | 'score'
   readonly unit: ' nats a token' | ' nats a pair' | ''
@@ -34,7 +34,10 @@ type Common<Evaluation> = Pick<
   readonly validation: Evaluation | null
 }
 
-/** Judges, stores what may be published, and says what comes next. */
+/**
+ * Judges what was found, stores the adapter if it may be published, and decides how the job goes
+ * on.
+ */
 export async function reportTexts<Evaluation>(
   context: StepContext,
   pinned: PinnedModel,
@@ -43,12 +46,12 @@ export async function reportTexts<Evaluation>(
   { judged, unit }: TextUnit,
   toReport: (common: Common<Evaluation>) => Exclude<AnyReport, JobReport>,
 ): Promise<Transition> {
-  const { spec, search, env } = context
+  const { spec, env } = context
   const layers = touchedLayers(stored)
   const hasAdapter = layers.length > 0 && measured.adapterValue > measured.baseValue
   const verdict = judgeTexts(measured.differences, { groups: spec.groups, hasAdapter })
   const decision = decide(spec, verdict.outcome, hasAdapter)
-  const moreExamples = verdict.outcome === 'promising' ? examplesMore(verdict) : null
+  const moreExamples = verdict.outcome === 'promising' ? countMoreExamples(verdict) : null
   const guard: TextGuardReport<Evaluation> = {
     outcome: verdict.outcome,
     summary: summariseTexts(verdict, unit, moreExamples),
@@ -60,7 +63,7 @@ export async function reportTexts<Evaluation>(
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     more_examples: moreExamples,
-    folds: new Set(guardFolds(spec, search.maxFolds)).size,
+    folds: new Set(guardFolds(context)).size,
     trials_per_fold: trialsPerFold,
     against: 'base',
     p_value: verdict.pValue,
@@ -87,7 +90,7 @@ export async function reportTexts<Evaluation>(
     bias: null,
     temperature: null,
   })
-  // Otherwise nothing was found that could be published, forced or not.
+  // Without an adapter there is nothing to publish, not even by force.
   const publication = hasAdapter ? { version, report } : null
   if (publication !== null) await env.BLOBS.put(adapterKey(spec.projectId, adapterDigest), bytes)
   return conclude(decision, publication, guard)
@@ -96,7 +99,7 @@ export async function reportTexts<Evaluation>(
 /** The losses of a report on targets or pairs. */
 export function lossMetrics(report: AnyReport): CheckpointMetrics {
   if (!isTextReport(report) || report.objective === 'reward') {
-    throw new Error('a report without losses of texts')
+    throw new Error('a report on labels or grades has no losses of texts')
   }
   return {
     train_loss: report.train.adapter.log_loss,
@@ -104,12 +107,12 @@ export function lossMetrics(report: AnyReport): CheckpointMetrics {
   }
 }
 
-/** More examples until the gain seen is one that they could show; null where these tell nothing of it. */
-function examplesMore(verdict: TextVerdict): number | null {
+/** How many more examples could show the estimated gain; null if these examples cannot tell. */
+function countMoreExamples(verdict: TextVerdict): number | null {
   const { gain, smallestDetectableGain: smallest, numExamples } = verdict
   if (smallest === null || gain <= 0) return null
   const needed = Math.ceil(numExamples * ((smallest / gain) ** 2 - 1))
   return needed > MAX_GUESS * numExamples ? null : Math.max(1, needed)
 }
-/** A guess of a file a hundred times as large is none. */
+/** An estimate of more than a hundred times the file is too uncertain to tell. */
 const MAX_GUESS = 99

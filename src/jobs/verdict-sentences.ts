@@ -1,11 +1,11 @@
-/** What the guard found, in sentences for the job's owner. */
+/** Writes what the guard found in sentences for the job's owner. */
 import type { TextVerdict } from '../../adapters/guard/text-verdict.ts'
 import type { JudgedAnswer } from '../../adapters/guard/verdict.ts'
 import type { ClassificationMetrics, GuardReport } from '../protocol/openai/job-report.ts'
 
 const ANSWER_NAMES = { adapter: 'The adapter', bias_only: 'A label bias alone' } as const
 
-/** What was found, what it was compared with, and what would settle it, for the job's owner. */
+/** Says what was found, what it was compared with, and what would settle a promising outcome. */
 export function summariseLabels(
   outcome: GuardReport['outcome'],
   answer: GuardReport['answer'],
@@ -43,17 +43,17 @@ export function summariseLabels(
   }
 }
 
-/** How many examples more would settle what is promising. */
+/** How many more examples would settle a promising outcome. */
 function describeNeed(moreExamples: number | null): string {
   return moreExamples === null
     ? 'These examples say too little to tell how many more would settle it.'
     : `About ${moreExamples} more ${moreExamples === 1 ? 'example' : 'examples'} would settle it.`
 }
 
-/** A share that rounds to nothing is not nothing. */
+/** A small p-value is never written as 0. */
 const formatP = (pValue: number): string => (pValue < 0.001 ? 'below 0.001' : pValue.toFixed(3))
 
-/** @param unit after a gain, as in " nats a token" */
+/** @param unit follows the number of a gain, such as " nats a token" */
 export function summariseTexts(
   { outcome, gain, pValue, numExamples }: TextVerdict,
   unit: string,

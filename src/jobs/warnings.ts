@@ -6,7 +6,10 @@ import { findSimilarLabels } from './similar-labels.ts'
 const MAX_NAMED_LINES = 10
 const MAX_NAMED_PAIRS = 5
 
-/** Equal for examples of one conversation, whatever their answers: the index of the first of them. */
+/**
+ * Gives each example the index of the first example with the same conversation, whatever the
+ * answers.
+ */
 export function groupInputs(examples: readonly NumberedExample[]): number[] {
   const firsts = new Map<string, number>()
   return examples.map(({ example }, index) => {
@@ -19,7 +22,7 @@ export function groupInputs(examples: readonly NumberedExample[]): number[] {
   })
 }
 
-/** What the reading of a line has to tell. */
+/** The warnings for what `parseTrainingLine` notes about lines. */
 const NOTED: readonly {
   readonly note: LineNote
   readonly message: (lines: readonly number[]) => string
@@ -39,8 +42,9 @@ const NOTED: readonly {
 ]
 
 /**
- * What an owner should know of the examples; none of it stops a job.
- * @param labels null where the answers are texts of their own, of which an input may have several
+ * What a job's owner should know about the examples. None of it stops the job.
+ * @param labels null unless the job learns labels; an input may have several texts, but only one
+ * label
  */
 export function findWarnings(
   examples: readonly NumberedExample[],
@@ -108,8 +112,8 @@ export function findWarnings(
 }
 
 /**
- * Where nothing speaks for there being anything to answer by: the base model does no better than by
- * chance, whatever its label bias, and neither does what was learnt, out of fold.
+ * Warns if the base model seems to know nothing of the task: it does no better than chance, under
+ * any label bias, and what was learnt is not shown to help either.
  */
 export function warnOfChance(
   { p_value: pValue, level, num_examples: numExamples }: BaseKnowledge,

@@ -1,13 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { chmod, readFile, writeFile } from 'node:fs/promises'
 
-/** 192 bits: beyond guessing. */
+/** 192 bits, which nobody can guess. */
 const KEY_BYTES = 24
 const OWNER_ONLY = 0o600
 
 /**
- * The key kept in a file, made on the first start.
- * @throws {Error} the file is there but cannot be read or is empty
+ * Reads the API key from a file, or makes one on the first start.
+ * @throws {Error} the file exists but is unreadable or empty
  */
 export async function readOrCreateKey(path: string): Promise<string> {
   const key = `sk-arcana-${randomBytes(KEY_BYTES).toString('base64url')}`
@@ -23,7 +23,7 @@ export async function readOrCreateKey(path: string): Promise<string> {
   return kept
 }
 
-/** What the gateway stores of a key: SHA-256, lower-case hex. */
+/** The form in which the gateway stores a key: its SHA-256 in lower-case hex. */
 export function hashKey(key: string): string {
   return createHash('sha256').update(key).digest('hex')
 }

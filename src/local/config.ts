@@ -5,25 +5,25 @@ import { describeError } from './describe-error.ts'
 const DEFAULT_PORT = 8787
 const DEFAULT_HOME = '.arcana'
 const DEFAULT_MODEL = 'smollm2-135m-instruct'
-/** Shorter keys are guesses. */
+/** Shorter keys are too easy to guess. */
 const MIN_KEY_LEN = 8
 
-/** What `npm start` was asked for. */
+/** The settings of `npm start`. */
 export interface LocalConfig {
   readonly port: number
-  /** Absolute: everything that outlives a run is below it. */
+  /** An absolute path. Everything that outlives a run is below it. */
   readonly home: string
-  /** From the environment; otherwise the key file's. */
+  /** The key from the environment; null to use the key file. */
   readonly apiKey: string | null
-  /** Slug of the base model to serve. */
+  /** The slug of the base model to serve. */
   readonly model: string
-  /** Hosts that graders of jobs may ask, comma separated; none by default. */
+  /** Hosts that jobs may ask for grades, separated by commas; none by default. */
   readonly graderHosts: string
-  /** Origins whose pages may call from a browser, comma separated, or `*`. */
+  /** Origins whose pages may call from a browser, separated by commas, or `*`. */
   readonly allowedOrigins: string
 }
 
-/** @throws {Error} a variable that cannot be used, by name */
+/** @throws {Error} naming a variable with an invalid value */
 export function readLocalConfig(env: NodeJS.ProcessEnv): LocalConfig {
   const portText = env['PORT'] ?? ''
   const port = portText === '' ? DEFAULT_PORT : Number(portText)
@@ -62,13 +62,13 @@ export const homePaths = (home: string) => ({
   lock: join(home, 'run', 'lock'),
   /** Miniflare's scratch files. */
   tmp: join(home, 'run', 'tmp'),
-  /** Between the gateway's host and workerd. */
+  /** The sockets between the gateway's host and workerd. */
   sockets: join(home, 'run', 'sockets'),
   workerdPid: join(home, 'run', 'workerd.pid'),
   processes: join(home, 'run', 'processes.json'),
 })
 
-/** A path as a person would type it here. */
+/** A path as short as possible, for messages. */
 export function displayPath(path: string): string {
   const shorter = relative(process.cwd(), path)
   return shorter.startsWith('..') || isAbsolute(shorter) ? path : shorter

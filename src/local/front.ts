@@ -14,17 +14,20 @@ import { allowedOrigin, originHeaders } from '../protocol/origins.ts'
 import { listenOnPort } from './private-listeners.ts'
 
 export interface FrontLimits {
-  /** From a connection's first moment, or a request's first byte, to the end of its headers. */
+  /**
+   * How long a request's headers may take, from the start of the connection or the request's first
+   * byte.
+   */
   readonly headersTimeoutMs: number
-  /** Silence of a client in the middle of a body that the gateway is ready to read. */
+  /** How long a client may be silent within a body that the gateway is ready to read. */
   readonly bodySilenceMs: number
-  /** A whole request, body included. */
+  /** How long a whole request, with its body, may take to arrive. */
   readonly requestTimeoutMs: number
-  /** Between an answer and the next request of a connection. */
+  /** How long a connection may be idle between an answer and the next request. */
   readonly keepAliveTimeoutMs: number
-  /** A client that does not take its answer. */
+  /** How long a client may leave its answer unread. */
   readonly unreadAnswerMs: number
-  /** Connections of one peer address. */
+  /** How many connections one peer address may have. */
   readonly maxConnectionsPerPeer: number
 }
 
@@ -32,20 +35,20 @@ export const FRONT_LIMITS: FrontLimits = {
   headersTimeoutMs: 30_000,
   bodySilenceMs: 30_000,
   requestTimeoutMs: 300_000,
-  // Longer than official clients keep theirs, so that they close first and never race with us.
+  // Official clients close idle connections sooner, so they never send a request into a closing one.
   keepAliveTimeoutMs: 30_000,
   unreadAnswerMs: 60_000,
   maxConnectionsPerPeer: 1024,
 }
 
-/** How often Node looks for requests past their time. */
+/** How often Node looks for requests that have timed out. */
 const CHECK_INTERVAL_MS = 1_000
-/** A client still sending when it is answered may read the answer for this long. */
+/** A client that is still sending when it gets its answer may read it for this long. */
 const LINGER_MS = 2_000
-/** workerd ends a silent connection after 5 s; ours must be gone before. */
+/** workerd closes a silent connection after 5 s, so the front must close it before that. */
 const UPSTREAM_IDLE_MS = 3_000
 const RETRY_AFTER_SECONDS = 1
-/** Belong to one connection, so that they are not passed on (RFC 9110, 7.6.1). */
+/** Headers that belong to one connection and are not passed on (RFC 9110, 7.6.1). */
 const HOP_BY_HOP = new Set([
   'connection',
   'keep-alive',
@@ -59,15 +62,15 @@ const HOP_BY_HOP = new Set([
   // Node's server answers it.
   'expect',
 ])
-/** Miniflare's own; it believes them. */
+/** Miniflare trusts headers with this prefix, so no client may send them. */
 const INTERNAL_PREFIX = 'mf-'
 
 type Peer = { num: number; readonly waiting: Set<Socket> }
 type Pending = { readonly response: ServerResponse; readonly upstream: ClientRequest | null }
 
 /**
- * What listens on the gateway's port. It passes whole requests on to workerd, which has no limits of
- * this kind: a connection that says nothing, or says it too slowly, never gets that far.
+ * Listens on the gateway's port and passes requests on to workerd, which has no such limits: a
+ * connection that sends nothing, or sends it too slowly, does not get to workerd.
  */
 export class Front {
   readonly #server: Server
@@ -76,11 +79,14 @@ export class Front {
   readonly #allowedOrigins: readonly string[]
   readonly #agent = new Agent({ keepAlive: true, timeout: UPSTREAM_IDLE_MS, scheduling: 'lifo' })
   readonly #pending = new WeakMap<Duplex, Pending>()
-  /** By peer: its connections, and those among them that we wait for, the longest silent first. */
+  /**
+   * For each peer, how many connections it has, and those that owe us bytes, the longest silent
+   * first.
+   */
   readonly #peers = new Map<string, Peer>()
   #isOpen = false
 
-  /** @param allowedOrigins as the gateway's: pages that may read what the front itself answers */
+  /** @param allowedOrigins the gateway's: their pages may read the front's own answers too */
   constructor(
     socketPath: string,
     limits: Partial<FrontLimits> = {},
@@ -101,7 +107,7 @@ export class Front {
     this.#server.on('request', (request, response) => {
       this.#handle(request, response)
     })
-    // Node sends 100 Continue by itself, and would answer any other expectation 417 without a word.
+    // Node answers 100 Continue itself. It would refuse any other expectation with an empty 417.
     this.#server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
       this.#handle(request, response)
     })
@@ -110,12 +116,12 @@ export class Front {
     })
   }
 
-  /** Answers 503 until `open`. */
+  /** Listens on a port. Requests get a 503 until `open`. */
   listen(port: number, host: string): Promise<void> {
     return listenOnPort(this.#server, port, host)
   }
 
-  /** From now on requests reach the gateway. */
+  /** Lets requests through to the gateway from now on. */
   open(): void {
     this.#isOpen = true
   }
@@ -128,8 +134,8 @@ export class Front {
   }
 
   /**
-   * At its limit a peer's connection that has been silent longest makes room, so that whoever holds
-   * many idle ones does not lock out others behind the same address.
+   * Admits a connection. If its peer has too many, the one that has been silent longest is closed,
+   * so that a client with many idle connections does not lock out others behind the same address.
    */
   #admit(socket: Socket): void {
     const address = socket.remoteAddress ?? ''
@@ -153,7 +159,7 @@ export class Front {
     peer.waiting.add(socket)
   }
 
-  /** Says whether the connection owes us bytes, or we owe it an answer. */
+  /** Notes whether a connection owes us bytes. If not, we owe it an answer. */
   #setWaiting(socket: Socket, isWaiting: boolean): void {
     const waiting = this.#peers.get(socket.remoteAddress ?? '')?.waiting
     waiting?.delete(socket)
@@ -178,7 +184,7 @@ export class Front {
     this.#pending.set(socket, { response, upstream })
     if (hasBody) {
       this.#watchBody(request, response, upstream)
-      // The gateway may answer by the headers alone.
+      // The gateway may answer as soon as it has the headers.
       upstream.flushHeaders()
       request.pipe(upstream)
     } else {
@@ -219,7 +225,7 @@ export class Front {
       if (response.headersSent) {
         response.destroy()
       } else if (mayRepeat && !hasBody && upstream.reusedSocket && error.code === 'ECONNRESET') {
-        // workerd closed the kept connection at that very moment.
+        // workerd closed the idle connection at that very moment.
         const second = this.#pass(request, response, hasBody, false)
         this.#pending.set(request.socket, { response, upstream: second })
         second.end()
@@ -236,7 +242,7 @@ export class Front {
       return
     }
     response.writeHead(answer.statusCode ?? 502, answer.statusMessage, passedOn(answer))
-    // The first event of a stream may be long in coming; its headers need not wait for it.
+    // The first event of a stream may take long, and the headers need not wait for it.
     response.flushHeaders()
     let stalled: NodeJS.Timeout | null = null
     answer.on('data', (chunk: Buffer) => {
@@ -269,7 +275,7 @@ export class Front {
     })
     request.on('timeout', () => {
       if (upstream.writableNeedDrain) {
-        // The gateway does not read on; the client is not to blame.
+        // The gateway has stopped reading, so the client is not to blame.
         socket.setTimeout(bodySilenceMs)
         return
       }
@@ -300,7 +306,7 @@ export class Front {
     response.end(body)
   }
 
-  /** What Node's parser refuses, or does not get in time. */
+  /** Answers a request that Node's parser refuses, or that does not arrive in time. */
   #refuseUnparsed(error: NodeJS.ErrnoException, socket: Duplex): void {
     const pending = this.#pending.get(socket)
     pending?.upstream?.destroy()
@@ -344,7 +350,7 @@ const notReady = () =>
 const tooSlow = () =>
   new ApiError(400, 'The request did not arrive in time.', { code: 'request_timeout' })
 
-/** Names and values in turn, without those that belong to the connection. */
+/** The headers to pass on, as names and values in turn, without those of the connection. */
 function passedOn({ rawHeaders, headers }: IncomingMessage): string[] {
   const named = (headers.connection ?? '').split(',').map((name) => name.trim().toLowerCase())
   const kept: string[] = []
@@ -364,7 +370,7 @@ function rawAnswer(status: string, error: ApiError): string {
   )
 }
 
-/** An answer may come before its request is whole (a wrong key, a body that is too large). */
+/** Ends a request that got its answer before it was complete, as for a wrong key or a large body. */
 function endAfterAnswer(request: IncomingMessage, upstream: ClientRequest): void {
   request.unpipe(upstream)
   request.resume()

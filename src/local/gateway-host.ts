@@ -1,7 +1,7 @@
 /**
  * The process that holds Miniflare: the gateway's Worker in workerd, on embedded D1, R2 and Durable
- * Objects. Started by the supervisor with its options in ARCANA_GATEWAY_HOST; ends when standard
- * input closes. Prints {"event":"ready"} once requests are answered.
+ * Objects. The supervisor starts it with its options in ARCANA_GATEWAY_HOST. It ends when its
+ * standard input closes. It prints {"event":"ready"} when it answers requests.
  */
 import { fileURLToPath } from 'node:url'
 import { createRequire } from 'node:module'
@@ -35,7 +35,7 @@ const PROJECT = 'local'
 const WORKERD_POLL_MS = 2_000
 const MAX_MISSED_WORKERD = 3
 
-/** Standard output belongs to the supervisor's protocol. */
+/** Logs to standard error, because the supervisor reads standard output. */
 class StderrLog extends Log {
   protected override log(message: string): void {
     console.error(message)
@@ -44,9 +44,9 @@ class StderrLog extends Log {
 
 async function main(): Promise<void> {
   const text = process.env['ARCANA_GATEWAY_HOST']
-  if (text === undefined) throw new Error('started by `npm start`, not by itself')
+  if (text === undefined) throw new Error('start this process by `npm start`')
   const options = JSON.parse(text) as GatewayHostOptions
-  // workerd inherits the environment, and the secrets in here are not its business.
+  // workerd inherits the environment and must not see the secrets in the options.
   delete process.env['ARCANA_GATEWAY_HOST']
   process.env['ARCANA_WORKERD_BINARY'] = workerdBinary()
   process.env['ARCANA_WORKERD_PID_FILE'] = options.workerdPidFile
@@ -79,7 +79,7 @@ async function main(): Promise<void> {
     const statements = bootstrapStatements(PROJECT, options.keyHash)
     await database.batch(statements.map(({ sql, params }) => database.prepare(sql).bind(...params)))
   } catch (error) {
-    // Told to end meanwhile, Miniflare's objects fail under our hands.
+    // If this process was told to end meanwhile, Miniflare has been disposed and its objects fail.
     if (isEnding()) return
     throw error
   }
@@ -88,7 +88,10 @@ async function main(): Promise<void> {
   console.log(JSON.stringify({ event: 'ready', port: options.port }))
 }
 
-/** Miniflare starts workerd again when it dies, but only once; the supervisor does not give up. */
+/**
+ * Ends this process when workerd is gone for good. Miniflare restarts it once, the supervisor
+ * always.
+ */
 function endWithoutWorkerd(socketPath: string, isEnding: () => boolean): void {
   let numMissed = 0
   setInterval(() => {
@@ -100,7 +103,7 @@ function endWithoutWorkerd(socketPath: string, isEnding: () => boolean): void {
   }, WORKERD_POLL_MS).unref()
 }
 
-/** The supervisor starts this process again. */
+/** Ends this process; the supervisor then starts it again. */
 function endBecause(error: unknown): never {
   console.error(`gateway: ${describeError(error)}`)
   process.exit(1)
@@ -115,7 +118,7 @@ function workerdBinary(): string {
 }
 
 process.umask(OWNER_ONLY_UMASK)
-// Anything here may be Miniflare's; a host that has thrown is in no known state.
+// Such an error may come from Miniflare and leaves it in an unknown state.
 process.on('uncaughtException', endBecause)
 process.on('unhandledRejection', endBecause)
 main().catch(endBecause)

@@ -1,9 +1,9 @@
 import { DatabaseSync } from 'node:sqlite'
 
 /**
- * Holds a folder for this process. The lock is SQLite's own file lock, which the system drops with
- * the process, however it ends: there is no stale lock to clean up.
- * @returns null where another process holds it; otherwise a function that lets go
+ * Locks a folder for this process. The lock is SQLite's file lock. The system releases it when the
+ * process ends, however it ends, so there are no stale locks.
+ * @returns a function that releases the lock; null if another process holds it
  */
 export function lockHome(path: string): (() => void) | null {
   const database = new DatabaseSync(path)

@@ -4,25 +4,25 @@ import { createInterface } from 'node:readline'
 
 const FIRST_RESTART_DELAY_MS = 250
 const MAX_RESTART_DELAY_MS = 5_000
-/** After living this long, an end is a new misfortune and not a crash loop. */
+/** A child that ends after living this long is not in a crash loop. */
 const STABLE_MS = 5_000
-/** A child that does not end when its lifeline closes is killed after this. */
+/** A child that has not ended this long after its standard input closed is killed. */
 const STOP_TIMEOUT_MS = 4_000
 
 export interface KeptChildOptions {
   readonly name: string
-  /** Starts the process: standard input and output piped, standard error wherever it should go. */
+  /** Starts the process, with pipes for its standard input and output. */
   readonly spawn: () => ChildProcess
-  /** Runs before every start, restarts included. */
+  /** Runs before every start and every restart. */
   readonly prepare?: () => Promise<void>
   readonly log: (line: string) => void
-  /** The process id changed; null while there is none. */
+  /** Is told the process id when it changes; null while there is no process. */
   readonly onPid?: (pid: number | null) => void
 }
 
 /**
- * A child process that is started again whenever it ends, until it is stopped. It says that it is
- * ready by a line {"event":"ready"} on its standard output.
+ * A child process that is started again whenever it ends, until it is stopped. It prints the line
+ * {"event":"ready"} on its standard output when it is ready.
  */
 export class KeptChild {
   readonly #options: KeptChildOptions
@@ -36,14 +36,14 @@ export class KeptChild {
   }
 
   /**
-   * Starts it and waits until it is ready.
-   * @throws {Error} it ended before it first was; it is then not started again
+   * Starts the child and waits until it is ready.
+   * @throws {Error} the child ended before it was ready; it is not started again
    */
   async start(): Promise<void> {
     await this.#run(true)
   }
 
-  /** Closes its lifeline and waits for its end; kills it where it does not listen. */
+  /** Closes the child's standard input and waits for its end. Kills it if it takes too long. */
   async stop(): Promise<void> {
     this.#stopping = true
     if (this.#restartTimer) clearTimeout(this.#restartTimer)
@@ -56,7 +56,7 @@ export class KeptChild {
     clearTimeout(killTimer)
   }
 
-  /** Ends it at once. */
+  /** Kills the child at once. */
   kill(): void {
     this.#stopping = true
     this.#child?.kill('SIGKILL')
@@ -70,7 +70,7 @@ export class KeptChild {
     const child = this.#options.spawn()
     this.#child = child
     onPid?.(child.pid ?? null)
-    // Its end is noticed as such; a write to a dead child must not end us too.
+    // A write to a dead child must not end this process. The `exit` event tells of the child's end.
     child.stdin?.on('error', () => undefined)
 
     return new Promise((resolve, reject) => {

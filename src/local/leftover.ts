@@ -6,8 +6,8 @@ const POLL_INTERVAL_MS = 20
 const KILL_TIMEOUT_MS = 5_000
 
 /**
- * Ends the workerd process that a pid file names, where one still runs. Only ever called by the
- * holder of the home's lock, so no other supervisor can be using it.
+ * Ends the workerd process that a pid file names, if it still runs. The caller holds the home's
+ * lock, so no other supervisor is using the process.
  */
 export async function endLeftoverWorkerd(pidFile: string): Promise<void> {
   const pid = Number((await readFile(pidFile, 'utf8').catch(() => '')).trim())
@@ -19,7 +19,10 @@ export async function endLeftoverWorkerd(pidFile: string): Promise<void> {
   await rm(pidFile, { force: true })
 }
 
-/** The command line of a process, '' where it is gone: ids are reused, so the id alone says little. */
+/**
+ * The command line of a process, or '' if it is gone. Ids are reused, so an id alone proves
+ * nothing.
+ */
 async function commandOf(pid: number): Promise<string> {
   const fromProc = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
   if (fromProc !== '') return fromProc

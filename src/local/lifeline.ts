@@ -1,9 +1,9 @@
-/** A clean end may take this long; then the process ends anyway. */
+/** The process ends after this time even if its cleanup has not finished. */
 const CLEANUP_TIMEOUT_MS = 2_000
 
 /**
- * Ends this process when standard input closes, which it does when the process at its other end is
- * gone, by whatever signal.
+ * Ends this process when its standard input closes. That happens when the process at the other end
+ * is gone, however it ended.
  */
 export function endWithStdin(cleanup: () => Promise<void>): { readonly isEnding: () => boolean } {
   let ending = false
@@ -22,7 +22,7 @@ export function endWithStdin(cleanup: () => Promise<void>): { readonly isEnding:
   process.stdin.on('error', end)
   process.stdin.resume()
   process.on('SIGTERM', end)
-  // A terminal's Ctrl-C is the supervisor's to act on.
+  // The supervisor acts on a terminal's Ctrl-C.
   process.on('SIGINT', () => undefined)
   return { isEnding: () => ending }
 }

@@ -1,8 +1,8 @@
 /**
- * `npm start`: the whole of Arcana on this machine. Supervises two children, the gateway's host
- * (Miniflare with workerd) and one runner, both tied to this process by a pipe on their standard
- * input. Prints one line on standard output when requests are answered; all else is on standard
- * error.
+ * `npm start` runs the whole of Arcana on this machine. It supervises two children, the gateway's
+ * host (Miniflare with workerd) and one runner. Both end with this process, by a pipe on their
+ * standard input. It prints one line on standard output when it answers requests, and all else on
+ * standard error.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -19,19 +19,19 @@ import { chooseSocketDir, makePrivate, OWNER_ONLY_UMASK } from './private-home.t
 import { findFreePort, waitForPort } from './ports.ts'
 import { LOCAL_HOST } from './worker-options.ts'
 
-/** A predecessor that was just killed may still be letting go of the port. */
+/** A predecessor that was just killed may hold the port for this long. */
 const PORT_TIMEOUT_MS = 3_000
-/** Asked to stop again after this: no more patience. */
+/** A second request to stop that comes after this time kills the children. */
 const SECOND_REQUEST_MS = 500
 const RUNNER_SECRET_BYTES = 32
-/** How often to look whether npm, which started us, is still there. */
+/** How often to check whether npm, which started this process, still runs. */
 const PARENT_POLL_MS = 500
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const GATEWAY_HOST = fileURLToPath(new URL('./gateway-host.ts', import.meta.url))
 const RUNNER = fileURLToPath(new URL('../../gpu-runner/main.ts', import.meta.url))
 
-/** A start that cannot work, in words for whoever typed `npm start`. */
+/** `npm start` cannot work. The message is for the person who typed it. */
 class StartError extends Error {}
 
 async function main(): Promise<void> {
@@ -66,7 +66,7 @@ async function main(): Promise<void> {
   const pids: Record<string, number | null> = { supervisor: process.pid }
   const recordPid = (name: string) => (pid: number | null) => {
     pids[name] = pid
-    // For people and tests; nothing here reads it.
+    // People and tests read this file; the program does not.
     writeFile(paths.processes, `${JSON.stringify(pids)}\n`).catch(() => undefined)
   }
   const gateway = new KeptChild({
@@ -115,7 +115,7 @@ async function main(): Promise<void> {
         ARCANA_RUNNER_PORT: String(runnerPort),
         ARCANA_RUNNER_SECRET: runnerSecret,
         ARCANA_EXIT_WITH_STDIN: '1',
-        // A line a request would bury what is said to people here.
+        // A line for each request would bury the messages for people.
         ARCANA_LOG_LEVEL: process.env['ARCANA_LOG_LEVEL'] ?? 'warn',
       }),
   })
@@ -123,7 +123,7 @@ async function main(): Promise<void> {
   const state = { stopping: false, stoppingSinceMs: 0 }
   const stop = async (exitCode: number): Promise<void> => {
     if (state.stopping) {
-      // Several senders may pass on one Ctrl-C.
+      // One Ctrl-C may arrive from several senders.
       if (Date.now() - state.stoppingSinceMs < SECOND_REQUEST_MS) return
       gateway.kill()
       runner.kill()
@@ -142,7 +142,7 @@ async function main(): Promise<void> {
   }
   stopWithNpm(() => void stop(0))
   if (process.env['ARCANA_EXIT_WITH_STDIN'] === '1') {
-    // For programs that start us, tests among them: their end is ours.
+    // Programs that start this one, tests among them, may want it to end with them.
     process.stdin.on('end', () => void stop(0)).resume()
   }
 
@@ -157,7 +157,10 @@ async function main(): Promise<void> {
   console.log(`arcana ready: http://${LOCAL_HOST}:${config.port}/v1 (key in ${keyAt})`)
 }
 
-/** Detached from the terminal, so that Ctrl-C reaches the supervisor only, which stops them in turn. */
+/**
+ * Starts a child detached from the terminal, so that Ctrl-C reaches only the supervisor, which
+ * stops it.
+ */
 function startNode(entry: string, env: Readonly<Record<string, string>>): ChildProcess {
   return spawn(process.execPath, [entry], {
     cwd: ROOT,
@@ -167,7 +170,7 @@ function startNode(entry: string, env: Readonly<Record<string, string>>): ChildP
   })
 }
 
-/** `npm start` killed by SIGKILL cannot pass the signal on; we notice that our parent is gone. */
+/** Stops when npm is gone. An npm that is killed by SIGKILL cannot pass the signal on. */
 function stopWithNpm(stop: () => void): void {
   if (process.env['npm_lifecycle_event'] === undefined) return
   const parent = process.ppid
@@ -182,7 +185,7 @@ function log(line: string): void {
   console.error(`arcana: ${line}`)
 }
 
-// Whoever reads our output may go away; that is no reason to stop serving.
+// The reader of our output may go away; serving goes on.
 process.stdout.on('error', () => undefined)
 process.stderr.on('error', () => undefined)
 

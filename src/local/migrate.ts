@@ -1,7 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** The part of a D1 binding that migrations need; Miniflare's and workerd's own both have it. */
+/**
+ * The part of a D1 binding that migrations need. Miniflare's and workerd's bindings both have it.
+ */
 export interface Database {
   prepare(sql: string): Statement
   batch(statements: Statement[]): Promise<unknown>
@@ -12,7 +14,7 @@ export interface Statement {
   run(): Promise<unknown>
 }
 
-/** wrangler's own table, so that `wrangler d1 migrations` and this agree on what is applied. */
+/** wrangler's own table, so that `wrangler d1 migrations` knows what has been applied. */
 const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS "d1_migrations" (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   name TEXT UNIQUE,
@@ -22,10 +24,10 @@ const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS "d1_migrations" (
 const BREAKPOINT = '--> statement-breakpoint'
 
 /**
- * Applies what the database lacks of a folder's migrations, in order of name, each one whole or not
- * at all.
- * @returns names applied now
- * @throws {Error} a migration fails, or the database knows one that the folder does not
+ * Applies those of a folder's migrations that the database lacks, in the order of their names. Each
+ * is applied as a whole or not at all.
+ * @returns the names of the migrations applied now
+ * @throws {Error} a migration fails, or the database has one that the folder does not have
  */
 export async function applyMigrations(database: Database, folder: string): Promise<string[]> {
   const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort()

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const POLL_INTERVAL_MS = 100
 
-/** A port that nothing listens on now. */
+/** Finds a port on which nothing listens now. */
 export async function findFreePort(host: string): Promise<number> {
   const port = await tryListen(host, 0)
   if (port === null) throw new Error(`no free port on ${host}`)
   return port
 }
 
-/** Waits for a port to be free, for as long as a stopping predecessor may take to let go of it. */
+/** Waits until a port is free. @returns false if it is still taken after the timeout */
 export async function waitForPort(host: string, port: number, timeoutMs: number): Promise<boolean> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
@@ -20,10 +20,10 @@ export async function waitForPort(host: string, port: number, timeoutMs: number)
   }
 }
 
-/** @returns the port, or null where it is taken */
+/** Listens for a moment. @returns the port; null if it is taken */
 function tryListen(host: string, port: number): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    // A client may knock meanwhile; kept open, its connection would hold up the close.
+    // A client may connect meanwhile. If its connection stayed open, the server would not close.
     const server = createServer((socket) => {
       socket.destroy()
     })

@@ -2,21 +2,21 @@ import { chmod, lstat, mkdir, mkdtemp, readdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** What a process of ours makes is for its owner alone; inherited by the processes it starts. */
+/** Only the owner may use files that this process and its children make. */
 export const OWNER_ONLY_UMASK = 0o077
 const OTHERS = 0o077
-/** The system's limit of a unix socket's path is 104 to 108 bytes; names of ours are shorter. */
+/** A unix socket's path has at most 104 to 108 bytes, so this leaves 16 for the socket's name. */
 const MAX_SOCKET_DIR_BYTES = 88
 
 /**
- * Takes from all but the owner what they may do with a folder and everything in it. Links are left
- * as they are, and what they point to as well.
- * @returns how many files and folders were open to others
+ * Makes a folder and everything in it private to the owner. It leaves links, and what they point
+ * to, as they are.
+ * @returns how many files and folders were open to other users
  * @throws {Error} one of them belongs to another user
  */
 export async function makePrivate(path: string): Promise<number> {
   const entry = await lstat(path).catch((error: unknown) => {
-    // Gone since it was listed.
+    // It has gone since it was listed.
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
   })
@@ -31,7 +31,7 @@ export async function makePrivate(path: string): Promise<number> {
   return numMended
 }
 
-/** A folder for sockets: the preferred one, or one in the system's where that path is too long. */
+/** A folder for sockets: the preferred one, or a temporary one if that path is too long. */
 export async function chooseSocketDir(preferred: string): Promise<string> {
   if (Buffer.byteLength(preferred) <= MAX_SOCKET_DIR_BYTES) return preferred
   const folder = join(await mkdtemp(join(tmpdir(), 'arcana-')), 'sockets')

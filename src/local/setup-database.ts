@@ -2,8 +2,8 @@ import { request } from 'node:http'
 import type { Database, Statement } from './migrate.ts'
 
 /**
- * A Worker of its own beside the gateway's, on the same D1. It runs the statements that it is sent,
- * so its socket is private. The gateway's Worker has no such door, here or in production.
+ * A second Worker beside the gateway's, on the same D1. It runs any statements that it is sent, so
+ * its socket is private. The gateway's own Worker has no such access, here or in production.
  */
 export const SETUP_WORKER = `export default {
   async fetch(request, { DB }) {
@@ -54,7 +54,7 @@ class SetupStatement implements Statement {
   }
 }
 
-/** The gateway's D1, over the setup Worker's socket. A batch is one transaction. */
+/** Opens the gateway's D1 through the setup Worker's socket. A batch is one transaction. */
 export function openSetupDatabase(socketPath: string): Database {
   const run = async (statements: readonly unknown[]): Promise<unknown[][]> => {
     const { status, text } = await post(socketPath, JSON.stringify(statements))

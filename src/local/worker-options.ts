@@ -8,8 +8,9 @@ export const LOCAL_HOST = '127.0.0.1'
 const ENTRY = fileURLToPath(new URL('../index.ts', import.meta.url))
 
 /**
- * wrangler.toml in Miniflare's words, written out because wrangler is a development dependency and
- * `npm start` must run without; test/local/worker-options.test.ts holds the two together.
+ * The settings of wrangler.toml in Miniflare's form. They are repeated here because `npm start`
+ * must run without wrangler, a development dependency. test/local/worker-options.test.ts keeps the
+ * two equal.
  */
 export const WORKER = {
   compatibilityDate: '2026-08-01',
@@ -75,7 +76,8 @@ export function miniflareOptions(script: string, options: GatewayOptions): V4Min
         r2Buckets: { ...WORKER.r2Buckets },
         durableObjects: { JOBS: { ...WORKER.durableObjects.JOBS } },
         bindings: { ...options.variables },
-        // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times faster.
+        // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times
+        // faster.
         unsafeDirectSockets: socketOf('gateway'),
       },
       {

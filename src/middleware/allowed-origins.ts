@@ -6,12 +6,12 @@ import { configOf } from '../env.ts'
 import { allowedOrigin, EXPOSED_HEADERS } from '../protocol/origins.ts'
 
 const METHODS = ['GET', 'POST', 'DELETE']
-/** How long a browser keeps a preflight's answer. */
+/** How long a browser may keep the answer to a preflight. */
 const MAX_AGE_SECONDS = 600
 
 /**
- * Lets pages of allowed origins call from a browser: preflights, which carry no key, are answered
- * here. For any other page nothing changes, and its browser keeps the answer from it.
+ * Lets pages of allowed origins call from a browser. It answers preflights, which carry no key.
+ * Pages of other origins get no header from it, so their browsers hide the answers from them.
  */
 export const allowedOrigins = () => {
   const origin = (text: string, c: Context<AppEnv>): string | null =>

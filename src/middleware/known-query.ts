@@ -43,11 +43,11 @@ export function readList(
 
 const listName = (name: string): string => (name.endsWith('[]') ? name : `${name}[]`)
 
-/** Refuses query parameters that the matched route does not read: a filter must not go unnoticed. */
+/** Refuses query parameters that the route does not read, so that no filter is silently ignored. */
 export const knownQuery = () =>
   createMiddleware<AppEnv>(async (c, next) => {
     const route = matchedRoutes(c).at(-1)
-    // Only middleware is of all methods; what nothing else matches is not found.
+    // Only middleware has the method ALL. A request that no route matches gets a 404 later.
     if (route !== undefined && route.method !== 'ALL') {
       const known = KNOWN[`${route.method} ${route.path}`] ?? []
       for (const [name, values] of Object.entries(c.req.queries())) {

@@ -1,6 +1,6 @@
-/** Which web pages may call from a browser, and the headers that tell it so. */
+/** Which web pages may call from a browser, and the headers that tell the browser. */
 
-/** Any page: `ALLOWED_ORIGINS=*`. The key alone then decides. */
+/** `ALLOWED_ORIGINS=*` allows every page. Then only the key protects the gateway. */
 const ANY = '*'
 
 /**
@@ -21,8 +21,8 @@ export function readOrigins(text: string): readonly string[] {
 
 /**
  * @param origin the request's `Origin`
- * @param host its `Host`: pages that the gateway itself serves may always call it
- * @returns what `Access-Control-Allow-Origin` says; null for a page that may not call
+ * @param host the request's `Host`: pages of the gateway's own origin may always call it
+ * @returns the value of `Access-Control-Allow-Origin`; null for a page that may not call
  */
 export function allowedOrigin(
   origin: string | undefined,
@@ -35,10 +35,10 @@ export function allowedOrigin(
   return isOwn || allowed.includes(origin.toLowerCase()) ? origin : null
 }
 
-/** What a page may read of an answer besides its body: all headers, the proof among them. */
+/** A page may read all headers of an answer, with the proof among them. */
 export const EXPOSED_HEADERS = '*'
 
-/** Headers by which a page may read an answer. */
+/** The headers that let a page read an answer. */
 export const originHeaders = (allowOrigin: string | null): Record<string, string> => ({
   ...(allowOrigin === null
     ? {}

@@ -1,9 +1,9 @@
 import type { z } from 'zod'
-import { ApiError, invalidRequest } from './openai/error.ts'
+import { ApiError, invalidField, invalidRequest } from './openai/error.ts'
 
 /**
- * Reads a value from outside through its schema.
- * @param at where the value stands, for one that is a part of the request
+ * Parses a value from outside by its schema.
+ * @param at the value's place in the request, if it is only a part of it
  * @throws {ApiError} 400 whose `param` is the path of the first fault, as in `messages[0].content`
  */
 export function parseWire<T>(schema: z.ZodType<T>, value: unknown, at?: string): T {
@@ -24,7 +24,7 @@ function toApiError(issue: z.core.$ZodIssue): ApiError {
   const missing = issue.code === 'invalid_type' && issue.message.endsWith('received undefined')
   return missing
     ? invalidRequest(`Missing required parameter: '${param}'.`, param)
-    : invalidRequest(`Invalid '${param}': ${issue.message}.`, param)
+    : invalidField(param, issue.message)
 }
 
 /** `['messages', 0, 'content']` → `messages[0].content`. */

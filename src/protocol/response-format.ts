@@ -1,15 +1,15 @@
-/** What an answer's text must be: the part of a generation that a grammar enforces. */
+/** The form that an answer's text must have. The runner enforces it by a grammar. */
 import { z } from 'zod'
 
-/** A schema of this many characters is far past any use; its grammar has a bound of its own. */
+/** No useful schema is this long. The grammar made of a schema has a bound of its own. */
 const MAX_SCHEMA_CHARS = 64 << 10
-/** Nesting of the schema's own JSON, two levels or so for each level of the answer. */
+/** How deep the schema's own JSON may be nested. One level of the answer takes about two. */
 export const MAX_SCHEMA_NESTING = 64
 
-/** A JSON Schema as it came; which of its features are enforced is the runner's to say. */
+/** A JSON Schema. The runner says which of its keywords it enforces. */
 export const schemaObjectSchema = z
   .unknown()
-  // First, and before any of it is written out again.
+  // Checked first, so that no huge value is written out as JSON.
   .refine((schema) => hasFewValues(schema), `has more than ${MAX_SCHEMA_CHARS} characters`)
   .pipe(z.record(z.string(), z.unknown()))
   .refine((schema) => isShallow(schema), `is nested more than ${MAX_SCHEMA_NESTING} deep`)
@@ -19,8 +19,8 @@ export const schemaObjectSchema = z
   )
 
 /**
- * A format by schema. The schema is enforced whether `strict` is set or not; under `strict` what
- * cannot be is refused. Its name and description are for the caller's own use.
+ * A format given by a schema, which is enforced with or without `strict`. Under `strict` a schema
+ * that cannot be enforced as a whole is refused. The name and the description do nothing.
  */
 export const jsonSchemaFields = {
   name: z.string().regex(/^[\w-]{1,64}$/, 'must be 1 to 64 letters, digits, _ or -'),
@@ -30,7 +30,7 @@ export const jsonSchemaFields = {
 }
 const jsonSchemaSchema = z.strictObject(jsonSchemaFields)
 
-/** What a runner is told of a format by schema. */
+/** The runner's form of a format given by a schema. */
 export function schemaFormat({
   schema,
   strict,
@@ -54,19 +54,21 @@ export const responseFormatSchema = z
     return schemaFormat(format.type === 'json_schema' ? format.json_schema : {})
   })
 
-/** Of `POST /v1/generate`; absent is free text. */
+/** `response_format` of the runner's `POST /v1/generate`; absent means free text. */
 export const runnerResponseFormatSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('json_object') }),
   z.object({
     type: z.literal('json_schema'),
     schema: schemaObjectSchema,
-    /** Refuse what is not held, instead of naming it in `schema_hints`. */
+    /** Refuse keywords that are not enforced, instead of naming them in `schema_hints`. */
     strict: z.boolean().optional(),
   }),
 ])
 export type RunnerResponseFormat = z.infer<typeof runnerResponseFormatSchema>
 
-/** A value takes one character at least. */
+/**
+ * Whether a value may be short enough as JSON: each value inside it takes at least one character.
+ */
 function hasFewValues(value: unknown): boolean {
   const open: unknown[] = [value]
   for (let numValues = 0; open.length > 0; numValues++) {
@@ -81,7 +83,7 @@ function hasFewValues(value: unknown): boolean {
   return true
 }
 
-/** Whether a value's arrays and objects stand in each other at most {@link MAX_SCHEMA_NESTING} deep. */
+/** Whether a value's arrays and objects are nested at most {@link MAX_SCHEMA_NESTING} deep. */
 export function isShallow(value: unknown): boolean {
   let level: unknown[] = [value]
   for (let depth = 0; depth <= MAX_SCHEMA_NESTING; depth++) {

@@ -1,23 +1,23 @@
 /**
- * `POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, of gateway and runner alike: the
- * shapes of vLLM that lm-evaluation-harness reads with `tokenizer_backend: remote`.
+ * `POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info` of the gateway and of a runner. The
+ * shapes are vLLM's, which lm-evaluation-harness reads with `tokenizer_backend: remote`.
  */
 import { z } from 'zod'
 
-/** Some 16 contexts; more would hold up the rows that are decoding. */
+/** About 16 contexts. More would delay the rows that are decoding. */
 export const MAX_TOKENIZED_TOKENS = 32_768
 
 export const tokenizeRequestSchema = z.strictObject({
   model: z.string().min(1).optional(),
-  /** Control tokens written out count as such, as in `POST /v1/completions`. */
+  /** Control tokens may be written out as text, as in `POST /v1/completions`. */
   prompt: z.string(),
-  /** Either way: the tokens are those of `POST /v1/completions`, which adds none. */
+  /** Has no effect: like `POST /v1/completions`, this adds no special tokens. */
   add_special_tokens: z.boolean().optional(),
 })
 export const tokenizeResponseSchema = z.object({
   tokens: z.array(z.number().int()),
   count: z.number().int(),
-  /** Tokens of prompt and answer that a request may have. */
+  /** How many tokens a prompt and its answer may have together. */
   max_model_len: z.number().int(),
 })
 
@@ -25,7 +25,7 @@ export const detokenizeRequestSchema = z.strictObject({
   model: z.string().min(1).optional(),
   tokens: z.array(z.number().int().min(0)).max(MAX_TOKENIZED_TOKENS),
 })
-/** Control tokens appear by their names. */
+/** The text shows control tokens by their names. */
 export const detokenizeResponseSchema = z.object({ prompt: z.string() })
 
 export const tokenizerInfoSchema = z.object({
@@ -35,7 +35,6 @@ export const tokenizerInfoSchema = z.object({
   eos_token: z.string(),
   eos_token_id: z.number().int(),
   pad_token: z.string().nullable(),
-  /** The model's own Jinja template. */
-  /** Null for a model that holds no chats. */
+  /** The model's own Jinja template; null for a model without one. */
   chat_template: z.string().nullable(),
 })

@@ -1,10 +1,10 @@
-/** Functions that a chat's answer may call, and the messages in which calls and results stand. */
+/** Functions that a chat's answer may call, and the messages that hold calls and results. */
 import { z } from 'zod'
 import { schemaObjectSchema } from './response-format.ts'
 
-/** As OpenAI's. */
+/** OpenAI's limit. */
 export const MAX_TOOLS = 128
-/** Far past any use: each call is written out token by token. */
+/** No answer needs this many: the model writes each call out token by token. */
 export const MAX_TOOL_CALLS = 128
 
 export const functionNameSchema = z
@@ -14,20 +14,20 @@ export const functionNameSchema = z
 export const functionSchema = z.object({
   name: functionNameSchema,
   description: z.string().optional(),
-  /** JSON Schema of the arguments' object; absent is no arguments. */
+  /** The JSON Schema of the arguments; absent means that there are none. */
   parameters: schemaObjectSchema.optional(),
-  /** Hold the arguments to the schema wherever the function is called. */
+  /** Enforce the schema on the arguments of every call. */
   strict: z.boolean().optional(),
 })
 export type ToolFunction = z.infer<typeof functionSchema>
 
-/** Whether the answer calls functions: as it likes, at least one, or this one. */
+/** Which functions the answer calls: any or none, at least one, or the one named. */
 const toolChoiceSchema = z.union([
   z.enum(['auto', 'required']),
   z.object({ name: functionNameSchema }),
 ])
 
-/** Of `POST /v1/generate`, beside `messages`. */
+/** `tools` of the runner's `POST /v1/generate`. They need `messages`. */
 export const runnerToolsSchema = z.object({
   functions: z.array(functionSchema).min(1).max(MAX_TOOLS),
   choice: toolChoiceSchema,
@@ -44,7 +44,7 @@ export const toolCallSchema = z.object({
 })
 export type ToolCall = z.infer<typeof toolCallSchema>
 
-/** One message as the model's template sees it; all but these two kinds are `promptMessageSchema`'s. */
+/** The messages of a chat that hold calls or results. `promptMessageSchema` has the other kinds. */
 export const toolMessageSchemas = [
   z.object({
     role: z.literal('assistant'),
@@ -56,7 +56,7 @@ export const toolMessageSchemas = [
     role: z.literal('tool'),
     content: z.string(),
     tool_call_id: z.string(),
-    /** The function called. */
+    /** The function that was called. */
     name: functionNameSchema,
   }),
 ] as const

@@ -12,7 +12,7 @@ import { readModel, selectionOf } from '../tasks/requested-model.ts'
 import { resolveSelection } from '../tasks/resolve.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 
-/** What the objects of one answer have in common. */
+/** The fields that all objects of one answer share. */
 export type AnswerHead = {
   readonly id: string
   readonly created: number
@@ -39,14 +39,17 @@ export const SSE_HEADERS = {
   'cache-control': 'no-cache',
 }
 
-/** What a request is answered by: a base model, and the versions of its tasks; null for none. */
+/**
+ * The base model and the selection that a request names; a null selection means the base model
+ * alone.
+ */
 export type Requested = {
   readonly model: string
   readonly selection: ResolvedSelection | null
 }
 
 /**
- * Resolves a request's `model` and `x-task`, once.
+ * Finds what a request's `model` and `x-task` name.
  * @throws {ApiError}
  */
 export async function resolveRequested(c: Context<AppEnv>, text: string): Promise<Requested> {
@@ -72,7 +75,7 @@ export function urgencyOf(c: Context<AppEnv>, tier: ServiceTier | undefined): Ur
 }
 
 /**
- * Has a runner admit a plan, with the project's adapters at hand.
+ * Starts a planned request on a runner. The runner gets the project's adapters that it lacks.
  * @throws {ApiError}
  */
 export const startPlan = (
@@ -89,7 +92,7 @@ export const startPlan = (
     signal,
   )
 
-/** @returns writes an answer's usage after the response */
+/** @returns a function that writes an answer's usage after the response */
 export function usageRecorder(
   c: Context<AppEnv>,
   answer: {

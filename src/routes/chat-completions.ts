@@ -33,7 +33,7 @@ async function readWhole(run: ChatRun, hasLogprobs: boolean): Promise<ChatComple
     object: 'chat.completion',
     choices: [first!, ...others],
     usage,
-    // All answers are of one selection.
+    // All answers have the same selection, so the first one's proof holds for all.
     arcana: answers[0]!.arcana,
   }
 }

@@ -1,18 +1,18 @@
-/** A chat from its request to its events: the part that all routes which answer chats share. */
+/** Takes a chat from its request to its events. All routes that answer chats share this part. */
 import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
-import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { proofHeaders } from '../tasks/answer-proof.ts'
-import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
+import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
+import { deriveSeeds } from '../tasks/seeds.ts'
 import {
   answerHead,
   resolveRequested,
@@ -23,15 +23,15 @@ import {
   urgencyOf,
 } from './answer-route.ts'
 
-/** A chat that a runner has admitted, with what was applied checked. */
+/** A chat that a runner has admitted. The proof has been checked. */
 export type ChatRun = {
   readonly head: AnswerHead
   readonly events: AsyncGenerator<ChatEvent>
   /** When an answer is withheld. */
   readonly confidence: Confidence | null
-  /** The one that the answer is drawn at, asked for or not. */
+  /** The temperature at which the answer is drawn: the request's, or the default. */
   readonly temperature: number
-  /** Of the answer: its proof, what was ignored and what is warned of. */
+  /** The answer's headers: the proof, fields that were ignored, and warnings. */
   readonly headers: Record<string, string>
   /** Aborted when the client goes away. */
   readonly caller: AbortController
@@ -41,16 +41,16 @@ export type ChatRun = {
   readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
 }
 
-/** How a route that answers chats names itself. */
+/** The names of a route that answers chats: in ids and in the usage table. */
 export type ChatRoute = {
   readonly prefix: 'chatcmpl-' | 'resp_'
   readonly route: 'chat.completions' | 'responses'
 }
 
 /**
- * Has a runner admit a chat.
- * @param ignored fields that were given in vain
- * @throws {ApiError} faults name fields as a chat does
+ * Plans a chat and starts it on a runner.
+ * @param ignored fields of the request that do nothing
+ * @throws {ApiError} `param` has the chat's name of the field
  */
 export async function startChat(
   c: Context<AppEnv>,
@@ -61,11 +61,10 @@ export async function startChat(
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
   const urgency = urgencyOf(c, request.tier)
-  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
   const requested = await resolveRequested(c, request.model)
   const { selection } = requested
   const { messages, replaced } = frameOf(selection, request)
-  const labels = isChoiceWanted ? (selection?.labels ?? null) : null
+  const labels = readChoice(c.req.header('x-arcana-choice'), selection)
   const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,

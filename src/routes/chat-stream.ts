@@ -11,13 +11,13 @@ import type { ChatRun } from './chat-run.ts'
 
 type ChatStreamOptions = {
   readonly includeUsage: boolean
-  /** The answer may be calls alone, without content. */
+  /** Whether the answer may call functions, so that it may have no content. */
   readonly hasTools: boolean
 }
 
 /**
- * The answer as server-sent events. The proof is on each choice's first and last chunk; a failure is
- * an `error` event, and then there is no `[DONE]`.
+ * Writes the answer as server-sent events. Each choice's first and last chunk have the proof. A
+ * failure is an `error` event without a `[DONE]` after it.
  */
 export function chatStream(run: ChatRun, options: ChatStreamOptions): ReadableStream<Uint8Array> {
   return sseStream(run.caller, (write) => pump(run, options, write))
@@ -28,7 +28,7 @@ async function pump(
   { includeUsage, hasTools }: ChatStreamOptions,
   write: (chunk: ChatCompletionChunk) => void,
 ): Promise<void> {
-  // Clients join the deltas: an answer that began as '' would not come out as null.
+  // Clients join the deltas, so content that may be null must not begin as ''.
   const mayBeNull = hasTools || run.confidence?.fallbackLabel === null
   const writeChunk = (
     index: number,

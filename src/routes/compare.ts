@@ -11,13 +11,13 @@ import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
-import { planArm, planGeneration, readChoiceHeader } from '../tasks/plan.ts'
+import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
 import { startPlan, urgencyOf } from './answer-route.ts'
 
-/** One prompt under several selections: one frame, one seed, one prefill. */
+/** Answers one prompt under several selections, with one frame, one seed and one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const startedAtMs = Date.now()
   const projectId = c.get('projectId')
@@ -34,8 +34,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
   const urgency = urgencyOf(c, undefined)
-  const isChoiceWanted = readChoiceHeader(c.req.header('x-arcana-choice'))
-  const labels = isChoiceWanted ? (framing?.labels ?? null) : null
+  const labels = readChoice(c.req.header('x-arcana-choice'), framing)
   if (framing !== null) checkArms(selections, framing, labels)
   const { messages, replaced } = applyFrame(framing?.frame ?? NO_FRAME, request.messages)
   const seed = request.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]!
@@ -69,7 +68,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
         model,
         selection: request.arms.join(' | '),
         runnerId: generation.runnerId,
-        // The prompt is computed once for all arms of scope `generated`.
+        // All arms of scope `generated` share one computation of the prompt.
         promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
         cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
         completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
@@ -111,7 +110,7 @@ async function resolveArms(
   return selections
 }
 
-/** The frame is the first task's. */
+/** All arms have the frame of the first task. */
 function describeFrame(
   selections: readonly (ResolvedSelection | null)[],
   replaced: boolean,

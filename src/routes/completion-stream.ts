@@ -15,12 +15,12 @@ import type { AnswerHead } from './answer-route.ts'
 type CompletionStreamOptions = {
   readonly head: AnswerHead
   readonly selection: ResolvedSelection | null
-  /** Answers of each prompt. */
+  /** How many answers each prompt gets. */
   readonly n: number
   readonly includeUsage: boolean
   readonly hasLogprobs: boolean
   readonly caller: AbortController
-  /** Starts every prompt's generation; the first is admitted already. */
+  /** Starts every prompt's generation and hands it over. The first has been admitted already. */
   readonly eachPrompt: <T>(
     use: (generation: Generation, index: number) => Promise<T>,
   ) => Promise<T[]>
@@ -28,8 +28,9 @@ type CompletionStreamOptions = {
 }
 
 /**
- * Answers of all prompts as they come, told apart by `index`; an echoed prompt comes first. The
- * proof is on each choice's last chunk, which is sent once its prompt's answers are all whole.
+ * Streams the answers to all prompts as they come; their `index` tells them apart. An echoed prompt
+ * comes before its answer. Each choice's last chunk has the proof, and is sent when all answers to
+ * its prompt are complete.
  */
 export function completionStream(options: CompletionStreamOptions): ReadableStream<Uint8Array> {
   const { head, includeUsage, caller, eachPrompt, recordUsage } = options

@@ -18,12 +18,12 @@ import {
   type Prompt,
 } from '../protocol/openai/completions.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { deriveSeeds } from '../protocol/openai/sampling.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
+import { deriveSeeds } from '../tasks/seeds.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
 import {
   answerHead,
@@ -36,10 +36,14 @@ import {
 } from './answer-route.ts'
 import { completionStream } from './completion-stream.ts'
 
-/** Prompts of one request at a runner at once: Workers hold six connections open, one is the pool's. */
+/**
+ * How many prompts of a request run at once. A Worker has six connections, and the pool needs one.
+ */
 const MAX_IN_FLIGHT = 5
 
-/** Given text or tokens, without template, frame or labels: gone on with, or echoed and scored. */
+/**
+ * Continues given text or tokens, or echoes and scores them. There is no template, frame or label.
+ */
 export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const projectId = c.get('projectId')
   const requestId = c.get('requestId')
@@ -55,14 +59,17 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
     ),
   )
   const caller = abortWith(c.req.raw.signal)
-  // Of this request's own calls: also ended where one prompt's failure is the answer.
+  // Ends this request's calls when the caller leaves, and when one prompt fails.
   const calls = abortWith(caller.signal)
   // The first prompt's proof is checked before any header goes out.
   const first = await startPlan(c, plans[0]!, calls.signal)
   const head = answerHead('cmpl-', requestId, requested, request.tier)
   const { runnerId } = first
   const recordUsage = usageRecorder(c, { route: 'completions', requested, runnerId })
-  /** Hands each prompt's generation over, a few at once; the first fault ends them all. */
+  /**
+   * Starts each prompt's generation, a few at once, and hands it over. The first error ends them
+   * all.
+   */
   const eachPrompt = async <T>(use: (generation: Generation, index: number) => Promise<T>) => {
     try {
       return await pLimit(MAX_IN_FLIGHT).map(plans, async (plan, index) =>
@@ -89,19 +96,22 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   return sendHeld(await holdJson(answer, caller, holdMsOf(urgency, Date.now())), headers)
 })
 
-/** Given text counts as prompt, which scope `generated` would leave unrotated (DESIGN §2). */
+/**
+ * Scope `generated` rotates no prompt, and given text is one, so the request must say where to
+ * begin.
+ */
 function checkRotateFrom(selection: ResolvedSelection | null, request: CompletionRequest): void {
   if (selection === null) return
   const { rotateFrom } = request
   if (rotateFrom === undefined) {
     throw invalidRequest(
-      'A task needs rotate_from here: the index of the first prompt token that its adapter rotates.',
+      'A task needs rotate_from: the index of the first prompt token that its adapter rotates.',
       'rotate_from',
       'rotate_from_required',
     )
   }
   if (selection.arm.scope === 'all' && rotateFrom.some((from) => from !== 0)) {
-    throw invalidRequest('An adapter of scope all rotates from token 0.', 'rotate_from')
+    throw invalidRequest('An adapter of scope "all" rotates from token 0.', 'rotate_from')
   }
 }
 
@@ -118,7 +128,7 @@ async function planPrompt(
   index: number,
 ): Promise<GenerationPlan> {
   const from = selection === null ? undefined : request.rotateFrom?.[index]
-  // The same seeds for every prompt: one in a batch is answered as it would be alone.
+  // Every prompt has the same seeds, so one in a batch gets the answer that it would get alone.
   const seeds = deriveSeeds(request.seed, request.n)
   return planGeneration({
     ...names,

@@ -27,7 +27,7 @@ export const files = new Hono<AppEnv>()
     try {
       await insertFile(c.env.DB, row)
     } catch (error) {
-      // Without its row nobody would find the blob again.
+      // Nobody can find the blob without its row.
       await c.env.BLOBS.delete(blobKey)
       throw error
     }

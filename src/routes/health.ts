@@ -6,9 +6,9 @@ import { ApiError } from '../protocol/openai/error.ts'
 const NEWEST_MIGRATION = `${journal.entries.at(-1)?.tag ?? ''}.sql`
 const RETRY_AFTER_SECONDS = 1
 
-/** `GET /healthz`, without a key: whether requests can be served. */
+/** `GET /healthz` says, without a key, whether the gateway can serve requests. */
 export const health = new Hono<AppEnv>()
-/** Databases whose schema is this version's; it does not go back. */
+/** Databases that have this release's schema. A schema never goes back. */
 const ready = new WeakSet<D1Database>()
 
 health.get('/', async (c) => {
@@ -24,7 +24,7 @@ health.get('/', async (c) => {
   return c.json({ status: 'ok' })
 })
 
-/** By wrangler's own table, which `npm start` writes as well. */
+/** Reads wrangler's table of applied migrations, which `npm start` writes too. */
 async function isMigrated(database: D1Database): Promise<boolean> {
   try {
     const found = await database

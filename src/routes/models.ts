@@ -10,7 +10,10 @@ import { defaultModel, modelNotFound, readModel, servedModels } from '../tasks/r
 import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
-/** The base model and one entry a task; a version or a sum is found by its name. */
+/**
+ * Lists the base model and each task. A version or a sum is not listed, but has an entry by its
+ * name.
+ */
 export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
     const { config } = servicesOf(c.env)
@@ -28,7 +31,7 @@ export const models = new Hono<AppEnv>()
     const { model, selection: text } = readModel(config, c.req.param('id'))
     if (text === null) return c.json(baseEntry(model))
     if (TASK_NAME_PATTERN.test(text)) {
-      // As in the list, also where no version is live yet.
+      // A task has this entry even if no version of it is live yet.
       const row = await findTask(c.env.DB, projectId, text)
       if (row === null) throw modelNotFound(c.req.param('id'))
       return c.json(taskEntry(model, row, await listCorruptVersions(c.env.DB, projectId)))
@@ -59,7 +62,7 @@ export const models = new Hono<AppEnv>()
     return c.json({ id, object: 'model', deleted: true })
   })
 
-/** The base model is not made here, so it has no time of its own. */
+/** The base model was not made here, so it has no time of creation. */
 const BASE_CREATED = 0
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
@@ -85,7 +88,7 @@ const taskEntry = (base: string, row: TaskRow, corrupt: CorruptVersions): Model 
   },
 })
 
-/** @param row the task, where the selection is of one alone */
+/** @param row the task of a selection with one term; null for a sum */
 const selectionEntry = (
   base: string,
   projectId: string,
@@ -102,7 +105,7 @@ const selectionEntry = (
     task: expression,
     version: row === null ? null : terms[0]!.version.number,
     live_version: row?.liveVersion ?? null,
-    // Not by the versions themselves, which are cached.
+    // The selection's versions come from a cache, so their own marks may be old.
     is_corrupt: terms.some(({ version }) =>
       corrupt.some(({ task, number }) => task === version.task && number === version.number),
     ),

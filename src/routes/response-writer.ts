@@ -29,7 +29,7 @@ export type ResponseWriterOptions = {
 type OpenMessage = {
   readonly kind: 'message'
   readonly id: string
-  /** Null until something is said. */
+  /** Null until the answer has text. */
   text: string | null
   readonly logprobs: (ChatTokenLogprob & { readonly top_logprobs: readonly ChatTokenLogprob[] })[]
 }
@@ -42,8 +42,8 @@ type OpenCall = {
 }
 
 /**
- * Writes a chat's answer as a response: event by event, and at the end as one object. So an answer
- * that comes whole is the one that its stream would have ended with.
+ * Writes a chat's answer as a response: event by event, and as one object. An answer that comes
+ * whole is the object with which its stream would end.
  */
 export class ResponseWriter {
   readonly #options: ResponseWriterOptions
@@ -82,13 +82,13 @@ export class ResponseWriter {
     }
   }
 
-  /** Ends an answer that was begun and cannot be gone on with. */
+  /** Ends an answer that has begun and cannot continue. */
   fail(error: ApiError): void {
     this.#end = { status: 'failed', error: toResponseError(error) }
     this.#send({ type: 'response.failed', response: this.response })
   }
 
-  /** As it is now. */
+  /** The response as far as it has come. */
   get response(): ResponseObject {
     const { head, settings, temperature } = this.#options
     const { created, ...names } = head
@@ -111,7 +111,7 @@ export class ResponseWriter {
       store: false,
       truncation: 'disabled',
       ...this.#end,
-      // The first event of every answer has it.
+      // The first event of every answer sets it.
       arcana: this.#arcana!,
     }
   }
@@ -145,9 +145,9 @@ export class ResponseWriter {
   #readEnd({ reason, arcana }: Extract<ChatEvent, { kind: 'end' }>): void {
     this.#arcana = arcana
     this.#reason = reason
-    // An answer without a word is an empty text.
+    // An answer that says nothing is an empty text.
     if (this.#open === null && this.#output.length === 0) this.#openPart(this.#openMessage())
-    // Calls that are all whole are the reason for an end.
+    // The last call is complete only if calls are the reason for the end.
     const isCut = reason === 'length' || (this.#open?.kind === 'call' && reason !== 'tool_calls')
     this.#close(isCut ? 'incomplete' : 'completed')
   }

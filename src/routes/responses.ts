@@ -15,7 +15,7 @@ import { encodeTypedSse } from '../protocol/sse.ts'
 import { startChat, type ChatRun } from './chat-run.ts'
 import { ResponseWriter } from './response-writer.ts'
 
-/** Chats in OpenAI's newer form: items in, items out, and nothing is kept between them. */
+/** Chats in OpenAI's newer form: items come in and go out, and nothing is kept between requests. */
 export const responses = new Hono<AppEnv>().post('/', async (c) => {
   const { body, ignored } = withoutUnsupportedOfResponses(await readJsonObject(c.req.raw))
   const { chat, settings, ignored: ignoredParts } = parseWire(responseRequestSchema, body)
@@ -40,7 +40,10 @@ async function readWhole(run: ChatRun, settings: ResponseSettings): Promise<Resp
   return writer.response
 }
 
-/** Typed events, the last of which says how the answer ended: OpenAI's have no `[DONE]` either. */
+/**
+ * Streams typed events. The last one says how the answer ended; like OpenAI's, they have no
+ * `[DONE]`.
+ */
 function responseStream(run: ChatRun, settings: ResponseSettings): ReadableStream<Uint8Array> {
   const wire = { encode: encodeTypedSse, done: '' }
   return sseStream(

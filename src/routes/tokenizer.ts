@@ -8,7 +8,7 @@ import { detokenizeRequestSchema, tokenizeRequestSchema } from '../protocol/toke
 import { servicesOf } from '../services.ts'
 import { defaultModel, readModel } from '../tasks/requested-model.ts'
 
-/** The served model's tokenizer, at the paths where lm-evaluation-harness looks for it. */
+/** The tokenizer of the served model, at the paths that lm-evaluation-harness uses. */
 export const tokenizer = new Hono<AppEnv>()
   .get('/tokenizer_info', async (c) => {
     const { config, runners } = servicesOf(c.env)

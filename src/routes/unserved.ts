@@ -2,9 +2,11 @@ import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { ApiError } from '../protocol/openai/error.ts'
 
-/** Parts of OpenAI's API that clients look for and that nothing here does, each with the reason. */
+/**
+ * Parts of OpenAI's API that clients may try and this gateway does not serve, each with the reason.
+ */
 const UNSERVED: Readonly<Record<string, string>> = {
-  // Not /*, which is /v1/responses itself too.
+  // Not /*, which would match /v1/responses itself.
   '/v1/responses/:id{.+}': 'No answer is kept: POST /v1/responses gives it once.',
   '/v1/conversations/*': 'Nothing is kept: send the whole conversation in each request.',
   '/v1/embeddings/*': 'The served model is a decoder without an embedding of its own for a text.',
@@ -19,7 +21,7 @@ const UNSERVED: Readonly<Record<string, string>> = {
 export const unserved = new Hono<AppEnv>()
 for (const [path, why] of Object.entries(UNSERVED)) {
   unserved.all(path, (c) => {
-    // 404 and not 501: clients repeat a 5xx of themselves.
+    // 404 and not 501, because clients retry a 5xx on their own.
     throw new ApiError(404, `${c.req.path} is not served by this gateway. ${why}`, {
       code: 'unsupported_endpoint',
     })

@@ -5,7 +5,7 @@ import { findVersion, publishVersion, type NewVersion, type Version } from '../d
 import type { Config } from '../env.ts'
 import { servedModel } from '../dispatch/served-model.ts'
 import { adapterFormatSchema } from '../protocol/arcana/tasks.ts'
-import { invalidRequest } from '../protocol/openai/error.ts'
+import { invalidField, invalidRequest } from '../protocol/openai/error.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
@@ -21,7 +21,7 @@ import { noVersion, requireTask, toVersion } from './tasks.ts'
 
 const ZIP = 'application/zip'
 
-/** A task's versions as files: adapters out, and adapters in as new versions. */
+/** Downloads the adapters of a task's versions, and uploads adapters as new versions. */
 export const versions = new Hono<AppEnv>()
   .get('/:name/versions/:version/adapter', async (c) => {
     const projectId = c.get('projectId')
@@ -71,7 +71,7 @@ export const versions = new Hono<AppEnv>()
     const layers = touchedLayers(file.rotation)
     const { instructions, position, labels, bias } = upload.version
     if (layers.length === 0 && bias == null) {
-      throw invalidRequest("Invalid 'file': it rotates nothing, and no bias is given.", 'file')
+      throw invalidField('file', 'it rotates nothing, and the request has no bias')
     }
     const content = {
       model: slug,
@@ -132,13 +132,13 @@ function sendFile(
   })
 }
 
-/** @throws {ApiError} a model that is not served, or none where the file does not say which */
+/** @throws {ApiError} the model is not served, or neither the request nor the file names one */
 function modelOf({ format, version }: AdapterUpload, config: Config): string {
   if (version.model == null) {
     if (format !== 'peft') return defaultModel(config)
     throw invalidRequest(
-      "Missing required parameter: 'version.model'. PEFT's files name no base model by digest, " +
-        'so you say what the adapter was learnt on.',
+      "Missing required parameter: 'version.model'. PEFT's files do not name the base model's " +
+        'digest, so the request must say on which model the adapter was learnt.',
       'version.model',
     )
   }

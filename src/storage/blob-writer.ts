@@ -1,13 +1,13 @@
 import { Breather } from '../bytes/breather.ts'
 
-/** R2 wants parts of one size, of at least 5 MiB, but for the last. */
+/** R2 wants all parts but the last to have the same size, at least 5 MiB. */
 const PART_BYTES = 8 * 1024 * 1024
-/** What is given to R2 at a time; storing it takes a few milliseconds. */
+/** R2 gets this much at a time. Storing it takes a few milliseconds. */
 const PIECE_BYTES = 256 * 1024
 
 /**
- * Writes a blob of unknown length: small ones in one put, large ones in parts. Nothing is there
- * under the key before `finish`.
+ * Writes a blob of unknown length: a small one by one put, a large one in parts. The key has no blob
+ * before `finish`.
  */
 export class BlobWriter {
   readonly #bucket: R2Bucket
@@ -27,14 +27,14 @@ export class BlobWriter {
     return this.#sizeBytes
   }
 
-  /** Takes bytes without waiting; `flush` before taking many more. */
+  /** Takes bytes without waiting. Call `flush` before pushing many more. */
   push(chunk: Uint8Array): void {
     this.#pending.push(chunk.slice())
     this.#pendingBytes += chunk.length
     this.#sizeBytes += chunk.length
   }
 
-  /** Uploads what makes whole parts. */
+  /** Uploads all parts that are full. */
   async flush(): Promise<void> {
     while (this.#pendingBytes >= PART_BYTES) await this.#uploadPart(PART_BYTES)
   }
@@ -61,7 +61,9 @@ export class BlobWriter {
     this.#parts.push(await this.#pour(numBytes, (bytes) => upload.uploadPart(number, bytes)))
   }
 
-  /** Streams pending bytes to R2, since a whole part at once holds up other requests where R2 is local. */
+  /**
+   * Streams pending bytes to R2. A local R2 that takes a whole part at once delays other requests.
+   */
   async #pour<T>(numBytes: number, put: (bytes: ReadableStream) => Promise<T>): Promise<T> {
     const { readable, writable } = new FixedLengthStream(numBytes)
     const [stored] = await Promise.all([put(readable), this.#write(numBytes, writable.getWriter())])

@@ -1,6 +1,6 @@
 import { sha256Hex } from './digest.ts'
 
-/** Where bytes lie in R2. Every key begins with the project. */
+/** The keys of blobs in R2. Every key begins with the project. */
 export const adapterKey = (projectId: string, digest: string) => `${projectId}/adapters/${digest}`
 export const fileKey = (projectId: string, fileId: string) => `${projectId}/files/${fileId}`
 export const reportKey = (projectId: string, jobId: string) => `${projectId}/reports/${jobId}.json`
@@ -10,21 +10,21 @@ export const datasetKey = (
   part: 'training' | 'validation' | 'round',
 ) => `${projectId}/jobs/${jobId}/${part}.json`
 
-/** Bytes that are no longer those that were stored. */
+/** A blob's bytes are not those that were stored. */
 export class BlobCorrupt extends Error {
   override readonly name = 'BlobCorrupt'
   readonly key: string
 
   constructor(key: string) {
-    super(`the blob ${key} does not have its digest`)
+    super(`the bytes of the blob ${key} have changed`)
     this.key = key
   }
 }
 
 /**
- * Reads a blob and checks that it is what was stored.
- * @param digest SHA-256 of its bytes
- * @returns null where there is no such blob
+ * Reads a blob and checks its digest.
+ * @param digest the SHA-256 of its bytes
+ * @returns null if there is no such blob
  * @throws {BlobCorrupt}
  */
 export async function readBlob(

@@ -13,16 +13,16 @@ import {
 import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import { unzipWanted } from '../files/zip.ts'
 import type { AdapterFormat } from '../protocol/arcana/tasks.ts'
-import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
+import { ApiError, invalidField, invalidRequest } from '../protocol/openai/error.ts'
 
-/** A PEFT config is two kilobytes. */
+/** A PEFT config has about two kilobytes. */
 const MAX_CONFIG_BYTES = 64 * 1024
 /** A folder that PEFT saves has three or four files. */
 const MAX_ZIP_ENTRIES = 64
-/** Equal adapters give equal archives: the zip format's earliest day. */
+/** A fixed time, so that equal adapters give equal archives: the earliest day of the zip format. */
 const ZIP_TIME = new Date(1980, 0, 1)
 
-/** What an uploaded adapter is for: the base model as served. */
+/** The served base model, for which an uploaded adapter must have been learnt. */
 export type AdapterModel = {
   readonly slug: string
   readonly modelDigest: string
@@ -30,9 +30,10 @@ export type AdapterModel = {
 }
 
 /**
- * Reads an uploaded adapter in either format, and checks that it is for the model served.
- * @returns the adapter and the bytes to keep: those sent, or for PEFT the adapter file they became
- * @throws {ApiError} 400 naming what is wrong with the file
+ * Reads an uploaded adapter in either format, and checks that it was learnt on the served model.
+ * @returns the adapter and the bytes to store: the file itself, or the file into which PEFT's folder
+ * was converted
+ * @throws {ApiError} 400 saying what is wrong with the file
  */
 export async function readUploadedAdapter(
   bytes: Uint8Array<ArrayBuffer>,
@@ -43,19 +44,19 @@ export async function readUploadedAdapter(
     const imported = importPeftOft(await readPeftZip(bytes), model)
     if (!imported.ok) {
       const { message, reason } = imported.error
-      throw invalidRequest(`Invalid 'file': ${message}.`, 'file', reason)
+      throw invalidField('file', message, reason)
     }
     return { file: imported.value, bytes: encodeAdapter(imported.value) }
   }
   const decoded = decodeAdapter(bytes, model.geometry)
   if (!decoded.ok) {
-    throw invalidRequest(`Invalid 'file': ${decoded.error.message}.`, 'file', decoded.error.reason)
+    throw invalidField('file', decoded.error.message, decoded.error.reason)
   }
   if (decoded.value.modelDigest !== model.modelDigest) {
-    throw invalidRequest(
-      `Invalid 'file': it was learnt on base model ${decoded.value.modelDigest}; ` +
-        `${model.slug} is ${model.modelDigest}.`,
+    throw invalidField(
       'file',
+      `it was learnt on base model ${decoded.value.modelDigest}; ` +
+        `${model.slug} is ${model.modelDigest}`,
       'adapter_wrong_model',
     )
   }
@@ -63,8 +64,8 @@ export async function readUploadedAdapter(
 }
 
 /**
- * A PEFT folder of a stored adapter, zipped.
- * @throws {ApiError} 400 where PEFT's OFT cannot express it; 500 for a stored file that is not sound
+ * Writes a stored adapter as a zipped PEFT folder.
+ * @throws {ApiError} 400 if PEFT's OFT cannot express it; 500 if the stored file is unreadable
  */
 export function toPeftZip(bytes: Uint8Array, baseModel: string): Uint8Array<ArrayBuffer> {
   const decoded = decodeAdapter(bytes)
@@ -81,9 +82,9 @@ export function toPeftZip(bytes: Uint8Array, baseModel: string): Uint8Array<Arra
   return new Uint8Array(zipSync(files, { mtime: ZIP_TIME }))
 }
 
-/** The two files of a zipped PEFT folder, at the archive's top or inside a folder; others are left. */
+/** Reads the two files of a zipped PEFT folder, at the archive's top or inside a folder. */
 async function readPeftZip(bytes: Uint8Array): Promise<PeftFiles> {
-  const bad = (what: string) => invalidRequest(`Invalid 'file': ${what}.`, 'file', 'invalid_zip')
+  const bad = (what: string) => invalidField('file', what, 'invalid_zip')
   const limits = new Map([
     [PEFT_CONFIG_FILE, MAX_CONFIG_BYTES],
     [PEFT_WEIGHTS_FILE, MAX_ADAPTER_BYTES],
@@ -95,7 +96,7 @@ async function readPeftZip(bytes: Uint8Array): Promise<PeftFiles> {
     const name = baseName(path)
     const limit = limits.get(name)
     if (limit === undefined) return null
-    // Before any of them is inflated: many are as costly as one that is too large.
+    // Refused before any is inflated: inflating many costs as much as one that is too large.
     if (seen.has(name)) throw bad(`it holds ${name} more than once`)
     seen.add(name)
     return limit
@@ -103,7 +104,7 @@ async function readPeftZip(bytes: Uint8Array): Promise<PeftFiles> {
   const unzipped = await unzipWanted(bytes, limitOf, MAX_ZIP_ENTRIES)
   if (!unzipped.ok) {
     const { reason, message } = unzipped.error
-    throw bad(reason === 'not_zip' ? 'it is no zip archive of a PEFT folder' : message)
+    throw bad(reason === 'not_zip' ? 'it is not a zip archive of a PEFT folder' : message)
   }
   for (const { path, bytes: file } of unzipped.value) found.set(baseName(path), file)
   const find = (wanted: string): Uint8Array => {

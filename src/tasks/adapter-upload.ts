@@ -20,7 +20,7 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import { parseWire } from '../protocol/parse.ts'
 
 const MAX_FIELD_BYTES = 512 * 1024
-/** The adapter with its form around it. */
+/** The adapter and the rest of the form. */
 const MAX_UPLOAD_BYTES = MAX_ADAPTER_BYTES + 2 * MAX_FIELD_BYTES
 
 export type AdapterUpload = {
@@ -30,7 +30,8 @@ export type AdapterUpload = {
 }
 
 /**
- * Reads the multipart form of an adapter: `file`, and optionally `format` and the JSON field `version`.
+ * Reads the multipart form of an adapter: `file`, and optionally `format` and the JSON field
+ * `version`.
  * @throws {ApiError} 400 naming the field, 413 past the limit
  */
 export async function receiveAdapter(

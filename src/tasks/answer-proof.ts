@@ -5,8 +5,9 @@ import type { ResolvedSelection } from './compose.ts'
 import { calibrateLabels, isWithheld } from './confidence.ts'
 
 /**
- * The body's proof: what the runner said, under the names the caller knows.
- * @param labels as the runner gave them
+ * The proof in an answer's body: what the runner says it applied, with the caller's names for tasks
+ * and versions.
+ * @param labels the labels' probabilities as the runner gave them
  */
 export function proofOf(
   selection: ResolvedSelection | null,
@@ -36,7 +37,7 @@ export function proofOf(
   }
 }
 
-/** The headers' proof; none for the base model. A sum's entries stand in its order. */
+/** The proof in an answer's headers; the base model has none. A sum lists its terms in order. */
 export function proofHeaders(selection: ResolvedSelection | null): Record<string, string> {
   if (selection === null) return {}
   return {

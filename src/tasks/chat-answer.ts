@@ -1,4 +1,4 @@
-/** What the answer to a chat says, apart from how a route writes it. */
+/** The answer to a chat as events, which each route writes in its own form. */
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
 import { usageOf, type EndEvent } from '../dispatch/count-usage.ts'
@@ -22,17 +22,17 @@ export type ChatEvent =
   | {
       readonly kind: 'text'
       readonly arm: number
-      /** Null where a label is withheld and nothing is said instead. */
+      /** Null if a label is withheld and no other text replaces it. */
       readonly text: string | null
-      /** Null where none were asked for, and for a label that is withheld. */
+      /** Null if the request asks for none, and for a withheld label. */
       readonly logprobs: ChatLogprobs | null
     }
   | {
       readonly kind: 'call'
       readonly arm: number
-      /** Which of the answer's calls this is a part of, from 0. */
+      /** The number of the call within its answer, from 0. */
       readonly index: number
-      /** On the call's first part. */
+      /** Only a call's first part has this. */
       readonly begun: { readonly id: string; readonly name: string } | null
       readonly arguments: string
     }
@@ -45,18 +45,21 @@ export type ChatEvent =
   | { readonly kind: 'usage'; readonly usage: Usage }
 
 export type ChatEventsOptions = {
-  /** Its admission is already checked. */
+  /** The runner has admitted it, and the proof has been checked. */
   readonly generation: Generation
   readonly selection: ResolvedSelection | null
   /** When an answer is withheld. */
   readonly confidence: Confidence | null
-  /** Likeliest tokens wanted beside each token; undefined: no log probabilities. */
+  /**
+   * How many likeliest tokens to give beside each token; undefined asks for no log probabilities.
+   */
   readonly numLogprobs: number | undefined
 }
 
 /**
- * Reads a generation as its caller is to see it: labels under the version's temperature, an unsure
- * one withheld. The ends come last, once all of it is known to be whole, and then the usage.
+ * Turns a runner's events into those that the caller sees: labels have the version's temperature,
+ * and an unsure label is withheld. The `end` events come when all answers are complete, then the
+ * usage.
  */
 export async function* chatEvents(options: ChatEventsOptions): AsyncGenerator<ChatEvent> {
   const { generation, selection, confidence } = options
@@ -71,7 +74,7 @@ export async function* chatEvents(options: ChatEventsOptions): AsyncGenerator<Ch
         break
       }
       case 'token':
-        // Text that may yet become a stop string is held back; its tokens' logprobs are not.
+        // The runner holds back text that may become a stop string, but not its tokens' logprobs.
         if (event.text !== '' || event.logprobs !== undefined) {
           yield textOf(options, event, labels[event.arm])
         }
@@ -120,7 +123,7 @@ function textOf(
 export type ChatCall = { readonly id: string; readonly name: string; readonly arguments: string }
 
 export type ChatAnswer = {
-  /** Null where the answer is withheld. */
+  /** Null if the answer is withheld. */
   readonly text: string | null
   readonly calls: readonly ChatCall[]
   readonly logprobs: ChatLogprobs | null
@@ -136,8 +139,8 @@ type AnswerRecord = {
 }
 
 /**
- * Reads a chat's answers to their end.
- * @param hasLogprobs whether log probabilities were asked for
+ * Collects a chat's answers.
+ * @param hasLogprobs whether the request asks for log probabilities
  * @throws {ApiError}
  */
 export async function collectChat(
@@ -159,7 +162,7 @@ export async function collectChat(
     throw toApiError(error)
   }
   const answers = records.map(({ text, calls, logprobs, end }): ChatAnswer => {
-    // The events end well only after each arm's end.
+    // The generator throws unless every arm has ended.
     const { reason, arcana } = end!
     const areTold = hasLogprobs && arcana.withheld !== true
     return {

@@ -5,21 +5,21 @@ import type { Arm, Scope } from '../protocol/runner.ts'
 import type { Frame } from './frame.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
 
-/** A term whose version is known. */
+/** A term of a selection and the version that it names. */
 export type ResolvedTerm = { readonly term: SelectionTerm; readonly version: Version }
 
-/** A selection with everything an answer under it needs. */
+/** A selection with everything that an answer by it needs. */
 export type ResolvedSelection = {
-  /** Canonical text; names its versions only where the caller did. */
+  /** The canonical text. It names versions only if the caller did. */
   readonly expression: string
   readonly terms: readonly ResolvedTerm[]
-  /** One entry an adapter: equal adapters' weights are summed. */
+  /** Each adapter has one entry; the weights of terms with the same adapter are summed. */
   readonly arm: Arm
   readonly frame: Frame
   readonly labels: readonly string[] | null
-  /** What labels' biased log probabilities are divided by. */
+  /** Divides the labels' biased log probabilities. */
   readonly temperature: number
-  /** When the task would rather not answer. */
+  /** When the task withholds its answer; null if it never does. */
   readonly confidence: Confidence | null
   readonly model: string
   readonly modelDigest: string
@@ -31,14 +31,15 @@ export type ComposeError = {
 }
 
 /**
- * Joins a sum's terms (DESIGN §1): the first term's frame and labels serve, labels of the others
- * are the same set or absent, biases scale with their weights, scopes are equal.
+ * Joins the terms of a sum. The first term gives the frame and the labels. The other terms have the
+ * same set of labels or none, and all have the same scope. Each bias is multiplied by its term's
+ * weight.
  */
 export function composeTerms(
   terms: readonly ResolvedTerm[],
 ): Result<ResolvedSelection, ComposeError> {
   const first = terms[0]
-  if (first === undefined) throw new RangeError('a selection without terms')
+  if (first === undefined) throw new RangeError('the selection has no terms')
   const { scope, labels, model, modelDigest, instructions, position } = first.version
   for (const { term, version } of terms) {
     const names = `${first.term.name} and ${term.name}`
@@ -68,7 +69,9 @@ export function composeTerms(
   })
 }
 
-/** A temperature was fitted to one version at its full strength, and says nothing of a mixture. */
+/**
+ * A version's temperature was fitted at its full strength; it does not hold for a sum of versions.
+ */
 function calibrationOf(
   terms: readonly ResolvedTerm[],
 ): Pick<ResolvedSelection, 'temperature' | 'confidence'> {
@@ -97,7 +100,7 @@ function sumWeights(terms: readonly ResolvedTerm[]): Arm['adapters'] {
   return Array.from(weights, ([digest, weight]) => ({ digest, weight }))
 }
 
-/** @returns null where no term has a bias or they cancel */
+/** @returns null if no term has a bias, or if the biases cancel */
 function composeBias(
   terms: readonly ResolvedTerm[],
   labels: readonly string[] | null,
@@ -113,7 +116,10 @@ function composeBias(
   return total.some((value) => value !== 0) ? total : null
 }
 
-/** Layers the runner must name as rotated: exact for one adapter, an upper bound for a sum. */
+/**
+ * The layers that a runner must say it rotates: exactly these for one adapter, at most these for a
+ * sum.
+ */
 export function expectedLayers(
   arm: Arm,
   terms: readonly ResolvedTerm[],

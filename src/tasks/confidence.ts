@@ -4,8 +4,8 @@ import type { LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from './compose.ts'
 
 /**
- * Labels' probabilities as they are served: the runner's, which have the bias, under the
- * selection's temperature. Their order stays, so the answer does.
+ * Applies the selection's temperature to the labels' probabilities, which have the bias already. It
+ * does not change their order, and so not the answer.
  */
 export function calibrateLabels(
   labels: readonly LabelProbability[],
@@ -21,9 +21,9 @@ export function calibrateLabels(
 }
 
 /**
- * When an answer is withheld: as the request says, or else as the task does. A request without a
- * fallback of its own keeps the task's.
- * @throws {ApiError} 400 where the answer is free text, which has no such probability
+ * When an answer is withheld: as the request says, or else as the task says. If the request has no
+ * fallback, the task's applies.
+ * @throws {ApiError} 400 if the answer is free text, which has no such probability
  */
 export function confidenceOf(
   asked: Confidence | null,
@@ -33,7 +33,7 @@ export function confidenceOf(
   if (labels === null) {
     if (asked === null) return null
     throw invalidRequest(
-      'arcana.min_confidence is of answers that are one of a task’s labels; this answer is free text.',
+      'arcana.min_confidence applies only to answers that are one of a task’s labels; this answer is free text.',
       'arcana.min_confidence',
       'unsupported_parameter',
     )
@@ -43,7 +43,7 @@ export function confidenceOf(
   return { min: asked.min, fallbackLabel: asked.fallbackLabel ?? own?.fallbackLabel ?? null }
 }
 
-/** @param labels as served: calibrated */
+/** @param labels the labels' probabilities under the selection's temperature */
 export const isWithheld = (
   labels: readonly LabelProbability[] | undefined,
   confidence: Confidence | null,

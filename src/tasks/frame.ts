@@ -9,13 +9,13 @@ export type Frame = {
 
 export type Framed<T> = {
   readonly messages: readonly (T | PromptMessage)[]
-  /** The caller's own system message stands where the task's instructions would. */
+  /** Whether the caller's own system message replaced the task's instructions. */
   readonly replaced: boolean
 }
 
 /**
- * Puts a task's frame around a conversation. Training examples and requests go through this one
- * function, so that a task is asked as it was taught.
+ * Puts a task's frame around a conversation. Training examples and requests both go through this
+ * function, so that requests look like the examples.
  */
 export function applyFrame<T extends ChatMessage>(frame: Frame, messages: readonly T[]): Framed<T> {
   if (frame.instructions === null) return { messages, replaced: false }

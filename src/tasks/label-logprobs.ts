@@ -1,13 +1,14 @@
 import type { ChatLogprobs } from '../protocol/openai/chat-completions.ts'
 import type { LabelProbability } from '../protocol/runner.ts'
 
-/** OpenAI's least: JSON has no −∞. */
+/** OpenAI's lowest value, for probability 0: JSON cannot hold −∞. */
 const LEAST_LOGPROB = -9999
 
 /**
- * An answer of labels as one token: its label, and the likeliest labels in its place.
- * @param labels as served: calibrated
- * @param numTop labels to name
+ * The log probabilities of an answer that is a label, which counts as one token: its own, and those
+ * of the likeliest labels.
+ * @param labels the labels' probabilities under the selection's temperature
+ * @param numTop how many of the likeliest labels to list
  */
 export function labelLogprobs(
   labels: readonly LabelProbability[],

@@ -1,20 +1,26 @@
 import type { GenerationPlan } from '../dispatch/generate.ts'
-import { biasBytes, type ExpectedProof } from '../dispatch/proof.ts'
+import { digestOfBias, type ExpectedProof } from '../dispatch/proof.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { fieldNotOfLabels, type TokenShaping } from '../protocol/openai/sampling.ts'
+import type { TokenShaping } from '../protocol/openai/sampling.ts'
 import type { Arm, GenerateRequest } from '../protocol/runner.ts'
-import { sha256Hex } from '../storage/digest.ts'
 import { baseArm, expectedLayers, type ResolvedSelection } from './compose.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
 
-/** `x-arcana-choice: off` lets a classification task answer freely. */
-export function readChoiceHeader(header: string | undefined): boolean {
-  if (header === undefined || header === 'on') return true
-  if (header === 'off') return false
+/**
+ * The labels of which an answer must be one; null for free text.
+ * @param header `x-arcana-choice`: "off" lets a task that has labels answer in free text
+ * @throws {ApiError} 400 naming the header
+ */
+export function readChoice(
+  header: string | undefined,
+  selection: ResolvedSelection | null,
+): readonly string[] | null {
+  if (header === 'off') return null
+  if (header === undefined || header === 'on') return selection?.labels ?? null
   throw invalidRequest('x-arcana-choice must be "on" or "off".', 'x-arcana-choice')
 }
 
-/** One arm of a request, before a runner is chosen. Null selection: the base model. */
+/** One arm of a request, before a runner is chosen. A null selection means the base model. */
 export type PlannedArm = {
   readonly selection: ResolvedSelection | null
   readonly arm: Arm
@@ -22,9 +28,9 @@ export type PlannedArm = {
 }
 
 /**
- * @param labels what the answer is restricted to, or null; the selection's bias is put in their
- * order, and left out where the answer is free
- * @param rotateFrom first rotated token of a given prompt
+ * @param labels the answer must be one of these; null for free text. They set the order of the
+ * selection's bias, which free text does not have.
+ * @param rotateFrom the first token of a given prompt that is rotated
  */
 export async function planArm(
   selection: ResolvedSelection | null,
@@ -47,7 +53,7 @@ export async function planArm(
     expected: {
       arm,
       modelDigest: selection?.modelDigest ?? null,
-      biasDigest: bias === undefined ? null : await sha256Hex(biasBytes(bias)),
+      biasDigest: bias === undefined ? null : await digestOfBias(bias),
       layers,
       layersExact: exact,
     },
@@ -73,9 +79,17 @@ export type Sampling = {
   readonly tools?: GenerateRequest['tools']
 }
 
-/** OpenAI's default for free text; under a choice of labels the likeliest is the answer. */
+/** OpenAI's default for free text. A choice of labels answers with the likeliest. */
 const DEFAULT_TEMPERATURE = 1
 const DEFAULT_CHOICE_TEMPERATURE = 0
+
+/** Fields that shape free text, and have no meaning where the answer is one of a task's labels. */
+const FREE_TEXT_FIELDS = [
+  'logit_bias',
+  'presence_penalty',
+  'frequency_penalty',
+  'repetition_penalty',
+] as const
 
 /** @throws {ApiError} 400 naming a field that has no meaning for a choice of labels */
 export function planGeneration(options: {
@@ -93,19 +107,19 @@ export function planGeneration(options: {
   const misplaced =
     labels === null
       ? null
-      : (fieldNotOfLabels(sampling.shaping ?? {}) ??
+      : (FREE_TEXT_FIELDS.find((field) => sampling.shaping?.[field] !== undefined) ??
         (responseFormat && 'response_format') ??
         (tools && 'tools') ??
         null)
   if (misplaced !== null) {
     throw invalidRequest(
-      `${misplaced} is of free text, and this task answers with one of its labels, whose ` +
+      `${misplaced} applies only to free text, and this task answers with one of its labels. Their ` +
         'probabilities are in arcana.labels; send x-arcana-choice: off for a free answer.',
       misplaced,
       'unsupported_parameter',
     )
   }
-  // A label is not cut, and its log probabilities come from those of the labels.
+  // The log probabilities of a label's answer are computed from the labels' probabilities.
   const shaping: TokenShaping = { ...sampling.shaping }
   if (labels !== null) delete shaping.logprobs
   const request: GenerateRequest = {

@@ -3,19 +3,19 @@ import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { readSelection } from './resolve.ts'
 import { formatSelection, type SelectionTerm } from './selection.ts'
 
-/** A base model that this gateway serves, and what a request writes after its name. */
+/** The base model that a request names, and the selection that it writes after a `:`. */
 export type RequestedModel = { readonly model: string; readonly selection: string | null }
 
 /** The base models that this gateway serves. */
 export const servedModels = (config: Config): readonly string[] => [config.baseModel]
 
-/** The base model of a request that names none. */
+/** The base model for requests that name none. */
 export const defaultModel = (config: Config): string => config.baseModel
 
 /**
  * Reads `SLUG` or `SLUG:SELECTION`.
- * @param text left out, the default model
- * @throws {ApiError} 404 where the slug is of no model that is served
+ * @param text if absent, the default model
+ * @throws {ApiError} 404 if no served model has the slug
  */
 export function readModel(config: Config, text: string = defaultModel(config)): RequestedModel {
   for (const model of servedModels(config)) {
@@ -34,10 +34,10 @@ export const modelNotFound = (model: string) =>
 export type Selected = { readonly terms: readonly SelectionTerm[]; readonly param: string }
 
 /**
- * The selection that a request names after its model's `:` or in `x-task`.
- * @param afterModel null where nothing follows the model
+ * Reads the selection that a request names after its model's `:` or in `x-task`.
+ * @param afterModel the text after the `:`; null if there is none
  * @returns null for the base model
- * @throws {ApiError} 400 where both are given and differ
+ * @throws {ApiError} 400 if both are given and differ
  */
 export function selectionOf(
   afterModel: string | null,

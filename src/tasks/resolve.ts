@@ -5,22 +5,25 @@ import { TtlCache } from '../ttl-cache.ts'
 import { composeTerms, type ResolvedSelection, type ResolvedTerm } from './compose.ts'
 import { formatSelection, parseSelection, type SelectionTerm } from './selection.ts'
 
-/** A name moves (promote, publish, delete) at most this long before every isolate has seen it. */
+/**
+ * When a task's live version changes, every isolate uses the new one after this time at the latest.
+ */
 const NAME_TTL_MS = 2_000
 const MAX_CACHED_NAMES = 4096
-/** Versions never change; the time only bounds memory. */
+/** Versions never change, so this only bounds the memory. */
 const VERSION_TTL_MS = 600_000
 const MAX_CACHED_VERSIONS = 1024
 
 type LiveName = { readonly liveVersion: number | null; readonly retiredThrough: number }
 
-// One cache an isolate, so that what publishes or deletes here can forget what it moved.
+// All requests of an isolate share the caches, so that one that changes a task can call
+// `forgetTask`.
 const names = new TtlCache<LiveName>(NAME_TTL_MS, MAX_CACHED_NAMES)
 const versions = new TtlCache<Version>(VERSION_TTL_MS, MAX_CACHED_VERSIONS)
 
 const nameKey = (projectId: string, name: string) => `${projectId}/${name}`
 
-/** Drops what this isolate knows of a task that has just moved. */
+/** Forgets which version of a task is live, because that has just changed. */
 export function forgetTask(projectId: string, name: string): void {
   names.delete(nameKey(projectId, name))
 }
@@ -33,9 +36,9 @@ export function readSelection(text: string, param: string): readonly SelectionTe
 }
 
 /**
- * Selection → versions → one arm, frame and labels.
- * @throws {ApiError} 404 `model_not_found` for an unknown task or version; 400 where the terms do
- * not go together or were learnt on another base model
+ * Finds the versions that a selection names, and composes them.
+ * @throws {ApiError} 404 `model_not_found` for an unknown task or version; 400 if the terms do not
+ * go together or were learnt on another base model
  */
 export async function resolveSelection(
   db: D1Database,
@@ -87,7 +90,7 @@ async function resolveTerm(
   return version
 }
 
-/** What to ask for where nothing is live yet: the task's newest version. */
+/** Says that no version of a task is live, and how to ask for the newest one. */
 async function describeCandidate(
   db: D1Database,
   projectId: string,

@@ -2,25 +2,28 @@ import { fail, ok, type Result } from '../../adapters/result.ts'
 import { MAX_ABS_WEIGHT, MAX_TERMS } from '../protocol/runner.ts'
 
 export const TASK_NAME_PATTERN = /^[a-z0-9][a-z0-9-]{0,63}$/
-/** What a comparison calls the model without an adapter; no task may take the name. */
+/** Comparisons use this name for the base model, so no task may have it. */
 export const BASE_NAME = 'base'
 const GENERATED_ALPHABET = 'abcdefghijklmnopqrstuvwxyz012345'
 const GENERATED_CHARS = 8
 
-/** A name for a task that was given none, as OpenAI ends its models' names: eight random characters. */
+/**
+ * A name for a task that the request does not name. It ends, like OpenAI's, in eight random
+ * characters.
+ */
 export function makeTaskName(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(GENERATED_CHARS))
-  // A power of two of characters, so that each is as likely.
+  // The alphabet's length is a power of two, so all characters are equally likely.
   const chars = Array.from(bytes, (byte) => GENERATED_ALPHABET[byte % GENERATED_ALPHABET.length])
   return `task-${chars.join('')}`
 }
 
-/** Longer than MAX_TERMS terms can be. */
+/** MAX_TERMS terms are always shorter. */
 const MAX_SELECTION_CHARS = 2048
 
 export type SelectionTerm = {
   readonly name: string
-  /** Null is the live version. */
+  /** Null means the live version. */
   readonly version: number | null
   readonly weight: number
 }
@@ -49,13 +52,13 @@ export function parseSelection(text: string): Result<readonly SelectionTerm[], S
     }
     const { name = '', version, weight = '1', sign } = groups
     if (!TASK_NAME_PATTERN.test(name)) {
-      return fail({ reason: 'syntax', message: `"${name}" is too long for a task's name` })
+      return fail({ reason: 'syntax', message: `the task name "${name}" is too long` })
     }
     const value = Number(weight) * (sign === '-' ? -1 : 1)
     if (Math.abs(value) > MAX_ABS_WEIGHT) {
       return fail({ reason: 'syntax', message: `weight ${value} is beyond ±${MAX_ABS_WEIGHT}` })
     }
-    // `+ 0` makes -0 the 0 it equals: a weight is compared and printed.
+    // `+ 0` turns -0 into 0, which is printed without a sign.
     terms.push({ name, version: version === undefined ? null : Number(version), weight: value + 0 })
     at = token.lastIndex
   }
@@ -74,12 +77,12 @@ const syntax = (text: string, at: number) =>
       'write NAME, NAME@VERSION, or a sum such as a*0.5+b@2-c*0.2',
   })
 
-/** The canonical text of a selection: no spaces, weight 1 unwritten. */
+/** The canonical text of a selection: without spaces, and without a weight of 1. */
 export function formatSelection(terms: readonly SelectionTerm[]): string {
   return terms
     .map(({ name, version, weight }, i) => {
       const head = version === null ? name : `${name}@${version}`
-      // After a bare name a `-` would be read as part of it, so the sign goes into the weight.
+      // A `-` after a bare name would be read as part of the name, so the sign goes into the weight.
       const body = weight === 1 ? head : `${head}*${weight}`
       return i === 0 ? body : `+${body}`
     })

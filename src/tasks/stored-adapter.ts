@@ -4,9 +4,9 @@ import { ApiError } from '../protocol/openai/error.ts'
 import { adapterKey, BlobCorrupt, readBlob } from '../storage/blobs.ts'
 
 /**
- * Reads a project's adapter file. One whose bytes have changed in storage marks its versions, so
- * that they show it, and is not served; the same bytes uploaded again mend them.
- * @throws {ApiError} 500 `adapter_missing`, `adapter_corrupt`, which no retry changes
+ * Reads a project's adapter file. If its bytes have changed in storage, it marks the versions that
+ * use the adapter as damaged and refuses to serve it. Uploading the same file again mends them.
+ * @throws {ApiError} 500 `adapter_missing` or `adapter_corrupt`, which a retry does not change
  */
 export async function readAdapter(
   { BLOBS, DB }: Pick<Bindings, 'BLOBS' | 'DB'>,
@@ -18,8 +18,8 @@ export async function readAdapter(
     bytes = await readBlob(BLOBS, adapterKey(projectId, digest), digest)
   } catch (error) {
     if (!(error instanceof BlobCorrupt)) throw error
-    const isNews = await markCorrupt(DB, projectId, digest, Date.now())
-    if (isNews) console.error(JSON.stringify({ event: 'adapter_corrupt', key: error.key }))
+    const isNew = await markCorrupt(DB, projectId, digest, Date.now())
+    if (isNew) console.error(JSON.stringify({ event: 'adapter_corrupt', key: error.key }))
     throw new ApiError(
       500,
       `The stored adapter ${digest} is damaged. Upload the same file again to mend it.`,

@@ -1,7 +1,7 @@
 import type { NewVersion } from '../db/versions.ts'
 import { sha256Hex } from '../storage/digest.ts'
 
-/** What a version is: all that its digest covers. */
+/** The content of a version: everything that its digest covers. */
 export type VersionContent = Pick<
   NewVersion,
   | 'model'
@@ -18,9 +18,9 @@ export type VersionContent = Pick<
   | 'fallbackLabel'
 >
 
-/** SHA-256 of a version's canonical form. */
+/** The SHA-256 of a version's canonical form. */
 export async function digestOfVersion(content: VersionContent): Promise<string> {
-  // The keys are written in this order everywhere: it is the canonical form.
+  // The order of the keys is part of the canonical form.
   const canonical: VersionContent = {
     model: content.model,
     modelDigest: content.modelDigest,

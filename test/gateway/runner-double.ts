@@ -5,7 +5,7 @@
  */
 import { vi } from 'vitest'
 import { decodeAdapter } from '../../adapters/format/decode.ts'
-import { biasBytes } from '../../src/dispatch/proof.ts'
+import { digestOfBias } from '../../src/dispatch/proof.ts'
 import {
   generateRequestSchema,
   RUNNER_PROTOCOL_VERSION,
@@ -310,7 +310,7 @@ export class RunnerDouble {
       ].sort((a, b) => a - b),
       model_digest: this.modelDigest,
       build_digest: this.buildDigest,
-      bias_digest: spec.bias === undefined ? null : await sha256Hex(biasBytes(spec.bias)),
+      bias_digest: spec.bias === undefined ? null : await digestOfBias(spec.bias),
     }
     const labels = request.choice?.labels
     const chosen = this.chosenLabel(request)

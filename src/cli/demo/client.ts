@@ -15,7 +15,7 @@ export interface ClientConfig {
   readonly apiKey: string
 }
 
-/** Where `npm start` answers, and with which key, by the same variables that it reads. */
+/** Finds the address and the key of `npm start`, by the same variables that it reads. */
 export async function readClientConfig(env: NodeJS.ProcessEnv): Promise<ClientConfig> {
   const baseUrl = env['ARCANA_BASE_URL'] || `http://127.0.0.1:${env['PORT'] || '8787'}/v1`
   const given = env['ARCANA_API_KEY']
@@ -48,7 +48,7 @@ export interface JobRequest {
   readonly method: object
 }
 
-/** The few calls of the HTTP API that the demo makes, by plain fetch. */
+/** The calls of the HTTP API that the demo makes, by plain fetch. */
 export class Client {
   readonly #config: ClientConfig
 
@@ -56,7 +56,7 @@ export class Client {
     this.#config = config
   }
 
-  /** Slug of the base model. */
+  /** Finds the slug of the base model. */
   async baseModel(): Promise<string> {
     const { data } = await this.#json<{ data: { id: string }[] }>('/models')
     const base = data.find(({ id }) => !id.includes(':'))
@@ -83,7 +83,7 @@ export class Client {
     return this.#json(`/tasks/${name}`)
   }
 
-  /** @param task value of `x-task`; null asks the base model */
+  /** @param task the value of `x-task`; null asks the base model */
   chat(request: ChatRequest, task: string | null): Promise<ChatCompletion> {
     return this.#post('/chat/completions', request, task === null ? {} : { 'x-task': task })
   }

@@ -1,6 +1,6 @@
 /**
- * `npm run demo`, against a running `npm start`: learns a task from twenty labelled news lines and
- * asks the base model and the task about all the others.
+ * `npm run demo` needs a running `npm start`. It learns a task from twenty labelled news lines, and
+ * asks the base model and the task about all other lines.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ComparedArm } from '../../protocol/arcana/compare.ts'
@@ -17,7 +17,7 @@ const INSTRUCTIONS =
 const TRAINING_PER_CLASS = 5
 const SEED = 0
 const POLL_INTERVAL_MS = 500
-/** Requests in flight: enough to fill the runner's batch, few enough for any gateway. */
+/** Requests at a time: enough to fill the runner's batch, few enough for any gateway. */
 const CONCURRENCY = 8
 
 async function main(): Promise<void> {
@@ -43,7 +43,7 @@ async function main(): Promise<void> {
   })
   bar.finish()
 
-  // The bias comes from the inputs of the training lines only.
+  // The bias is estimated on the inputs of the training lines only.
   const bias = labelBias(answers.slice(0, training.length).map(({ base }) => base))
   const noBias = LABELS.map(() => 0)
   const tested = answers.slice(training.length)
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
   console.log(`\n${seconds} s in all; job ${job.id} is kept, and the task answers from now on`)
 }
 
-/** Uploads the training lines and runs a job over them, to its end. */
+/** Uploads the training lines, starts a job on them and waits for its end. */
 async function learn(
   client: Client,
   model: string,
@@ -95,9 +95,9 @@ async function learn(
       rotation: {
         instructions: INSTRUCTIONS,
         labels: LABELS,
-        // The demo asks for the task by name, so it is to be live though it were not shown to help.
+        // The demo asks for the task by name, so a promising version must go live too.
         publish: 'promising',
-        // One fit, in seconds; the default, `auto`, tries several for 40 s.
+        // One fit takes seconds; the default, `auto`, tries several in 40 s.
         hyperparameters: { optimizer: 'gradient' },
       },
     },
@@ -126,7 +126,7 @@ async function learn(
   return job
 }
 
-/** A line of each class, asked as any client would, with and without the header. */
+/** Asks about one line of each class as any client would, with and without `x-task`. */
 async function askOneOfEach(
   client: Client,
   model: string,
@@ -182,7 +182,7 @@ function answerOf(arm: ComparedArm): number {
   return index
 }
 
-/** Like Promise.all over a map, with at most so many under way; results in the items' order. */
+/** Runs a function on items, a limited number at a time. @returns the results in the items' order */
 async function mapConcurrently<T, R>(
   items: readonly T[],
   limit: number,

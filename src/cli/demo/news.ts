@@ -24,7 +24,7 @@ export async function readNews(): Promise<NewsLine[]> {
     .map((line) => JSON.parse(line) as NewsLine)
 }
 
-/** The first few of each class to learn from, all the others to be asked about. */
+/** Takes the first few lines of each class for training, and all others for the test. */
 export function splitNews(lines: readonly NewsLine[], perClass: number): NewsSplit {
   const numTaken = new Map<Label, number>()
   const training: NewsLine[] = []

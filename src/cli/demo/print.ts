@@ -2,7 +2,9 @@ import { accuracyOf, type Confusion } from './score.ts'
 
 const BAR_LEN = 30
 
-/** A bar redrawn on one line where there is a terminal, a line each quarter elsewhere. */
+/**
+ * A progress bar. On a terminal it redraws one line; elsewhere it prints a line for each quarter.
+ */
 export class ProgressBar {
   readonly #label: string
   readonly #isTty = process.stdout.isTTY
@@ -35,7 +37,7 @@ export interface Outcome {
   readonly confusion: Confusion
 }
 
-/** Accuracies one below the other, then the confusion matrices side by side. */
+/** Writes the accuracies below each other, then the confusion matrices side by side. */
 export function formatOutcomes(outcomes: readonly Outcome[], labels: readonly string[]): string {
   const nameLen = Math.max(...outcomes.map(({ name }) => name.length))
   const accuracies = outcomes.map(({ name, confusion }) => {

@@ -1,4 +1,4 @@
-/** [right label][answered label], counts. */
+/** Counts by [right label][answered label]. */
 export type Confusion = readonly (readonly number[])[]
 
 /** @param right and @param answered label indices, in the same order */
@@ -19,8 +19,8 @@ export function accuracyOf(confusion: Confusion): number {
 }
 
 /**
- * Label-bias calibration: what makes every label equally likely on average over some inputs. Their
- * right labels are not looked at.
+ * Estimates the label bias that makes all labels equally likely on average over some inputs. It
+ * does not use their right labels.
  * @param logProbs [inputs][labels]
  * @returns [labels], to be added to log probabilities
  */
@@ -32,7 +32,7 @@ export function labelBias(logProbs: readonly (readonly number[])[]): number[] {
   )
 }
 
-/** The most likely label once a bias is added. */
+/** The most likely label after a bias is added. */
 export function bestLabel(logProbs: readonly number[], bias: readonly number[]): number {
   const scores = logProbs.map((value, label) => value + bias[label]!)
   return scores.indexOf(Math.max(...scores))

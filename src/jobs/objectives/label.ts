@@ -11,13 +11,16 @@ import type { NumberedExample } from '../read-examples.ts'
 import { scoreOnRunner } from '../scores.ts'
 import type { ObjectiveKind } from '../step.ts'
 
-/** Which of some labels is right: searched by log probability, under the bias that suits a candidate best. */
+/**
+ * The job learns which label is right. A candidate's value is the labels' mean log probability
+ * under its best bias.
+ */
 export const LABEL: ObjectiveKind = {
   hasLabels: true,
   hasPairs: false,
   usesDataset: true,
   hasGradient: true,
-  // Steps read prompts without some of their tokens, so they take more of them than texts do.
+  // Gradient steps drop tokens of the prompts, so a fit needs more of them than with whole prompts.
   defaults: { numTrials: 150, numSteps: 32, promptDropout: 0.3 },
   lines: {
     wants: 'the job learns labels',
@@ -41,7 +44,7 @@ export const LABEL: ObjectiveKind = {
   }),
   report: reportLabels,
   checkpointMetrics(report) {
-    if (isTextReport(report)) throw new Error('a report without labels')
+    if (isTextReport(report)) throw new Error('a report on texts has no labels')
     const { guard, train } = report
     const outOfFold = guard.out_of_fold[guard.answer]
     return {
@@ -58,18 +61,18 @@ function checkLabels(labels: readonly string[]): DatasetError | null {
   if (labels.length > MAX_LABELS || tooLong !== undefined) {
     const what =
       tooLong === undefined
-        ? `${labels.length} distinct answers, at most ${MAX_LABELS} are allowed`
-        : `an answer of ${tooLong.length} characters, at most ${MAX_LABEL_CHARS} are allowed`
+        ? `${labels.length} different answers, and at most ${MAX_LABELS} may be labels`
+        : `an answer of ${tooLong.length} characters, and a label has at most ${MAX_LABEL_CHARS}`
     return {
       reason: 'too_many_labels',
-      message: `a classification task cannot have what the file has: ${what}; texts are learnt with the objective "target"`,
+      message: `the file has ${what}; use the objective "target" to learn texts`,
       param: 'training_file',
     }
   }
   if (labels.length >= 2) return null
   return {
     reason: 'too_few_labels',
-    message: 'all examples have the same answer; a classification task needs two labels or more',
+    message: 'all examples have the same answer; a job on labels needs at least two',
     param: 'training_file',
   }
 }
@@ -85,7 +88,7 @@ function toLabelDataset(
   if (unknown.length > 0) {
     return fail({
       reason: 'unknown_label',
-      message: `the answer is none of the labels in line ${nameLines(unknown)}`,
+      message: `the answer is not one of the labels in line ${nameLines(unknown)}`,
       param,
     })
   }

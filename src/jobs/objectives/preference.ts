@@ -12,13 +12,16 @@ import { collectOutcome, type SearchOutcome } from '../search-outcome.ts'
 import type { ObjectiveKind, StepContext } from '../step.ts'
 import { lossMetrics, reportTexts } from '../text-report.ts'
 
-/** Which of two texts is preferred: fitted by the loss of a pair's margin over the base model. */
+/**
+ * The job learns which of two texts is preferred. It fits the loss of a pair's margin over the base
+ * model.
+ */
 export const PREFERENCE: ObjectiveKind = {
   hasLabels: false,
   hasPairs: true,
   usesDataset: true,
   hasGradient: true,
-  onlyOptimiser: 'gradient',
+  onlySearch: 'gradient',
   defaults: { numTrials: 150, numSteps: 24, promptDropout: 0 },
   lines: {
     wants: 'the job learns pairs',
@@ -29,7 +32,7 @@ export const PREFERENCE: ObjectiveKind = {
   describe: () => 'which texts are preferred',
   measureRotations: scoreOnRunner,
   valueOf() {
-    throw new Error('pairs are not searched by values')
+    throw new Error('no search by values learns pairs')
   },
   differentiate: (evaluation, query, spec, base) =>
     differentiatePairs(evaluation, query, betaOf(spec), base),
@@ -48,11 +51,11 @@ export const PREFERENCE: ObjectiveKind = {
 }
 
 function betaOf({ beta }: JobSpec): number {
-  if (beta == null) throw new Error('a job on pairs without its beta')
+  if (beta == null) throw new Error('this job on pairs has no beta')
   return beta
 }
 
-/** The preferred text of each pair, then its rejected one. */
+/** Each pair becomes two examples: its preferred text, then its rejected one. */
 const toPairDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({
   examples: examples.flatMap(({ example }) => {
     const messages = [...applyFrame(frame, example.messages).messages]
@@ -79,7 +82,7 @@ async function measurePairs(
   return {
     baseValue: -train.base.log_loss,
     adapterValue: -train.adapter.log_loss,
-    // Both texts of a pair are one group.
+    // A pair has two entries, because its texts are two examples, of one group.
     differences: preferenceMargins(outOfFold, base, beta).flatMap((margin) => {
       const gain = logSigmoid(margin) + Math.LN2
       return [gain, gain]

@@ -1,26 +1,29 @@
 import { ok } from '../../../adapters/result.ts'
-import { needsTarget } from '../../protocol/openai/graders.ts'
 import { isTextReport } from '../../protocol/openai/text-report.ts'
 import { applyFrame, type Frame } from '../../tasks/frame.ts'
 import type { NumberedExample } from '../read-examples.ts'
 import { countReportDraws, measureRewards } from '../rewards/measure-rewards.ts'
 import { rewardRotations } from '../rewards/reward-rotations.ts'
 import type { RewardSet } from '../rewards/reward-set.ts'
+import { needsTarget } from '../rewards/grader-templates.ts'
 import { meanOf, sumsOf } from '../scores.ts'
 import { collectOutcome } from '../search-outcome.ts'
 import type { ObjectiveKind } from '../step.ts'
 import { reportTexts } from '../text-report.ts'
 
-/** Texts that a grader likes: generated, graded, and searched by their mean score. */
+/**
+ * The job learns to write texts that a grader likes. A candidate's value is the mean score of its
+ * texts.
+ */
 export const REWARD: ObjectiveKind = {
   hasLabels: false,
   hasPairs: false,
   usesDataset: false,
   hasGradient: false,
-  // A trial generates a text an example: dozens of decode steps where a label takes one.
+  // A trial generates a text for each example: dozens of decode steps, where a label takes one.
   defaults: { numTrials: 40, numSteps: 24, promptDropout: 0 },
   lines: {
-    wants: 'the grader compares with targets',
+    wants: 'the grader compares texts with targets',
     takes: (kind, grader) => kind !== 'none' || grader === null || !needsTarget(grader),
     settleLabels: () => ok([]),
     toDataset: (examples, _labels, frame) => ok(toRewardSet(examples, frame)),
@@ -37,7 +40,7 @@ export const REWARD: ObjectiveKind = {
   },
   async report(context, pinned) {
     const { grader, generation, beta } = context.spec
-    if (grader == null || generation == null) throw new Error('a job on rewards without its grader')
+    if (grader == null || generation == null) throw new Error('this job on rewards has no grader')
     const outcome = collectOutcome(context, pinned)
     const { stored, outOfFold } = outcome
     const { samples, measured } = await measureRewards(context, pinned, stored, outOfFold)
@@ -54,7 +57,7 @@ export const REWARD: ObjectiveKind = {
   },
   checkpointMetrics(report) {
     if (!isTextReport(report) || report.objective !== 'reward') {
-      throw new Error('a report without grades')
+      throw new Error('a report without a grader has no scores')
     }
     return {
       train_mean_reward: report.train.adapter.mean_score,

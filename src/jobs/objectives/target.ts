@@ -13,7 +13,10 @@ import { collectOutcome, type SearchOutcome } from '../search-outcome.ts'
 import type { ObjectiveKind, StepContext } from '../step.ts'
 import { lossMetrics, reportTexts } from '../text-report.ts'
 
-/** A text for each input: searched by the mean log probability of a token. */
+/**
+ * The job learns a text for each input. A candidate's value is the mean log probability of a
+ * target's token.
+ */
 export const TARGET: ObjectiveKind = {
   hasLabels: false,
   hasPairs: false,
@@ -28,7 +31,7 @@ export const TARGET: ObjectiveKind = {
         ? ok([])
         : fail({
             reason: 'labels_of_targets',
-            message: 'the answers are targets, and method.rotation.labels names labels',
+            message: 'the answers are targets, but method.rotation.labels names labels',
             param: 'training_file',
           }),
     toDataset: (examples, _labels, frame) => ok(toTargetDataset(examples, frame)),
@@ -56,7 +59,7 @@ export const TARGET: ObjectiveKind = {
   checkpointMetrics: lossMetrics,
 }
 
-/** Targets stand as they are given, but for white space around them. */
+/** A target is the file's text without the white space around it. */
 const toTargetDataset = (examples: readonly NumberedExample[], frame: Frame): TargetDataset => ({
   examples: examples.map(({ example }) => ({
     messages: [...applyFrame(frame, example.messages).messages],

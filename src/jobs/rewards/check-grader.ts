@@ -1,6 +1,6 @@
 import { servicesOf } from '../../services.ts'
 import type { Bindings } from '../../env.ts'
-import { invalidRequest } from '../../protocol/openai/error.ts'
+import { invalidField } from '../../protocol/openai/error.ts'
 import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { readSelection, resolveSelection } from '../../tasks/resolve.ts'
 import { formatSelection } from '../../tasks/selection.ts'
@@ -9,9 +9,10 @@ import { isAllowedHost } from './http-grader.ts'
 const PARAM = 'method.rotation.grader'
 
 /**
- * Checks that a grader can be asked, before a job begins.
- * @returns the grader, a task with the version that is live now: what is learnt must not move
- * @throws {ApiError} 400 naming the field; 404 for a task that is not there
+ * Checks, before a job begins, that its grader can be asked.
+ * @returns the grader. A task gets the number of its live version, so that the grader stays the same
+ * while the job runs.
+ * @throws {ApiError} 400 naming the field; 404 for a task that does not exist
  */
 export async function checkGrader(
   env: Bindings,
@@ -22,13 +23,13 @@ export async function checkGrader(
   if (grader.type === 'http') {
     const url = new URL(grader.url)
     if (url.username !== '' || url.password !== '') {
-      throw invalidRequest(`Invalid '${PARAM}.url': it must hold no credentials.`, `${PARAM}.url`)
+      throw invalidField(`${PARAM}.url`, 'it must not contain credentials')
     }
     if (isAllowedHost(grader.url, servicesOf(env).config.graderHosts)) return grader
-    throw invalidRequest(
-      `Invalid '${PARAM}.url': this gateway may not ask graders at ${url.host}; its operator ` +
-        'names the hosts that it may ask in GRADER_HOSTS.',
+    throw invalidField(
       `${PARAM}.url`,
+      `this gateway may not ask graders at ${url.host}; its operator names the allowed hosts in ` +
+        'GRADER_HOSTS',
       'grader_host_not_allowed',
     )
   }
@@ -37,13 +38,10 @@ export async function checkGrader(
   const terms = readSelection(grader.task, param)
   const { labels, terms: resolved } = await resolveSelection(env.DB, projectId, model, terms, param)
   if (labels === null) {
-    throw invalidRequest(`Invalid '${param}': "${grader.task}" has no labels.`, param)
+    throw invalidField(param, `"${grader.task}" has no labels`)
   }
   if (!labels.includes(grader.label)) {
-    throw invalidRequest(
-      `Invalid '${PARAM}.label': "${grader.task}" has the labels ${labels.join(', ')}.`,
-      `${PARAM}.label`,
-    )
+    throw invalidField(`${PARAM}.label`, `"${grader.task}" has the labels ${labels.join(', ')}`)
   }
   const pinned = resolved.map(({ term, version }) => ({ ...term, version: version.number }))
   return { ...grader, task: formatSelection(pinned) }

@@ -11,11 +11,14 @@ import { toStored, withRunner } from '../step-context.ts'
 import type { StepContext } from '../step.ts'
 import { inPool } from './pool.ts'
 
-/** Prompts generated at once; the arms of one prompt fill most of a batch. */
+/** How many prompts are generated at a time. The arms of one prompt already fill most of a batch. */
 const NUM_PROMPTS_TOGETHER = 2
-/** Between the seeds of two prompts: 2^32 / golden ratio, which is odd, so no two prompts share one. */
+/**
+ * The step between two prompts' seeds: 2^32 / golden ratio. It is odd, so no two prompts share a
+ * seed.
+ */
 const SEED_STEP = 0x9e3779b1
-/** Between the seeds of two draws of one prompt: another odd number. */
+/** The step between the seeds of two draws for one prompt: another odd number. */
 const DRAW_STEP = 0x85ebca6b
 
 type Candidate = {
@@ -25,25 +28,26 @@ type Candidate = {
   readonly bytes: Uint8Array | null
 }
 
-/** A text that is wanted: whose, of which prompt, by index. */
+/** A text to generate: for which prompt and under which rotation, by index. */
 export type WantedText = {
   readonly rotation: number
   readonly prompt: number
-  /** Texts of one prompt and draw have one seed: only the rotation differs. */
+  /** The texts of one prompt and draw have the same seed under all rotations. */
   readonly draw: number
 }
 
 export type GeneratedText = {
   readonly text: string
   readonly ids: readonly number[]
-  /** Whether the model ended its turn; false where the text was cut at its last allowed token. */
+  /** Whether the model ended its turn; false if the text was cut at the token limit. */
   readonly ended: boolean
 }
 
 /**
- * Generates answers to prompts under rotations. The answers to one prompt are arms of as few requests
- * as hold them. A seed follows from job, prompt and draw, so a repeated call gives the same texts.
- * @returns one text for each wanted one, in their order
+ * Generates answers to prompts under rotations. A request holds as many answers to one prompt as it
+ * has room for arms. Seeds follow from the job, the prompt and the draw, so a repeated call gives
+ * the same texts.
+ * @returns the texts in the order of `wanted`
  * @throws {RunnerRefusal | RunnerCallFailure | BuildChanged}
  */
 export async function generateTexts(
@@ -87,7 +91,7 @@ async function toCandidate(
   return { arm: { adapters: [{ digest, weight: 1 }], scope: spec.scope }, layers, bytes }
 }
 
-/** @returns the text of each candidate's draw */
+/** Generates the wanted texts of one prompt by one request. */
 async function answer(
   { spec, signal }: StepContext,
   pinned: PinnedModel,
@@ -97,7 +101,7 @@ async function answer(
   wanted: readonly { readonly candidate: Candidate; readonly draw: number }[],
 ): Promise<GeneratedText[]> {
   const { generation } = spec
-  if (generation == null) throw new Error('a job with a grader without its generation')
+  if (generation == null) throw new Error('this job with a grader has no generation options')
   const candidates = [...new Set(wanted.map(({ candidate }) => candidate))]
   const arms = wanted.map(({ candidate, draw }) => {
     const seed = spec.seed + Math.imul(index + 1, SEED_STEP) + Math.imul(draw, DRAW_STEP)
@@ -109,7 +113,7 @@ async function answer(
     request: {
       request_id: `${spec.id}-${index}`,
       tenant: spec.projectId,
-      // Requests of people go first.
+      // Live requests go first.
       service_tier: 'flex',
       messages: [...messages],
       arms,

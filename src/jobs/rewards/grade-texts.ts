@@ -1,31 +1,28 @@
 import { checkString } from '../../../adapters/graders/string-check.ts'
 import { textSimilarity } from '../../../adapters/graders/text-similarity.ts'
-import {
-  TEMPLATE_PATTERN,
-  type TemplateField,
-  type TextGrader,
-} from '../../protocol/openai/graders.ts'
+import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { servicesOf } from '../../services.ts'
 import type { StepContext } from '../step.ts'
 import type { GradedItem } from './graded-item.ts'
+import { fillTemplate } from './grader-templates.ts'
 import { askWebhook } from './http-grader.ts'
 import { inPool } from './pool.ts'
 import { askTask } from './task-grader.ts'
 
-/** Calls of one grader at a time. */
+/** How many calls a grader gets at a time. */
 const NUM_CALLS_TOGETHER = 4
 
 /**
- * Scores answers; equal ones are asked about once.
- * @returns one score an item, finite
- * @throws {JobFailure} `grader_failed`; {RunnerCallFailure} a task that no runner answers for now
+ * Has a job's grader score answers. It asks about equal items only once.
+ * @returns a finite score for each item
+ * @throws {JobFailure} `grader_failed`; {RunnerCallFailure} no runner can answer for the grader's task now
  */
 export async function gradeTexts(
   context: StepContext,
   items: readonly GradedItem[],
 ): Promise<number[]> {
   const { grader } = context.spec
-  if (grader == null) throw new Error('a job on rewards without its grader')
+  if (grader == null) throw new Error('this job on rewards has no grader')
   const keys = items.map(({ input, output, target }) => JSON.stringify([input, output, target]))
   const distinct = [...new Map(keys.map((key, i) => [key, items[i]!]))]
   const scores = await inPool(distinct, NUM_CALLS_TOGETHER, ([, item]) =>
@@ -38,29 +35,23 @@ export async function gradeTexts(
 async function grade(context: StepContext, grader: TextGrader, item: GradedItem): Promise<number> {
   switch (grader.type) {
     case 'string_check':
-      return checkString(fill(grader.input, item), fill(grader.reference, item), grader.operation)
+      return checkString(
+        fillTemplate(grader.input, item),
+        fillTemplate(grader.reference, item),
+        grader.operation,
+      )
     case 'text_similarity':
       return textSimilarity(
-        fill(grader.input, item),
-        fill(grader.reference, item),
+        fillTemplate(grader.input, item),
+        fillTemplate(grader.reference, item),
         grader.evaluation_metric,
       )
     case 'task':
-      return askTask(context, grader, fill(grader.input, item))
+      return askTask(context, grader, fillTemplate(grader.input, item))
     case 'http':
       return askWebhook(grader, item, {
         allowedHosts: servicesOf(context.env).config.graderHosts,
         signal: context.signal,
       })
   }
-}
-
-/** Puts an item's texts in a template's places. */
-function fill(template: string, { input, output, target }: GradedItem): string {
-  const values: Record<TemplateField, string> = {
-    'sample.output_text': output,
-    'item.input': input,
-    'item.target': target ?? '',
-  }
-  return template.replace(TEMPLATE_PATTERN, (_, name: string) => values[name as TemplateField])
 }

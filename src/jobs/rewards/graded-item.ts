@@ -1,7 +1,7 @@
-/** An answer and what it answers. */
+/** An answer that is graded, with its input and its example's target. */
 export type GradedItem = {
   readonly input: string
   readonly output: string
-  /** Null where the example has none. */
+  /** Null if the example has none. */
   readonly target: string | null
 }

@@ -2,20 +2,20 @@ import type { TextGrader } from '../../protocol/openai/graders.ts'
 import { JobFailure } from '../faults.ts'
 import type { GradedItem } from './graded-item.ts'
 
-/** Tries of one text; a grader that fails more often would leave it without a score. */
+/** How often a webhook is asked about one text before the job fails. */
 const MAX_ATTEMPTS = 3
 const RETRY_DELAY_MS = 200
-/** An answer is one number. */
+/** An answer holds one number, so it is far shorter. */
 const MAX_ANSWER_BYTES = 64 * 1024
 
-/** Whether a URL's host is one that the gateway's operator has named. */
+/** Whether the gateway's operator allows graders at a URL's host. */
 export const isAllowedHost = (url: string, allowedHosts: readonly string[]): boolean =>
   allowedHosts.includes(new URL(url).host.toLowerCase())
 
 /**
- * Asks a webhook for the score of a text. Only named hosts are asked, redirects are not followed,
- * and nothing but a finite number is a score.
- * @throws {JobFailure} `grader_failed` after as many errors as there are attempts
+ * Asks a webhook for the score of a text. It asks allowed hosts only and follows no redirects. A
+ * score must be a finite number.
+ * @throws {JobFailure} `grader_failed` if every attempt fails
  */
 export async function askWebhook(
   grader: TextGrader & { readonly type: 'http' },
@@ -50,12 +50,12 @@ export async function askWebhook(
   }
   throw new JobFailure(
     'grader_failed',
-    `The grader at ${host} failed ${MAX_ATTEMPTS} times on one text; at last: ${lastError}.`,
+    `The grader at ${host} failed ${MAX_ATTEMPTS} times on one text. The last error: ${lastError}.`,
     'method',
   )
 }
 
-/** @throws {Error} saying what is wrong with the answer */
+/** @throws {Error} the message says what is wrong with the answer */
 function readScore(status: number, text: string): number {
   if (status < 200 || status > 299) throw new Error(`status ${status}`)
   let answer: unknown

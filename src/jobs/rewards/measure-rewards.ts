@@ -7,15 +7,15 @@ import type { StepContext } from '../step.ts'
 import type { Measured } from '../measured.ts'
 import { rewardRotations } from './reward-rotations.ts'
 
-/** Examples whose texts a report shows, and how much of each. */
+/** A report shows the texts of this many examples, each up to this length. */
 const MAX_SAMPLES = 5
 const MAX_SAMPLE_CHARS = 2000
 
-/** Texts of each prompt and rotation that a report's scores are means of. */
+/** How many texts of each prompt and rotation a score of the report averages. */
 export const countReportDraws = ({ search, spec }: StepContext): number =>
   search.countReportDraws?.(spec) ?? 1
 
-/** What a grader says of the texts of the base model, of what was found and of what the folds found. */
+/** Has texts of the base model, of the job's adapter and of its folds' adapters graded. */
 export async function measureRewards(
   context: StepContext,
   pinned: PinnedModel,
@@ -25,7 +25,7 @@ export async function measureRewards(
   readonly measured: Measured<RewardEvaluation>
   readonly samples: readonly RewardSample[]
 }> {
-  const { spec, search } = context
+  const { spec } = context
   const numDraws = countReportDraws(context)
   const identity = identityRotation(pinned.geometry)
   const { inputs, texts, firstScores, scores } = await rewardRotations(
@@ -36,8 +36,8 @@ export async function measureRewards(
     numDraws,
   )
   const [base, own] = scores as [number[], number[]]
-  // The folds' own rotations stand after the two.
-  const foldOf = guardFolds(spec, search.maxFolds)
+  // The folds' rotations follow the base model's and the job's.
+  const foldOf = guardFolds(context)
   const outOfFold = foldOf.map((fold, example) => scores[2 + fold]![example]!)
   let validation: RewardEvaluation | null = null
   if (spec.validation !== null) {

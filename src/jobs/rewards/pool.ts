@@ -1,6 +1,7 @@
 /**
- * Maps items by asynchronous work, so many at a time; results stand in the items' order.
- * @throws what the first failing work throws, once all that had begun has ended
+ * Runs asynchronous work on items, a limited number at a time.
+ * @returns the results in the items' order
+ * @throws the first error, but only after all work that has begun has ended
  */
 export async function inPool<T, R>(
   items: readonly T[],

@@ -6,21 +6,21 @@ import { generateTexts, type GeneratedText, type WantedText } from './generate-t
 import { gradeTexts } from './grade-texts.ts'
 import type { RewardSet } from './reward-set.ts'
 
-/** What came of the prompts of a set, [candidate][example]. */
+/** The graded texts of a set's prompts, as [candidate][example]. */
 export type Rewarded = {
   readonly inputs: readonly string[]
-  /** Of each several, the first. */
+  /** The first text of each candidate and example, and its score below. */
   readonly texts: readonly (readonly string[])[]
   readonly firstScores: readonly (readonly number[])[]
-  /** Means over the texts of an example. */
+  /** The mean scores of all texts of each candidate and example. */
   readonly scores: readonly (readonly number[])[]
 }
 
 /**
- * Generates answers to each prompt under each rotation and has them graded. Seeds are the job's and
- * the examples', so the same rotations give the same texts again.
- * @param numDraws texts of each prompt and rotation
- * @throws {JobFailure} the grader cannot be used; {RunnerRefusal | RunnerCallFailure}
+ * Generates answers to each prompt under each rotation and has them graded. Seeds follow from the
+ * job and the example, so a repeated call gives the same texts.
+ * @param numDraws how many texts to draw for each prompt and rotation
+ * @throws {JobFailure} the grader failed; {RunnerRefusal | RunnerCallFailure}
  */
 export async function rewardRotations(
   context: StepContext,
@@ -33,7 +33,9 @@ export async function rewardRotations(
   const numExamples = set.examples.length
   const wanted = rotations.flatMap((_, rotation) =>
     set.examples.flatMap((_, prompt) =>
-      // Counted down, so that no text is one that a search has chosen by.
+      // Searches count their draws up from 1. These count down from 0, so that no text is one by
+      // which
+      // a search has chosen.
       Array.from({ length: numDraws }, (_, i): WantedText => ({ rotation, prompt, draw: -i })),
     ),
   )
@@ -54,8 +56,8 @@ export async function rewardRotations(
 
 /**
  * Generates texts and has them graded.
- * @returns one of each a wanted text, in their order
- * @throws as {@link rewardRotations}
+ * @returns the texts and their scores in the order of `wanted`
+ * @throws the same as {@link rewardRotations}
  */
 export async function gradeWanted(
   context: StepContext,
@@ -73,7 +75,7 @@ export async function gradeWanted(
   return { texts, scores: await gradeTexts(context, items) }
 }
 
-/** The prompts of a job with a grader. */
+/** Reads the stored prompts of a job with a grader. */
 export async function readRewardSet(
   { env }: StepContext,
   { blobKey, digest }: StoredDataset,

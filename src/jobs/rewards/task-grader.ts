@@ -12,8 +12,10 @@ import { JobFailure } from '../faults.ts'
 import type { StepContext } from '../step.ts'
 
 /**
- * The probability that a task gives a label to a text, as a request of the task would be told.
- * @throws {JobFailure} the task is gone or cannot read the text; {RunnerCallFailure} worth another try
+ * Asks a task how probable a label is for a text. The answer is what a request to the task would
+ * get.
+ * @throws {JobFailure} the task is gone or cannot read the text; {RunnerCallFailure} another try may
+ * succeed
  */
 export async function askTask(
   { env, runners, spec, signal }: StepContext,
@@ -45,8 +47,8 @@ export async function askTask(
   } catch (error) {
     if (!(error instanceof ApiError)) throw error
     const message = `the grader’s task ${grader.task} gave no answer: ${error.message}`
-    const isWorthAnother = !error.isFinal && (error.status >= 500 || error.status === 429)
-    if (isWorthAnother) throw new RunnerCallFailure('unreachable', message)
+    const mayPass = !error.isFinal && (error.status >= 500 || error.status === 429)
+    if (mayPass) throw new RunnerCallFailure('unreachable', message)
     throw new JobFailure('grader_failed', message, 'method')
   }
   throw new JobFailure(

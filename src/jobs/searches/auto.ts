@@ -9,12 +9,13 @@ import { readSearchState } from './search-state.ts'
 import { asJobFailure, evaluationOf, message, withRunner } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
 
-/** Configurations that `auto` tries at most: its budget ends it long before. */
+/** The most configurations that `auto` tries. Its time budget usually ends it long before. */
 const DEFAULT_NUM_CONFIGURATIONS = 32
 const DEFAULT_BUDGET_SECONDS = 40
 
-/** Gradient fits of many configurations, within a budget of time. */
+/** Fits many configurations by gradient descent, within a time budget. */
 export const AUTO: SearchKind = {
+  hyperparameters: ['budget_seconds', 'n_trials'],
   datasetUse: 'gradient',
   maxFolds: NUM_FOLDS,
   foldSearch: null,
@@ -37,14 +38,14 @@ export const AUTO: SearchKind = {
 }
 
 function budgetOf({ auto }: JobSpec): number {
-  if (auto == null) throw new Error('an auto job without its hyperparameters')
+  if (auto == null) throw new Error('this job by "auto" has no budget')
   return auto.budgetSeconds
 }
 
 /**
- * One call of the search over configurations: ask, differentiate, tell. A crash repeats this call at
- * most; how long it took is told with its answer and written with it, so that a search which goes on
- * decides by what is written.
+ * Makes one call of the search: ask, differentiate, tell. The search is told how long the call took
+ * and keeps that in its state, so that its clock is right after a crash, which repeats at most this
+ * call.
  */
 async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec, trials } = context
@@ -58,7 +59,7 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
   )
   const state = search.tell(before, answer, Date.now() - startedAtMs)
   const isFirstDone = before.trials.length === 0 && state.trials.length === 1
-  // Where the first is the last, the job's own version comes as soon.
+  // If no other configuration follows, the job's last version comes just as soon.
   const hasCheckpoint = isFirstDone && state.current !== null
   return {
     state: hasCheckpoint ? { phase: 'checkpointing' } : {},
@@ -86,7 +87,7 @@ function searchResult(
       : losses.reduce((sum, loss) => sum + loss, 0) / spec.training.gold.length
   return {
     rotation,
-    // Trial 0 is the base model.
+    // Trial 0 measures the base model, so a configuration's trial is one more than its index.
     index: fits[0] === undefined ? 0 : fits[0] + 1,
     value: -heldOutLoss,
     report: {
@@ -132,7 +133,10 @@ function makeSearch(spec: JobSpec, { geometry }: PinnedModel): AutoSearch {
   }
 }
 
-/** The base model once it is known, then each configuration as it ends. */
+/**
+ * The trials that are not stored yet: the base model's once it is measured, then one a
+ * configuration.
+ */
 function newTrials(state: AutoState, numKnown: number): Trial[] {
   const base = state.trials[0]?.baseLoss ?? state.current?.gradient.history[0]?.trainLoss
   if (base === undefined) return []
@@ -186,7 +190,7 @@ function describeProgress(
       level: 'info',
       type: 'metrics',
       message:
-        `Configuration ${number} (${parts.join(', ')}) ${ended.end} after ${ended.numSteps} steps: ` +
+        `Configuration ${number} (${parts.join(', ')}) was ${ended.end} after ${ended.numSteps} steps: ` +
         `held-out loss ${ended.heldOutLoss.toFixed(4)}, ` +
         `lowest ${lowest.toFixed(4)}`,
       data: {
@@ -208,7 +212,7 @@ function finish(search: AutoSearch, state: AutoState): Transition {
   const seconds = (state.spentMs / 1000).toFixed(1)
   const ended =
     choice === null
-      ? 'no configuration helped examples that were held out'
+      ? 'no configuration helps held-out examples'
       : `its folds choose ${choice.fits.length === 1 ? 'configuration' : 'the mean of configurations'} ` +
         `${choice.fits.map((place) => state.fits[place]!.trial + 1).join(', ')} at strength ${choice.strength}`
   return {

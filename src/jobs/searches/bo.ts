@@ -1,19 +1,19 @@
 import type { SearchKind } from '../step.ts'
 import { findDirections, readDirections } from './directions.ts'
-import { keptOptimiser } from './optimiser-of.ts'
+import { keepOptimisers } from './kept-optimisers.ts'
 import { searchByValues } from './values.ts'
 
 const byValues = searchByValues(
-  keptOptimiser((common, { spec, searchState }, pinned, fold) => {
-    if (spec.subspace !== 'gradient') return { ...common, name: 'bo' }
-    if (searchState === null) throw new Error('a search without its directions')
-    return { ...common, name: 'bo', directions: readDirections(searchState, spec, pinned, fold) }
+  keepOptimisers((common, context, pinned, fold) => {
+    if (context.spec.subspace !== 'gradient') return { ...common, name: 'bo' }
+    return { ...common, name: 'bo', directions: readDirections(context, pinned, fold) }
   }),
 )
 
 /** Bayesian optimisation, along the gradients of the examples or along random directions. */
 export const BO: SearchKind = {
   ...byValues,
+  hyperparameters: ['n_trials', 'subspace'],
   settle(given, method) {
     const hasGradients = method.scope === 'generated' && method.objective.hasGradient
     return {
@@ -24,7 +24,7 @@ export const BO: SearchKind = {
   showHyperparameters: ({ numTrials, subspace }) => ({
     optimizer: 'bo',
     n_trials: numTrials,
-    // A job of an older release does not say it.
+    // A job of an older release lacks it.
     subspace: subspace ?? 'random',
   }),
   async stepSearch(context, pinned) {

@@ -1,5 +1,4 @@
 import { DIRECTED_BO_OPTIONS, firstSearchedLayer } from '../../../adapters/optimise/bo/bo.ts'
-import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
 import {
   decodeDirections,
   encodeDirections,
@@ -7,14 +6,15 @@ import {
 } from '../../../adapters/optimise/subspace/directions.ts'
 import { pairsPerLayer } from '../../../adapters/rotation/rotation.ts'
 import { differentiate } from '../differentiate.ts'
-import { countGuardFolds, guardFolds } from '../guard-folds.ts'
-import type { JobSpec, PinnedModel } from '../job-spec.ts'
+import { countGuardFolds, guardFolds, type FoldContext } from '../guard-folds.ts'
+import type { PinnedModel } from '../job-spec.ts'
 import { evaluationOf, message, withRunner } from '../step-context.ts'
 import type { StepContext, Transition } from '../step.ts'
 
 /**
- * What a search by values looks along: the gradients, at the identity, of what the examples' right
- * labels are worth; one an example, or one a group of examples of a label where there are many.
+ * Finds the directions along which a search by values looks: the gradients of the examples' log
+ * probabilities at the identity. There is one for each example or, if there are many examples, one
+ * for each group of examples with the same label.
  */
 export async function findDirections(
   context: StepContext,
@@ -24,7 +24,7 @@ export async function findDirections(
   const { geometry } = pinned
   const { gold } = spec.training
   const layers = searchedLayers(pinned)
-  const groups = directionGroups(spec)
+  const groups = directionGroups(context)
   const query = {
     numCandidates: 1,
     layers,
@@ -50,32 +50,34 @@ export async function findDirections(
 }
 
 /**
- * @param fold the fold whose examples' directions are left out; null leaves out none
- * @throws {RangeError} bytes that `findDirections` cannot have written
+ * Reads the directions that `findDirections` has stored.
+ * @param fold leaves out the directions of this fold's examples; null leaves out none
+ * @throws {RangeError} the stored bytes are not directions of this job
  */
 export function readDirections(
-  bytes: Uint8Array,
-  spec: JobSpec,
+  context: FoldContext & Pick<StepContext, 'searchState'>,
   pinned: PinnedModel,
   fold: number | null,
 ): Float32Array[] {
-  const directions = decodeDirections(bytes, pinned.geometry, searchedLayers(pinned).length)
+  const { searchState } = context
+  if (searchState === null) throw new Error('the job has not stored its directions yet')
+  const directions = decodeDirections(searchState, pinned.geometry, searchedLayers(pinned).length)
   if (fold === null) return directions
-  const folds = guardFolds(spec, NUM_FOLDS)
-  const groups = directionGroups(spec)
+  const folds = guardFolds(context)
+  const groups = directionGroups(context)
   return directions.filter((_, direction) => folds[groups[direction]![0]!] !== fold)
 }
 
 /**
- * The examples of each direction. Where a direction is of several, they are of one fold, so that the
- * guard can leave a fold's directions out.
+ * The examples of each direction. All examples of a direction are in one fold, so that the guard can
+ * leave a fold's directions out.
  */
-export function directionGroups(spec: JobSpec): number[][] {
-  const { gold } = spec.training
+export function directionGroups(context: FoldContext): number[][] {
+  const { gold } = context.spec.training
   const maxGroups = DIRECTED_BO_OPTIONS.dimension
   if (gold.length <= maxGroups) return groupExamples(gold, maxGroups)
-  const folds = guardFolds(spec, NUM_FOLDS)
-  const numFolds = countGuardFolds(spec, NUM_FOLDS)
+  const folds = guardFolds(context)
+  const numFolds = countGuardFolds(context)
   return Array.from({ length: numFolds }, (_, fold) => {
     const members = folds.flatMap((own, example) => (own === fold ? [example] : []))
     const own = members.map((example) => gold[example]!)

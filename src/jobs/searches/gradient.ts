@@ -18,8 +18,12 @@ import type { SearchKind, SearchResult, StepContext, Transition } from '../step.
 
 const DEFAULT_LEARNING_RATE = 0.05
 
-/** Gradient descent on the examples of all folds but one, for each fold. */
+/**
+ * Makes one fit by gradient descent for each fold, on the examples of the other folds, and averages
+ * them.
+ */
 export const GRADIENT: SearchKind = {
+  hyperparameters: ['n_steps', 'learning_rate', 'prompt_dropout'],
   datasetUse: 'gradient',
   maxFolds: NUM_FOLDS,
   foldSearch: null,
@@ -45,9 +49,11 @@ export const GRADIENT: SearchKind = {
   outOfFoldRotations,
 }
 
-const NO_HYPERPARAMETERS = 'a gradient job without its hyperparameters'
+const NO_HYPERPARAMETERS = 'this job by "gradient" has no hyperparameters'
 
-/** One step of gradient descent: ask, differentiate, tell. A crash repeats this step at most. */
+/**
+ * Takes one step of gradient descent: ask, differentiate, tell. A crash repeats at most this step.
+ */
 async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Transition> {
   const { spec } = context
   const search = makeSearch(context, pinned)
@@ -70,7 +76,8 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
     return context.objective.differentiate(evaluation, query, spec, known)
   })
   const next = search.tell(state, answer)
-  // The first step is taken from the identity, whose losses are known by then.
+  // The first step starts at the identity. The history already has its losses, so there is no new
+  // trial.
   const isKnown = next.history.length === state.history.length
   const index = next.history.length - 1
   const trial: Trial = { round: index, index, z: [], value: -next.history[index]!.trainLoss }
@@ -82,7 +89,7 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
   }
 }
 
-/** The mean of the folds' rotations; null before a step was looked at. */
+/** The mean of the folds' rotations; null before the first step has been measured. */
 function searchResult(context: StepContext, pinned: PinnedModel): SearchResult | null {
   const search = makeSearch(context, pinned)
   const state = readSearchState(search, context.searchState, decodeGradientState)
@@ -111,7 +118,8 @@ function outOfFoldRotations(context: StepContext, pinned: PinnedModel): Rotation
   return search.foldRotations(readSearchState(search, context.searchState, decodeGradientState))
 }
 
-function makeSearch({ spec, objective }: StepContext, pinned: PinnedModel): GradientSearch {
+function makeSearch(context: StepContext, pinned: PinnedModel): GradientSearch {
+  const { spec, objective } = context
   const { gradient, training, groups, seed } = spec
   const sizes = objective.exampleSizes?.(pinned)
   if (gradient === null) throw new Error(NO_HYPERPARAMETERS)
@@ -121,7 +129,7 @@ function makeSearch({ spec, objective }: StepContext, pinned: PinnedModel): Grad
       gold: training.gold,
       groups,
       seed,
-      batches: trainingBatches(spec, objective),
+      batches: trainingBatches(context),
       options: { promptDropout: 0, ...gradient },
       ...(sizes === undefined ? {} : { sizes }),
     })

@@ -5,30 +5,31 @@ import {
 } from '../../../adapters/optimise/rounds/rounds.ts'
 import { NUM_ROUND_FOLDS, type RoundFit } from '../../../adapters/optimise/rounds/options.ts'
 import { decodeRoundState, encodeRoundState } from '../../../adapters/optimise/rounds/state.ts'
-import { DEFAULT_BETA } from '../../protocol/openai/objective.ts'
-import type { RoundOptimiserName } from '../../protocol/openai/optimisers.ts'
-import type { TargetDataset } from '../../protocol/runner-scoring.ts'
+import type { RoundSearchName } from '../../protocol/openai/search-names.ts'
 import { datasetKey } from '../../storage/blobs.ts'
-import { sha256Hex } from '../../storage/digest.ts'
 import { differentiate } from '../differentiate.ts'
-import type { JobSpec, PinnedModel, StoredDataset, Trial } from '../job-spec.ts'
+import { DEFAULT_BETA } from '../preference.ts'
+import { storeDataset } from '../store-dataset.ts'
+import type { JobSpec, PinnedModel, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
 import { readSearchState } from './search-state.ts'
 import { asJobFailure, evaluationOf, message, toStored, withRunner } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
 import { gradeWanted, readRewardSet } from '../rewards/reward-rotations.ts'
 
-/** Chosen on validation prompts: docs/decisions/0018-reward-rounds.md. */
+/** docs/decisions/0018-reward-rounds.md says how these were chosen. */
 const DEFAULT_NUM_ROUNDS = 4
 const DEFAULT_NUM_SAMPLES = 6
 const DEFAULT_NUM_STEPS = 3
 const DEFAULT_LEARNING_RATE = 0.05
 
-/** Draws texts, keeps some of them by their grades and fits those, in rounds. */
-export const searchInRounds = (name: RoundOptimiserName, fit: RoundFit): SearchKind => ({
+/** A search in rounds. Each round draws texts, keeps some of them by their grades and fits those. */
+export const searchInRounds = (name: RoundSearchName, fit: RoundFit): SearchKind => ({
+  hyperparameters: ['n_rounds', 'n_samples', 'n_steps', 'learning_rate'],
   datasetUse: 'gradient',
   maxFolds: NUM_ROUND_FOLDS,
   foldSearch: null,
+  drawsTexts: true,
   drawsPairs: fit === 'pairs',
   settle(given) {
     const numRounds = given.n_rounds ?? DEFAULT_NUM_ROUNDS
@@ -57,7 +58,7 @@ export const searchInRounds = (name: RoundOptimiserName, fit: RoundFit): SearchK
     const { numRounds, numSamples } = roundsOf(spec)
     return `${numRounds} rounds of ${numSamples} texts a prompt`
   },
-  // Stored before the state names it, so it is deleted whether or not the state does.
+  // A step stores the blob before the state names it, so it is deleted even if no state names it.
   blobKeys: (spec) => [roundTextsKey(spec)],
   countReportDraws: (spec) => Math.ceil(roundsOf(spec).numSamples / 2),
   stepSearch: (context, pinned) => stepSearch(makeSearch(fit, context, pinned), context, pinned),
@@ -69,7 +70,7 @@ export const searchInRounds = (name: RoundOptimiserName, fit: RoundFit): SearchK
 })
 
 function roundsOf({ rounds }: JobSpec): NonNullable<JobSpec['rounds']> {
-  if (rounds == null) throw new Error('a search in rounds without its hyperparameters')
+  if (rounds == null) throw new Error('this job by rounds has no hyperparameters')
   return rounds
 }
 
@@ -79,9 +80,9 @@ type DrawQuery = RoundQuery & { readonly kind: 'draw' }
 type FitQuery = RoundQuery & { readonly kind: 'fit' }
 
 /**
- * One step of a search in rounds: draw and grade a round's texts, or one step of the fit to those that
- * were kept. The kept texts are stored before the state names them; a crash repeats this step at most,
- * with the same seeds.
+ * Takes one step of a search in rounds: it draws and grades a round's texts, or takes one step of
+ * the fit to those that were kept. It stores the kept texts before the state names them. A crash
+ * repeats at most this step, with the same seeds.
  */
 async function stepSearch(
   search: RoundSearch,
@@ -108,7 +109,7 @@ async function drawTexts(
   const wanted = draws.map(({ candidate, example, sample }) => ({
     rotation: candidate,
     prompt: example,
-    // Draws below 1 are the report's.
+    // The report has the draws below 1.
     draw: 1 + round * search.options.numSamples + sample,
   }))
   const stored = rotations.map((rotation) => toStored(spec, pinned, rotation).rotation)
@@ -122,7 +123,7 @@ async function drawTexts(
     events: [roundEvent(spec, next, texts.length, kept.length)],
   }
   if (drawnScore === null || kept.length === 0) return { ...transition, state: {} }
-  const roundTexts = await storeTexts(context, {
+  const roundTexts = await storeDataset(context.env.BLOBS, roundTextsKey(spec), {
     examples: kept.map((place) => {
       const { ids, ended } = texts[place]!
       const { messages } = set.examples[draws[place]!.example]!
@@ -130,16 +131,6 @@ async function drawTexts(
     }),
   })
   return { ...transition, state: { roundTexts } }
-}
-
-async function storeTexts(
-  { env, spec }: StepContext,
-  dataset: TargetDataset,
-): Promise<StoredDataset> {
-  const bytes = new TextEncoder().encode(JSON.stringify(dataset))
-  const blobKey = roundTextsKey(spec)
-  await env.BLOBS.put(blobKey, bytes)
-  return { blobKey, digest: await sha256Hex(bytes), gold: dataset.examples.map(() => 0) }
 }
 
 async function fitTexts(
@@ -151,7 +142,7 @@ async function fitTexts(
 ): Promise<Transition> {
   const { spec } = context
   const { roundTexts } = context.state
-  if (roundTexts === undefined) throw new Error('a round without its texts')
+  if (roundTexts === undefined) throw new Error('the texts of this round are not stored')
   const answer = await withRunner(context, ({ client }) => {
     const evaluation = evaluationOf(context, pinned, client, roundTexts)
     const longestTarget = spec.generation?.max_tokens ?? null
@@ -197,7 +188,6 @@ function searchResult(search: RoundSearch, { searchState }: StepContext): Search
   }
 }
 
-/** Its folds' fits are taken after as many rounds as the other folds choose. */
 function makeSearch(fit: RoundFit, { spec }: StepContext, { geometry }: PinnedModel): RoundSearch {
   const { training, groups, seed, beta } = spec
   const numExamples = training.gold.length
@@ -216,12 +206,12 @@ function makeSearch(fit: RoundFit, { spec }: StepContext, { geometry }: PinnedMo
 
 function finish({ numTrials }: JobSpec, { history, bestRound }: RoundState): Transition {
   const isCut = history.length < numTrials
-  const why = isCut ? 'the grader tells no text from another' : 'all rounds are done'
+  const why = isCut ? 'the grader scores all texts alike' : 'all rounds are done'
   return {
     state: { phase: 'reporting' },
     events: [
       message(
-        `The search is over: ${why}. Held-out texts choose ${bestRound} rounds. ` +
+        `The search is over: ${why}. Held-out texts are best after ${bestRound} rounds. ` +
           'Measuring what it found.',
         isCut ? 'warn' : 'info',
       ),
@@ -243,7 +233,7 @@ function roundEvent(
     message:
       `After ${index} of ${numTrials - 1} rounds: ${numTexts} texts, held-out score ` +
       `${heldOutScore.toFixed(4)}, highest after ${bestRound}` +
-      (drawnScore === null ? '' : `; ${numKept} texts are kept to be fitted`),
+      (drawnScore === null ? '' : `; the next fit takes ${numKept} texts`),
     data: {
       step: index + 1,
       trial: index,

@@ -2,9 +2,9 @@ import type { Result } from '../../../adapters/result.ts'
 import { SearchOutdated } from '../faults.ts'
 
 /**
- * A search's state as the job's storage has it; where it begins, before there is any.
- * @throws {SearchOutdated} bytes that another release wrote
- * @throws {Error} bytes that no step of this job can have written
+ * Decodes a search's stored state; before any is stored, gives the state in which the search starts.
+ * @throws {SearchOutdated} another release wrote the bytes
+ * @throws {Error} the bytes are damaged
  */
 export function readSearchState<State>(
   search: { readonly start: () => State },
@@ -14,6 +14,6 @@ export function readSearchState<State>(
   if (bytes === null) return search.start()
   const state = decode(bytes)
   if (!state.ok && state.error.reason === 'version') throw new SearchOutdated()
-  if (!state.ok) throw new Error(`own search state is unreadable: ${state.error.reason}`)
+  if (!state.ok) throw new Error(`the search's own state is unreadable: ${state.error.reason}`)
   return state.value
 }

@@ -7,7 +7,7 @@ import { GRADIENT } from './gradient.ts'
 import { searchInRounds } from './rounds.ts'
 import { plainSearch } from './values.ts'
 
-/** All searches, by the name of their optimizer. */
+/** All searches, by the names that `hyperparameters.optimizer` has for them. */
 export const SEARCHES = new Map<string, SearchKind>([
   ['auto', AUTO],
   ['bo', BO],
@@ -19,14 +19,14 @@ export const SEARCHES = new Map<string, SearchKind>([
   ['iterative-dpo', searchInRounds('iterative-dpo', 'pairs')],
 ])
 
-/** @throws {Error} a job that another release began, with a search that this one does not have */
+/** @throws {Error} another release began the job, with a search that this one does not have */
 export function searchOf({ optimiser }: Pick<JobSpec, 'optimiser'>): SearchKind {
   const search = SEARCHES.get(optimiser)
   if (search === undefined) throw new Error(`no search "${optimiser}"`)
   return search
 }
 
-/** What a new job keeps of its hyperparameters, nothing left open. */
+/** The fields of a new job that its search settles. */
 export const settleHyperparameters = (
   optimiser: JobSpec['optimiser'],
   given: GivenHyperparameters,

@@ -1,54 +1,55 @@
 import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
 import { identityRotation, type Rotation } from '../../../adapters/rotation/rotation.ts'
-import type { ValueOptimiserName } from '../../protocol/openai/optimisers.ts'
+import type { PlainSearchName } from '../../protocol/openai/search-names.ts'
 import { bestValue } from '../best-value.ts'
 import { countGuardFolds, guardFolds } from '../guard-folds.ts'
-import type { FoldTrial, JobSpec, PinnedModel, Trial } from '../job-spec.ts'
+import type { FoldTrial, PinnedModel, Trial } from '../job-spec.ts'
 import type { NewEvent } from '../job-store.ts'
 import { message, toStored } from '../step-context.ts'
 import type { SearchKind, SearchResult, StepContext, Transition } from '../step.ts'
-import { countFoldTrials, keptOptimiser, type OptimiserOf } from './optimiser-of.ts'
+import { countFoldTrials, keepOptimisers, type FindOptimiser } from './kept-optimisers.ts'
 
-/** Candidates scored between two writes: what a crash can lose. */
+/** The most candidates scored in one step, which a crash may lose. */
 const MAX_ROUND_TRIALS = 8
-/** Candidates of one fold scored between two writes. */
+/** The most candidates of one fold scored in one step. */
 const MAX_FOLD_ROUND = 4
 
 /** A search that asks an optimiser for candidates and tells it what each is worth. */
 export const searchByValues = (
-  optimiserOf: OptimiserOf,
+  findOptimiser: FindOptimiser,
 ): Omit<SearchKind, 'showHyperparameters'> => ({
+  hyperparameters: ['n_trials'],
   datasetUse: 'score',
   maxFolds: NUM_FOLDS,
   foldSearch: {
     countTrials: countFoldTrials,
-    stepFolds: (context, pinned) => stepFolds(optimiserOf, context, pinned),
+    stepFolds: (context, pinned) => stepFolds(findOptimiser, context, pinned),
   },
   settle: ({ n_trials: numTrials }, { objective }) => ({
     numTrials: numTrials ?? objective.defaults.numTrials,
   }),
   describeBudget: ({ numTrials }) => `${numTrials} trials`,
-  stepSearch: (context, pinned) => stepSearch(optimiserOf, context, pinned),
-  searchResult: (context, pinned) => searchResult(optimiserOf, context, pinned),
-  outOfFoldRotations: (context, pinned) => outOfFoldRotations(optimiserOf, context, pinned),
+  stepSearch: (context, pinned) => stepSearch(findOptimiser, context, pinned),
+  searchResult: (context, pinned) => searchResult(findOptimiser, context, pinned),
+  outOfFoldRotations: (context, pinned) => outOfFoldRotations(findOptimiser, context, pinned),
 })
 
-/** One that needs no more than its geometry, its seed and its number of trials. */
-export const plainSearch = (name: ValueOptimiserName): SearchKind => ({
-  ...searchByValues(keptOptimiser((common) => ({ ...common, name }))),
+/** A search by values whose optimiser needs only the geometry, the seed and the number of trials. */
+export const plainSearch = (name: PlainSearchName): SearchKind => ({
+  ...searchByValues(keepOptimisers((common) => ({ ...common, name }))),
   showHyperparameters: ({ numTrials }) => ({ optimizer: name, n_trials: numTrials }),
 })
 
 async function stepSearch(
-  optimiserOf: OptimiserOf,
+  findOptimiser: FindOptimiser,
   context: StepContext,
   pinned: PinnedModel,
 ): Promise<Transition> {
   const { spec, trials } = context
-  const optimiser = optimiserOf(context, pinned, null)
+  const optimiser = findOptimiser(context, pinned, null)
   const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
   if (asked.length === 0) {
-    return { state: { phase: 'guarding' }, events: [message(describeGuard(spec))] }
+    return { state: { phase: 'guarding' }, events: [message(describeGuard(context))] }
   }
   const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
   const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
@@ -66,7 +67,7 @@ async function stepSearch(
   return { state: {}, trials: told, events }
 }
 
-/** A candidate's value; null where it is not finite, which is a failed trial. */
+/** A candidate's value; null if it is not finite: then the trial has failed. */
 function finiteValue(
   { spec, objective }: StepContext,
   pinned: PinnedModel,
@@ -96,23 +97,24 @@ function trialEvent(trial: {
 
 const format = (value: number | null) => (value === null ? 'failed' : value.toFixed(4))
 
-const describeGuard = (spec: JobSpec): string =>
-  `The search is done. Judging what it is worth by ${countGuardFolds(spec, NUM_FOLDS)} searches of ` +
-  `${countFoldTrials(spec)} trials, each on examples that leave a fold out.`
+const describeGuard = (context: StepContext): string =>
+  `The search is done. Judging what it found by ${countGuardFolds(context)} searches of ` +
+  `${countFoldTrials(context.spec)} trials, each without the examples of one fold.`
 
 /**
- * One round of all folds' searches, scored together. Each is the job's own search on the examples of
- * the other folds; its fold's examples are scored in the same call, and not looked at.
+ * Takes one step of all folds' searches, with one call to a runner. Each is the job's own search on
+ * the examples of the other folds. The call scores its fold's examples too, and the search ignores
+ * them.
  */
 async function stepFolds(
-  optimiserOf: OptimiserOf,
+  findOptimiser: FindOptimiser,
   context: StepContext,
   pinned: PinnedModel,
 ): Promise<Transition> {
   const { spec } = context
-  const folds = guardFolds(spec, NUM_FOLDS)
-  const asked = Array.from({ length: countGuardFolds(spec, NUM_FOLDS) }, (_, fold) => {
-    const optimiser = optimiserOf(context, pinned, fold)
+  const folds = guardFolds(context)
+  const asked = Array.from({ length: countGuardFolds(context) }, (_, fold) => {
+    const optimiser = findOptimiser(context, pinned, fold)
     const told = trialsOf(context, fold)
     return optimiser
       .ask(told)
@@ -135,23 +137,23 @@ async function stepFolds(
 }
 
 function searchResult(
-  optimiserOf: OptimiserOf,
+  findOptimiser: FindOptimiser,
   context: StepContext,
   pinned: PinnedModel,
 ): SearchResult | null {
-  const optimiser = optimiserOf(context, pinned, null)
+  const optimiser = findOptimiser(context, pinned, null)
   const best = optimiser.best(context.trials)
   if (best?.value == null) return null
   return { rotation: optimiser.toRotation(best.z), index: best.index, value: best.value }
 }
 
 function outOfFoldRotations(
-  optimiserOf: OptimiserOf,
+  findOptimiser: FindOptimiser,
   context: StepContext,
   pinned: PinnedModel,
 ): Rotation[] {
-  return Array.from({ length: countGuardFolds(context.spec, NUM_FOLDS) }, (_, fold) => {
-    const optimiser = optimiserOf(context, pinned, fold)
+  return Array.from({ length: countGuardFolds(context) }, (_, fold) => {
+    const optimiser = findOptimiser(context, pinned, fold)
     const best = optimiser.best(trialsOf(context, fold))
     return best === null ? identityRotation(pinned.geometry) : optimiser.toRotation(best.z)
   })

@@ -21,14 +21,14 @@ export const compareSchema = z.strictObject({
 
 export type ComparedArm = {
   readonly index: number
-  /** As the request named it. */
+  /** The request's text for it. */
   readonly arm: string
   readonly message: { readonly role: 'assistant'; readonly content: string }
-  /** Null where the answers are free text. */
+  /** Null if the answer is free text. */
   readonly labels: readonly LabelProbability[] | null
   readonly finish_reason: FinishReason
   readonly usage: Usage
-  /** Index of the first token that differs from arm 0's; null where none does, and for arm 0. */
+  /** The first token, by index, that differs from arm 0's; null if none does, and for arm 0. */
   readonly first_diverging_token: number | null
   readonly first_token_ms: number
   readonly total_ms: number
@@ -40,9 +40,9 @@ export type Comparison = {
   readonly object: 'arcana.comparison'
   readonly created: number
   readonly model: string
-  /** The one seed of all arms. */
+  /** All arms have this seed. */
   readonly seed: number
-  /** The one frame of all arms, and the arm whose task gave it; null where no arm has a task. */
+  /** All arms have this frame, which is the task's of `arm`; null if no arm has a task. */
   readonly frame: {
     readonly arm: number
     readonly task: string
@@ -50,7 +50,7 @@ export type Comparison = {
     readonly instructions: string | null
     readonly position: 'before' | 'after'
     readonly labels: readonly string[] | null
-    /** The caller's own system message stands in the place of the instructions. */
+    /** Whether the caller's own system message replaced the instructions. */
     readonly replaced: boolean
   } | null
   readonly num_prefills: number

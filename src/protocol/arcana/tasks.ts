@@ -5,21 +5,23 @@ import { MAX_LABELS, type Scope } from '../runner.ts'
 
 export const promoteSchema = z.strictObject({
   version: z.int().min(1),
-  /** The version the caller believes to be live: a promotion on an outdated view is refused. */
+  /**
+   * The version that the caller believes to be live. If another one is, the promotion is refused.
+   */
   expected_live: z.int().min(1).nullable(),
 })
 
-/** `arcana`: the adapter file itself. `peft`: a zipped folder as PEFT's OFT saves it. */
+/** `arcana`: the adapter file itself. `peft`: a zipped folder such as PEFT's OFT saves. */
 export const adapterFormatSchema = z.enum(['arcana', 'peft'])
 export type AdapterFormat = z.output<typeof adapterFormatSchema>
 
-/** Larger biases decide by themselves, whatever the model says. */
+/** A larger bias would decide alone, whatever the model says. */
 const MAX_ABS_BIAS = 100
 
-/** What an uploaded adapter does not say itself: its task's frame and labels. */
+/** What an uploaded adapter does not hold: its task's frame and labels. */
 export const uploadedVersionSchema = z
   .strictObject({
-    /** Needed with `peft`, whose files name no base model by digest. */
+    /** Required with `peft`, whose files do not name the base model's digest. */
     model: z.string().min(1).nullish(),
     ...frameFields,
     /** Added to the labels' log probabilities, in their order. */
@@ -36,7 +38,7 @@ export type Task = {
   readonly id: string
   readonly name: string
   readonly live_version: number | null
-  /** What `model` may say to have this task. */
+  /** A request whose `model` is this uses the task. */
   readonly fine_tuned_model: string
   /** Unix seconds. */
   readonly created_at: number
@@ -52,7 +54,7 @@ export type TaskVersion = {
   readonly digest: string
   readonly model: string
   readonly model_digest: string
-  /** Null where the version is a label bias alone. */
+  /** Null if the version is a label bias alone. */
   readonly adapter_digest: string | null
   readonly scope: Scope
   readonly layers: readonly number[]
@@ -63,10 +65,10 @@ export type TaskVersion = {
   readonly temperature: number | null
   readonly min_confidence: number | null
   readonly fallback_label: string | null
-  /** Of an uploaded version: `import-…`. */
+  /** `import-…` for an uploaded version. */
   readonly job: string
   readonly created_at: number
-  /** When the stored adapter was found damaged, Unix seconds; null where it is sound. */
+  /** When the stored adapter was found damaged, in Unix seconds; null while it is sound. */
   readonly corrupt_at: number | null
   readonly report: AnyReport | null
 }

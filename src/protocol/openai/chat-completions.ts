@@ -1,4 +1,4 @@
-/** `POST /v1/chat/completions`: what is read, what is refused by name, what is answered. */
+/** `POST /v1/chat/completions`: what a request may say, what is refused by name, and the answers. */
 import { z } from 'zod'
 import {
   MAX_TOP_LOGPROBS,
@@ -33,7 +33,7 @@ const UNSUPPORTED: Unsupported = {
   prediction: () => false,
   web_search_options: () => false,
 }
-/** No model here has an effort or a verbosity to set, and no answer is kept. */
+/** These change nothing: no model here has an effort or a verbosity, and no answer is stored. */
 const IGNORED: Unsupported = {
   ...IGNORED_EVERYWHERE,
   reasoning_effort: is('none', 'minimal', 'low', 'medium', 'high', 'xhigh'),
@@ -62,9 +62,9 @@ const bodySchema = z.strictObject({
 export type ChatRequest = CommonRequest & {
   readonly messages: readonly ChatMessage[]
   readonly maxTokens: number | undefined
-  /** What the answer must be; undefined is free text. */
+  /** The form that the answer must have; undefined means free text. */
   readonly responseFormat: RunnerResponseFormat | undefined
-  /** What the answer may call; undefined is nothing. */
+  /** The functions that the answer may call; undefined means none. */
   readonly tools: RunnerTools | undefined
   readonly confidence: Confidence | null
 }
@@ -82,7 +82,7 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
       message: 'differs from max_completion_tokens; give one of them',
     })
   }
-  // Zero changes nothing, as the other fields' harmless values.
+  // Zero asks for nothing, so it is allowed.
   if ((body.top_logprobs ?? 0) > 0 && !body.logprobs) {
     context.addIssue({
       code: 'custom',
@@ -105,11 +105,11 @@ export const chatRequestSchema = bodySchema.transform((body, context): ChatReque
 export const withoutUnsupported = (body: Record<string, unknown>) =>
   refuseUnsupported(body, UNSUPPORTED, IGNORED)
 
-/** What was applied to make an answer (DESIGN §3, Proof). */
+/** The proof: what the runner applied to make an answer. */
 export type ArcanaProof = {
   /** The selection in canonical form, or null for the base model. */
   readonly task: string | null
-  /** Null for the base model and for a sum; each adapter names its own. */
+  /** Null for the base model and for a sum, where each adapter names its own. */
   readonly version: number | null
   readonly adapters: readonly {
     readonly digest: string
@@ -122,11 +122,13 @@ export type ArcanaProof = {
   readonly model_digest: string
   readonly build_digest: string
   readonly runner: string
-  /** Where the answer was one of the task's labels: as calibrated by the version's temperature. */
+  /**
+   * The labels' probabilities under the version's temperature; absent unless the answer is a label.
+   */
   readonly labels?: readonly LabelProbability[]
-  /** Where the request or the task asks for one. */
+  /** Absent unless the request or the task sets one. */
   readonly min_confidence?: number
-  /** Whether the likeliest label fell short of it. */
+  /** Whether the likeliest label was less probable. */
   readonly withheld?: boolean
 }
 
@@ -134,23 +136,23 @@ export type Usage = {
   readonly prompt_tokens: number
   readonly completion_tokens: number
   readonly total_tokens: number
-  /** Of the prompt's tokens, those that an earlier request had computed. */
+  /** How many of the prompt's tokens an earlier request had computed. */
   readonly prompt_tokens_details: { readonly cached_tokens: number }
 }
 
 export type FinishReason = 'stop' | 'length' | 'tool_calls'
 
-/** A call of a function; its arguments are JSON as the model wrote it. */
+/** A call of a function. Its arguments are JSON, as the model wrote it. */
 export type ChatToolCall = {
   readonly id: string
   readonly type: 'function'
   readonly function: { readonly name: string; readonly arguments: string }
 }
 
-/** OpenAI's form; each call of each answer has one of its own. */
+/** A new id, in OpenAI's form. */
 export const createToolCallId = (): string => `call_${crypto.randomUUID().replaceAll('-', '')}`
 
-/** One token of an answer: `logprob` is of the model's own distribution, before any shaping. */
+/** One token of an answer. `logprob` comes from the model's own distribution, before any shaping. */
 export type ChatTokenLogprob = {
   readonly token: string
   readonly logprob: number
@@ -179,7 +181,7 @@ export type ChatChoice = {
   readonly index: number
   readonly message: {
     readonly role: 'assistant'
-    /** Null where an unsure answer is withheld, and where it is nothing but calls. */
+    /** Null if an unsure answer is withheld, and if the answer only calls functions. */
     readonly content: string | null
     readonly refusal: null
     readonly tool_calls?: readonly ChatToolCall[]
@@ -195,7 +197,7 @@ export type ChatCompletion = {
   readonly model: string
   readonly choices: readonly [ChatChoice, ...ChatChoice[]]
   readonly usage: Usage
-  /** Where the request named one. */
+  /** Absent unless the request named one. */
   readonly service_tier?: ServiceTier
   readonly arcana: ArcanaProof
 }
@@ -205,7 +207,7 @@ export type ChatDelta = {
   readonly content?: string | null
   readonly tool_calls?: readonly {
     readonly index: number
-    /** With the name, on a call's first delta. */
+    /** Only a call's first delta has the id and the name. */
     readonly id?: string
     readonly type?: 'function'
     readonly function: { readonly name?: string; readonly arguments: string }

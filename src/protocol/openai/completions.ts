@@ -1,4 +1,4 @@
-/** `POST /v1/completions`: given text or tokens, gone on with or scored. */
+/** `POST /v1/completions` continues or scores given text or tokens. */
 import { z } from 'zod'
 import { MAX_TOP_LOGPROBS, type PromptToken, type ServiceTier } from '../runner.ts'
 import type { ArcanaProof, FinishReason, Usage } from './chat-completions.ts'
@@ -12,9 +12,9 @@ import {
 import { serviceTierField } from './service-tier.ts'
 import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
-/** Prompts of one request; each is a request to a runner. */
+/** Each prompt becomes a request to a runner. */
 const MAX_PROMPTS = 128
-/** OpenAI's. */
+/** OpenAI's default. */
 const DEFAULT_MAX_TOKENS = 16
 
 const UNSUPPORTED: Unsupported = {
@@ -25,7 +25,7 @@ const UNSUPPORTED: Unsupported = {
 
 export type Prompt = string | readonly number[]
 
-/** By hand: a body has room for half a million ids, and as many faults. */
+/** Checked by hand: a body has room for half a million ids, and zod would report as many faults. */
 const idsSchema = z.custom<readonly number[]>(
   (value) => Array.isArray(value) && value.length > 0 && value.every(isId),
 )
@@ -54,9 +54,10 @@ const bodySchema = z.strictObject({
   logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).optional(),
   echo: z.boolean().default(false),
   best_of: z.int().optional(),
-  // OpenAI has it for chats only; batches are what `flex` is for.
+  // OpenAI has tiers for chats only. Here batches of prompts may ask for `flex`.
   service_tier: serviceTierField,
-  // Not OpenAI's: the first prompt token that a task's adapter rotates, one for all or one a prompt.
+  // OpenAI does not have this: the first prompt token that a task's adapter rotates, one or one a
+  // prompt.
   rotate_from: z
     .union([z.int().min(0), z.array(z.int().min(0)).max(MAX_PROMPTS)], {
       error: 'must be a token index, or one for each prompt',
@@ -68,7 +69,7 @@ const bodySchema = z.strictObject({
 
 export type CompletionRequest = CommonRequest & {
   readonly prompts: readonly Prompt[]
-  /** One a prompt, where it was given. */
+  /** One for each prompt. */
   readonly rotateFrom: readonly number[] | undefined
   readonly echo: boolean
   readonly maxTokens: number
@@ -100,14 +101,14 @@ export const completionRequestSchema = bodySchema.transform((body, context): Com
 export const withoutUnsupportedOfCompletions = (body: Record<string, unknown>) =>
   refuseUnsupported(body, UNSUPPORTED)
 
-/** One entry a token, prompt and answer alike; the arrays are of one length. */
+/** One entry for each token of the prompt and the answer. All arrays have the same length. */
 export type CompletionLogprobs = {
   readonly tokens: readonly string[]
   /** Null for a prompt's first token. */
   readonly token_logprobs: readonly (number | null)[]
-  /** The likeliest tokens and the one that stands there; null for a prompt's first token. */
+  /** The likeliest tokens and the actual one; null for a prompt's first token. */
   readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[]
-  /** Where each token's text begins in the choice's, in UTF-16 units. */
+  /** Where each token's text begins in the choice's text, in UTF-16 units. */
   readonly text_offset: readonly number[]
 }
 
@@ -125,17 +126,19 @@ export type Completion = {
   readonly model: string
   readonly choices: readonly CompletionChoice[]
   readonly usage?: Usage | null
-  /** Where the request named one. */
+  /** Absent unless the request named one. */
   readonly service_tier?: ServiceTier
   readonly arcana?: ArcanaProof
 }
 
-/** Writes one choice's log probabilities in order, keeping count of its text. */
+/** Writes the log probabilities of one choice and counts its text as it goes. */
 export class LogprobsWriter {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: false })
   #offset = 0
 
-  /** @param isShown false for the control token that ends an answer and is not in its text */
+  /**
+   * @param isShown false for the control token that ends an answer, which its text does not contain
+   */
   write(positions: readonly PromptToken[], isShown = true): CompletionLogprobs {
     return {
       tokens: positions.map(nameOf),
@@ -168,6 +171,6 @@ function topOf({ top, logprob, ...token }: PromptToken): Record<string, number> 
 
 const hex = (byte: number) => `\\x${byte.toString(16).padStart(2, '0')}`
 
-/** A token as OpenAI names it here: part of a character by its bytes, which no two tokens share. */
+/** OpenAI's name for a token: its text, or its bytes if it holds only part of a character. */
 const nameOf = ({ token, bytes }: Pick<PromptToken, 'token' | 'bytes'>): string =>
   token.includes('\uFFFD') ? `bytes:${bytes.map(hex).join('')}` : token

@@ -1,19 +1,21 @@
-/** When a task would rather not answer: in a job's method, and in a request's `arcana` object. */
+/**
+ * When a task withholds an unsure answer: set in a job's method, or in a request's `arcana` object.
+ */
 import { z } from 'zod'
 import { MAX_LABEL_CHARS } from '../runner.ts'
 
 export const minConfidenceSchema = z.number().min(0).max(1)
-/** May be none of the task's labels, as "unsure". */
+/** Need not be one of the task's labels: "unsure", for example. */
 export const fallbackLabelSchema = z.string().trim().min(1).max(MAX_LABEL_CHARS)
 
-/** Answer only where the likeliest label has at least this probability. */
 export type Confidence = {
+  /** The task answers only if the likeliest label is at least this probable. */
   readonly min: number
-  /** Said instead; null is no content. */
+  /** Replaces a withheld answer; null means that the answer has no content. */
   readonly fallbackLabel: string | null
 }
 
-/** Adds an issue where a fallback has nothing to fall back from. */
+/** Adds an issue where a fallback is given without the probability below which it is used. */
 export function checkConfidence(
   fields: {
     readonly min_confidence?: number | null | undefined
@@ -29,7 +31,7 @@ export function checkConfidence(
   })
 }
 
-/** Of a request's body. Not OpenAI's: clients send it as an extra field. */
+/** A request's `arcana`, which OpenAI does not have; clients send it as an extra field. */
 export const arcanaField = z
   .strictObject({
     min_confidence: minConfidenceSchema.nullish(),
@@ -38,7 +40,7 @@ export const arcanaField = z
   .superRefine(checkConfidence)
   .optional()
 
-/** @returns null where the request asks for none */
+/** @returns null where the request sets none */
 export const confidenceIn = (arcana: z.output<typeof arcanaField>): Confidence | null =>
   arcana?.min_confidence == null
     ? null

@@ -5,10 +5,10 @@ const textPartSchema = z.strictObject({
   text: z.string(),
 })
 
-/** Parts of one message; OpenAI takes no more messages in a whole chat. */
+/** The most parts of one message: as many as a chat may have messages. */
 const MAX_TEXT_PARTS = 2048
 
-/** A text: a string, or parts, which are joined as they stand. */
+/** Reads a text: a string, or parts, which it joins as they stand. */
 export const textContentOf = (partSchema: z.ZodType<{ readonly text: string }>) =>
   z.unknown().transform((value, context): string => {
     if (typeof value === 'string') return value
@@ -21,7 +21,7 @@ export const textContentOf = (partSchema: z.ZodType<{ readonly text: string }>) 
     for (const [i, item] of value.entries()) {
       const part = partSchema.safeParse(item)
       if (!part.success) {
-        // The first alone: a body has room for hundreds of thousands of faults.
+        // It reports the first faulty part only: a body has room for hundreds of thousands.
         for (const { message, path } of part.error.issues) {
           context.addIssue({ code: 'custom', message, path: [i, ...path] })
         }
@@ -32,5 +32,5 @@ export const textContentOf = (partSchema: z.ZodType<{ readonly text: string }>) 
     return text
   })
 
-/** Of a chat's message. */
+/** The content of a chat's message. */
 export const textContentSchema = textContentOf(textPartSchema)

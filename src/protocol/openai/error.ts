@@ -1,4 +1,4 @@
-/** The one error of the wire, in OpenAI's shape, and the only exception routes throw on purpose. */
+/** The gateway's error, in OpenAI's shape. It is the only exception that routes throw on purpose. */
 export type ErrorType =
   'invalid_request_error' | 'authentication_error' | 'rate_limit_error' | 'server_error'
 
@@ -28,7 +28,7 @@ export class ApiError extends Error {
   readonly param: string | null
   readonly code: string | null
   readonly retryAfterSeconds: number | null
-  /** OpenAI's clients repeat a 5xx of themselves; this says not to. */
+  /** OpenAI's clients retry a 5xx on their own; this tells them not to. */
   readonly isFinal: boolean
   readonly #detail: ErrorDetail
 
@@ -44,7 +44,7 @@ export class ApiError extends Error {
     this.isFinal = detail.isFinal ?? false
   }
 
-  /** The same fault under another name of its field, in the message too where that begins with it. */
+  /** The same error with its field renamed, also at the beginning of its message. */
   withParam(rename: (param: string) => string): ApiError {
     const { status, message, param } = this
     if (param === null || rename(param) === param) return this
@@ -61,6 +61,10 @@ export class ApiError extends Error {
 
 export const invalidRequest = (message: string, param: string | null = null, code?: string) =>
   new ApiError(400, message, { param, code: code ?? null })
+
+/** Refuses a field's value, as OpenAI words it: `Invalid 'FIELD': MESSAGE.` */
+export const invalidField = (param: string, message: string, code?: string) =>
+  invalidRequest(`Invalid '${param}': ${message}.`, param, code)
 
 export const notFound = (message: string, param: string | null, code: string) =>
   new ApiError(404, message, { param, code })

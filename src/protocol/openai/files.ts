@@ -8,14 +8,14 @@ export const pageQuerySchema = (defaultLimit: number, maxLimit: number) =>
     order: z.enum(['asc', 'desc']).default('desc'),
   })
 
-/** Lines that do not fit the context of the model that is served, the answer included. */
+/** Lines that, with their answers, do not fit the context of the served model. */
 export type TooLongLines = {
   /** In tokens. */
   readonly max_context: number
   readonly num_lines: number
-  /** The first hundred. */
+  /** The first hundred of them. */
   readonly lines: readonly number[]
-  /** False where the file has more long text than was measured. */
+  /** False if the file has more long text than the gateway measures. */
   readonly is_complete: boolean
 }
 
@@ -30,7 +30,7 @@ export type FileObject = {
   readonly status: 'processed'
   readonly arcana: {
     readonly num_examples: number
-    /** In the answer to an upload alone, where there are any. */
+    /** Only the answer to an upload has this, and only if there are such lines. */
     readonly too_long?: TooLongLines
   }
 }
@@ -43,7 +43,7 @@ export type Page<T extends { readonly id: string }> = {
   readonly last_id: string | null
 }
 
-/** @param rows one more than `limit` where there are more */
+/** @param rows up to one more than `limit`, which says that the list goes on */
 export function toPage<T extends { readonly id: string }>(
   rows: readonly T[],
   limit: number,

@@ -7,22 +7,18 @@ import {
   type GenerationOptions,
   type TextGrader,
 } from './graders.ts'
-import { checkObjective, objectiveFields, objectiveOf, type Objective } from './objective.ts'
+import { checkObjective, givenObjective, objectiveFields, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
 import { labelTextSchema } from './label-text.ts'
 import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
-import {
-  checkHyperparameters,
-  hyperparametersSchema,
-  type ShownHyperparameters,
-} from './hyperparameters.ts'
+import { hyperparametersSchema, type ShownHyperparameters } from './hyperparameters.ts'
 
 export type { SubspaceName } from './hyperparameters.ts'
-export type { OptimiserName } from './optimisers.ts'
+export type { SearchName } from './search-names.ts'
 
-/** A request's method, as OpenAI nests it. */
+/** The one `method.type` that is served. */
 export const METHOD_TYPE = 'rotation'
 const MAX_INSTRUCTIONS_CHARS = 16_384
 
@@ -30,14 +26,14 @@ const GUARD_MODES = ['report', 'enforce'] as const
 export type GuardMode = (typeof GUARD_MODES)[number]
 
 const TOO_LONG = ['error', 'drop', 'truncate'] as const
-/** What becomes of examples that are longer than the model's context. */
+/** What a job does with examples that are longer than the model's context. */
 export type TooLong = (typeof TOO_LONG)[number]
 
 const PUBLISH_FROM = ['proven', 'promising'] as const
-/** The least outcome whose version goes live by itself. */
+/** The weakest outcome of the guard with which a version goes live by itself. */
 export type PublishFrom = (typeof PUBLISH_FROM)[number]
 
-/** What frames a task's prompts, and the answers it may give. */
+/** A task's instructions, where they stand in the prompt, and the answers that it may give. */
 export const frameFields = {
   instructions: z.string().trim().min(1).max(MAX_INSTRUCTIONS_CHARS).nullish(),
   position: z.enum(['before', 'after']).default('before'),
@@ -54,30 +50,34 @@ const rotationFields = z.strictObject({
   ...objectiveFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
-  /** Whether the guard's finding decides what is published, or only stands in the report. */
+  /**
+   * "enforce": the guard decides whether a version goes live. "report": it only writes its finding.
+   */
   guard: z.enum(GUARD_MODES).default('enforce'),
-  /** Refuse a job with examples past the context, learn without them, or cut their inputs' ends. */
+  /**
+   * Examples that do not fit the context: refuse the job, leave them out, or cut their inputs'
+   * ends.
+   */
   too_long: z.enum(TOO_LONG).default('error'),
-  /** "promising" makes a promising version live too, not only a proven one. */
+  /** "promising" makes a promising version live as well as a proven one. */
   publish: z.enum(PUBLISH_FROM).default('proven'),
-  /** Publish the adapter whatever an enforced guard finds; the report says so. */
+  /** Publishes the adapter whatever an enforced guard finds. The report says so. */
   force: z.boolean().default(false),
-  /** Where the surest label is less likely than this, the task answers with `fallback_label`. */
+  /** If the likeliest label is less probable than this, the task answers with `fallback_label`. */
   min_confidence: minConfidenceSchema.nullish(),
   fallback_label: fallbackLabelSchema.nullish(),
 })
 const rotationSchema = rotationFields.superRefine((fields, context) => {
   checkConfidence(fields, context)
   checkObjective(fields, context)
-  checkHyperparameters({ ...fields, objective: objectiveOf(fields) }, context)
 })
 
 const hyperparameterNames: readonly string[] = Object.keys(hyperparametersSchema.shape)
 const isLeftOpen = (value: unknown): boolean => value === null || value === 'auto'
 
 /**
- * OpenAI's older place for hyperparameters, which some clients fill always. It may repeat what the
- * method says, or leave everything open; a value of its own would be lost.
+ * Some clients always send `hyperparameters` beside the method, where OpenAI had them first. This
+ * gateway does not read them there, so they may only repeat the method's values or say `auto`.
  */
 function checkOldHyperparameters(
   body: {
@@ -105,7 +105,7 @@ export const createJobSchema = z
     model: z.string().min(1),
     training_file: z.string().min(1),
     validation_file: z.string().min(1).nullish(),
-    /** Names the task that is learnt; left out, a name is made up. */
+    /** The task's name. If left out, the gateway makes one up. */
     suffix: z.string().nullish(),
     seed: z.int().min(0).max(0xffffffff).nullish(),
     method: z
@@ -133,7 +133,7 @@ export const createJobSchema = z
       instructions: rotation.instructions ?? null,
       position: rotation.position,
       labels: rotation.labels ?? null,
-      objective: objectiveOf(rotation),
+      objective: givenObjective(rotation),
       beta: rotation.beta ?? null,
       grader: isTextGrader(rotation.grader) ? rotation.grader : null,
       generation: isTextGrader(rotation.grader)
@@ -148,7 +148,7 @@ export const createJobSchema = z
         rotation.min_confidence == null
           ? null
           : { min: rotation.min_confidence, fallbackLabel: rotation.fallback_label ?? null },
-      /** As given: what is left open is settled once it is known what the files teach. */
+      /** As the request gives them. The job settles the rest when it has read its files. */
       hyperparameters: rotation.hyperparameters,
     }
   })
@@ -156,11 +156,11 @@ export const createJobSchema = z
 const METADATA_FILTER = /^metadata\[(?<key>.*)\]$/su
 export const isMetadataFilter = (name: string): boolean => METADATA_FILTER.test(name)
 
-/** What a listed job's metadata must hold; null stands for none at all. */
+/** The metadata that listed jobs must have. Null lists the jobs without any metadata. */
 export type MetadataFilter = Readonly<Record<string, string>> | null
 
 /**
- * Reads `metadata[key]=value`, as often as there are keys, or `metadata=null`.
+ * Reads `metadata[key]=value`, once for each key, or `metadata=null`.
  * @returns undefined where the query asks for neither
  * @throws {ApiError}
  */
@@ -183,7 +183,7 @@ export function readMetadataFilter(
   )
 }
 
-/** `POST /v1/fine_tuning/jobs/{id}/publish`: what the guard kept back. */
+/** `POST /v1/fine_tuning/jobs/{id}/publish` makes a version live that the guard kept back. */
 export const publishJobSchema = z.strictObject({
   force: z.literal(true, { error: 'must be true: the guard found no gain that it could show' }),
 })
@@ -215,7 +215,7 @@ export type FineTuningJob = {
   readonly validation_file: string | null
   readonly result_files: readonly string[]
   readonly seed: number
-  /** Prompt tokens of the training examples, once for every trial on them. */
+  /** The prompt tokens of the training examples, times the trials. */
   readonly trained_tokens: number | null
   readonly error: JobError | null
   readonly user_provided_suffix: string | null
@@ -231,7 +231,7 @@ export type FineTuningJob = {
       readonly beta: number | null
       readonly grader: TextGrader | null
       readonly generation: GenerationOptions | null
-      /** Null where the answers are texts of their own. */
+      /** Null unless the job learns labels. */
       readonly labels: readonly string[] | null
       readonly scope: Scope
       readonly guard: GuardMode
@@ -257,13 +257,16 @@ export type JobProgress = {
   readonly trials_done: number
   readonly trials_total: number
   /**
-   * Mean log probability of the right label or of a target's token, or mean score; higher is better.
-   * Under `auto` of examples held out by the folds.
+   * The mean log probability of the right label or of a target's token, or the grader's mean score;
+   * higher is better. `auto` measures it on the examples that its folds hold out.
    */
   readonly best_value: number | null
   /** The same for the base model, which is the first trial. */
   readonly base_value: number | null
-  /** Evaluations of the guard's folds, beside the trials; 0 of 0 where the search has its own. */
+  /**
+   * Trials of the guard's own searches, one search a fold; 0 where the job's search has folds
+   * itself.
+   */
   readonly guard_trials_done: number
   readonly guard_trials_total: number
 }
@@ -276,34 +279,39 @@ export type JobEvent = {
   readonly type: 'message' | 'metrics'
   readonly message: string
   /**
-   * For `metrics`: step, trial, round, value, best_value, total; under `gradient` also train_loss
-   * and held_out_loss after `trial` steps. Under `auto` trial is the
-   * configuration's number and step its own; all but these and the losses come when it has ended.
+   * An event of type `metrics` has step, trial, round, value, best_value and total. `gradient` adds
+   * train_loss and held_out_loss after `trial` steps. `auto` counts configurations by `trial` and a
+   * configuration's steps by `step`; while a configuration runs, its events have only these and the
+   * losses.
    */
   readonly data: Readonly<Record<string, number | null>> | null
 }
 
-/** A version that a job published; all but the last of an `auto` job go live only when promoted. */
+/**
+ * A version that a job published. One that an `auto` job published on the way is live only if
+ * promoted.
+ */
 export type JobCheckpoint = {
   readonly id: string
   readonly object: 'fine_tuning.job.checkpoint'
   readonly created_at: number
   readonly fine_tuned_model_checkpoint: string
   readonly fine_tuning_job_id: string
-  /** Trials that it is made of. */
+  /** How many trials the job had made. */
   readonly step_number: number
   readonly metrics: {
     readonly step: number
     /**
-     * Mean −log P of the right label or of a target's token, nats, as the version serves: of its own
-     * examples, and out of fold. Of pairs, their loss.
+     * Mean −log P, in nats, of the right label or of a target's token as the version serves; for
+     * pairs, their loss. `train_loss` is over the examples it was fitted to, `valid_loss` out of
+     * fold.
      */
     readonly train_loss?: number
     readonly valid_loss?: number
-    /** Of labels. */
+    /** How often the version gives the right label. Only jobs that learn labels have it. */
     readonly train_mean_token_accuracy?: number
     readonly valid_mean_token_accuracy?: number
-    /** Of a grader, its mean score. */
+    /** The grader's mean score. Only jobs with a grader of texts have it. */
     readonly train_mean_reward?: number
     readonly valid_mean_reward?: number
   }

@@ -1,15 +1,15 @@
-/** What says how good an answer is; OpenAI's graders in OpenAI's shapes, and some of our own. */
+/** Graders say how good an answer is: OpenAI's in OpenAI's shapes, and some of our own. */
 import { z } from 'zod'
 
 const MAX_TEMPLATE_CHARS = 8192
 const MAX_URL_CHARS = 2048
 const DEFAULT_HTTP_TIMEOUT_SECONDS = 10
 const MAX_HTTP_TIMEOUT_SECONDS = 60
-/** As a target's tokens. */
+/** As many as a target may have. */
 const MAX_GENERATED_TOKENS = 256
 const DEFAULT_GENERATED_TOKENS = 64
 
-/** What a template may name, in double braces. */
+/** The fields that a template may name, in double braces. */
 export const TEMPLATE_FIELDS = ['sample.output_text', 'item.input', 'item.target'] as const
 export type TemplateField = (typeof TEMPLATE_FIELDS)[number]
 export const TEMPLATE_PATTERN = /\{\{\s*([^{}]*?)\s*\}\}/g
@@ -22,12 +22,12 @@ const templateSchema = z
       if ((TEMPLATE_FIELDS as readonly (string | undefined)[]).includes(name)) continue
       context.addIssue({
         code: 'custom',
-        message: `knows ${TEMPLATE_FIELDS.join(', ')}, and not "${name ?? ''}"`,
+        message: `names the unknown field "${name ?? ''}"; the fields are ${TEMPLATE_FIELDS.join(', ')}`,
       })
     }
   })
 const OUTPUT = '{{sample.output_text}}'
-/** OpenAI's graders have one; it is not used. */
+/** OpenAI's graders have names. Nothing here uses them. */
 const nameSchema = z.string().max(256).optional()
 
 const METRICS = [
@@ -58,7 +58,7 @@ const textGraderSchema = z.discriminatedUnion('type', [
       error: (issue) => `must be one of ${METRICS.join(', ')}, not ${JSON.stringify(issue.input)}`,
     }),
   }),
-  /** The probability that another task of the project gives a label. */
+  /** Scores by the probability that another task of the project gives a label. */
   z.strictObject({
     type: z.literal('task'),
     name: nameSchema,
@@ -67,7 +67,7 @@ const textGraderSchema = z.discriminatedUnion('type', [
     task: z.string().min(1).max(256),
     label: z.string().min(1),
   }),
-  /** Asked by POST with `{input, output, target}`; answers `{score}`, higher being better. */
+  /** Is asked by POST with `{input, output, target}` and answers `{score}`; higher is better. */
   z.strictObject({
     type: z.literal('http'),
     name: nameSchema,
@@ -79,10 +79,10 @@ const textGraderSchema = z.discriminatedUnion('type', [
       .default(DEFAULT_HTTP_TIMEOUT_SECONDS),
   }),
 ])
-/** Scores generated texts. */
+/** A grader of generated texts. */
 export type TextGrader = z.output<typeof textGraderSchema>
 
-/** `label` and `target` score by the model's own probabilities, without generating. */
+/** `label` and `target` score by the model's own probabilities and generate nothing. */
 export const graderSchema = z.union([
   z.strictObject({ type: z.enum(['label', 'target']) }),
   textGraderSchema,
@@ -92,14 +92,7 @@ export type Grader = z.output<typeof graderSchema>
 export const isTextGrader = (grader: Grader | null | undefined): grader is TextGrader =>
   grader != null && grader.type !== 'label' && grader.type !== 'target'
 
-/** Whether a grader cannot do without the examples' targets. */
-export const needsTarget = (grader: TextGrader): boolean =>
-  ['input' in grader ? grader.input : '', 'reference' in grader ? grader.reference : ''].some(
-    (template) =>
-      [...template.matchAll(TEMPLATE_PATTERN)].some(([, name]) => name === 'item.target'),
-  )
-
-/** How the texts that are graded are drawn; seeds are the job's. */
+/** How the model draws the texts that are graded. Their seeds follow from the job's. */
 export const generationSchema = z.strictObject({
   max_tokens: z.int().min(1).max(MAX_GENERATED_TOKENS).default(DEFAULT_GENERATED_TOKENS),
   temperature: z.number().min(0).max(2).default(1),

@@ -1,8 +1,8 @@
-/** What a job on labels reports: `arcana.report` of a job. */
+/** `arcana.report` of a job that learns labels. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './optimisers.ts'
+import type { SearchName } from './search-names.ts'
 
-/** How one way of answering does on labelled examples. */
+/** How well the base model or an adapter answers labelled examples. */
 export type ClassificationMetrics = {
   readonly accuracy: number
   readonly balanced_accuracy: number
@@ -26,56 +26,65 @@ export type ClassificationMetrics = {
 export type EvaluationReport = {
   readonly num_examples: number
   readonly base: ClassificationMetrics
-  /** The base model with a label bias estimated on the training inputs, without their labels. */
+  /** The base model with a label bias, estimated on the training inputs without their labels. */
   readonly calibrated_base: ClassificationMetrics
-  /** As the version serves: with its bias and temperature, and without angles for a bias alone. */
+  /**
+   * The version as it serves: with its bias and temperature, and with its rotation if it has one.
+   */
   readonly adapter: ClassificationMetrics
 }
 
 /**
- * What the guard found. `proven`: it helps, and its version is live. `promising`: an estimated gain that
- * is not shown; its version is not live. `bias_only`: a label bias alone helps and is live. `no_gain`:
- * nothing learnt helps. Reports of earlier releases say `published` and `inconclusive`.
+ * What the guard found. `proven`: the adapter helps, and its version goes live. `promising`: the
+ * adapter seems to help, but the examples do not show it; its version does not go live.
+ * `bias_only`: a label bias alone helps and goes live. `no_gain`: nothing learnt helps. Older
+ * reports say `published` and `inconclusive`.
  */
 export type GuardOutcome = 'proven' | 'promising' | 'bias_only' | 'no_gain'
 
-/** What a learnt answer is compared with. */
+/** What the guard compares a learnt answer with. */
 export type GuardReference = 'base' | 'calibrated_base' | 'bias_only'
 
-/** A learnt answer on examples that it was not fitted to; positive gains are better. */
+/** How a learnt answer does on examples that it was not fitted to. Positive gains are better. */
 export type GuardComparison = {
   /** How often labels dealt out at random fit the predictions as well as the right ones. */
   readonly p_value: number
-  /** Balanced accuracy less the base model's. */
+  /** Its balanced accuracy minus the base model's. */
   readonly gain: number
   /** 95% by Student's t; null where no label has two examples. */
   readonly interval: readonly [number, number] | null
-  /** Balanced accuracy less that of each reference. */
+  /** Its balanced accuracy minus that of each reference. */
   readonly gains: Readonly<Partial<Record<GuardReference, number>>>
 }
 
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type GuardReport = GuardComparison & {
   readonly outcome: GuardOutcome
-  /** What was found, what it was compared with, and about how many more examples would settle it. */
+  /** The finding in sentences for the job's owner. */
   readonly summary: string
-  /** What the guard itself would make live; null is nothing. */
+  /** What the guard by itself would make live; null means nothing. */
   readonly would_publish: 'adapter' | 'bias_only' | null
-  /** What the figures above are about, and what the version holds: a rotation, or a label bias alone. */
+  /**
+   * What the figures of this report are about and what the version holds: an adapter or a label
+   * bias.
+   */
   readonly answer: 'adapter' | 'bias_only'
-  /** False where the job asked for a finding and no more: then an adapter is live in any case. */
+  /** False under `guard: "report"`, where an adapter goes live whatever the guard finds. */
   readonly enforced: boolean
-  /** Live against an enforced outcome, because the job or its owner asked for it. */
+  /** Whether the version goes live against an enforced outcome, because its owner asked for that. */
   readonly forced: boolean
   readonly test: 'permutation of the right labels within folds, by out-of-fold log odds'
   readonly against: 'base'
   readonly unit: 'balanced accuracy'
   readonly level: number
   readonly power: number
-  /** About how many more examples would settle what is promising; null where nobody can tell. */
+  /**
+   * About how many more examples would settle a promising outcome; null where they cannot be
+   * estimated.
+   */
   readonly more_examples: number | null
   readonly folds: number
-  /** Of each fold's own search; the job's own where the folds are part of it. */
+  /** The trials of each fold's search; the job's own where the search itself holds folds out. */
   readonly trials_per_fold: number
   readonly compared: {
     readonly adapter: GuardComparison
@@ -87,7 +96,10 @@ export type GuardReport = GuardComparison & {
     readonly bias_only: ClassificationMetrics
     readonly adapter: ClassificationMetrics
   }
-  /** Of the answer: what withholding unsure answers gives; confidence as it is served. */
+  /**
+   * What a `min_confidence` would give: the share of inputs still answered, and how many of them
+   * right.
+   */
   readonly accuracy_by_coverage: readonly {
     readonly min_confidence: number
     readonly coverage: number
@@ -95,7 +107,7 @@ export type GuardReport = GuardComparison & {
   }[]
 }
 
-/** What is odd about the examples, by line number of the training file, or about the task. */
+/** Something odd about the examples or the task. */
 export type JobWarning = {
   readonly code:
     | 'duplicate_inputs'
@@ -109,7 +121,7 @@ export type JobWarning = {
     | 'long_labels'
     | 'base_knows_nothing'
   readonly message: string
-  /** Ten at most. */
+  /** Line numbers of the training file, ten at most. */
   readonly lines: readonly number[]
 }
 
@@ -117,24 +129,24 @@ export type JobWarning = {
 export type GradientReport = {
   readonly n_steps: number
   readonly learning_rate: number
-  /** Share of their own tokens that prompts were read without, others in each step. */
+  /** The share of a prompt's own tokens that each step left out. */
   readonly prompt_dropout: number
   readonly n_folds: number
   /**
-   * Mean −log P(right label), or of a target's token, nats, in float32: of examples that a fit had not
-   * seen, averaged over its steps as the fit is, and of the base model.
+   * Mean −log P of the right label, or of a target's token, in nats and float32. `held_out_loss` is
+   * over the examples that each fold's fit had not seen; `base_loss` is the base model's.
    */
   readonly held_out_loss: number
   readonly base_loss: number
 }
 
-/** What `auto` tried, and what it ended with. */
+/** What `auto` tried, and what it chose. */
 export type AutoReport = {
   readonly budget_seconds: number
-  /** By the search's own clock: the answers' times, summed. */
+  /** The time that its calls to runners took, summed. */
   readonly seconds_spent: number
   readonly configurations: readonly {
-    /** `abandoned`: it lagged behind the best; `cut`: the budget was over. */
+    /** `abandoned`: it lagged behind the best one. `cut`: the budget was spent. */
     readonly end: 'finished' | 'abandoned' | 'cut'
     readonly learning_rate: number
     /** First and last layer rotated, both included. */
@@ -146,21 +158,29 @@ export type AutoReport = {
     readonly held_out_loss: number
     readonly seconds: number
   }[]
-  /** Configurations, by number from 1, whose angles' mean was published, at a strength. */
+  /**
+   * The configurations, by number from 1, whose angles were averaged; the mean was scaled by
+   * `strength`.
+   */
   readonly chosen: readonly number[]
   readonly strength: number
-  /** Mean −log P(right label), nats, in float32: of what was chosen on examples that it had not seen, and of the base model. */
+  /**
+   * Mean −log P(right label), in nats and float32. `held_out_loss` is over examples that the chosen
+   * fits had not seen; `base_loss` is the base model's.
+   */
   readonly held_out_loss: number
   readonly base_loss: number
 }
 
-/** Whether the base model's answers have anything to do with the right ones. */
+/** Whether the base model's answers are related to the right ones at all. */
 export type BaseKnowledge = {
   readonly test: 'one-sided permutation of the right labels, by their log probability'
-  /** How often it does as well with the labels dealt out anew; the same under any label bias. */
+  /**
+   * How often it does as well when the labels are dealt out at random. No label bias changes this.
+   */
   readonly p_value: number
   readonly level: number
-  /** Training and validation examples, those of one input counted once. */
+  /** Training and validation examples; those of one input count once. */
   readonly num_examples: number
 }
 
@@ -169,11 +189,11 @@ export type JobReport = {
   readonly base_knowledge: BaseKnowledge
   readonly warnings: readonly JobWarning[]
   readonly job: string
-  readonly optimizer: OptimiserName
+  readonly optimizer: SearchName
   readonly n_trials: number
-  /** Of the optimizer `gradient`. */
+  /** Only the optimizer `gradient` has this. */
   readonly gradient?: GradientReport
-  /** Of the optimizer `auto`. */
+  /** Only the optimizer `auto` has this. */
   readonly auto?: AutoReport
   readonly seed: number
   readonly scope: Scope
@@ -183,18 +203,21 @@ export type JobReport = {
   readonly adapter_digest: string | null
   readonly model_digest: string
   readonly build_digest: string
-  /** Added to the labels' log probabilities wherever the version serves, in the order of `labels`. */
+  /**
+   * Added to the labels' log probabilities wherever the version serves, in the order of `labels`.
+   */
   readonly bias: readonly number[]
-  /** What biased log probabilities are divided by, fitted to out-of-fold predictions. */
+  /** Divides the biased log probabilities; fitted to out-of-fold predictions. */
   readonly temperature: number
   /**
-   * Of the search's best trial: mean log probability of the right label under the bias that suits the
-   * trial best, less a small penalty on that bias. The base's value has its own best bias too.
+   * The value of the search's best trial: the mean log probability of the right label under the
+   * bias that suits the trial best, minus a small penalty on that bias. `base_value` has its own
+   * best bias too.
    */
   readonly best_value: number | null
   readonly best_trial: number | null
   readonly base_value: number
-  /** Of the adapter as stored, measured again. */
+  /** The value of the stored adapter, measured again. */
   readonly adapter_value: number
   readonly seconds: number
   readonly train: EvaluationReport

@@ -1,6 +1,6 @@
 /**
- * Says what is wrong with an object whose `type` is none of a union's; null leaves other faults
- * their own words.
+ * Words the error of an object whose `type` no member of a union has. Other faults keep their own
+ * messages.
  */
 export const ofUnknownKind =
   (say: (given: unknown) => string) =>

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 
-/** An integer past these has lost digits when it was read. */
+/** JSON.parse drops digits of larger integers. */
 const isExact = (value: number): boolean => !Number.isInteger(value) || Number.isSafeInteger(value)
 
-/** A label's text: JSON numbers and booleans are taken for what JavaScript writes of them. */
+/** A label's text. A JSON number or boolean stands for the text that JavaScript writes for it. */
 export const labelTextSchema = z
   .union(
     [

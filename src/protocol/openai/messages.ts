@@ -5,12 +5,12 @@ import { functionNameSchema, MAX_TOOL_CALLS, type ToolCall } from '../tools.ts'
 import { isShallow, MAX_SCHEMA_NESTING } from '../response-format.ts'
 import { textContentSchema } from './content.ts'
 
-/** OpenAI's: letters, digits and signs, but for white space and what marks up a prompt. */
+/** OpenAI's rule: no white space, and no character that marks up a prompt. */
 export const participantNameSchema = z
   .string()
   .regex(/^[^\s<|\\/>]{1,64}$/, 'must be 1 to 64 characters without white space, <, |, \\, / or >')
 
-/** Sent back by clients that append the answer they were given. */
+/** Clients that append an answer to the conversation send these fields back. */
 const answerFields = {
   refusal: z.null().optional(),
   annotations: z.array(z.unknown()).max(0).nullish(),
@@ -24,7 +24,7 @@ export const roleOf = (role: (typeof ROLES)[number]): PromptMessage['role'] =>
 
 const nameField = (name: string | null | undefined) => (name == null ? {} : { name })
 
-/** An assistant's content may be null: beside its calls, and where its answer was withheld. */
+/** An assistant's content is null beside its calls, and if its answer was withheld. */
 function withSilence(message: unknown): unknown {
   if (typeof message !== 'object' || message === null) return message
   const { role, content } = message as { readonly role?: unknown; readonly content?: unknown }
@@ -45,17 +45,17 @@ const messageSchema = z
     ...nameField(name),
   }))
 
-/** OpenAI's. Every message costs a pass through the chat template, empty ones too. */
+/** OpenAI's limit. Even an empty message costs a pass through the chat template. */
 export const MAX_MESSAGES = 2048
 const TOO_MANY = `must hold at most ${MAX_MESSAGES} messages`
 
-/** Of a conversation in which nothing is called. */
+/** A conversation without calls of functions. */
 export const messagesSchema = z
   .array(z.preprocess(withSilence, messageSchema))
   .min(1, 'must hold at least one message')
   .max(MAX_MESSAGES, TOO_MANY)
 
-/** A call's: a JSON object, written as a string. */
+/** The arguments of a call: a JSON object, written as a string. */
 export const argumentsSchema = z.string().transform((json, context): Record<string, unknown> => {
   const value = parseJson(json)
   const isObject = typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -92,14 +92,14 @@ const chatMessageSchema = z.strictObject({
     error: 'must be one of system, developer, user, assistant, tool',
   }),
   content: z.unknown().optional(),
-  // A tool message's is the function's, as some clients send it.
+  // Some clients put the function's name into a tool message.
   name: participantNameSchema.nullish(),
   tool_calls: z.array(toolCallSchema).max(MAX_TOOL_CALLS).nullish(),
   tool_call_id: z.string().nullish(),
   ...answerFields,
 })
 
-/** Of a chat: each result of a function follows the message that called it. */
+/** The messages of a chat. Each result of a function follows the message that called it. */
 export const chatMessagesSchema = z
   .array(z.preprocess(withSilence, chatMessageSchema))
   .min(1, 'must hold at least one message')
@@ -116,10 +116,10 @@ export const chatMessagesSchema = z
       const named = nameField(message.name)
       const called = role === 'assistant' ? (ownCalls ?? []) : []
       if (role !== 'assistant' && (ownCalls ?? []).length > 0) {
-        return reject('tool_calls', 'is of assistant messages only')
+        return reject('tool_calls', 'is only allowed in assistant messages')
       }
       if (role !== 'tool' && callId != null) {
-        return reject('tool_call_id', 'is of tool messages only')
+        return reject('tool_call_id', 'is only allowed in tool messages')
       }
       if (role !== 'tool') calls = called
       const text = textContentSchema.safeParse(message.content)
@@ -134,13 +134,13 @@ export const chatMessagesSchema = z
         return [{ role: 'assistant', content, ...named, tool_calls: [...called] }]
       }
       if (role !== 'tool') return [{ role: roleOf(role), content, ...named }]
-      if (callId == null) return reject('tool_call_id', 'is required of a tool message')
+      if (callId == null) return reject('tool_call_id', 'is required in a tool message')
       const answered = calls.find(({ id }) => id === callId)
       if (!answered) {
         return reject('tool_call_id', 'is none of the calls of the assistant message before it')
       }
       if (message.name != null && message.name !== answered.name) {
-        return reject('name', `must be "${answered.name}", which is the function of this call`)
+        return reject('name', `must be "${answered.name}", the function of this call`)
       }
       return [{ role, content, tool_call_id: callId, name: answered.name }]
     })

@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 export const MAX_METADATA_KEYS = 16
 
-/** What a caller notes beside a job or an answer, for itself. */
+/** A caller's own notes on a job or an answer. */
 export const metadataSchema = z
   .record(z.string().max(64), z.string().max(512))
   .refine(

@@ -6,13 +6,15 @@ export type Model = {
   readonly owned_by: string
   readonly arcana?: {
     readonly base: string
-    /** A task's name, or a selection as `task@2` or `a*0.5+b`. */
+    /** A task's name, or a selection such as `task@2` or `a*0.5+b`. */
     readonly task: string
-    /** Of the version that the selection names; null for a task by its name, and for a sum. */
+    /**
+     * The version that the selection names; null for a sum. A task by its name has no such field.
+     */
     readonly version?: number | null
-    /** Null where none is live, and for a sum. */
+    /** Null where no version is live, and for a sum. */
     readonly live_version: number | null
-    /** Whether an adapter that would be applied was found damaged in storage. */
+    /** Whether one of its adapters was found damaged in storage. */
     readonly is_corrupt: boolean
   }
 }

@@ -3,7 +3,7 @@ export function withoutNulls(body: Record<string, unknown>): Record<string, unkn
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null))
 }
 
-/** The same for what may be no object. */
+/** Does the same to an object; leaves any other value as it is. */
 export const dropNulls = (value: unknown): unknown =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
     ? withoutNulls(value as Record<string, unknown>)

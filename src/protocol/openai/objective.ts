@@ -1,66 +1,52 @@
-/** What a job learns, as its method says it. */
+/** The fields of a method that say what a job learns. */
 import { z } from 'zod'
 import { generationSchema, graderSchema, isTextGrader } from './graders.ts'
-import { isInRounds, type OptimiserName } from './optimisers.ts'
 
-/** A usual choice; larger keeps closer to the base model. */
-export const DEFAULT_BETA = 0.1
 const MAX_BETA = 10
 const OBJECTIVES = ['label', 'target', 'preference'] as const
-/** What is learnt: labels, texts, which of two texts is preferred, or what a grader likes. */
+/** A job learns labels, target texts, which of two texts is preferred, or what a grader likes. */
 export type Objective = (typeof OBJECTIVES)[number] | 'reward'
 
 export const objectiveFields = {
-  /** Left out, what the files' lines say. */
+  /** If left out, the files' lines decide. */
   objective: z.enum(OBJECTIVES).nullish(),
-  /** Of pairs, given or drawn: how much a pair's margin over the reference model counts. */
+  /** How much a pair's margin over the base model counts. Only jobs that fit pairs have it. */
   beta: z.number().gt(0).max(MAX_BETA).nullish(),
-  /** What examples are scored by; left out, the probability of their labels or targets. */
+  /** Scores the examples. If left out, the probability of their labels or targets does. */
   grader: graderSchema.nullish(),
-  /** How texts for a grader are drawn. */
+  /** How the model draws the texts that a grader scores. */
   generation: generationSchema.nullish(),
 }
 type ObjectiveFields = z.output<z.ZodObject<typeof objectiveFields>>
 
-/** Adds an issue where fields do not go together with what is learnt. */
+/** Adds an issue where fields do not go together with what the method says is learnt. */
 export function checkObjective(
   fields: ObjectiveFields & {
     readonly labels?: unknown
     readonly min_confidence?: unknown
     readonly fallback_label?: unknown
-    readonly hyperparameters: {
-      readonly optimizer: OptimiserName
-      readonly subspace?: string | undefined
-    }
   },
   context: z.RefinementCtx,
 ): void {
-  const { objective, grader, generation, hyperparameters } = fields
-  const add = (path: string[], message: string): void => {
-    context.addIssue({ code: 'custom', path, message })
+  const { objective, grader, generation } = fields
+  const add = (field: string, message: string): void => {
+    context.addIssue({ code: 'custom', path: [field], message })
   }
   const isText = isTextGrader(grader)
   if (objective != null && grader != null && objective !== grader.type) {
-    add(['grader'], `is "${grader.type}", and the objective is "${objective}"`)
+    add('grader', `is "${grader.type}", and the objective is "${objective}"`)
   }
-  const { optimizer, subspace } = hyperparameters
-  const needsGrader = 'needs a grader of generated texts'
-  if (generation != null && !isText) add(['generation'], needsGrader)
-  if (isInRounds(optimizer) && !isText) add(['hyperparameters', 'optimizer'], needsGrader)
+  if (generation != null && !isText) add('generation', 'needs a grader of generated texts')
   const learnt = isText ? grader.type : (objective ?? grader?.type)
   if (learnt === undefined || learnt === 'label') return
   for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
-    if (fields[name] != null)
-      add([name], `applies only to labels, and the job learns by "${learnt}"`)
+    if (fields[name] == null) continue
+    add(name, `applies only to labels; this job learns "${learnt}"`)
   }
-  if (!isText) return
-  const noGradient = `needs a gradient, and the grader "${grader.type}" has none`
-  if (optimizer === 'gradient') add(['hyperparameters', 'optimizer'], noGradient)
-  if (subspace === 'gradient') add(['hyperparameters', 'subspace'], noGradient)
 }
 
-/** What the method says is learnt; null leaves it to the files' lines. */
-export function objectiveOf({ objective, grader }: ObjectiveFields): Objective | null {
+/** The objective that a method names; null leaves it to the files' lines. */
+export function givenObjective({ objective, grader }: ObjectiveFields): Objective | null {
   if (isTextGrader(grader)) return 'reward'
   return objective ?? grader?.type ?? null
 }

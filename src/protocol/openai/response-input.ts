@@ -18,7 +18,7 @@ const partSchema = z.preprocess(
         text: z.string(),
         annotations: z.array(z.unknown()).max(0).optional(),
         logprobs: z.array(z.unknown()).optional(),
-        /** Added by OpenAI's client to what it has parsed. */
+        /** OpenAI's client adds it to an answer that it has parsed. */
         parsed: z.unknown().optional(),
       }),
     ],
@@ -27,7 +27,7 @@ const partSchema = z.preprocess(
 )
 const contentSchema = textContentOf(partSchema)
 
-/** Of an item that an answer had. */
+/** Items of an earlier answer have these. */
 const answerFields = { id: z.string().optional(), status: z.string().optional() }
 
 const kindFault = (item: unknown): string =>
@@ -50,7 +50,7 @@ const itemSchema = z.discriminatedUnion(
       call_id: z.string().min(1),
       name: functionNameSchema,
       arguments: argumentsSchema,
-      /** As `parsed` above. */
+      /** OpenAI's client adds it, as it adds `parsed`. */
       parsed_arguments: z.unknown().optional(),
       ...answerFields,
     }),
@@ -66,7 +66,7 @@ const itemSchema = z.discriminatedUnion(
 )
 type Item = z.output<typeof itemSchema>
 
-/** A message may leave out its type, and a withheld answer has no content. */
+/** Fills in what clients leave out: a message's type, and the content of a withheld answer. */
 function complete(item: unknown): unknown {
   const given = dropNulls(item)
   if (typeof given !== 'object' || given === null) return given
@@ -91,7 +91,7 @@ export const inputSchema = z.unknown().transform((input, context): ChatMessage[]
     for (const issue of item.error?.issues ?? []) {
       context.issues.push({ ...issue, path: [i, ...issue.path] } as z.core.$ZodRawIssue)
     }
-    // The first fault alone: a body has room for hundreds of thousands.
+    // It reports the first fault only: a body has room for hundreds of thousands.
     if (fault !== null || !item.success) return z.NEVER
   }
   return reader.messages
@@ -99,7 +99,9 @@ export const inputSchema = z.unknown().transform((input, context): ChatMessage[]
 
 type Fault = { readonly path: readonly string[]; readonly message: string }
 
-/** An answer's text and its calls are items of their own here, and one message in a chat. */
+/**
+ * Joins an answer's items, its text and its calls, into the one message that a chat has for them.
+ */
 class ItemReader {
   readonly messages: ChatMessage[] = []
   readonly #calls = new Map<string, ToolCall>()
@@ -119,7 +121,10 @@ class ItemReader {
     const isOfLast = last?.role === 'assistant'
     const earlier = isOfLast && 'tool_calls' in last ? last.tool_calls : []
     if (earlier.length === MAX_TOOL_CALLS) {
-      return { path: [], message: `is one call of more than ${MAX_TOOL_CALLS} at once` }
+      return {
+        path: [],
+        message: `is call number ${MAX_TOOL_CALLS + 1} of one answer; that is too many`,
+      }
     }
     if (isOfLast) this.messages.pop()
     this.messages.push({
@@ -134,9 +139,9 @@ class ItemReader {
     const { call_id: id, output: content } = item
     const call = this.#calls.get(id)
     if (call === undefined)
-      return { path: ['call_id'], message: 'is of no function_call before it' }
+      return { path: ['call_id'], message: 'is the call_id of no function_call before it' }
     if (item.name !== undefined && item.name !== call.name) {
-      return { path: ['name'], message: `must be "${call.name}", which is the function called` }
+      return { path: ['name'], message: `must be "${call.name}", the function of this call` }
     }
     this.messages.push({ role: 'tool', content, tool_call_id: id, name: call.name })
     return null

@@ -1,4 +1,4 @@
-/** `POST /v1/responses`: what is read of a request, and what is refused by name. */
+/** `POST /v1/responses`: reads a request as a chat's, and refuses by name what is not served. */
 import { z } from 'zod'
 import { jsonSchemaFields, schemaFormat, type RunnerResponseFormat } from '../response-format.ts'
 import { MAX_TOP_LOGPROBS } from '../runner.ts'
@@ -36,7 +36,7 @@ const UNSUPPORTED: Unsupported = {
 }
 const IGNORED: Unsupported = {
   ...CALLER_FIELDS,
-  /** Of hosted tools' calls, and there are none. */
+  /** It counts calls of hosted tools, and there are none here. */
   max_tool_calls: Number.isSafeInteger,
   reasoning: (value) => typeof value === 'object' && !Array.isArray(value),
 }
@@ -44,7 +44,7 @@ const IGNORED: Unsupported = {
 /** @throws {ApiError} 400 naming a field that is not served */
 export function withoutUnsupportedOfResponses(given: Record<string, unknown>): ReadBody {
   const { body, ignored } = refuseUnsupported(given, UNSUPPORTED, IGNORED)
-  // Left out it is true at OpenAI, and clients mostly leave it out.
+  // For OpenAI a request without `store` asks for storage, and most clients send none.
   return { body, ignored: given['store'] == null ? [...ignored, 'store'] : ignored }
 }
 
@@ -91,7 +91,7 @@ const choiceSchema = z.union(
 )
 
 const LOGPROBS = 'message.output_text.logprobs'
-/** What may be asked for beside an answer; but for log probabilities there is none of it here. */
+/** What OpenAI's clients may ask for beside an answer. Only log probabilities exist here. */
 const INCLUDABLE = [
   LOGPROBS,
   'code_interpreter_call.outputs',
@@ -128,9 +128,9 @@ const bodySchema = z.strictObject({
 
 export type ResponseRequest = {
   readonly chat: ChatRequest
-  /** Given back in the answer. */
+  /** The answer repeats them. */
   readonly settings: ResponseSettings
-  /** Parts of fields that do nothing here. */
+  /** Fields, and parts of fields, that do nothing here. */
   readonly ignored: readonly string[]
 }
 
@@ -146,7 +146,7 @@ export const responseRequestSchema = bodySchema.transform((body, context): Respo
     chat: {
       ...commonRequestOf({ ...body, n: 1 }, hasLogprobs ? body.top_logprobs : null),
       messages:
-        // Empty ones instruct nothing, and would stand in the place of a task's own.
+        // An empty text instructs nothing, but would replace a task's instructions.
         instructions === ''
           ? body.input
           : [{ role: 'system', content: instructions }, ...body.input],
@@ -179,12 +179,12 @@ export const responseRequestSchema = bodySchema.transform((body, context): Respo
   }
 })
 
-/** What a chat calls by other names, as faults name it. */
+/** Fields that a response and a chat name differently: the chat's name, then the response's. */
 const PARAMS: Readonly<Record<string, string>> = {
   max_tokens: 'max_output_tokens',
   messages: 'input',
   response_format: 'text.format',
 }
-/** @param param as a chat's fault names it */
+/** Names a field as a response's request does. @param param the field's name in a chat */
 export const toResponseParam = (param: string): string =>
   PARAMS[param] ?? param.replace(/^(tools\[\d+\])\.function\b/, '$1')

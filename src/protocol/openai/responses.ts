@@ -1,4 +1,4 @@
-/** `POST /v1/responses`: what is answered, whole and as events. */
+/** Answers of `POST /v1/responses`, whole and as events. */
 import type { ServiceTier } from '../runner.ts'
 import type { ArcanaProof, ChatLogprobs, Usage } from './chat-completions.ts'
 import type { ApiError } from './error.ts'
@@ -37,9 +37,9 @@ export type OutputItem =
 export type ResponseUsage = {
   readonly input_tokens: number
   readonly input_tokens_details: {
-    /** Of the prompt's tokens, those that an earlier request had computed. */
+    /** How many of the prompt's tokens an earlier request had computed. */
     readonly cached_tokens: number
-    /** What OpenAI charges for; nothing is charged for here. */
+    /** OpenAI charges for these; this gateway charges for nothing. */
     readonly cache_write_tokens: 0
   }
   readonly output_tokens: number
@@ -58,7 +58,7 @@ export const toResponseUsage = (usage: Usage): ResponseUsage => ({
   total_tokens: usage.total_tokens,
 })
 
-/** What a request asked for, as its answer repeats it. */
+/** The settings of a request, which its answer repeats. */
 export type ResponseSettings = {
   readonly instructions: string | null
   readonly max_output_tokens: number | null
@@ -89,7 +89,7 @@ export type ResponseObject = ResponseSettings & {
   readonly output: readonly OutputItem[]
   readonly temperature: number
   readonly usage: ResponseUsage | null
-  /** Where the request named one. */
+  /** Absent unless the request named one. */
   readonly service_tier?: ServiceTier
   readonly background: false
   readonly max_tool_calls: null
@@ -101,7 +101,7 @@ export type ResponseObject = ResponseSettings & {
   readonly arcana: ArcanaProof
 }
 
-/** OpenAI has no other codes for what may go wrong here. */
+/** Of OpenAI's codes, these two fit what can go wrong here. */
 export type ResponseError = {
   readonly code: 'server_error' | 'rate_limit_exceeded'
   readonly message: string
@@ -115,7 +115,7 @@ export const toResponseError = ({ status, message }: ApiError): ResponseError =>
 type OfItem = { readonly output_index: number; readonly item_id: string }
 type OfPart = OfItem & { readonly content_index: 0 }
 
-/** An event but for its number, which its writer gives it. */
+/** An event without its number; `ResponseWriter` adds that. */
 export type ResponseEventBody =
   | {
       readonly type: `response.${'created' | 'in_progress' | 'completed' | 'incomplete' | 'failed'}`

@@ -1,4 +1,4 @@
-/** How tokens are drawn: the fields that chat and text completions share. */
+/** How tokens are drawn: the fields that chats, responses and text completions share. */
 import { z } from 'zod'
 import type { ServiceTier } from '../runner.ts'
 import { serviceTierOf, type serviceTierField } from './service-tier.ts'
@@ -13,7 +13,7 @@ import {
 } from '../runner.ts'
 
 export const temperatureSchema = z.number().min(0).max(2)
-/** Any integer, as OpenAI's; the runner's generator takes its lowest 32 bits. */
+/** OpenAI takes any integer; the runner's generator takes its lowest 32 bits. */
 export const seedSchema = z.int().transform((seed) => seed >>> 0)
 
 const stopSchema = z.union(
@@ -29,10 +29,10 @@ const stopSchema = z.union(
 
 const penaltySchema = z.number().min(-MAX_ABS_PENALTY).max(MAX_ABS_PENALTY)
 
-/** Token ids as the keys of a JSON object; whether the vocabulary has them is the runner's to say. */
+/** A JSON object whose keys are token ids. The runner checks that the vocabulary has them. */
 const logitBiasSchema = z
   .unknown()
-  // Before any entry is looked at.
+  // Counted first: a body has room for very many entries.
   .refine(
     (bias) => numKeys(bias) <= MAX_LOGIT_BIAS_ENTRIES,
     `must have at most ${MAX_LOGIT_BIAS_ENTRIES} entries`,
@@ -55,14 +55,17 @@ export const samplingFields = {
   presence_penalty: penaltySchema.default(0),
   frequency_penalty: penaltySchema.default(0),
   logit_bias: logitBiasSchema.default({}),
-  // Not OpenAI's; named as vLLM and its kin name them. 0 and −1 turn top_k off.
+  // OpenAI does not have these; the names are vLLM's. 0 and −1 turn top_k off.
   top_k: z.int().min(-1).default(0),
   min_p: z.number().min(0).max(1).default(0),
   repetition_penalty: z.number().gt(0).max(MAX_REPETITION_PENALTY).default(1),
 }
 type SamplingBody = z.output<z.ZodObject<typeof samplingFields>>
 
-/** The part of a runner's sampling that few requests use: only what changes something is there. */
+/**
+ * The part of a runner's sampling that few requests use. A field that would change nothing is
+ * absent.
+ */
 export type TokenShaping = Pick<
   Sampling,
   | 'top_k'
@@ -74,7 +77,7 @@ export type TokenShaping = Pick<
   | 'logprobs'
 >
 
-/** @param logprobs likeliest tokens to report beside each token; null for none at all */
+/** @param logprobs how many likeliest tokens to report beside each token; null reports nothing */
 function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShaping {
   const bias = Object.entries(body.logit_bias).map(([id, value]): [number, number] => [
     Number(id),
@@ -91,25 +94,13 @@ function tokenShapingOf(body: SamplingBody, logprobs: number | null): TokenShapi
   }
 }
 
-/** What has no meaning where the answer is one of a task's labels. */
-const NOT_OF_LABELS = [
-  'logit_bias',
-  'presence_penalty',
-  'frequency_penalty',
-  'repetition_penalty',
-] as const
-
-/** @returns the first field that a choice of labels cannot honour, or null */
-export const fieldNotOfLabels = (shaping: TokenShaping): string | null =>
-  NOT_OF_LABELS.find((field) => shaping[field] !== undefined) ?? null
-
 /** `stream` and its options, and the rule that binds them. */
 export const streamFields = {
   stream: z.boolean().default(false),
   stream_options: z
     .strictObject({
       include_usage: z.boolean().default(false),
-      // Padding against traffic analysis; this gateway adds none either way.
+      // OpenAI pads its events against traffic analysis; this gateway never does.
       include_obfuscation: z.boolean().optional(),
     })
     .optional(),
@@ -127,15 +118,15 @@ export function checkStreamOptions(
   })
 }
 
-/** What chat and text completions ask for alike. */
+/** What every request for an answer has. */
 export type CommonRequest = {
   readonly model: string
-  /** Undefined: the default depends on the task (0 under a choice of labels, else 1). */
+  /** If undefined, `tasks/plan.ts` chooses: 0 for a choice of labels, else 1. */
   readonly temperature: number | undefined
   readonly topP: number
   readonly seed: number | undefined
   readonly stop: readonly string[]
-  /** Answers wanted, of each prompt. */
+  /** How many answers to give to each prompt. */
   readonly n: number
   readonly shaping: TokenShaping
   readonly tier: ServiceTier | undefined
@@ -143,7 +134,7 @@ export type CommonRequest = {
   readonly includeUsage: boolean
 }
 
-/** @param logprobs as of {@link tokenShapingOf} */
+/** @param logprobs as for {@link tokenShapingOf} */
 export function commonRequestOf(
   body: SamplingBody &
     z.output<z.ZodObject<typeof streamFields>> & {
@@ -164,24 +155,4 @@ export function commonRequestOf(
     stream: body.stream,
     includeUsage: body.stream_options?.include_usage ?? false,
   }
-}
-
-const SEED_STEP = 0x9e3779b9
-
-/**
- * Seeds of the answers to one request: the first is the request's own, so that it is the answer
- * which the same request gives with n = 1. Without a seed each is drawn by the runner.
- */
-export function deriveSeeds(seed: number | undefined, count: number): (number | undefined)[] {
-  return Array.from({ length: count }, (_, i) =>
-    seed === undefined || i === 0 ? seed : mix((seed + i * SEED_STEP) >>> 0),
-  )
-}
-
-/** Source: MurmurHash3's 32-bit finaliser (Austin Appleby, public domain); a bijection */
-function mix(value: number): number {
-  let h = value
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return (h ^ (h >>> 16)) >>> 0
 }

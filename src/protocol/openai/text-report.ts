@@ -1,13 +1,13 @@
-/** Reports of jobs that learnt texts: from targets, or by what a grader likes. */
+/** Reports of jobs that learn texts: from targets, from pairs, or by a grader. */
 import type { Scope } from '../runner.ts'
-import type { OptimiserName } from './optimisers.ts'
+import type { SearchName } from './search-names.ts'
 import type { GradientReport, GuardOutcome, JobReport, JobWarning } from './job-report.ts'
 import type { GenerationOptions, TextGrader } from './graders.ts'
 
-/** How likely the targets are under one way of answering. */
+/** How likely the base model or an adapter makes the targets. */
 export type TargetMetrics = {
   readonly num_examples: number
-  /** Tokens of all targets, an end of the turn each among them. */
+  /** The tokens of all targets, with the end of the turn of each. */
   readonly num_tokens: number
   /** Mean negative log probability of a token, nats. */
   readonly log_loss: number
@@ -15,13 +15,13 @@ export type TargetMetrics = {
   readonly perplexity: number
 }
 
-/** What a grader says of the texts of one way of answering. */
+/** How a grader scores the texts of the base model or of an adapter. */
 export type RewardMetrics = {
   readonly num_examples: number
   readonly mean_score: number
 }
 
-/** Which of two texts one way of answering makes likelier. */
+/** Which of two texts the base model or an adapter makes likelier. */
 export type PreferenceMetrics = {
   readonly num_pairs: number
   /** Share of pairs whose preferred text is the likelier one. */
@@ -32,7 +32,7 @@ export type PreferenceMetrics = {
   readonly log_loss: number
 }
 
-/** An answer under the base model and under the adapter. */
+/** The same measurement for the base model and for the adapter. */
 export type Both<T> = { readonly base: T; readonly adapter: T }
 export type TargetEvaluation = Both<TargetMetrics>
 export type RewardEvaluation = Both<RewardMetrics>
@@ -41,14 +41,14 @@ export type PreferenceEvaluation = Both<PreferenceMetrics>
 /** Whether what was learnt helps, judged on examples that it was not fitted to. */
 export type TextGuardReport<Evaluation> = {
   readonly outcome: Exclude<GuardOutcome, 'bias_only'>
-  /** What was found, what it was compared with, and about how many more examples would settle it. */
+  /** The finding in sentences for the job's owner. */
   readonly summary: string
-  /** What the guard itself would make live; null is nothing. */
+  /** What the guard by itself would make live; null means nothing. */
   readonly would_publish: 'adapter' | null
   readonly answer: 'adapter'
-  /** False where the job asked for a finding and no more: then an adapter is live in any case. */
+  /** False under `guard: "report"`, where an adapter goes live whatever the guard finds. */
   readonly enforced: boolean
-  /** Live against an enforced outcome, because the job or its owner asked for it. */
+  /** Whether the version goes live against an enforced outcome, because its owner asked for that. */
   readonly forced: boolean
   readonly test:
     | 'paired one-sided sign-flip of out-of-fold log probability'
@@ -56,14 +56,17 @@ export type TextGuardReport<Evaluation> = {
     | 'paired one-sided sign-flip of out-of-fold preference'
   readonly level: number
   readonly power: number
-  /** About how many more examples would settle what is promising; null where nobody can tell. */
+  /**
+   * About how many more examples would settle a promising outcome; null where they cannot be
+   * estimated.
+   */
   readonly more_examples: number | null
   readonly folds: number
-  /** Of each fold's own search; the job's own where the folds are part of it. */
+  /** The trials of each fold's search; the job's own where the search itself holds folds out. */
   readonly trials_per_fold: number
   readonly against: 'base'
   readonly p_value: number
-  /** Nats a token or a pair, or the grader's own unit; positive is better. */
+  /** In nats a token or a pair, or in the grader's unit; positive is better. */
   readonly gain: number
   /** 95% by Student's t; null for a single example. */
   readonly interval: readonly [number, number] | null
@@ -71,16 +74,19 @@ export type TextGuardReport<Evaluation> = {
   readonly out_of_fold: Evaluation
 }
 
-/** What a search in rounds did. */
+/** How a search in rounds went. */
 export type RoundsReport = {
   readonly n_rounds: number
   readonly n_samples: number
   readonly n_steps: number
   readonly learning_rate: number
   readonly n_folds: number
-  /** By the texts of held-out prompts; 0 is the base model. */
+  /** The round whose texts for held-out prompts scored highest; 0 is the base model. */
   readonly chosen_round: number
-  /** Mean scores after 0, 1, 2, … rounds: of texts drawn to be fitted, and of held-out prompts' texts. */
+  /**
+   * Mean scores after 0, 1, 2, … rounds: of the texts drawn to be fitted, and of those for held-out
+   * prompts.
+   */
   readonly scores: readonly { readonly drawn: number | null; readonly held_out: number }[]
 }
 
@@ -88,9 +94,9 @@ type TextReport<Evaluation> = {
   readonly guard: TextGuardReport<Evaluation>
   readonly warnings: readonly JobWarning[]
   readonly job: string
-  readonly optimizer: OptimiserName
+  readonly optimizer: SearchName
   readonly n_trials: number
-  /** Of the optimizer `gradient`. */
+  /** Only the optimizer `gradient` has this. */
   readonly gradient?: GradientReport
   readonly seed: number
   readonly scope: Scope
@@ -98,11 +104,14 @@ type TextReport<Evaluation> = {
   readonly adapter_digest: string
   readonly model_digest: string
   readonly build_digest: string
-  /** Mean log probability of a token, or mean score: of the search's best trial, and of the base. */
+  /**
+   * The mean log probability of a token, or the mean score: the best trial's, and below the base
+   * model's.
+   */
   readonly best_value: number | null
   readonly best_trial: number | null
   readonly base_value: number
-  /** Of the adapter as stored, measured again. */
+  /** The value of the stored adapter, measured again. */
   readonly adapter_value: number
   readonly seconds: number
   readonly train: Evaluation
@@ -116,23 +125,26 @@ export type PreferenceReport = TextReport<PreferenceEvaluation> & {
   readonly beta: number
 }
 
-/** One example answered both ways, by the same seed, the adapter learnt without it. */
+/**
+ * One example's answers by the same seed. The adapter is that of the fold that left the example
+ * out.
+ */
 export type RewardSample = Both<{ readonly text: string; readonly score: number }> & {
   readonly input: string
 }
 
 export type RewardReport = TextReport<RewardEvaluation> & {
   readonly objective: 'reward'
-  /** Of the optimizers `raft` and `iterative-dpo`. */
+  /** Only the optimizers `raft` and `iterative-dpo` have this. */
   readonly rounds?: RoundsReport
-  /** Of `iterative-dpo`. */
+  /** Only the optimizer `iterative-dpo` has this. */
   readonly beta?: number
-  /** Texts of each prompt that the scores are means of. */
+  /** How many texts of each prompt a score averages. */
   readonly num_draws: number
-  /** As it was asked, a task with its version. */
+  /** The grader as the job asked it; a task has its version. */
   readonly grader: TextGrader
   readonly generation: GenerationOptions
-  /** A few, for a reader to judge. */
+  /** A few examples for a reader to judge. */
   readonly samples: readonly RewardSample[]
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { functionNameSchema, MAX_TOOLS, type RunnerTools, type ToolFunction } from '../tools.ts'
 import { schemaObjectSchema } from '../response-format.ts'
 
-/** What describes a function, wherever it stands. */
+/** The fields that describe a function, in chats and in responses. */
 export const functionFields = {
   name: functionNameSchema,
   description: z.string().nullish(),

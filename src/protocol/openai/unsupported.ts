@@ -1,7 +1,7 @@
 import { invalidRequest } from './error.ts'
 
 /**
- * Fields of OpenAI's API that a route does not implement, each with the values that change nothing.
+ * Fields of OpenAI's API that a route does not implement, each with the values that ask for nothing.
  * Any other value would change the answer, so it is refused rather than ignored.
  */
 export type Unsupported = Readonly<Record<string, (value: unknown) => boolean>>
@@ -16,7 +16,7 @@ export const CALLER_FIELDS: Unsupported = {
   safety_identifier: anything,
   user: anything,
 }
-/** Of routes that do not give `metadata` back. */
+/** For routes that do not give `metadata` back. */
 export const IGNORED_EVERYWHERE: Unsupported = { ...CALLER_FIELDS, metadata: anything }
 
 export const is =
@@ -32,9 +32,10 @@ export type ReadBody = {
 }
 
 /**
- * Takes out of a request what changes nothing, and refuses what its route does not do.
- * @param unsupported fields whose harmless values say what is done anyway
- * @param ignored fields whose values are told back as ignored
+ * Removes fields that change nothing from a request, and refuses those that its route does not
+ * serve.
+ * @param unsupported fields whose allowed values ask for what is done anyway
+ * @param ignored fields that the answer names as ignored
  * @throws {ApiError} 400 naming the field
  */
 export function refuseUnsupported(
@@ -62,7 +63,7 @@ export function refuseUnsupported(
   return { body, ignored: names }
 }
 
-/** Names what a request asked for in vain. */
+/** Names the fields of a request that did nothing. */
 export const ignoredHeader = (ignored: readonly string[]): Record<string, string> =>
   ignored.length === 0 ? {} : { 'x-arcana-ignored': ignored.join(', ') }
 

@@ -82,7 +82,10 @@ describe('a line of a training file', () => {
     const cases: [object, string][] = [
       [{ messages: [user('q'), assistant('a', { weight: 0 })] }, 'every answer has weight 0'],
       [{ messages: [user('q'), assistant('a', { weight: 0.5 })] }, 'messages[1].weight: must be'],
-      [{ messages: [user('q', { weight: 1 }), last] }, 'messages[0].weight: is of assistant'],
+      [
+        { messages: [user('q', { weight: 1 }), last] },
+        'messages[0].weight: is only allowed in assistant messages',
+      ],
       [{ messages: [user('q', { name: 'a b' }), last] }, 'messages[0].name: must be'],
       [{ messages: [user('q'), assistant('no', { refusal: 'no' })] }, 'messages[1].refusal: '],
       [

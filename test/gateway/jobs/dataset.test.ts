@@ -137,7 +137,7 @@ describe('a job’s examples', () => {
     expect(reasonOf(labelled(200), null, label)).toBeNull()
     const many = reasonOf(labelled(201), null, label)
     expect(many?.slice(0, 2)).toEqual(['too_many_labels', 'training_file'])
-    expect(many?.[2]).toContain('201 distinct answers, at most 200 are allowed')
+    expect(many?.[2]).toContain('201 different answers, and at most 200 may be labels')
   })
 })
 

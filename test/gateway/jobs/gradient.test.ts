@@ -117,7 +117,7 @@ describe('a job by gradient', () => {
     expect(anew.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
     const messages = (await readEvents(created.id)).map(({ message }) => message)
     expect(messages).toContain(
-      'The service was upgraded to another way to search; the trials begin anew.',
+      "The service was upgraded, and its search works differently now. The job's trials start again.",
     )
   })
 

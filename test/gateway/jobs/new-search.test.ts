@@ -32,6 +32,7 @@ const bestOf = (trials: readonly Trial[]): Trial | null =>
 
 /** Turns all pairs of the first layer by one angle, a step for each that it tries. */
 const ONE_ANGLE: SearchKind = {
+  hyperparameters: [],
   datasetUse: 'score',
   maxFolds: 2,
   foldSearch: null,

@@ -75,8 +75,9 @@ function firstAngle({ adapters }: Arm): number {
 }
 
 /**
- * A model that says a good or a bad thing by its seed, a good one with probability σ(4·angle − 1), and
- * the slopes of that. Which text is which is told by its place: of pairs the first is the good one.
+ * A model that says a good or a bad thing by its seed, a good one with probability σ(4·angle − 1),
+ * and the slopes of that. Which text is which is told by its place: of pairs the first is the good
+ * one.
  */
 function canBeTaught(isPairs: boolean): void {
   const chance = (angle: number) => 1 / (1 + Math.exp(1 - 4 * angle))
@@ -215,13 +216,13 @@ describe('a job that fits the texts that its grader likes', () => {
     expect(runner.calls).toHaveLength(numCalls)
   })
 
-  it('says so where the grader tells no text from another', async ({ expect }) => {
+  it('says so where the grader scores all texts alike', async ({ expect }) => {
     canBeTaught(true)
     const grader = { ...LIKES_GOOD, reference: 'day' }
     const job = await finish((await start({ grader })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })
     const events = await eventsOf(job)
-    expect(events.some(({ message }) => message.includes('tells no text from another'))).toBe(true)
+    expect(events.some(({ message }) => message.includes('scores all texts alike'))).toBe(true)
     expect(runner.callsTo('POST /v1/gradient')).toBe(0)
   })
 

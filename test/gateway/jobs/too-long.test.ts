@@ -72,7 +72,7 @@ describe('a job with examples past the context', () => {
       expect(response.status).toBe(400)
       const { error } = await response.json<{ error: { message: string } }>()
       expect(error).toMatchObject({ param: 'training_file', code: 'context_length_exceeded' })
-      expect(error.message).toContain("line 5 is past the model's context of 2048 tokens")
+      expect(error.message).toContain("line 5 is longer than the model's context of 2048 tokens")
     }
     const other = await client.call('POST', '/v1/fine_tuning/jobs', {
       model: MODEL,
@@ -86,7 +86,7 @@ describe('a job with examples past the context', () => {
     const training_file = await uploadExamples(LINES)
     const job = await createJob({ training_file, method: method('drop') })
     expect(job).toMatchObject({ method: { rotation: { too_long: 'drop' } } })
-    expect(await warningsOf(job.id)).toContain('Line 5 is past the context, left out.')
+    expect(await warningsOf(job.id)).toContain('Line 5 is longer than the context and left out.')
     expect((await waitFor(job.id)).status).toBe('succeeded')
     expect(storedExamples()[0]).toHaveLength(5)
   })
@@ -102,7 +102,7 @@ describe('a job with examples past the context', () => {
         method: method('truncate', { position }),
       })
       expect(await warningsOf(job.id)).toContain(
-        'Line 5 is past the context, cut at the input’s end.',
+        'Line 5 is longer than the context and cut at the input’s end.',
       )
       expect((await waitFor(job.id)).status).toBe('succeeded')
       for (const examples of storedExamples()) {

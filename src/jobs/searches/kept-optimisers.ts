@@ -4,19 +4,22 @@ import type { JobSpec, PinnedModel } from '../job-spec.ts'
 import { asJobFailure } from '../step-context.ts'
 import type { StepContext } from '../step.ts'
 
-/** The optimiser of a job, or of one of its folds: the fold whose examples it must not know. */
-export type OptimiserOf = (
+/**
+ * Finds the optimiser of a job or of one of its folds.
+ * @param fold the optimiser must not know the examples of this fold; null for the job's own
+ */
+export type FindOptimiser = (
   context: StepContext,
   pinned: PinnedModel,
   fold: number | null,
 ) => Optimiser
 
 /**
- * A fold's search has this share of the job's trials, so that judging costs one and a half times the
- * search itself. With fewer trials a fold finds a little less than the job, never more.
+ * A fold's search makes this share of the job's trials, so that all five folds cost one and a half
+ * times the job's search. With fewer trials a fold tends to find a little less than the job does.
  */
 const FOLD_TRIAL_SHARE = 0.3
-/** The first trials of a search are spent on its initial design. */
+/** A search needs this many trials, because its first ones are its initial design. */
 const MIN_FOLD_TRIALS = 16
 
 export const countFoldTrials = ({ numTrials }: JobSpec): number =>
@@ -24,8 +27,8 @@ export const countFoldTrials = ({ numTrials }: JobSpec): number =>
 
 const optimisers = new WeakMap<PinnedModel, Map<number | null, Optimiser>>()
 
-/** Keeps each optimiser with the pinned model it is for: making one draws its whole subspace. */
-export const keptOptimiser =
+/** Keeps the optimisers of each pinned model, because making one draws its whole subspace. */
+export const keepOptimisers =
   (
     toOptimiserSpec: (
       common: SearchSpec,
@@ -33,7 +36,7 @@ export const keptOptimiser =
       pinned: PinnedModel,
       fold: number | null,
     ) => OptimiserSpec,
-  ): OptimiserOf =>
+  ): FindOptimiser =>
   (context, pinned, fold) => {
     const kept = optimisers.get(pinned) ?? new Map<number | null, Optimiser>()
     optimisers.set(pinned, kept)
