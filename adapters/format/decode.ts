@@ -13,11 +13,12 @@ import { parseHeader, refuse, type TensorEntry } from './header.ts'
 import { MAX_ABS_ANGLE, MAX_ABS_LOG_SCALE, MAX_ADAPTER_BYTES, MAX_HEADER_BYTES } from './limits.ts'
 
 /**
- * Reads an adapter file. Whatever the bytes are, the outcome is a file or a reason, never a throw,
- * and nothing is allocated beyond a small multiple of the bytes given.
- * @param geometry the base model's, which the tensors must fit. Without it the file's own is taken:
- * its shape, and as many layers as the last one it touches needs (all zero for an empty file).
- * @returns values as float32 (float16 widens exactly)
+ * Reads an adapter file from outside. It never throws, and allocates at most a small multiple of the
+ * size of `bytes`.
+ * @param geometry the base model's, which the tensors must fit. By default the geometry comes from the
+ * file: the tensors' shape, and one layer more than the highest layer number (all zero for an empty
+ * file).
+ * @returns the adapter with values as float32 (float16 widens exactly), or the reason of the refusal
  */
 export function decodeAdapter(
   bytes: Uint8Array,
@@ -76,7 +77,7 @@ function readHeaderText(
   }
 }
 
-/** In the order of their offsets, tensors must follow each other and end where the data does. */
+/** Tensors must cover the data without gaps or overlaps. */
 function checkLayout(
   tensors: readonly TensorEntry[],
   dataBytes: number,
@@ -97,7 +98,7 @@ function checkLayout(
   return null
 }
 
-/** One dtype, one shape, and no scales without angles. */
+/** All tensors must have one dtype and one shape, and no layer may have scales without angles. */
 function checkTogether(tensors: readonly TensorEntry[]): AdapterFileResult<never> | null {
   const first = tensors[0]
   const withAngles = new Set<number>()
@@ -134,7 +135,7 @@ function readLayers(
   data: Uint8Array,
 ): AdapterFileResult<ReadonlyMap<number, LayerRotation>> {
   const layers = new Map<number, LayerRotation>()
-  // Angles of a layer before its scales, layers ascending, whatever order the header had.
+  // Layers ascend, and a layer's angles come before its scales; the header may have any order.
   const ordered = [...tensors].sort(
     (a, b) => a.layer - b.layer || Number(a.kind === 'log_scale') - Number(b.kind === 'log_scale'),
   )

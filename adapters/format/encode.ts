@@ -21,15 +21,15 @@ import {
 
 type Tensor = { readonly name: string; readonly values: Float32Array }
 
-/** safetensors readers may map the data in place, so it starts at a multiple of this. */
+/** safetensors readers may map the data in place, so it starts at a multiple of 8 bytes. */
 const DATA_ALIGNMENT = 8
 
 /**
- * Writes an adapter as safetensors, canonically: the same content gives the same bytes, and so the
- * same digest. Layers ascend, `angles.N` before `log_scale.N`; layers and scales that are zero once
- * rounded to `dtype` are left out; -0 is written as 0; the header is padded with spaces.
- * @throws {RangeError} what `decodeAdapter` would refuse: a value not finite or out of bounds, a
- * layer outside the geometry, a geometry past the limits, a malformed model digest
+ * Writes an adapter as safetensors in canonical form: the same content gives the same bytes, and so
+ * the same digest. Layers ascend, and `angles.N` comes before `log_scale.N`. Layers and scales that
+ * round to zero in `dtype` are omitted. -0 is written as 0. Spaces pad the header.
+ * @throws {RangeError} a value is not finite or out of bounds, a layer is outside the geometry, the
+ * geometry or the size exceeds the format's limits, or the model digest is malformed
  */
 export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
   checkFile(file)
@@ -89,7 +89,7 @@ function layerTensors(
   return isZero(angleTensor) ? [] : [angleTensor]
 }
 
-/** The stored value: rounded to the dtype, and +0 for either zero. */
+/** The stored value: rounded to the dtype; adding 0 turns -0 into +0. */
 const roundTo = (dtype: AdapterDtype, value: number): number =>
   (dtype === 'F16' ? fromFloat16Bits(toFloat16Bits(value)) : value) + 0
 

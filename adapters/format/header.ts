@@ -14,7 +14,7 @@ import {
 import { MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS } from './limits.ts'
 import { parseStrictJson, type StrictJson } from './strict-json.ts'
 
-/** One tensor as the header describes it; offsets in bytes from the start of the data. */
+/** One tensor as the header describes it; `begin` and `end` are bytes from the start of the data. */
 export type TensorEntry = {
   readonly kind: TensorKind
   readonly layer: number
@@ -31,14 +31,14 @@ export type Header = {
   readonly tensors: readonly TensorEntry[]
 }
 
-/** A decimal without sign or leading zero, so that a layer has one name. */
+/** The layer number has no sign and no leading zero, so that each layer has one name. */
 const TENSOR_NAME = /^(angles|log_scale)\.(0|[1-9][0-9]{0,3})$/
 const METADATA_KEYS = ['format', 'format_version', 'model_digest', 'scope']
 const TENSOR_KEYS = ['dtype', 'shape', 'data_offsets']
-/** Outside text shown in messages, at most. */
+/** Messages show at most this much of a text from outside. */
 const MAX_SHOWN_CHARS = 64
 
-/** Reads the JSON header of an adapter file; every tensor is sound by itself, not yet together. */
+/** Parses the JSON header of an adapter file and checks each tensor; the caller checks them together. */
 export function parseHeader(text: string): AdapterFileResult<Header> {
   // safetensors allows padding after the header, nothing before it.
   if (!text.startsWith('{')) return refuse('bad_header', 'the header does not begin with "{"')
@@ -66,7 +66,7 @@ function parseMetadata(
   }
   const version = value.get('format_version')
   if (typeof version !== 'string') return refuse('bad_metadata', 'format_version is no string')
-  // Before unknown keys: a later version may well have some.
+  // Checked before unknown keys, because a later version may have new keys.
   if (version !== FORMAT_VERSION) {
     return refuse(
       'unsupported_version',
@@ -115,7 +115,7 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   return ok({ kind, layer, dtype, numHeads, numPairs, begin, end })
 }
 
-/** A failure with its reason and a message for people. */
+/** A failure with its reason and a message for the user. */
 export const refuse = (
   reason: AdapterFileReason,
   message: string,

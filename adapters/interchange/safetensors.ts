@@ -2,7 +2,7 @@ import { fromFloat16Bits } from '../format/float16.ts'
 import { MAX_ADAPTER_BYTES, MAX_HEADER_BYTES } from '../format/limits.ts'
 import { parseStrictJson, type StrictJson } from '../format/strict-json.ts'
 
-/** A float matrix of a safetensors file, row-major. */
+/** A float tensor of a safetensors file, row-major. */
 export type FloatTensor = {
   readonly name: string
   readonly dims: readonly number[]
@@ -15,9 +15,9 @@ export type FloatTensors = {
 }
 
 const PREFIX_BYTES = 8
-/** Readers may map the data in place, so it starts at a multiple of this. */
+/** Readers may map the data in place, so it starts at a multiple of 8 bytes. */
 const DATA_ALIGNMENT = 8
-/** A tensor a layer; far above the deepest model, and each costs a header entry anyway. */
+/** Most dimensions of a tensor; OFT's have two. */
 const MAX_DIMS = 4
 
 type Reader = (view: DataView, at: number) => number
@@ -28,7 +28,7 @@ const READERS: Readonly<Record<string, { readonly sizeBytes: number; readonly re
 }
 
 /**
- * Writes float32 tensors as a safetensors file, in the order given.
+ * Writes float32 tensors as a safetensors file, in the order of `tensors`.
  * Source: github.com/huggingface/safetensors, README, "Format"
  */
 export function writeFloatTensors(
@@ -60,8 +60,8 @@ export function writeFloatTensors(
 }
 
 /**
- * Reads a safetensors file of float tensors (F32, F16, BF16), all of them, widened to float32. Values
- * are not looked at. Whatever the bytes are, the outcome is tensors or a fault, never a throw.
+ * Reads all tensors of a safetensors file from outside. It never throws.
+ * @returns tensors of F32, F16 or BF16, widened to float32, with unchecked values; or the first fault
  */
 export function readFloatTensors(bytes: Uint8Array): FloatTensors | { readonly fault: string } {
   if (bytes.length > MAX_ADAPTER_BYTES) {
