@@ -2,7 +2,7 @@ import { composeRotations, identityRotation, type Rotation } from '../../rotatio
 import {
   DEFAULT_GRADIENT_OPTIONS,
   GradientSearch,
-  isAstray,
+  hasDiverged,
   type GradientAnswer,
   type GradientOptions,
   type GradientQuery,
@@ -85,7 +85,7 @@ const MAX_LAG = 0.1
 const STRENGTHS: readonly number[] = [0.8, 1.25]
 /** The most candidates in one call; the runner's limit is 32. */
 const MAX_CANDIDATES = 30
-/** Share of the budget reserved for scoring the choices. */
+/** Share of the budget reserved for toScore the choices. */
 const CHOOSING_SHARE = 0.1
 /** A new configuration begins only if this share of the mean time per configuration is left. */
 const LEAST_SHARE = 0.6
@@ -148,10 +148,12 @@ export class AutoSearch {
         ? search.ask(gradient)
         : heldOutQuery(this.#spec.geometry, this.#first.folds, search.foldRotations(gradient))
     }
-    const asked = this.#wanted(state).slice(0, this.#numAsked)
-    if (asked.length === 0) return null
+    const toScore = this.#choicesToScore(state).slice(0, this.#maxScored)
+    if (toScore.length === 0) return null
     const folds = Array.from({ length: this.numFolds }, (_, fold) => fold)
-    const rotations = asked.flatMap((way) => folds.map((fold) => this.#mix(state, way, fold)))
+    const rotations = toScore.flatMap((choice) =>
+      folds.map((fold) => this.#mix(state, choice, fold)),
+    )
     return heldOutQuery(this.#spec.geometry, this.#first.folds, rotations)
   }
 
@@ -176,7 +178,7 @@ export class AutoSearch {
     const search = this.#searchOf(current.z)
     const gradient = search.tell(current.gradient, answer)
     const end = this.#endOf(state, search, gradient)
-    if (end !== null && isAstray(gradient)) {
+    if (end !== null && hasDiverged(gradient)) {
       return this.#conclude(state, { ...current, gradient }, end, gradient.heldOutLoss)
     }
     return { ...state, current: { ...current, gradient, end } }
@@ -202,7 +204,7 @@ export class AutoSearch {
       spentMs,
     }
     const trials = [...state.trials, trial]
-    const own = isAstray(gradient) ? [] : [this.#keep(state.trials.length, search, gradient)]
+    const own = hasDiverged(gradient) ? [] : [this.#keep(state.trials.length, search, gradient)]
     const fits = [...state.fits, ...own]
       .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
       .slice(0, MAX_FITS)
@@ -288,30 +290,30 @@ export class AutoSearch {
   }
 
   /** The choices to score next: means at strength 1; after them, other strengths of the best means. */
-  #wanted(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+  #choicesToScore(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
     const { choices } = state
-    const numWorth = this.#countWorth(state)
-    const known = (wanted: { readonly fits: readonly number[]; readonly strength: number }) =>
+    const numGoodFits = this.#countGoodFits(state)
+    const isScored = (choice: { readonly fits: readonly number[]; readonly strength: number }) =>
       choices.some(
         ({ fits: own, strength }) =>
-          strength === wanted.strength && own.join() === wanted.fits.join(),
+          strength === choice.strength && own.join() === choice.fits.join(),
       )
-    const plain = mixesOf(numWorth)
+    const plain = mixesOf(numGoodFits)
       .map((mix) => ({ fits: mix, strength: 1 }))
-      .filter((way) => !known(way))
+      .filter((choice) => !isScored(choice))
     if (plain.length > 0) return plain
     const chosen = new Map<string, readonly number[]>()
-    for (let fold = -1; fold < this.numFolds && numWorth > 0; fold++) {
+    for (let fold = -1; fold < this.numFolds && numGoodFits > 0; fold++) {
       const { fits: mix } = bestOf(plainOf(choices), fold < 0 ? null : fold)!
       chosen.set(mix.join(), mix)
     }
     return [...chosen.values()]
       .flatMap((mix) => STRENGTHS.map((strength) => ({ fits: mix, strength })))
-      .filter((way) => !known(way))
+      .filter((choice) => !isScored(choice))
   }
 
   /** Number of fits that are good enough to be in a mean; the best ones come first. */
-  #countWorth({ fits, trials }: AutoState): number {
+  #countGoodFits({ fits, trials }: AutoState): number {
     const [best] = fits
     if (best === undefined) return 0
     const { baseLoss, heldOutLoss: lowest } = trials[best.trial]!
@@ -320,14 +322,14 @@ export class AutoSearch {
   }
 
   /** The most choices that one call scores. */
-  get #numAsked(): number {
+  get #maxScored(): number {
     return Math.max(1, Math.floor(MAX_CANDIDATES / this.numFolds))
   }
 
   #tellScores(state: AutoState, answer: GradientAnswer): AutoState {
-    const asked = this.#wanted(state).slice(0, this.#numAsked)
-    const losses = heldOutLosses(answer, this.#first.folds, asked.length)
-    const scored = asked.map((way, i): AutoChoice => ({ ...way, foldLosses: losses[i]! }))
+    const toScore = this.#choicesToScore(state).slice(0, this.#maxScored)
+    const losses = heldOutLosses(answer, this.#first.folds, toScore.length)
+    const scored = toScore.map((choice, i): AutoChoice => ({ ...choice, foldLosses: losses[i]! }))
     return { ...state, choices: [...state.choices, ...scored] }
   }
 

@@ -37,13 +37,13 @@ export function heldOutQuery(
 export function heldOutLosses(
   { logProbs }: GradientAnswer,
   folds: readonly number[],
-  numWays: number,
+  numChoices: number,
 ): number[][] {
   const numFolds = countFolds(folds)
-  if (logProbs.length !== numWays * numFolds * folds.length) {
+  if (logProbs.length !== numChoices * numFolds * folds.length) {
     throw new RangeError(`${logProbs.length} log probabilities`)
   }
-  return Array.from({ length: numWays }, (_, i) => {
+  return Array.from({ length: numChoices }, (_, i) => {
     const foldLosses = new Array<number>(numFolds).fill(0)
     for (const [example, fold] of folds.entries()) {
       const logProb = logProbs[(i * numFolds + fold) * folds.length + example]!

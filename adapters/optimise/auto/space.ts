@@ -95,7 +95,7 @@ const stepsFactor = (rate: number): number =>
   Math.min(MAX_STEPS_FACTOR, Math.max(MIN_STEPS_FACTOR, RATE_SPAN ** (-STEPS_POWER * rate)))
 
 /** A configuration and its value; higher is better. */
-export type Told = { readonly z: readonly number[]; readonly value: number }
+export type EvaluatedConfiguration = { readonly z: readonly number[]; readonly value: number }
 
 const KNOWN_CONFIGURATIONS = [
   DEFAULT_CONFIGURATION,
@@ -109,7 +109,7 @@ const KNOWN_CONFIGURATIONS = [
  * improvement near the best configuration, under a Gaussian process over all of `told`. Pure.
  * @returns z
  */
-export function nextConfiguration(told: readonly Told[], seed: number): number[] {
+export function nextConfiguration(told: readonly EvaluatedConfiguration[], seed: number): number[] {
   const known = KNOWN_CONFIGURATIONS[told.length]
   if (known !== undefined) return [...known]
   const points = packPoints(

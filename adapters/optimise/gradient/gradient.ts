@@ -19,9 +19,9 @@ export type GradientOptions = AdamOptions & {
 }
 
 /** A search diverges if its averaged held-out loss exceeds the identity's by this many nats. */
-const ASTRAY = 0.5
+const DIVERGENCE_NATS = 0.5
 /** Not checked before this step, because the first steps may shift all labels together and come back. */
-const ASTRAY_FROM_STEP = 6
+const DIVERGENCE_FROM_STEP = 6
 /** In the average over steps, the weight of step t grows as t to this power. */
 const AVERAGE_POWER = 2
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
@@ -92,7 +92,7 @@ export type GradientState = {
   /** Losses after 0, 1, 2, … steps; the first are the identity's on all examples. */
   readonly history: readonly GradientStep[]
   /** Number of steps so far. */
-  readonly numTaken: number
+  readonly numStepsDone: number
   /** Each example's latest losses, [examples]; empty before the first answer. */
   readonly trainLosses: Float64Array
   readonly heldOutLosses: Float64Array
@@ -168,7 +168,7 @@ export class GradientSearch {
   start(): GradientState {
     return {
       history: [],
-      numTaken: 0,
+      numStepsDone: 0,
       trainLosses: new Float64Array(),
       heldOutLosses: new Float64Array(),
       adam: startAdam(this.#numFolds * this.#numValues),
@@ -179,7 +179,7 @@ export class GradientSearch {
 
   /** @returns the next query, or null if the search is done */
   ask(state: GradientState): GradientQuery | null {
-    const { history, numTaken, adam } = state
+    const { history, numStepsDone, adam } = state
     const { numSteps, hasLogScale } = this.options
     const layers = this.#layers
     if (history.length === 0) {
@@ -194,30 +194,30 @@ export class GradientSearch {
         skipsUnweighted: false,
       }
     }
-    if (history.length > numSteps || isAstray(state)) return null
+    if (history.length > numSteps || hasDiverged(state)) return null
     return {
       numCandidates: this.#numFolds,
       layers,
       hasLogScale,
       values: adam.values,
-      weights: this.#weights(numTaken),
-      examples: this.#numBatches === 1 ? null : this.#batchOf(numTaken),
+      weights: this.#weights(numStepsDone),
+      examples: this.#numBatches === 1 ? null : this.#batchOf(numStepsDone),
       skipsUnweighted: false,
-      ...this.#dropoutOf(numTaken),
+      ...this.#dropoutOf(numStepsDone),
     }
   }
 
-  /** The prompt dropout of the step after `numTaken` steps. */
-  #dropoutOf(numTaken: number): Pick<GradientQuery, 'promptDropout'> {
+  /** The prompt dropout of the step after `numStepsDone` steps. */
+  #dropoutOf(numStepsDone: number): Pick<GradientQuery, 'promptDropout'> {
     const { promptDropout: share } = this.options
     if (share === 0) return {}
-    const { uniform } = createRng(this.#seed, STREAM_DROPOUT, numTaken)
+    const { uniform } = createRng(this.#seed, STREAM_DROPOUT, numStepsDone)
     return { promptDropout: { share, seed: Math.floor(uniform() * 2 ** 32) } }
   }
 
-  /** The examples of the step after `numTaken` steps. */
-  #batchOf(numTaken: number): number[] {
-    const batch = numTaken % this.#numBatches
+  /** The examples of the step after `numStepsDone` steps. */
+  #batchOf(numStepsDone: number): number[] {
+    const batch = numStepsDone % this.#numBatches
     return this.batches.flatMap((own, example) => (own === batch ? [example] : []))
   }
 
@@ -244,12 +244,12 @@ export class GradientSearch {
       const identity = this.#summarise(seen)
       return { ...state, ...seen, history: [identity], heldOutLoss: identity.heldOutLoss }
     }
-    const { numTaken } = state
+    const { numStepsDone } = state
     const seen = {
       trainLosses: state.trainLosses.slice(),
       heldOutLosses: state.heldOutLosses.slice(),
     }
-    for (const example of this.#batchOf(numTaken)) {
+    for (const example of this.#batchOf(numStepsDone)) {
       const fold = this.folds[example]!
       let sum = 0
       for (let candidate = 0; candidate < this.#numFolds; candidate++) {
@@ -258,12 +258,12 @@ export class GradientSearch {
       seen.trainLosses[example] = sum / (this.#numFolds - 1)
       seen.heldOutLosses[example] = lossOf(fold, example)
     }
-    const adam = stepAdam(state.adam, gradient, numTaken, this.options)
-    const next = { ...state, ...seen, adam, numTaken: numTaken + 1 }
+    const adam = stepAdam(state.adam, gradient, numStepsDone, this.options)
+    const next = { ...state, ...seen, adam, numStepsDone: numStepsDone + 1 }
     // The first batch was scored at the identity, whose losses are known.
-    if (numTaken === 0) return next
+    if (numStepsDone === 0) return next
     const step = this.#summarise(seen)
-    const share = (AVERAGE_POWER + 1) / (numTaken + AVERAGE_POWER)
+    const share = (AVERAGE_POWER + 1) / (numStepsDone + AVERAGE_POWER)
     return {
       ...next,
       history: [...state.history, step],
@@ -307,7 +307,7 @@ export class GradientSearch {
   /** One fold's candidate: its angles, then its log scales; zeros if the search diverged. */
   foldValues(state: GradientState, fold: number): Float32Array {
     const { average } = state
-    if (isAstray(state)) return new Float32Array(this.#numValues)
+    if (hasDiverged(state)) return new Float32Array(this.#numValues)
     const size = this.#size
     const numParts = average.length / (this.#numFolds * size)
     const own = new Float32Array(numParts * size)
@@ -324,9 +324,9 @@ export class GradientSearch {
   }
 
   /** Weights with which the loss is a candidate's mean over its examples in the batch; others get 0. */
-  #weights(numTaken: number): Float32Array {
+  #weights(numStepsDone: number): Float32Array {
     const numExamples = this.folds.length
-    const batch = this.#batchOf(numTaken)
+    const batch = this.#batchOf(numStepsDone)
     const weights = new Float32Array(this.#numFolds * numExamples)
     for (let candidate = 0; candidate < this.#numFolds; candidate++) {
       const fitted = batch.filter((example) => this.folds[example] !== candidate)
@@ -338,11 +338,13 @@ export class GradientSearch {
 }
 
 /** Whether the held-out loss exceeds the identity's so far that no useful fit comes back from it. */
-export function isAstray({
+export function hasDiverged({
   history,
   heldOutLoss,
 }: Pick<GradientState, 'history' | 'heldOutLoss'>): boolean {
-  return history.length > ASTRAY_FROM_STEP && heldOutLoss > history[0]!.heldOutLoss + ASTRAY
+  return (
+    history.length > DIVERGENCE_FROM_STEP && heldOutLoss > history[0]!.heldOutLoss + DIVERGENCE_NATS
+  )
 }
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {

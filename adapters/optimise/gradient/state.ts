@@ -17,7 +17,7 @@ export type GradientStateError = { readonly reason: 'version' | 'length' }
  * - float32 values, means and squares of all candidates, and their average
  */
 export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffer> {
-  const { history, numTaken, trainLosses, heldOutLosses, adam, average, heldOutLoss } = state
+  const { history, numStepsDone, trainLosses, heldOutLosses, adam, average, heldOutLoss } = state
   const { values, mean, square } = adam
   const numFolds = history[0]?.foldLosses.length ?? 0
   const head = [
@@ -26,7 +26,7 @@ export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffe
     values.length,
     numFolds,
     trainLosses.length,
-    numTaken,
+    numStepsDone,
   ]
   const losses = history.flatMap((step) => [step.trainLoss, step.heldOutLoss, ...step.foldLosses])
   const parts = [
@@ -54,7 +54,7 @@ export function decodeGradientState(bytes: Uint8Array): Result<GradientState, Gr
   let at = 0
   // Copied, because a part need not lie at a multiple of its element size.
   const take = (length: number): ArrayBuffer => bytes.slice(at, (at += length)).buffer
-  const [version, numLosses, numValues, numFolds, numExamples, numTaken] = new Uint32Array(
+  const [version, numLosses, numValues, numFolds, numExamples, numStepsDone] = new Uint32Array(
     take(HEADER_WORDS * 4),
   ) as unknown as [number, number, number, number, number, number]
   if (version !== STATE_VERSION) return fail({ reason: 'version' })
@@ -74,7 +74,7 @@ export function decodeGradientState(bytes: Uint8Array): Result<GradientState, Gr
       ) as unknown as [number, number, ...number[]]
       return { trainLoss, heldOutLoss: ownLoss, foldLosses }
     }),
-    numTaken,
+    numStepsDone,
     trainLosses: doubles(numExamples),
     heldOutLosses: doubles(numExamples),
     adam: { values: floats(), mean: floats(), square: floats() },

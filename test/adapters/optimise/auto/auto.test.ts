@@ -156,7 +156,8 @@ describe('the search over configurations', () => {
     let state = auto.start()
     for (let query = auto.ask(state); query !== null; query = auto.ask(state)) {
       // The first gains with every step; the others never do.
-      const gain = state.trials.length === 0 ? 0.02 * (state.current?.gradient.numTaken ?? 0) : 0
+      const gain =
+        state.trials.length === 0 ? 0.02 * (state.current?.gradient.numStepsDone ?? 0) : 0
       const logProbs = new Float32Array(query.weights.length).fill(-1 + gain)
       const gradient = new Float32Array(query.values.length).fill(1)
       state = auto.tell(state, { logProbs, gradient }, 1)

@@ -7,7 +7,7 @@ import {
 } from '../../../../adapters/optimise/gradient/folds.ts'
 import {
   GradientSearch,
-  isAstray,
+  hasDiverged,
   type GradientAnswer,
   type GradientQuery,
   type GradientState,
@@ -253,7 +253,7 @@ describe('the search', () => {
     const values: number[] = []
     const losses: number[] = []
     const state = run(search, pull(GOLD.map((_, i) => 0.3 + 0.05 * i)), (next) => {
-      if (next.numTaken > 0) values[next.numTaken] = next.adam.values[0]!
+      if (next.numStepsDone > 0) values[next.numStepsDone] = next.adam.values[0]!
       losses[next.history.length - 1] = next.history.at(-1)!.heldOutLoss
       return next
     })
@@ -274,7 +274,7 @@ describe('the search', () => {
       logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
       gradient: new Float32Array(query.values.length).fill(1),
     }))
-    expect(isAstray(state)).toBe(true)
+    expect(hasDiverged(state)).toBe(true)
     expect(state.history.length).toBeGreaterThan(6)
     expect(state.history.length).toBeLessThan(14)
     for (const rotation of [search.best(state), ...search.foldRotations(state)]) {
@@ -293,7 +293,7 @@ describe('the search', () => {
     })
     expect(Math.max(...state.history.map(({ heldOutLoss }) => heldOutLoss))).toBeGreaterThan(1)
     expect(state.history).toHaveLength(1 + 12)
-    expect(isAstray(state)).toBe(false)
+    expect(hasDiverged(state)).toBe(false)
   })
 
   test('ends with the folds’ mean, as long as they are', ({ expect }) => {
