@@ -42,7 +42,9 @@ export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
   const dataAt = PREFIX_BYTES + header.length
   const totalBytes = dataAt + tensors.length * tensorBytes
   if (totalBytes > MAX_ADAPTER_BYTES) {
-    throw new RangeError(`the adapter would have ${totalBytes} bytes of ${MAX_ADAPTER_BYTES}`)
+    throw new RangeError(
+      `the adapter would have ${totalBytes} bytes; at most ${MAX_ADAPTER_BYTES} are allowed`,
+    )
   }
   const bytes = new Uint8Array(totalBytes)
   const view = new DataView(bytes.buffer)
@@ -56,9 +58,9 @@ export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
 
 function checkFile({ modelDigest, rotation: { geometry, layers } }: AdapterFile): void {
   const { numLayers, numHeads, headDim } = geometry
-  if (!DIGEST_PATTERN.test(modelDigest)) throw new RangeError('modelDigest is no SHA-256 in hex')
+  if (!DIGEST_PATTERN.test(modelDigest)) throw new RangeError('modelDigest is not a SHA-256 in hex')
   if (numLayers > MAX_LAYERS || numHeads > MAX_HEADS || headDim > MAX_HEAD_DIM) {
-    throw new RangeError('the geometry is past the limits of the format')
+    throw new RangeError('the geometry exceeds the limits of the format')
   }
   for (const layer of layers.keys()) {
     if (!Number.isInteger(layer) || layer < 0 || layer >= numLayers) {
@@ -80,7 +82,7 @@ function layerTensors(
     }
     // Negated, so that NaN is caught too.
     const bad = values.find((value) => !(Math.abs(value) <= maxAbs))
-    if (bad !== undefined) throw new RangeError(`${kind}.${layer} holds ${bad}, past ±${maxAbs}`)
+    if (bad !== undefined) throw new RangeError(`${kind}.${layer} holds ${bad}, outside ±${maxAbs}`)
     return { name: `${kind}.${layer}`, values: values.map((value) => roundTo(dtype, value)) }
   }
   const angleTensor = round('angles', angles, MAX_ABS_ANGLE)

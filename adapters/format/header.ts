@@ -43,8 +43,9 @@ export function parseHeader(text: string): AdapterFileResult<Header> {
   // safetensors allows padding after the header, nothing before it.
   if (!text.startsWith('{')) return refuse('bad_header', 'the header does not begin with "{"')
   const parsed = parseStrictJson(text)
-  if ('fault' in parsed) return refuse('bad_header', `the header is not sound: ${parsed.fault}`)
-  if (!isObject(parsed.value)) return refuse('bad_header', 'the header is no object')
+  if ('fault' in parsed)
+    return refuse('bad_header', `the header is not valid JSON: ${parsed.fault}`)
+  if (!isObject(parsed.value)) return refuse('bad_header', 'the header is not an object')
   const metadata = parseMetadata(parsed.value.get('__metadata__'))
   if (!metadata.ok) return metadata
   const tensors: TensorEntry[] = []
@@ -60,24 +61,26 @@ export function parseHeader(text: string): AdapterFileResult<Header> {
 function parseMetadata(
   value: StrictJson | undefined,
 ): AdapterFileResult<Pick<Header, 'modelDigest' | 'scope'>> {
-  if (value === undefined || !isObject(value)) return refuse('bad_metadata', 'no __metadata__')
+  if (value === undefined || !isObject(value))
+    return refuse('bad_metadata', 'the header has no __metadata__')
   if (value.get('format') !== FORMAT_NAME) {
     return refuse('bad_metadata', `format is not "${FORMAT_NAME}"`)
   }
   const version = value.get('format_version')
-  if (typeof version !== 'string') return refuse('bad_metadata', 'format_version is no string')
+  if (typeof version !== 'string') return refuse('bad_metadata', 'format_version is not a string')
   // Checked before unknown keys, because a later version may have new keys.
   if (version !== FORMAT_VERSION) {
     return refuse(
       'unsupported_version',
-      `format_version is ${show(version)}, this build reads "${FORMAT_VERSION}"`,
+      `format_version is ${show(version)}, but this build reads "${FORMAT_VERSION}"`,
     )
   }
   const unknown = [...value.keys()].find((key) => !METADATA_KEYS.includes(key))
-  if (unknown !== undefined) return refuse('bad_metadata', `unknown metadata ${show(unknown)}`)
+  if (unknown !== undefined)
+    return refuse('bad_metadata', `the metadata key ${show(unknown)} is unknown`)
   const modelDigest = value.get('model_digest')
   if (typeof modelDigest !== 'string' || !DIGEST_PATTERN.test(modelDigest)) {
-    return refuse('bad_metadata', 'model_digest is no SHA-256 in lower-case hex')
+    return refuse('bad_metadata', 'model_digest is not a SHA-256 in lower-case hex')
   }
   const scope = value.get('scope')
   if (scope !== 'generated' && scope !== 'all') {
@@ -94,7 +97,7 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   const kind = match[1] === 'angles' ? 'angles' : 'log_scale'
   const layer = Number(match[2])
   if (layer >= MAX_LAYERS) return bad(`the layer is not below ${MAX_LAYERS}`)
-  if (!isObject(entry)) return bad('no object')
+  if (!isObject(entry)) return bad('not an object')
   if (entry.size !== TENSOR_KEYS.length || !TENSOR_KEYS.every((key) => entry.has(key))) {
     return bad(`the keys are not ${TENSOR_KEYS.join(', ')}`)
   }
@@ -104,7 +107,9 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   if (shape === null) return bad('shape is not [heads, pairs]')
   const [numHeads, numPairs] = shape
   if (numHeads < 1 || numHeads > MAX_HEADS || numPairs < 1 || numPairs > MAX_HEAD_DIM / 2) {
-    return bad(`shape [${numHeads}, ${numPairs}] is past [${MAX_HEADS}, ${MAX_HEAD_DIM / 2}]`)
+    return bad(
+      `shape [${numHeads}, ${numPairs}] is outside [1, 1] to [${MAX_HEADS}, ${MAX_HEAD_DIM / 2}]`,
+    )
   }
   const offsets = numberPair(entry.get('data_offsets'))
   if (offsets === null) return bad('data_offsets is not [begin, end]')

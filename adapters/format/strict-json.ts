@@ -71,7 +71,7 @@ class Parser {
     do {
       this.#skipSpace()
       const key = this.#string()
-      if (object.has(key)) this.#fail(`the key ${JSON.stringify(key)} twice`)
+      if (object.has(key)) this.#fail(`repeated key ${JSON.stringify(key)}`)
       if (!this.#punctuation(':')) this.#fail('expected ":"')
       object.set(key, this.#value(depth + 1))
     } while (this.#punctuation(','))
@@ -100,7 +100,7 @@ class Parser {
       this.#at = end + 1
       return value
     } catch {
-      return this.#fail('a malformed string')
+      return this.#fail('malformed string')
     }
   }
 

@@ -35,7 +35,7 @@ export type OutOfFold = {
  */
 export function predictOutOfFold({ gold, folds, base, candidates }: FoldScores): OutOfFold {
   const numFolds = candidates.length
-  if (numFolds < 2) throw new RangeError(`${numFolds} folds`)
+  if (numFolds < 2) throw new RangeError(`${numFolds} folds are fewer than two`)
   if (folds.length !== gold.length || base.length !== gold.length) {
     throw new RangeError(`${folds.length} folds and ${base.length} rows for ${gold.length} labels`)
   }

@@ -55,7 +55,9 @@ export function targetDifferences(
   numTokens: readonly number[],
 ): number[] {
   if (base.length !== adapter.length || base.length !== numTokens.length) {
-    throw new RangeError(`${base.length} and ${adapter.length} sums of ${numTokens.length} targets`)
+    throw new RangeError(
+      `${base.length} and ${adapter.length} log probabilities for ${numTokens.length} targets`,
+    )
   }
   const averageLen = numTokens.reduce((sum, count) => sum + count, 0) / numTokens.length
   const floored = (value: number, i: number) => Math.max(value, LOG_PROB_FLOOR * numTokens[i]!)

@@ -75,7 +75,7 @@ export function judge(
   },
 ): Verdict {
   if (options.groups.length !== gold.length) {
-    throw new RangeError(`${options.groups.length} groups of ${gold.length} examples`)
+    throw new RangeError(`${options.groups.length} groups for ${gold.length} examples`)
   }
   // Examples with the same input are not independent, so only the first of them counts.
   const firsts = options.groups.flatMap((group, i) =>
@@ -156,7 +156,7 @@ export function examplesToSettle({ z }: JudgedAnswer, numExamples: number): numb
  */
 export function meanByGroup(values: readonly number[], groups: readonly number[]): number[] {
   if (groups.length !== values.length) {
-    throw new RangeError(`${groups.length} groups of ${values.length} examples`)
+    throw new RangeError(`${groups.length} groups for ${values.length} examples`)
   }
   const members = new Map<number, number[]>()
   values.forEach((value, i) => {

@@ -49,7 +49,7 @@ export function exportPeftOft(file: AdapterFile, baseModel: string): Result<Peft
   const refuse = (message: string) => fail({ reason: 'not_expressible' as const, message })
   if (scope !== 'all') {
     return refuse(
-      `its scope is "${scope}"; PEFT rotates every position, which is the scope "all" only`,
+      `its scope is "${scope}"; PEFT rotates every position, so the scope must be "all"`,
     )
   }
   if (rotation.layers.size === 0) return refuse('it rotates nothing')
@@ -57,13 +57,15 @@ export function exportPeftOft(file: AdapterFile, baseModel: string): Result<Peft
   const tensors: FloatTensor[] = []
   for (const [layer, { angles, logScale }] of layers) {
     if (logScale?.some((value) => value !== 0)) {
-      return refuse(`layer ${layer} has log scales; OFT rotates only`)
+      return refuse(`layer ${layer} has log scales, which OFT cannot express`)
     }
     const values = new Float32Array(angles.length)
     for (let i = 0; i < angles.length; i++) {
       const q = cayleyOfAngle(angles[i]!)
       if (q === null) {
-        return refuse(`pair ${i} of layer ${layer} turns by ${angles[i]!}, which is half a turn`)
+        return refuse(
+          `pair ${i} of layer ${layer} has the angle ${angles[i]!}, which is half a turn`,
+        )
       }
       values[i] = q
     }
@@ -120,23 +122,26 @@ export function importPeftOft(
   for (const { name, dims, values } of read.tensors) {
     const layer = Number(TENSOR_NAME.exec(name)?.[1] ?? NaN)
     if (Number.isNaN(layer)) {
-      return refuse(`tensor ${JSON.stringify(name.slice(0, 128))} is not o_proj's oft_R of a layer`)
+      return refuse(
+        `tensor ${JSON.stringify(name.slice(0, 128))} is not the oft_R of a layer's o_proj`,
+      )
     }
     if (layers.has(layer)) return refuse(`layer ${layer} has two tensors`)
     if (dims.length !== 2 || dims[1] !== 1) {
       return refuse(
-        `layer ${layer} has shape [${dims.join(', ')}], not [blocks, 1] of block size 2`,
+        `layer ${layer} has shape [${dims.join(', ')}], not [blocks, 1] with block size 2`,
       )
     }
     if (layer >= geometry.numLayers || values.length !== pairsPerLayer(geometry)) {
       return fail({
         reason: 'wrong_geometry',
         message:
-          `layer ${layer} with ${values.length} blocks does not fit a model of ` +
-          `${geometry.numLayers} layers with ${pairsPerLayer(geometry)} pairs`,
+          `layer ${layer} with ${values.length} blocks does not fit a model with ` +
+          `${geometry.numLayers} layers of ${pairsPerLayer(geometry)} pairs`,
       })
     }
-    if (!values.every(Number.isFinite)) return refuse(`layer ${layer} holds a value not finite`)
+    if (!values.every(Number.isFinite))
+      return refuse(`layer ${layer} holds a value that is not finite`)
     layers.set(layer, { angles: values.map(angleOfCayley) })
   }
   if (layers.size === 0) return refuse(`${PEFT_WEIGHTS_FILE} holds no tensor`)
@@ -165,9 +170,10 @@ function faultOfConfig(bytes: Uint8Array): string | null {
   try {
     parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
   } catch {
-    return 'is no JSON'
+    return 'is not JSON'
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return 'is no object'
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    return 'is not an object'
   const config = parsed as Readonly<Record<string, unknown>>
   if (config.peft_type !== 'OFT') return `peft_type is not "OFT"`
   if (config.oft_block_size !== BLOCK_SIZE) {
@@ -177,7 +183,7 @@ function faultOfConfig(bytes: Uint8Array): string | null {
     if (!isByBlocks) return `oft_block_size is not ${BLOCK_SIZE}`
   }
   if (config.use_cayley_neumann !== false) {
-    return 'use_cayley_neumann is not false: its series is no rotation'
+    return 'use_cayley_neumann is not false, and its series is not a rotation'
   }
   for (const name of ['coft', 'block_share', 'fan_in_fan_out'] as const) {
     if ((config[name] ?? false) !== false) return `${name} is not false`

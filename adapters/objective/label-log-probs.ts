@@ -48,7 +48,7 @@ export function batchCalibration(logProbs: LabelLogProbs): number[] {
  */
 export function applyBias(logProbs: LabelLogProbs, bias: readonly number[]): number[][] {
   if (checkRows(logProbs) !== bias.length) {
-    throw new RangeError(`a bias of ${bias.length} labels for rows of ${logProbs[0]!.length}`)
+    throw new RangeError(`a bias for ${bias.length} labels, but rows with ${logProbs[0]!.length}`)
   }
   return logProbs.map((row) => {
     const moved = row.map((value, k) => value + bias[k]!)
@@ -72,7 +72,7 @@ export function checkExamples(logProbs: LabelLogProbs, gold: readonly number[]):
   }
   for (const label of gold) {
     if (!Number.isInteger(label) || label < 0 || label >= numLabels) {
-      throw new RangeError(`label ${label} of ${numLabels}`)
+      throw new RangeError(`label ${label} is not one of ${numLabels}`)
     }
   }
 }
@@ -82,7 +82,7 @@ function checkRows(logProbs: LabelLogProbs): number {
   const first = logProbs[0]
   if (first === undefined || first.length === 0) throw new RangeError('no examples or no labels')
   if (logProbs.some((row) => row.length !== first.length)) {
-    throw new RangeError('rows of unequal numbers of labels')
+    throw new RangeError('the rows have unequal numbers of labels')
   }
   return first.length
 }

@@ -122,7 +122,7 @@ export function labelPath({ nodes }: LabelTrie, label: number): LabelStep[] {
     return null
   }
   const path = find(0)
-  if (path === null) throw new RangeError(`no label ${label}`)
+  if (path === null) throw new RangeError(`the trie has no label ${label}`)
   const steps = path.slice(0, -1).map((index, i): LabelStep => {
     const { token, children } = nodes[index]!
     return {

@@ -16,7 +16,7 @@ export function preferenceMargins(
   beta: number,
 ): number[] {
   if (logProbs.length !== base.length || logProbs.length % 2 !== 0) {
-    throw new RangeError(`${logProbs.length} and ${base.length} values are no pairs`)
+    throw new RangeError(`${logProbs.length} and ${base.length} values are not pairs`)
   }
   const gapOf = (values: ArrayLike<number>, pair: number): number =>
     values[2 * pair]! - values[2 * pair + 1]!

@@ -13,7 +13,7 @@ export function meanTokenLogProb(
   numTokens: readonly number[],
 ): number {
   if (logProbs.length === 0 || logProbs.length !== numTokens.length) {
-    throw new RangeError(`${logProbs.length} sums over ${numTokens.length} targets`)
+    throw new RangeError(`${logProbs.length} log probabilities for ${numTokens.length} targets`)
   }
   const sum = logProbs.reduce((total, value, i) => {
     return total + Math.max(value, LOG_PROB_FLOOR * numTokens[i]!)

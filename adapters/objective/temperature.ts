@@ -21,7 +21,7 @@ const GOLDEN = (Math.sqrt(5) - 1) / 2
  * Source: Guo et al. 2017, arXiv:1706.04599
  */
 export function applyTemperature(logProbs: LabelLogProbs, temperature: number): number[][] {
-  if (!(temperature > 0)) throw new RangeError(`temperature ${temperature}`)
+  if (!(temperature > 0)) throw new RangeError(`the temperature ${temperature} is not above 0`)
   return logProbs.map((row) => {
     const scaled = row.map((value) => value / temperature)
     const total = logSumExp(scaled)

@@ -112,7 +112,7 @@ export function writeRotationTable(
   }
   const { angles, logScale } = layer
   if (angles.length !== length || (logScale !== undefined && logScale.length !== length)) {
-    throw new RangeError(`the layer has ${angles.length} pairs, the table ${length}`)
+    throw new RangeError(`the layer has ${angles.length} pairs, but the table ${length}`)
   }
   for (let i = 0; i < length; i++) {
     const angle = angles[i]!

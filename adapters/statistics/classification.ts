@@ -19,14 +19,14 @@ export function confusionMatrix(
 ): number[][] {
   if (gold.length === 0) throw new RangeError('no examples')
   if (gold.length !== predicted.length) {
-    throw new RangeError(`${gold.length} gold labels, ${predicted.length} predictions`)
+    throw new RangeError(`${gold.length} gold labels but ${predicted.length} predictions`)
   }
   const matrix = Array.from({ length: numClasses }, () => new Array<number>(numClasses).fill(0))
   gold.forEach((label, i) => {
     const row = matrix[label]
     const guess = predicted[i]!
     if (row?.[guess] === undefined)
-      throw new RangeError(`class ${label} or ${guess} of ${numClasses}`)
+      throw new RangeError(`class ${label} or ${guess} is not below ${numClasses}`)
     row[guess]++
   })
   return matrix

@@ -40,7 +40,7 @@ export function knowledgeTest(sets: readonly AnsweredSet[]): number {
     )
   for (const { logProbs, gold } of sets) {
     if (logProbs.length !== gold.length) {
-      throw new RangeError(`${logProbs.length} rows for ${gold.length} labels`)
+      throw new RangeError(`${logProbs.length} predictions for ${gold.length} labels`)
     }
     size += logProbs.length
   }

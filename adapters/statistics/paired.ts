@@ -26,7 +26,7 @@ export function pairedDifference(
 ): PairedDifference {
   const n = a.length
   if (n === 0 || b.length !== n || sizes.length !== n) {
-    throw new RangeError(`${n}, ${b.length} and ${sizes.length} values are no pairs`)
+    throw new RangeError(`${n}, ${b.length} and ${sizes.length} values are not pairs`)
   }
   const total = sizes.reduce((sum, size) => sum + size, 0)
   const differences = a.map((value, i) => b[i]! - value)

@@ -17,7 +17,7 @@ const MAX_HALVINGS = 200
  * @throws {RangeError} degrees not above 0
  */
 export function studentTCdf(t: number, degrees: number): number {
-  if (!(degrees > 0)) throw new RangeError(`${degrees} degrees of freedom`)
+  if (!(degrees > 0)) throw new RangeError(`${degrees} degrees of freedom, which must be above 0`)
   const tail = incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
   return t > 0 ? 1 - tail : tail
 }
@@ -28,7 +28,7 @@ export function studentTCdf(t: number, degrees: number): number {
  * @throws {RangeError} a share outside (0, 1), or degrees not above 0
  */
 export function studentTQuantile(share: number, degrees: number): number {
-  if (!(share > 0 && share < 1)) throw new RangeError(`share ${share}`)
+  if (!(share > 0 && share < 1)) throw new RangeError(`the share ${share} is not in (0, 1)`)
   if (share < 0.5) return -studentTQuantile(1 - share, degrees)
   let low = 0
   let high = 1

@@ -117,9 +117,10 @@ export class AutoSearch {
   /** @throws {RangeError} an option is invalid, or there are too few examples */
   constructor({ options, ...spec }: AutoSpec) {
     if (!Number.isSafeInteger(options.numTrials) || options.numTrials < 1) {
-      throw new RangeError(`numTrials ${options.numTrials} is no positive integer`)
+      throw new RangeError(`numTrials ${options.numTrials} is not a positive integer`)
     }
-    if (!(options.budgetMs > 0)) throw new RangeError(`budgetMs ${options.budgetMs}`)
+    if (!(options.budgetMs > 0))
+      throw new RangeError(`budgetMs ${options.budgetMs} is not positive`)
     this.options = options
     this.#spec = spec
     this.#first = new GradientSearch(spec)

@@ -41,7 +41,7 @@ export function heldOutLosses(
 ): number[][] {
   const numFolds = countFolds(folds)
   if (logProbs.length !== numChoices * numFolds * folds.length) {
-    throw new RangeError(`${logProbs.length} log probabilities`)
+    throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
   }
   return Array.from({ length: numChoices }, (_, i) => {
     const foldLosses = new Array<number>(numFolds).fill(0)

@@ -95,7 +95,8 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
       return [proposal(told)]
     },
     toRotation: (z) => {
-      if (z.length !== dimension) throw new RangeError(`z of ${z.length}, not ${dimension}`)
+      if (z.length !== dimension)
+        throw new RangeError(`z has ${z.length} coordinates, not ${dimension}`)
       const point = projectToBall([...z], radius)
       return getSubspace().toRotation(point.map((value) => value * unit))
     },
@@ -119,16 +120,19 @@ function nearestTo(best: Success, trials: readonly Success[], count: number): re
 
 function checkSettings(settings: BoOptions): void {
   const { dimension, numInitial, maxRmsAngle, boxShare, initialShare, firstLayerShare } = settings
-  if (!Number.isInteger(dimension) || dimension < 1) throw new RangeError(`dimension ${dimension}`)
+  if (!Number.isInteger(dimension) || dimension < 1)
+    throw new RangeError(`dimension ${dimension} is not a positive integer`)
   if (!Number.isInteger(numInitial) || numInitial < 1) {
-    throw new RangeError(`numInitial ${numInitial}`)
+    throw new RangeError(`numInitial ${numInitial} is not a positive integer`)
   }
   if (!(maxRmsAngle > 0 && Number.isFinite(maxRmsAngle))) {
-    throw new RangeError(`maxRmsAngle ${maxRmsAngle}`)
+    throw new RangeError(`maxRmsAngle ${maxRmsAngle} is not positive and finite`)
   }
-  if (!(boxShare > 0 && boxShare <= 1)) throw new RangeError(`boxShare ${boxShare}`)
-  if (!(initialShare > 0 && initialShare <= 1)) throw new RangeError(`initialShare ${initialShare}`)
+  if (!(boxShare > 0 && boxShare <= 1))
+    throw new RangeError(`boxShare ${boxShare} is not in (0, 1]`)
+  if (!(initialShare > 0 && initialShare <= 1))
+    throw new RangeError(`initialShare ${initialShare} is not in (0, 1]`)
   if (!(firstLayerShare >= 0 && firstLayerShare < 1)) {
-    throw new RangeError(`firstLayerShare ${firstLayerShare}`)
+    throw new RangeError(`firstLayerShare ${firstLayerShare} is not in [0, 1)`)
   }
 }

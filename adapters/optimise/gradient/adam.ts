@@ -36,7 +36,7 @@ export function stepAdam(
   { learningRate, decay }: AdamOptions,
 ): AdamState {
   if (gradient.length !== values.length) {
-    throw new RangeError(`a gradient of ${gradient.length} for ${values.length} values`)
+    throw new RangeError(`the gradient has ${gradient.length} values, not ${values.length}`)
   }
   const next = startAdam(values.length)
   const meanShare = 1 - BETA_1 ** (numSteps + 1)

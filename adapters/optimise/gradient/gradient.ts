@@ -144,9 +144,11 @@ export class GradientSearch {
     this.#numFolds = countFolds(groups ?? gold.map((_, example) => example), this.options.numFolds)
     this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
     this.#sizes = sizes ?? gold.map(() => 1)
-    if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
+    if (this.#sizes.length !== gold.length)
+      throw new RangeError(`${this.#sizes.length} sizes for ${gold.length} examples`)
     this.batches = batches ?? stratifiedBatches(gold, seed)
-    if (this.batches.length !== gold.length) throw new RangeError(`${this.batches.length} batches`)
+    if (this.batches.length !== gold.length)
+      throw new RangeError(`${this.batches.length} batches for ${gold.length} examples`)
     this.#numBatches = 1 + Math.max(...this.batches)
   }
 
@@ -230,7 +232,7 @@ export class GradientSearch {
     const numExamples = this.folds.length
     const isFirst = state.history.length === 0
     if (logProbs.length !== (isFirst ? 1 : this.#numFolds) * numExamples) {
-      throw new RangeError(`${logProbs.length} log probabilities`)
+      throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
     const lossOf = (candidate: number, example: number): number =>
@@ -349,15 +351,18 @@ export function hasDiverged({
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
   const { learningRate, decay, numSteps, layers, promptDropout } = options
-  if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
-  if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
-  if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
+  if (!(learningRate > 0 && learningRate <= 1))
+    throw new RangeError(`learningRate ${learningRate} is not in (0, 1]`)
+  if (!(decay >= 0 && decay * learningRate < 1))
+    throw new RangeError(`decay ${decay} is negative or too large`)
+  if (!Number.isInteger(numSteps) || numSteps < 1)
+    throw new RangeError(`numSteps ${numSteps} is not a positive integer`)
   if (!(promptDropout >= 0 && promptDropout < 1)) {
-    throw new RangeError(`prompt dropout ${promptDropout}`)
+    throw new RangeError(`promptDropout ${promptDropout} is not in [0, 1)`)
   }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
-    throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)
+    throw new RangeError(`layers ${first} to ${last} are outside a model with ${numLayers}`)
   }
-  if (first > last) throw new RangeError(`layers ${first} to ${last}`)
+  if (first > last) throw new RangeError(`no layers ${first} to ${last}`)
 }

@@ -85,7 +85,7 @@ export function fitGaussianProcess(points: Points, values: Float64Array): Poster
     }
   }
   const posterior = condition(nelderMead(loss, best.x, SIMPLEX_STEP, MAX_EVALUATIONS).x)
-  if (posterior === null) throw new Error('no hyperparameters condition the kernel matrix')
+  if (posterior === null) throw new Error('the kernel matrix cannot be factored')
   return posterior
 }
 

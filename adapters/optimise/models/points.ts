@@ -10,7 +10,7 @@ export function packPoints(points: readonly (readonly number[])[], dimension: nu
   const coordinates = new Float64Array(points.length * dimension)
   points.forEach((point, i) => {
     if (point.length !== dimension) {
-      throw new RangeError(`a point of ${point.length} coordinates, not ${dimension}`)
+      throw new RangeError(`a point has ${point.length} coordinates, not ${dimension}`)
     }
     coordinates.set(point, i * dimension)
   })

@@ -48,7 +48,7 @@ export function createRandom(spec: SearchSpec, options: Partial<RandomOptions> =
     toRotation: (z): Rotation => {
       const trial = z[0]
       if (z.length !== 1 || !Number.isSafeInteger(trial)) {
-        throw new RangeError('z of random search is one whole number')
+        throw new RangeError('z is not one whole number')
       }
       const layers = new Map<number, LayerRotation>()
       if (trial === 0) return { geometry, layers }

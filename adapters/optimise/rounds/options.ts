@@ -26,9 +26,12 @@ export function checkRoundOptions(options: RoundOptions): void {
     numFolds: [options.numFolds, 2],
   } as const
   for (const [name, [value, least]] of Object.entries(counts)) {
-    if (!Number.isSafeInteger(value) || value < least) throw new RangeError(`${name} ${value}`)
+    if (!Number.isSafeInteger(value) || value < least)
+      throw new RangeError(`${name} ${value} is not an integer from ${least} on`)
   }
   const { learningRate, beta } = options
-  if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
-  if (!(beta > 0 && Number.isFinite(beta))) throw new RangeError(`beta ${beta}`)
+  if (!(learningRate > 0 && learningRate <= 1))
+    throw new RangeError(`learningRate ${learningRate} is not in (0, 1]`)
+  if (!(beta > 0 && Number.isFinite(beta)))
+    throw new RangeError(`beta ${beta} is not positive and finite`)
 }

@@ -183,7 +183,8 @@ export class RoundSearch {
   ): { readonly state: RoundState; readonly kept: readonly number[] } {
     const round = state.history.length
     const draws = this.#draws(round)
-    if (scores.length !== draws.length) throw new RangeError(`${scores.length} scores`)
+    if (scores.length !== draws.length)
+      throw new RangeError(`${scores.length} scores for ${draws.length} draws`)
     if (!scores.every(Number.isFinite)) throw new RangeError('a score is not finite')
     const graded = draws.map(({ example, candidate }, place) => ({
       place,
@@ -228,9 +229,9 @@ export class RoundSearch {
    */
   tellGradient(state: RoundState, { logProbs, gradient }: GradientAnswer): RoundState {
     const { fit } = state
-    if (fit === null) throw new RangeError('no gradient was asked for')
+    if (fit === null) throw new RangeError('the search has not asked for a gradient')
     if (logProbs.length !== this.#numFolds * fit.kept.length) {
-      throw new RangeError(`${logProbs.length} log probabilities`)
+      throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
     const isFirst = fit.numSteps === 0

@@ -16,7 +16,7 @@ export type Graded = {
 export function selectTexts(texts: readonly Graded[], fit: RoundFit): number[] {
   const extremes = new Map<number, { best: number; worst: number }>()
   for (const [place, { group, score }] of texts.entries()) {
-    if (!Number.isFinite(score)) throw new RangeError(`a score of ${score}`)
+    if (!Number.isFinite(score)) throw new RangeError(`the score ${score} is not finite`)
     const known = extremes.get(group)
     if (known === undefined) {
       extremes.set(group, { best: place, worst: place })

@@ -18,7 +18,7 @@ export function createRandomSubspace(
 ): Subspace {
   const numAngles = (endLayer - firstLayer) * pairsPerLayer(geometry)
   if (dimension < 1 || dimension > numAngles) {
-    throw new RangeError(`${dimension} directions among ${numAngles} angles`)
+    throw new RangeError(`${dimension} directions in a space of ${numAngles} angles`)
   }
   const vectors = Array.from({ length: dimension }, () =>
     Float64Array.from({ length: numAngles }, rng.normal),

@@ -33,12 +33,15 @@ export function spanOf(
   const pairs = pairsPerLayer(geometry)
   const numAngles = (endLayer - firstLayer) * pairs
   if (firstLayer < 0 || endLayer > geometry.numLayers || numAngles < 1) {
-    throw new RangeError(`layers ${firstLayer}..${endLayer} of ${geometry.numLayers}`)
+    throw new RangeError(
+      `no layers ${firstLayer}..${endLayer} in a model with ${geometry.numLayers}`,
+    )
   }
   const wrong = vectors.find(({ length }) => length !== numAngles)
-  if (wrong !== undefined) throw new RangeError(`${wrong.length} angles, not ${numAngles}`)
+  if (wrong !== undefined)
+    throw new RangeError(`a direction has ${wrong.length} angles, not ${numAngles}`)
   const directions = orthonormalise(vectors)
-  if (directions.length === 0) throw new RangeError('no direction to search')
+  if (directions.length === 0) throw new RangeError('all directions are zero')
   return {
     dimension: directions.length,
     toRotation: (z) => {

@@ -87,12 +87,13 @@ export function createTarot(spec: SearchSpec, options: Partial<TarotOptions> = {
       return [proposal(told)]
     },
     toRotation: (z): Rotation => {
-      if (z.length !== dimension) throw new RangeError(`z of ${z.length}, not ${dimension}`)
+      if (z.length !== dimension)
+        throw new RangeError(`z has ${z.length} coordinates, not ${dimension}`)
       const layers = new Map<number, LayerRotation>()
       if (z.every((value) => value === 0)) return { geometry, layers }
       for (let at = 0; at < dimension; at += pairs) {
         const angles = Float32Array.from(z.slice(at, at + pairs), (value) => {
-          if (!(Math.abs(value) <= 1)) throw new RangeError(`a coordinate is ${value}, past ±1`)
+          if (!(Math.abs(value) <= 1)) throw new RangeError(`the coordinate ${value} is outside ±1`)
           return maxAngle * value
         })
         layers.set(at / pairs, { angles })

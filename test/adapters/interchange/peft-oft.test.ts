@@ -173,7 +173,7 @@ describe("PEFT's OFT", () => {
     expect(refusalOf(tensor(place(1), [2, 6]))).toMatch(/shape \[2, 6\]/)
     expect(refusalOf(tensor(place(1), [4, 1], NaN))).toMatch(/not finite/)
     expect(refusalOf(files, { ...model, modelDigest: 'b'.repeat(64) })).toMatch(/learnt on/)
-    expect(refusalOf({ ...files, config: new TextEncoder().encode('{') })).toMatch(/no JSON/)
+    expect(refusalOf({ ...files, config: new TextEncoder().encode('{') })).toMatch(/not JSON/)
     for (let length = 0; length < files.weights.length; length += 7) {
       expect(refusalOf({ ...files, weights: files.weights.subarray(0, length) })).toMatch(
         /^unsupported_peft/,
