@@ -1,4 +1,4 @@
-/** No file and no folder may import itself by way of others, types included. */
+/** Refuses import cycles between files and between folders, including cycles through types. */
 module.exports = {
   forbidden: [
     { name: 'no-file-cycles', severity: 'error', from: {}, to: { circular: true } },

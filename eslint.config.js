@@ -1,6 +1,6 @@
 import tseslint from 'typescript-eslint'
 
-/** Folders a file may not import from: the dependency direction of the house. */
+/** Forbids imports whose path matches `regex` in some files, to keep the dependency directions. */
 const forbid = (files, regex, message, ignores = []) => ({
   files,
   ignores,

@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 
 const migrations = fileURLToPath(new URL('./migrations', import.meta.url))
 
-/** Pure files: no model, no ONNX Runtime, no process, no workerd. They run side by side. */
+/** Pure tests without a model, ONNX Runtime, a process or workerd. They run in parallel. */
 const UNIT = [
   'test/adapters/**/*.test.ts',
   'test/bench/**/!(hidden-states).test.ts',
@@ -18,12 +18,12 @@ const UNIT = [
   'test/local/config.test.ts',
 ]
 
-/** Slow machines are given time: a hang is found later, no more. */
+/** Long enough for slow machines; a test that hangs only fails later. */
 const UNIT_TIMEOUT_MS = 90_000
-/** A model has to load and answer on two cores. */
+/** Long enough for a model to load and answer on two cores. */
 const MODEL_TIMEOUT_MS = 300_000
 
-/** Files that run one at a time: two cores hold one model, and timings mean nothing under two. */
+/** A project that runs one file at a time: two models would share two cores and spoil timings. */
 const oneByOne = (name: string, groupOrder: number, include: string[], globalSetup: string[]) => ({
   test: {
     name,
@@ -39,7 +39,7 @@ const oneByOne = (name: string, groupOrder: number, include: string[], globalSet
 
 export default defineConfig({
   test: {
-    // Tests of faults make the services log them.
+    // Tests of faults make the services log errors, which would fill the output of a passing run.
     silent: 'passed-only',
     reporters: ['default', './test/fixtures/skipped-reporter.ts'],
     projects: [
@@ -61,7 +61,7 @@ export default defineConfig({
           name: 'gateway',
           include: ['test/gateway/**/*.test.ts'],
           setupFiles: ['test/gateway/setup.ts'],
-          // One file at a time: some jobs here have a budget in seconds.
+          // One file at a time, because some jobs have a budget in seconds.
           fileParallelism: false,
           sequence: { groupOrder: 1 },
           testTimeout: UNIT_TIMEOUT_MS,
@@ -73,7 +73,7 @@ export default defineConfig({
           include: UNIT,
           testTimeout: UNIT_TIMEOUT_MS,
           maxWorkers: 2,
-          // They share no state, so a module is loaded once a worker.
+          // The files share no state, so each worker loads a module only once.
           isolate: false,
           sequence: { groupOrder: 0 },
         },

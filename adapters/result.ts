@@ -1,4 +1,4 @@
-/** The outcome of pure code that can fail on outside input: bugs throw, expected failures return. */
+/** What pure code returns if outside input can make it fail. Bugs throw; expected failures return. */
 export type Result<T, E extends { readonly reason: string }> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E }
 

@@ -1,4 +1,4 @@
-/** The adapter file, as the gateway, the jobs and the runner use it. */
+/** The public interface of the adapter file format. */
 export { decodeAdapter } from './decode.ts'
 export { encodeAdapter } from './encode.ts'
 export { MAX_ADAPTER_BYTES } from './limits.ts'
@@ -11,9 +11,9 @@ export type {
   AdapterScope,
 } from './schema.ts'
 
-/** SHA-256 of bytes in lower-case hex: an adapter's name. */
+/** SHA-256 of an adapter file in lower-case hex; it names the adapter. */
 export async function digestOf(bytes: Uint8Array): Promise<string> {
-  // Copied into a buffer of its own: a SharedArrayBuffer's view is no BufferSource.
+  // Copied, because crypto.subtle refuses a view of a SharedArrayBuffer.
   const hash = await globalThis.crypto.subtle.digest('SHA-256', new Uint8Array(bytes))
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

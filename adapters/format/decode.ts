@@ -13,18 +13,22 @@ import { parseHeader, refuse, type TensorEntry } from './header.ts'
 import { MAX_ABS_ANGLE, MAX_ABS_LOG_SCALE, MAX_ADAPTER_BYTES, MAX_HEADER_BYTES } from './limits.ts'
 
 /**
- * Reads an adapter file. Whatever the bytes are, the outcome is a file or a reason, never a throw,
- * and nothing is allocated beyond a small multiple of the bytes given.
- * @param geometry the base model's, which the tensors must fit. Without it the file's own is taken:
- * its shape, and as many layers as the last one it touches needs (all zero for an empty file).
- * @returns values as float32 (float16 widens exactly)
+ * Reads an adapter file from outside. It never throws, and allocates at most a small multiple of the
+ * size of `bytes`.
+ * @param geometry the base model's, which the tensors must fit. By default the geometry comes from the
+ * file: the tensors' shape, and one layer more than the highest layer number (all zero for an empty
+ * file).
+ * @returns the adapter with values as float32 (float16 widens exactly), or the reason of the refusal
  */
 export function decodeAdapter(
   bytes: Uint8Array,
   geometry?: Geometry,
 ): AdapterFileResult<AdapterFile> {
   if (bytes.length > MAX_ADAPTER_BYTES) {
-    return refuse('too_large', `${bytes.length} bytes, at most ${MAX_ADAPTER_BYTES} are allowed`)
+    return refuse(
+      'too_large',
+      `the file has ${bytes.length} bytes; at most ${MAX_ADAPTER_BYTES} are allowed`,
+    )
   }
   const text = readHeaderText(bytes)
   if (!text.ok) return text
@@ -38,8 +42,8 @@ export function decodeAdapter(
   if (geometry !== undefined && tensors.length > 0 && !fits(own, geometry)) {
     return refuse(
       'wrong_geometry',
-      `[${own.numHeads}, ${own.headDim / 2}] and ${own.numLayers} layers or more do not fit a ` +
-        `model of [${geometry.numHeads}, ${geometry.headDim / 2}] and ${geometry.numLayers} layers`,
+      `tensors of [${own.numHeads}, ${own.headDim / 2}] on at least ${own.numLayers} layers do not fit a ` +
+        `model with [${geometry.numHeads}, ${geometry.headDim / 2}] and ${geometry.numLayers} layers`,
     )
   }
   const layers = readLayers(tensors, data)
@@ -56,14 +60,17 @@ function readHeaderText(
   bytes: Uint8Array,
 ): AdapterFileResult<{ readonly json: string; readonly dataAt: number }> {
   if (bytes.length < PREFIX_BYTES) {
-    return refuse('truncated', `${bytes.length} bytes, too few for a header length`)
+    return refuse(
+      'truncated',
+      `the file has only ${bytes.length} bytes, too few for a header length`,
+    )
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const headerLen = view.getBigUint64(0, true)
   if (headerLen > BigInt(MAX_HEADER_BYTES)) {
     return refuse(
       'bad_header',
-      `a header of ${headerLen.toString()} bytes, past ${MAX_HEADER_BYTES}`,
+      `the header has ${headerLen.toString()} bytes; at most ${MAX_HEADER_BYTES} are allowed`,
     )
   }
   const dataAt = PREFIX_BYTES + Number(headerLen)
@@ -76,7 +83,7 @@ function readHeaderText(
   }
 }
 
-/** In the order of their offsets, tensors must follow each other and end where the data does. */
+/** Tensors must cover the data without gaps or overlaps. */
 function checkLayout(
   tensors: readonly TensorEntry[],
   dataBytes: number,
@@ -89,26 +96,29 @@ function checkLayout(
     expected = end
   }
   if (expected > dataBytes) {
-    return refuse('truncated', `${dataBytes} bytes of data, the header describes ${expected}`)
+    return refuse(
+      'truncated',
+      `the file has ${dataBytes} bytes of data, but the header describes ${expected}`,
+    )
   }
   if (expected < dataBytes) {
-    return refuse('bad_layout', `${dataBytes - expected} bytes after the last tensor`)
+    return refuse('bad_layout', `${dataBytes - expected} bytes follow the last tensor`)
   }
   return null
 }
 
-/** One dtype, one shape, and no scales without angles. */
+/** All tensors must have one dtype and one shape, and no layer may have scales without angles. */
 function checkTogether(tensors: readonly TensorEntry[]): AdapterFileResult<never> | null {
   const first = tensors[0]
   const withAngles = new Set<number>()
   for (const { kind, layer } of tensors) if (kind === 'angles') withAngles.add(layer)
   for (const { kind, layer, dtype, numHeads, numPairs } of tensors) {
-    if (dtype !== first?.dtype) return refuse('bad_tensor', 'the tensors are of several dtypes')
+    if (dtype !== first?.dtype) return refuse('bad_tensor', 'the tensors have different dtypes')
     if (numHeads !== first.numHeads || numPairs !== first.numPairs) {
-      return refuse('bad_tensor', 'the tensors are of several shapes')
+      return refuse('bad_tensor', 'the tensors have different shapes')
     }
     if (kind === 'log_scale' && !withAngles.has(layer)) {
-      return refuse('bad_tensor', `log_scale.${layer} stands without angles.${layer}`)
+      return refuse('bad_tensor', `log_scale.${layer} has no angles.${layer}`)
     }
   }
   return null
@@ -134,7 +144,7 @@ function readLayers(
   data: Uint8Array,
 ): AdapterFileResult<ReadonlyMap<number, LayerRotation>> {
   const layers = new Map<number, LayerRotation>()
-  // Angles of a layer before its scales, layers ascending, whatever order the header had.
+  // Layers ascend, and a layer's angles come before its scales; the header may have any order.
   const ordered = [...tensors].sort(
     (a, b) => a.layer - b.layer || Number(a.kind === 'log_scale') - Number(b.kind === 'log_scale'),
   )
@@ -144,7 +154,7 @@ function readLayers(
     // Negated, so that NaN is caught too.
     const bad = values.find((value) => !(Math.abs(value) <= maxAbs))
     if (bad !== undefined) {
-      return refuse('bad_value', `${kind}.${layer} holds ${bad}, past ±${maxAbs}`)
+      return refuse('bad_value', `${kind}.${layer} holds ${bad}, outside ±${maxAbs}`)
     }
     const before = layers.get(layer)
     layers.set(layer, before === undefined ? { angles: values } : { ...before, logScale: values })

@@ -21,15 +21,15 @@ import {
 
 type Tensor = { readonly name: string; readonly values: Float32Array }
 
-/** safetensors readers may map the data in place, so it starts at a multiple of this. */
+/** safetensors readers may map the data in place, so it starts at a multiple of 8 bytes. */
 const DATA_ALIGNMENT = 8
 
 /**
- * Writes an adapter as safetensors, canonically: the same content gives the same bytes, and so the
- * same digest. Layers ascend, `angles.N` before `log_scale.N`; layers and scales that are zero once
- * rounded to `dtype` are left out; -0 is written as 0; the header is padded with spaces.
- * @throws {RangeError} what `decodeAdapter` would refuse: a value not finite or out of bounds, a
- * layer outside the geometry, a geometry past the limits, a malformed model digest
+ * Writes an adapter as safetensors in canonical form: the same content gives the same bytes, and so
+ * the same digest. Layers ascend, and `angles.N` comes before `log_scale.N`. Layers and scales that
+ * round to zero in `dtype` are omitted. -0 is written as 0. Spaces pad the header.
+ * @throws {RangeError} a value is not finite or out of bounds, a layer is outside the geometry, the
+ * geometry or the size exceeds the format's limits, or the model digest is malformed
  */
 export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
   checkFile(file)
@@ -42,7 +42,9 @@ export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
   const dataAt = PREFIX_BYTES + header.length
   const totalBytes = dataAt + tensors.length * tensorBytes
   if (totalBytes > MAX_ADAPTER_BYTES) {
-    throw new RangeError(`the adapter would have ${totalBytes} bytes of ${MAX_ADAPTER_BYTES}`)
+    throw new RangeError(
+      `the adapter would have ${totalBytes} bytes; at most ${MAX_ADAPTER_BYTES} are allowed`,
+    )
   }
   const bytes = new Uint8Array(totalBytes)
   const view = new DataView(bytes.buffer)
@@ -56,9 +58,9 @@ export function encodeAdapter(file: AdapterFile): Uint8Array<ArrayBuffer> {
 
 function checkFile({ modelDigest, rotation: { geometry, layers } }: AdapterFile): void {
   const { numLayers, numHeads, headDim } = geometry
-  if (!DIGEST_PATTERN.test(modelDigest)) throw new RangeError('modelDigest is no SHA-256 in hex')
+  if (!DIGEST_PATTERN.test(modelDigest)) throw new RangeError('modelDigest is not a SHA-256 in hex')
   if (numLayers > MAX_LAYERS || numHeads > MAX_HEADS || headDim > MAX_HEAD_DIM) {
-    throw new RangeError('the geometry is past the limits of the format')
+    throw new RangeError('the geometry exceeds the limits of the format')
   }
   for (const layer of layers.keys()) {
     if (!Number.isInteger(layer) || layer < 0 || layer >= numLayers) {
@@ -80,7 +82,7 @@ function layerTensors(
     }
     // Negated, so that NaN is caught too.
     const bad = values.find((value) => !(Math.abs(value) <= maxAbs))
-    if (bad !== undefined) throw new RangeError(`${kind}.${layer} holds ${bad}, past ±${maxAbs}`)
+    if (bad !== undefined) throw new RangeError(`${kind}.${layer} holds ${bad}, outside ±${maxAbs}`)
     return { name: `${kind}.${layer}`, values: values.map((value) => roundTo(dtype, value)) }
   }
   const angleTensor = round('angles', angles, MAX_ABS_ANGLE)
@@ -89,7 +91,7 @@ function layerTensors(
   return isZero(angleTensor) ? [] : [angleTensor]
 }
 
-/** The stored value: rounded to the dtype, and +0 for either zero. */
+/** The stored value: rounded to the dtype; adding 0 turns -0 into +0. */
 const roundTo = (dtype: AdapterDtype, value: number): number =>
   (dtype === 'F16' ? fromFloat16Bits(toFloat16Bits(value)) : value) + 0
 

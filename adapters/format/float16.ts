@@ -1,11 +1,11 @@
 /*
- * IEEE 754 binary16 by its bits: Float16Array and DataView.setFloat16 are not in every runtime that
- * this core runs in.
+ * Conversion of IEEE 754 binary16 by its bits, because not every runtime of this core has Float16Array
+ * and DataView.setFloat16.
  */
 
-/** Largest finite binary16. */
+/** The largest finite binary16. */
 export const MAX_FLOAT16 = 65504
-/** Steps of a subnormal binary16, 2^-24, and of a normal one's mantissa, 2^-10. */
+/** Distance between two subnormal numbers. */
 const SUBNORMAL_STEP = 2 ** -24
 const SMALLEST_NORMAL = 2 ** -14
 const MANTISSA_STEPS = 1024
@@ -13,8 +13,8 @@ const MANTISSA_STEPS = 1024
 const scratch = new DataView(new ArrayBuffer(8))
 
 /**
- * Rounds a number to binary16, to nearest and ties to even, straight from float64 (no double
- * rounding by way of float32). Past 65504 + half a step it becomes infinity, as IEEE 754 has it.
+ * Rounds a float64 to binary16, to nearest with ties to even, without a second rounding through
+ * float32. From 65504 plus half a step on it gives infinity, as IEEE 754 requires.
  * @returns the 16 bits
  */
 export function toFloat16Bits(value: number): number {
@@ -28,13 +28,13 @@ export function toFloat16Bits(value: number): number {
   if (magnitude === Infinity) return sign | 0x7c00
   const exponent = exponentOf(magnitude)
   if (exponent > 15) return sign | 0x7c00
-  // Scaling by a power of two is exact; a carry to 2048 runs on into the exponent, and from there
-  // into infinity, by plain addition.
+  // Scaling by a power of two is exact. By the addition a mantissa that rounds up to 2048 carries into
+  // the exponent, and from the largest exponent into infinity.
   const mantissa = roundHalfEven((magnitude / 2 ** exponent) * MANTISSA_STEPS) - MANTISSA_STEPS
   return sign | (((exponent + 15) << 10) + mantissa)
 }
 
-/** The number that 16 bits stand for; every finite binary16 is exact in float32. */
+/** The number that 16 bits encode; every finite binary16 is exact in float32. */
 export function fromFloat16Bits(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 0x1f

@@ -14,7 +14,7 @@ import {
 import { MAX_HEAD_DIM, MAX_HEADS, MAX_LAYERS } from './limits.ts'
 import { parseStrictJson, type StrictJson } from './strict-json.ts'
 
-/** One tensor as the header describes it; offsets in bytes from the start of the data. */
+/** One tensor as the header describes it; `begin` and `end` are bytes from the start of the data. */
 export type TensorEntry = {
   readonly kind: TensorKind
   readonly layer: number
@@ -31,20 +31,21 @@ export type Header = {
   readonly tensors: readonly TensorEntry[]
 }
 
-/** A decimal without sign or leading zero, so that a layer has one name. */
+/** The layer number has no sign and no leading zero, so that each layer has one name. */
 const TENSOR_NAME = /^(angles|log_scale)\.(0|[1-9][0-9]{0,3})$/
 const METADATA_KEYS = ['format', 'format_version', 'model_digest', 'scope']
 const TENSOR_KEYS = ['dtype', 'shape', 'data_offsets']
-/** Outside text shown in messages, at most. */
+/** Messages show at most this much of a text from outside. */
 const MAX_SHOWN_CHARS = 64
 
-/** Reads the JSON header of an adapter file; every tensor is sound by itself, not yet together. */
+/** Parses the JSON header of an adapter file and checks each tensor; the caller checks them together. */
 export function parseHeader(text: string): AdapterFileResult<Header> {
   // safetensors allows padding after the header, nothing before it.
   if (!text.startsWith('{')) return refuse('bad_header', 'the header does not begin with "{"')
   const parsed = parseStrictJson(text)
-  if ('fault' in parsed) return refuse('bad_header', `the header is not sound: ${parsed.fault}`)
-  if (!isObject(parsed.value)) return refuse('bad_header', 'the header is no object')
+  if ('fault' in parsed)
+    return refuse('bad_header', `the header is not valid JSON: ${parsed.fault}`)
+  if (!isObject(parsed.value)) return refuse('bad_header', 'the header is not an object')
   const metadata = parseMetadata(parsed.value.get('__metadata__'))
   if (!metadata.ok) return metadata
   const tensors: TensorEntry[] = []
@@ -60,24 +61,26 @@ export function parseHeader(text: string): AdapterFileResult<Header> {
 function parseMetadata(
   value: StrictJson | undefined,
 ): AdapterFileResult<Pick<Header, 'modelDigest' | 'scope'>> {
-  if (value === undefined || !isObject(value)) return refuse('bad_metadata', 'no __metadata__')
+  if (value === undefined || !isObject(value))
+    return refuse('bad_metadata', 'the header has no __metadata__')
   if (value.get('format') !== FORMAT_NAME) {
     return refuse('bad_metadata', `format is not "${FORMAT_NAME}"`)
   }
   const version = value.get('format_version')
-  if (typeof version !== 'string') return refuse('bad_metadata', 'format_version is no string')
-  // Before unknown keys: a later version may well have some.
+  if (typeof version !== 'string') return refuse('bad_metadata', 'format_version is not a string')
+  // Checked before unknown keys, because a later version may have new keys.
   if (version !== FORMAT_VERSION) {
     return refuse(
       'unsupported_version',
-      `format_version is ${show(version)}, this build reads "${FORMAT_VERSION}"`,
+      `format_version is ${show(version)}, but this build reads "${FORMAT_VERSION}"`,
     )
   }
   const unknown = [...value.keys()].find((key) => !METADATA_KEYS.includes(key))
-  if (unknown !== undefined) return refuse('bad_metadata', `unknown metadata ${show(unknown)}`)
+  if (unknown !== undefined)
+    return refuse('bad_metadata', `the metadata key ${show(unknown)} is unknown`)
   const modelDigest = value.get('model_digest')
   if (typeof modelDigest !== 'string' || !DIGEST_PATTERN.test(modelDigest)) {
-    return refuse('bad_metadata', 'model_digest is no SHA-256 in lower-case hex')
+    return refuse('bad_metadata', 'model_digest is not a SHA-256 in lower-case hex')
   }
   const scope = value.get('scope')
   if (scope !== 'generated' && scope !== 'all') {
@@ -94,7 +97,7 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   const kind = match[1] === 'angles' ? 'angles' : 'log_scale'
   const layer = Number(match[2])
   if (layer >= MAX_LAYERS) return bad(`the layer is not below ${MAX_LAYERS}`)
-  if (!isObject(entry)) return bad('no object')
+  if (!isObject(entry)) return bad('not an object')
   if (entry.size !== TENSOR_KEYS.length || !TENSOR_KEYS.every((key) => entry.has(key))) {
     return bad(`the keys are not ${TENSOR_KEYS.join(', ')}`)
   }
@@ -104,7 +107,9 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   if (shape === null) return bad('shape is not [heads, pairs]')
   const [numHeads, numPairs] = shape
   if (numHeads < 1 || numHeads > MAX_HEADS || numPairs < 1 || numPairs > MAX_HEAD_DIM / 2) {
-    return bad(`shape [${numHeads}, ${numPairs}] is past [${MAX_HEADS}, ${MAX_HEAD_DIM / 2}]`)
+    return bad(
+      `shape [${numHeads}, ${numPairs}] is outside [1, 1] to [${MAX_HEADS}, ${MAX_HEAD_DIM / 2}]`,
+    )
   }
   const offsets = numberPair(entry.get('data_offsets'))
   if (offsets === null) return bad('data_offsets is not [begin, end]')
@@ -115,7 +120,7 @@ function parseTensor(name: string, entry: StrictJson): AdapterFileResult<TensorE
   return ok({ kind, layer, dtype, numHeads, numPairs, begin, end })
 }
 
-/** A failure with its reason and a message for people. */
+/** A failure with its reason and a message for the user. */
 export const refuse = (
   reason: AdapterFileReason,
   message: string,

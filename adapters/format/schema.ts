@@ -1,17 +1,17 @@
 import type { Result } from '../result.ts'
 import type { Geometry, Rotation } from '../rotation/rotation.ts'
 
-/** Which positions an adapter rotates: from the last prompt token on, or all (DESIGN §1). */
+/** The positions that an adapter rotates: from the last prompt token on, or all. */
 export type AdapterScope = 'generated' | 'all'
 export type AdapterDtype = 'F16' | 'F32'
 
-/** What an adapter file says. */
+/** The content of an adapter file. */
 export type AdapterFile = {
   /** SHA-256, lower-case hex, of the base model's source file. */
   readonly modelDigest: string
   readonly scope: AdapterScope
   readonly rotation: Rotation
-  /** How the values are stored. */
+  /** Type of the stored values. */
   readonly dtype: AdapterDtype
 }
 
@@ -22,17 +22,17 @@ export type AdapterFileReason =
   | 'truncated'
   /** The header is not the JSON of a safetensors file. */
   | 'bad_header'
-  /** `__metadata__` is absent, incomplete, or says something unknown. */
+  /** `__metadata__` is absent, incomplete, or has an unknown key or value. */
   | 'bad_metadata'
-  /** An adapter of a format version that this build does not read. */
+  /** This build does not read the file's format version. */
   | 'unsupported_version'
-  /** A tensor's name, dtype or shape. */
+  /** A tensor's name, dtype or shape is invalid. */
   | 'bad_tensor'
-  /** Tensors that overlap, leave gaps or do not cover the data. */
+  /** The tensors overlap, leave gaps or do not cover the data. */
   | 'bad_layout'
-  /** A value that is not finite or is out of bounds. */
+  /** A value is not finite or is out of bounds. */
   | 'bad_value'
-  /** Sound, but of another shape than the model. */
+  /** The file is valid, but has another shape than the model. */
   | 'wrong_geometry'
 
 export type AdapterFileError = { readonly reason: AdapterFileReason; readonly message: string }
@@ -40,14 +40,14 @@ export type AdapterFileResult<T> = Result<T, AdapterFileError>
 
 export const FORMAT_NAME = 'arcana-rotation'
 export const FORMAT_VERSION = '1'
-/** Bytes before the header: its length as a little-endian uint64. */
+/** The bytes before the header hold its length as a little-endian uint64. */
 export const PREFIX_BYTES = 8
 export const DIGEST_PATTERN = /^[0-9a-f]{64}$/
 
 export const BYTES_PER_VALUE: Readonly<Record<AdapterDtype, number>> = { F16: 2, F32: 4 }
 
-/** What a tensor holds; also the first part of its name, as in `angles.12`. */
+/** The content of a tensor, and the first part of its name, as in `angles.12`. */
 export type TensorKind = 'angles' | 'log_scale'
 
-/** The geometry of a file that touches no layer, read without knowing the model. */
+/** The geometry of a file that touches no layer, if the model's geometry is unknown. */
 export const EMPTY_GEOMETRY: Geometry = { numLayers: 0, numHeads: 0, headDim: 0 }

@@ -1,24 +1,22 @@
 /*
- * The JSON of a safetensors header and nothing more: objects, arrays, strings and whole numbers.
- * JSON.parse keeps the last of two equal keys, so a file could show one thing to one reader and
- * another to the next; here a repeated key is an error. Objects become Maps, so that no key
- * (`__proto__`) means anything.
+ * The part of JSON that a safetensors header uses: objects, arrays, strings and whole numbers.
+ * JSON.parse keeps the last of two equal keys, so two readers could see different content in one
+ * file; here a repeated key is an error. Objects become Maps, so that no key, such as `__proto__`, has
+ * a special meaning.
  */
 
 export type StrictJson = string | number | readonly StrictJson[] | ReadonlyMap<string, StrictJson>
 
-/** header → tensor → shape: nothing in the format nests deeper. */
+/** Header, tensor, shape: the format has no deeper nesting. */
 const MAX_DEPTH = 3
-/** The deepest model's 2,048 tensors have eight values each, keys not counted. */
+/** At most 2,048 tensors with eight values each need half of this; keys do not count. */
 const MAX_VALUES = 32_768
 
 const WHOLE_NUMBER = /(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y
 
 class JsonError extends Error {}
 
-/**
- * @returns the value, or a message naming the place of the first fault
- */
+/** @returns the value, or a message that names the first fault and its position */
 export function parseStrictJson(
   text: string,
 ): { readonly value: StrictJson } | { readonly fault: string } {
@@ -73,7 +71,7 @@ class Parser {
     do {
       this.#skipSpace()
       const key = this.#string()
-      if (object.has(key)) this.#fail(`the key ${JSON.stringify(key)} twice`)
+      if (object.has(key)) this.#fail(`repeated key ${JSON.stringify(key)}`)
       if (!this.#punctuation(':')) this.#fail('expected ":"')
       object.set(key, this.#value(depth + 1))
     } while (this.#punctuation(','))
@@ -93,7 +91,7 @@ class Parser {
 
   #string(): string {
     if (this.#text[this.#at] !== '"') this.#fail('expected a string')
-    // By hand: a pattern's backtracking stack would grow with a hostile string.
+    // A loop, because the backtracking stack of a regular expression would grow with a hostile string.
     let end = this.#at + 1
     while (end < this.#text.length && this.#text[end] !== '"')
       end += this.#text[end] === '\\' ? 2 : 1
@@ -102,7 +100,7 @@ class Parser {
       this.#at = end + 1
       return value
     } catch {
-      return this.#fail('a malformed string')
+      return this.#fail('malformed string')
     }
   }
 
@@ -121,7 +119,7 @@ class Parser {
     }
   }
 
-  /** Takes what the sticky pattern matches here, or null. */
+  /** Consumes the match of a sticky pattern at the current position; null if there is none. */
   #take(pattern: RegExp): string | null {
     pattern.lastIndex = this.#at
     const match = pattern.exec(this.#text)

@@ -1,8 +1,9 @@
 export type StringOperation = 'eq' | 'ne' | 'like' | 'ilike'
 
 /**
- * 1 where the text passes, else 0: `eq` and `ne` compare whole texts, `like` looks for the reference
- * within the text, `ilike` whatever the case.
+ * Compares a text with a reference. `eq` and `ne` compare whole texts, `like` looks for the reference
+ * within the text, `ilike` does so without regard to case.
+ * @returns 1 if the text passes, else 0
  * Source: OpenAI's grader `string_check`
  */
 export function checkString(text: string, reference: string, operation: StringOperation): number {

@@ -1,4 +1,4 @@
-/** The metrics of OpenAI's `text_similarity` that need neither a second model nor a dictionary. */
+/** The metrics of OpenAI's `text_similarity` that need no second model and no dictionary. */
 export const SIMILARITY_METRICS = [
   'fuzzy_match',
   'gleu',
@@ -11,19 +11,20 @@ export const SIMILARITY_METRICS = [
 ] as const
 export type SimilarityMetric = (typeof SIMILARITY_METRICS)[number]
 
-/** Past this many characters a text is cut: the edit distance takes time of their product. */
+/** Longer texts are cut, because the edit distance takes time proportional to the lengths' product. */
 export const MAX_COMPARED_CHARS = 2048
 const MAX_GLEU_LEN = 4
 
 /**
- * How much a text is like a reference, from 0 to 1. Words are runs of letters and digits, whatever
- * their case; `fuzzy_match` compares characters.
+ * Similarity of a text to a reference. Words are runs of letters and digits, without regard to case;
+ * `fuzzy_match` compares characters.
  *
- * - `fuzzy_match`: 1 − edits / total length, an exchange counting two: of insertions and deletions
+ * - `fuzzy_match`: 1 − edits / total length, where edits are insertions and deletions
  * - `rouge_N`: F1 of shared runs of N words; `rouge_l`: F1 of the longest common subsequence
  * - `gleu`: the smaller of precision and recall over all runs of 1 to 4 words
  *
- * Two texts without a run of the metric's length are alike (1) where they are equal, else 0.
+ * If neither text has a run of the metric's length, the similarity is 1 for equal texts, else 0.
+ * @returns 0 to 1; 1 is most similar
  * Sources: Lin 2004 (ROUGE); Wu et al. 2016, arXiv:1609.08144 (GLEU)
  */
 export function textSimilarity(text: string, reference: string, metric: SimilarityMetric): number {
@@ -56,7 +57,7 @@ function f1(shared: number, numText: number, numReference: number, isEqual: bool
   return total === 0 ? Number(isEqual) : (2 * shared) / total
 }
 
-/** How often each run of `shortest` to `longest` words occurs. */
+/** Counts each run of `shortest` to `longest` words. */
 function runsOf(words: readonly string[], shortest: number, longest: number): Map<string, number> {
   const counts = new Map<string, number>()
   for (let size = shortest; size <= longest; size++) {
@@ -87,7 +88,7 @@ function commonLen(a: readonly string[], b: readonly string[]): number {
       return known
     })
   const [left, right] = [numbered(a), numbered(b)]
-  // One row of the table, `diagonal` being its last value from the row before.
+  // One row of the table; `diagonal` is the entry to the upper left, which the row has overwritten.
   const row = new Int32Array(right.length + 1)
   for (const item of left) {
     let diagonal = 0

@@ -2,40 +2,40 @@ import { fitLabelBias } from '../objective/label-bias.ts'
 import { applyBias, batchCalibration, type LabelLogProbs } from '../objective/label-log-probs.ts'
 import { applyTemperature, fitTemperature } from '../objective/temperature.ts'
 
-/** What a guard judges by: every example scored by candidates that were fitted without it. */
+/** Scores of every example under the base model and under each fold's candidate. */
 export type FoldScores = {
-  /** Right label of each example. */
+  /** Right label of each example, [examples]. */
   readonly gold: readonly number[]
-  /** Fold of each example, 0..folds-1. */
+  /** Fold of each example, 0..folds-1, [examples]. */
   readonly folds: readonly number[]
   /** The base model, [examples][labels]. */
   readonly base: LabelLogProbs
-  /** Of each fold the candidate fitted to all other folds, [folds][examples][labels]. */
+  /** For each fold, the candidate that was fitted to all other folds, [folds][examples][labels]. */
   readonly candidates: readonly LabelLogProbs[]
 }
 
-/** Predictions, [examples][labels], each by what was learnt without the example's fold. */
+/** Out-of-fold predictions, [examples][labels]: each comes from fits without the example's fold. */
 export type OutOfFold = {
-  /** Nothing learnt. */
+  /** The base model, without any fit. */
   readonly base: LabelLogProbs
-  /** A bias from the other folds' inputs, not their labels. */
+  /** The base model with a bias from the other folds' inputs, without their labels. */
   readonly calibratedBase: LabelLogProbs
-  /** A bias fitted to the other folds' labels, and a temperature. */
+  /** The base model with a bias fitted to the other folds' labels, and a temperature. */
   readonly biasOnly: LabelLogProbs
-  /** The other folds' candidate with its bias and a temperature. */
+  /** The candidate of the other folds with its bias, and a temperature. */
   readonly adapter: LabelLogProbs
-  /** Temperatures that suit all out-of-fold predictions: what a version is served with. */
+  /** Temperatures fitted to all out-of-fold predictions; a version is served with its own. */
   readonly temperatures: { readonly biasOnly: number; readonly adapter: number }
 }
 
 /**
- * Answers every example by what was learnt without it: biases are fitted to the other folds,
- * temperatures to the other folds' own out-of-fold predictions.
- * @throws {RangeError} fewer than two folds, an empty one, or lengths that differ
+ * Predicts every example with fits that did not see it. Biases are fitted to the other folds, and
+ * temperatures to the out-of-fold predictions of the other folds.
+ * @throws {RangeError} fewer than two folds, an empty fold, or the lengths differ
  */
 export function predictOutOfFold({ gold, folds, base, candidates }: FoldScores): OutOfFold {
   const numFolds = candidates.length
-  if (numFolds < 2) throw new RangeError(`${numFolds} folds`)
+  if (numFolds < 2) throw new RangeError(`${numFolds} folds are fewer than two`)
   if (folds.length !== gold.length || base.length !== gold.length) {
     throw new RangeError(`${folds.length} folds and ${base.length} rows for ${gold.length} labels`)
   }

@@ -4,24 +4,23 @@ import { GUARD_LEVEL, GUARD_POWER, meanByGroup, type Outcome } from './verdict.t
 
 export type TextVerdict = {
   readonly outcome: Exclude<Outcome, 'bias_only'>
-  /** Mean gain over the base model, in the unit of the differences. */
+  /** Mean gain over the base model, in the unit of `differences`. */
   readonly gain: number
   readonly pValue: number
   readonly interval: readonly [number, number] | null
   readonly smallestDetectableGain: number | null
-  /** Examples that count: repeated inputs count once. */
+  /** Number of examples; those with the same input count once. */
   readonly numExamples: number
 }
 
 /**
- * Decides what becomes of what was learnt from texts. It is proven where its out-of-fold log
- * probabilities, or a grader's scores, beat the base model's by a paired one-sided sign-flip test, and
- * promising where their mean is above the base model's without that. A label bias has no meaning for
- * texts.
- * @param differences of each example, what was learnt without it less the base model; [examples]
- * @param groups equal for examples that count as one, as repeated inputs; [examples]
- * @param hasAdapter whether the search found a rotation at all
- * @throws {RangeError} no examples, or lengths that differ
+ * Judges an adapter that was learnt from texts by its out-of-fold log probabilities or a grader's
+ * scores. It is `proven` if they beat the base model's in a paired one-sided sign-flip test. It is
+ * `promising` if only their mean is above the base model's. Texts have no label bias.
+ * @param differences out-of-fold value less the base model's, [examples]
+ * @param groups group of each example, [examples]; a group, such as one repeated input, counts once
+ * @param hasAdapter whether the search found a rotation
+ * @throws {RangeError} no examples, or the lengths differ
  */
 export function judgeTexts(
   differences: readonly number[],
@@ -42,12 +41,13 @@ export function judgeTexts(
 }
 
 /**
- * Differences of whole targets' log probabilities, nats a token of an average target: their mean is the
- * gain a token.
- * @param base the base model's log probability of each whole target, [examples]
- * @param adapter the same by what was learnt, [examples]
- * @param numTokens tokens of each target, [examples]
- * @throws {RangeError} lengths that differ
+ * Differences of the log probabilities of whole targets, divided by the mean target length, so that
+ * their mean is the gain per token.
+ * @param base log probability of each whole target under the base model, [examples], nats
+ * @param adapter the same under the adapter, [examples]
+ * @param numTokens number of tokens in each target, [examples]
+ * @returns nats, [examples]
+ * @throws {RangeError} the lengths differ
  */
 export function targetDifferences(
   base: readonly number[],
@@ -55,7 +55,9 @@ export function targetDifferences(
   numTokens: readonly number[],
 ): number[] {
   if (base.length !== adapter.length || base.length !== numTokens.length) {
-    throw new RangeError(`${base.length} and ${adapter.length} sums of ${numTokens.length} targets`)
+    throw new RangeError(
+      `${base.length} and ${adapter.length} log probabilities for ${numTokens.length} targets`,
+    )
   }
   const averageLen = numTokens.reduce((sum, count) => sum + count, 0) / numTokens.length
   const floored = (value: number, i: number) => Math.max(value, LOG_PROB_FLOOR * numTokens[i]!)

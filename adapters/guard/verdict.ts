@@ -9,56 +9,58 @@ import {
 import { learntTest } from '../statistics/learnt-test.ts'
 import type { OutOfFold } from './out-of-fold.ts'
 
-/** Share of the jobs with nothing to learn that may go live. */
+/** Among jobs whose examples have nothing to learn, the share that may go live. */
 export const GUARD_LEVEL = 0.05
-/** How often a file of the size that a verdict asks for would settle it. */
+/** The probability that a file of the size that a verdict asks for would settle it. */
 export const GUARD_POWER = 0.8
 
 /**
- * `proven`: it helps, and goes live. `promising`: an estimated gain that is not shown. `bias_only`: a
- * label bias alone helps, and the rotation adds nothing to it. `no_gain`: nothing learnt helps.
+ * `proven`: the adapter helps. `promising`: the estimated gain is positive but not shown by the test.
+ * `bias_only`: a label bias alone helps, and the rotation adds nothing to it. `no_gain`: neither helps.
  */
 export type Outcome = 'proven' | 'promising' | 'bias_only' | 'no_gain'
 
-/** What a learnt answer is compared with. */
+/** An answer that a learnt answer is compared with. */
 export type Reference = 'base' | 'calibrated_base' | 'bias_only'
 
-/** A learnt answer on examples that it was not fitted to. */
+/** Out-of-fold figures of a learnt answer: the adapter, or a label bias alone. */
 export type JudgedAnswer = {
-  /** Of the permutation test: whether the predictions have anything to do with the right labels. */
+  /** Permutation test of whether the predictions depend on the right labels (`learntTest`). */
   readonly pValue: number
-  /** The test's statistic in standard deviations under chance. */
+  /** The test's statistic, in standard deviations of its null distribution. */
   readonly z: number
-  /** Balanced accuracy less that of the base model. */
+  /** Balanced accuracy less the base model's. */
   readonly gain: number
-  /** 95%; null where no label has two examples. */
+  /** 95% interval of `gain`; null if no label has two examples. */
   readonly interval: readonly [number, number] | null
-  /** Balanced accuracy less that of each reference. */
+  /** Balanced accuracy less each reference's. */
   readonly gains: Readonly<Partial<Record<Reference, number>>>
 }
 
 export type Verdict = {
   readonly outcome: Outcome
-  /** What the outcome is about; null where nothing helps. */
+  /** The answer that the outcome is about; null if neither helps. */
   readonly answer: 'adapter' | 'bias_only' | null
   readonly adapter: JudgedAnswer
   readonly biasOnly: JudgedAnswer
-  /** Examples that count: repeated inputs count once. */
+  /** Number of examples; those with the same input count once. */
   readonly numExamples: number
 }
 
 /**
- * Decides what becomes of what was learnt. The rule was fixed before the data it is measured on:
+ * Judges the adapter and a label bias alone. The rule was fixed before it was measured:
  *
- * 1. The better of the adapter and a label bias alone is judged: the one of higher balanced accuracy
- *    out of fold, of equals the one of lower log loss, and of equals again the bias.
- * 2. It is live where its predictions are shown to have learnt the labels (`learntTest`, at
- *    `GUARD_LEVEL`) and where its balanced accuracy is above the base model's.
- * 3. Otherwise an answer whose balanced accuracy is above the base model's is promising.
- * @param folds fold of each example
- * @param groups equal for examples that count as one, as repeated inputs; [examples]
- * @param hasAdapter whether the search found a rotation at all
- * @throws {RangeError} no examples, or lengths that differ
+ * 1. The better of the two is judged: higher out-of-fold balanced accuracy, then lower log loss; the
+ *    bias wins a tie.
+ * 2. It is shown to help if `learntTest` passes at `GUARD_LEVEL` and its balanced accuracy is above the
+ *    base model's. The outcome is then `proven` for the adapter, or `bias_only` for the bias.
+ * 3. Otherwise an answer is `promising` if its balanced accuracy is above the base model's.
+ * @param predictions out of fold, [examples][labels]
+ * @param gold right label of each example
+ * @param options.folds fold of each example
+ * @param options.groups group of each example; a group, such as one repeated input, counts once
+ * @param options.hasAdapter whether the search found a rotation
+ * @throws {RangeError} no examples, or the lengths differ
  */
 export function judge(
   predictions: OutOfFold,
@@ -70,9 +72,9 @@ export function judge(
   },
 ): Verdict {
   if (options.groups.length !== gold.length) {
-    throw new RangeError(`${options.groups.length} groups of ${gold.length} examples`)
+    throw new RangeError(`${options.groups.length} groups for ${gold.length} examples`)
   }
-  // Examples of one input are no independent witnesses: the first of them speaks for all.
+  // Examples with the same input are not independent, so only the first of them counts.
   const firsts = options.groups.flatMap((group, i) =>
     options.groups.indexOf(group) === i ? [i] : [],
   )
@@ -117,7 +119,7 @@ export function judge(
   return { outcome: 'no_gain', answer: null, ...found }
 }
 
-/** Balanced accuracies this near are equal. */
+/** Balanced accuracies that differ by less are equal. */
 const ROUNDING = 1e-9
 
 function isBetter(answer: LabelLogProbs, other: LabelLogProbs, gold: readonly number[]): boolean {
@@ -128,25 +130,28 @@ function isBetter(answer: LabelLogProbs, other: LabelLogProbs, gold: readonly nu
   return logLoss(answer, gold) < logLoss(other, gold)
 }
 
-/** z that a one-sided test at `GUARD_LEVEL` has in `GUARD_POWER` of the cases: 1.645 + 0.842. */
+/** Expected z at which a one-sided test at `GUARD_LEVEL` has power `GUARD_POWER`: 1.645 + 0.842. */
 const SETTLING_Z = 2.487
-/** Below this the guess would be wild: the file could be of any size. */
+/** A smaller z gives no useful estimate of the number of examples. */
 const LEAST_Z = 0.25
 
 /**
- * About how many examples more would settle what is promising, were they answered as these are: the
- * test's z grows as the root of their number.
- * @returns null where these say too little for a guess
+ * Estimates how many more examples would settle a promising outcome. z grows with the square root of the
+ * number of examples, if the new ones are answered as well as these.
+ * @returns null if z is too small for an estimate
  */
 export function examplesToSettle({ z }: JudgedAnswer, numExamples: number): number | null {
   if (z < LEAST_Z) return null
   return Math.max(1, Math.ceil(numExamples * ((SETTLING_Z / z) ** 2 - 1)))
 }
 
-/** Means of values that belong together, as differences of repeated inputs do. */
+/**
+ * @returns the mean value of each group, in the order in which the groups first appear
+ * @throws {RangeError} the lengths differ
+ */
 export function meanByGroup(values: readonly number[], groups: readonly number[]): number[] {
   if (groups.length !== values.length) {
-    throw new RangeError(`${groups.length} groups of ${values.length} examples`)
+    throw new RangeError(`${groups.length} groups for ${values.length} examples`)
   }
   const members = new Map<number, number[]>()
   values.forEach((value, i) => {

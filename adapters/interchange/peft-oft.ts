@@ -1,9 +1,9 @@
 /*
- * Adapters of scope `all` as PEFT's OFT on `o_proj`, block size 2, and back.
+ * Converts adapters of scope `all` to PEFT's OFT on `o_proj` with block size 2, and back.
  *
- * The rotation of z and the input side of o_proj are one place, and a block of two is one pair:
- * OFT holds a number q for it, and computes x·R with R = (I − Q)(I + Q)⁻¹, Q = [[0, q], [−q, 0]].
- * That turns a row vector's pair by −2·atan q, so q = −tan(θ/2). Half a turn has no q.
+ * z is the input of o_proj, and an OFT block of size 2 is one pair of z. OFT holds one number q per
+ * block and computes x·R with R = (I − Q)(I + Q)⁻¹, Q = [[0, q], [−q, 0]]. That rotates the pair of a
+ * row vector by −2·atan q, so q = −tan(θ/2). No q rotates by half a turn.
  * Source: github.com/huggingface/peft, src/peft/tuners/oft/layer.py (_cayley_batch, forward), 0.21
  */
 import type { AdapterFile } from '../format/schema.ts'
@@ -19,19 +19,19 @@ export type PeftFiles = { readonly config: Uint8Array; readonly weights: Uint8Ar
 
 export type PeftError = {
   readonly reason:
-    /** An adapter that OFT cannot express: its scope, a scale, or an angle of half a turn. */
+    /** OFT cannot express the adapter: its scope is not `all`, or it has a scale or half a turn. */
     | 'not_expressible'
-    /** Files that are not a PEFT adapter, or one of another kind, place or setting. */
+    /** The files are not a PEFT adapter, or one with another method, module or setting. */
     | 'unsupported_peft'
-    /** Sound, but of another shape than the model. */
+    /** The adapter is valid, but has another shape than the model. */
     | 'wrong_geometry'
   readonly message: string
 }
 
 const BLOCK_SIZE = 2
-/** Nearer than this to half a turn, radians, q is past 1e6 and float32 angles decide nothing. */
+/** Radians. Nearer to half a turn, |q| exceeds 1e6 and the rounding of float32 angles decides its sign. */
 const MIN_DISTANCE_FROM_HALF_TURN = 2e-6
-/** The adapter's own model digest, kept so that a file that comes back can be held against it. */
+/** Metadata key of the adapter's model digest; an import of an exported file checks it. */
 const DIGEST_KEY = 'arcana_model_digest'
 const TENSOR_NAME =
   /^base_model\.model\.(?:model\.)?layers\.(0|[1-9][0-9]{0,3})\.self_attn\.o_proj\.oft_R\.weight$/
@@ -39,16 +39,17 @@ const tensorName = (layer: number): string =>
   `base_model.model.model.layers.${layer}.self_attn.o_proj.oft_R.weight`
 
 /**
- * Writes an adapter as the two files of a PEFT folder, for transformers models of Llama's layout.
- * Angles count modulo a turn, which is the same map at strength 1.
- * @param baseModel what the config names as base; PEFT only looks at it to load the base itself
+ * Writes an adapter as the two files of a PEFT folder, for transformers models with Llama's layout.
+ * Angles are taken modulo a turn, which is the same map at strength 1.
+ * @param baseModel name of the base model in the config; PEFT uses it only to load the base itself
+ * @returns `not_expressible` if OFT has no such adapter
  */
 export function exportPeftOft(file: AdapterFile, baseModel: string): Result<PeftFiles, PeftError> {
   const { scope, rotation, modelDigest } = file
   const refuse = (message: string) => fail({ reason: 'not_expressible' as const, message })
   if (scope !== 'all') {
     return refuse(
-      `its scope is "${scope}"; PEFT rotates every position, which is the scope "all" only`,
+      `its scope is "${scope}"; PEFT rotates every position, so the scope must be "all"`,
     )
   }
   if (rotation.layers.size === 0) return refuse('it rotates nothing')
@@ -56,13 +57,15 @@ export function exportPeftOft(file: AdapterFile, baseModel: string): Result<Peft
   const tensors: FloatTensor[] = []
   for (const [layer, { angles, logScale }] of layers) {
     if (logScale?.some((value) => value !== 0)) {
-      return refuse(`layer ${layer} has log scales; OFT rotates only`)
+      return refuse(`layer ${layer} has log scales, which OFT cannot express`)
     }
     const values = new Float32Array(angles.length)
     for (let i = 0; i < angles.length; i++) {
       const q = cayleyOfAngle(angles[i]!)
       if (q === null) {
-        return refuse(`pair ${i} of layer ${layer} turns by ${angles[i]!}, which is half a turn`)
+        return refuse(
+          `pair ${i} of layer ${layer} has the angle ${angles[i]!}, which is half a turn`,
+        )
       }
       values[i] = q
     }
@@ -96,9 +99,10 @@ export function exportPeftOft(file: AdapterFile, baseModel: string): Result<Peft
 }
 
 /**
- * Reads a PEFT folder's two files as an adapter of scope `all`, in float32.
- * @param model what the adapter is for: PEFT names no digest of its base. A file that Arcana wrote
- * does, and its digest must be this one
+ * Reads the two files of a PEFT folder as an adapter of scope `all`, in float32.
+ * @param model the base model to import for. PEFT stores no digest of its base; a file that
+ * `exportPeftOft` wrote does, and that digest must be this model's
+ * @returns `unsupported_peft` or `wrong_geometry` if the files do not make an adapter of the model
  */
 export function importPeftOft(
   { config, weights }: PeftFiles,
@@ -118,23 +122,26 @@ export function importPeftOft(
   for (const { name, dims, values } of read.tensors) {
     const layer = Number(TENSOR_NAME.exec(name)?.[1] ?? NaN)
     if (Number.isNaN(layer)) {
-      return refuse(`tensor ${JSON.stringify(name.slice(0, 128))} is not o_proj's oft_R of a layer`)
+      return refuse(
+        `tensor ${JSON.stringify(name.slice(0, 128))} is not the oft_R of a layer's o_proj`,
+      )
     }
     if (layers.has(layer)) return refuse(`layer ${layer} has two tensors`)
     if (dims.length !== 2 || dims[1] !== 1) {
       return refuse(
-        `layer ${layer} has shape [${dims.join(', ')}], not [blocks, 1] of block size 2`,
+        `layer ${layer} has shape [${dims.join(', ')}], not [blocks, 1] with block size 2`,
       )
     }
     if (layer >= geometry.numLayers || values.length !== pairsPerLayer(geometry)) {
       return fail({
         reason: 'wrong_geometry',
         message:
-          `layer ${layer} with ${values.length} blocks does not fit a model of ` +
-          `${geometry.numLayers} layers with ${pairsPerLayer(geometry)} pairs`,
+          `layer ${layer} with ${values.length} blocks does not fit a model with ` +
+          `${geometry.numLayers} layers of ${pairsPerLayer(geometry)} pairs`,
       })
     }
-    if (!values.every(Number.isFinite)) return refuse(`layer ${layer} holds a value not finite`)
+    if (!values.every(Number.isFinite))
+      return refuse(`layer ${layer} holds a value that is not finite`)
     layers.set(layer, { angles: values.map(angleOfCayley) })
   }
   if (layers.size === 0) return refuse(`${PEFT_WEIGHTS_FILE} holds no tensor`)
@@ -147,35 +154,36 @@ export function importPeftOft(
   })
 }
 
-/** q of a rotation by `angle` radians; null within a hair of half a turn, where there is none. */
+/** OFT's parameter q for a rotation by `angle` radians; null too near to half a turn, which has no q. */
 export function cayleyOfAngle(angle: number): number | null {
   const wrapped = angle - 2 * Math.PI * Math.round(angle / (2 * Math.PI))
   if (Math.PI - Math.abs(wrapped) < MIN_DISTANCE_FROM_HALF_TURN) return null
   return -Math.tan(wrapped / 2) + 0
 }
 
-/** @returns radians, in ±π */
+/** The angle of OFT's parameter q. @returns radians, in ±π */
 export const angleOfCayley = (q: number): number => -2 * Math.atan(q) + 0
 
-/** What PEFT would do otherwise than this map, by the setting's name; null where nothing. */
+/** Names the first setting under which PEFT would compute another map; null if there is none. */
 function faultOfConfig(bytes: Uint8Array): string | null {
   let parsed: unknown
   try {
     parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(bytes))
   } catch {
-    return 'is no JSON'
+    return 'is not JSON'
   }
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return 'is no object'
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed))
+    return 'is not an object'
   const config = parsed as Readonly<Record<string, unknown>>
   if (config.peft_type !== 'OFT') return `peft_type is not "OFT"`
   if (config.oft_block_size !== BLOCK_SIZE) {
-    // PEFT takes the number of blocks instead where the size is 0.
+    // If the block size is 0, PEFT uses the number of blocks, r.
     const r = config.r
     const isByBlocks = config.oft_block_size === 0 && Number.isInteger(r) && (r as number) > 0
     if (!isByBlocks) return `oft_block_size is not ${BLOCK_SIZE}`
   }
   if (config.use_cayley_neumann !== false) {
-    return 'use_cayley_neumann is not false: its series is no rotation'
+    return 'use_cayley_neumann is not false, and its series is not a rotation'
   }
   for (const name of ['coft', 'block_share', 'fan_in_fan_out'] as const) {
     if ((config[name] ?? false) !== false) return `${name} is not false`

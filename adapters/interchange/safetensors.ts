@@ -2,7 +2,7 @@ import { fromFloat16Bits } from '../format/float16.ts'
 import { MAX_ADAPTER_BYTES, MAX_HEADER_BYTES } from '../format/limits.ts'
 import { parseStrictJson, type StrictJson } from '../format/strict-json.ts'
 
-/** A float matrix of a safetensors file, row-major. */
+/** A float tensor of a safetensors file, row-major. */
 export type FloatTensor = {
   readonly name: string
   readonly dims: readonly number[]
@@ -15,9 +15,9 @@ export type FloatTensors = {
 }
 
 const PREFIX_BYTES = 8
-/** Readers may map the data in place, so it starts at a multiple of this. */
+/** Readers may map the data in place, so it starts at a multiple of 8 bytes. */
 const DATA_ALIGNMENT = 8
-/** A tensor a layer; far above the deepest model, and each costs a header entry anyway. */
+/** Most dimensions of a tensor; OFT's have two. */
 const MAX_DIMS = 4
 
 type Reader = (view: DataView, at: number) => number
@@ -28,7 +28,7 @@ const READERS: Readonly<Record<string, { readonly sizeBytes: number; readonly re
 }
 
 /**
- * Writes float32 tensors as a safetensors file, in the order given.
+ * Writes float32 tensors as a safetensors file, in the order of `tensors`.
  * Source: github.com/huggingface/safetensors, README, "Format"
  */
 export function writeFloatTensors(
@@ -60,12 +60,12 @@ export function writeFloatTensors(
 }
 
 /**
- * Reads a safetensors file of float tensors (F32, F16, BF16), all of them, widened to float32. Values
- * are not looked at. Whatever the bytes are, the outcome is tensors or a fault, never a throw.
+ * Reads all tensors of a safetensors file from outside. It never throws.
+ * @returns tensors of F32, F16 or BF16, widened to float32, with unchecked values; or the first fault
  */
 export function readFloatTensors(bytes: Uint8Array): FloatTensors | { readonly fault: string } {
   if (bytes.length > MAX_ADAPTER_BYTES) {
-    return { fault: `${bytes.length} bytes, at most ${MAX_ADAPTER_BYTES} are allowed` }
+    return { fault: `the file has ${bytes.length} bytes; at most ${MAX_ADAPTER_BYTES} are allowed` }
   }
   const header = readHeader(bytes)
   if ('fault' in header) return header
@@ -73,10 +73,10 @@ export function readFloatTensors(bytes: Uint8Array): FloatTensors | { readonly f
   const metadata = new Map<string, string>()
   const placed: { name: string; dtype: string; dims: number[]; begin: number; end: number }[] = []
   for (const [name, entry] of entries) {
-    if (!(entry instanceof Map)) return { fault: `${show(name)} is no object` }
+    if (!(entry instanceof Map)) return { fault: `${show(name)} is not an object` }
     if (name === '__metadata__') {
       for (const [key, value] of entry as ReadonlyMap<string, StrictJson>) {
-        if (typeof value !== 'string') return { fault: 'a value of __metadata__ is no string' }
+        if (typeof value !== 'string') return { fault: 'a value of __metadata__ is not a string' }
         metadata.set(key, value)
       }
       continue
@@ -91,7 +91,9 @@ export function readFloatTensors(bytes: Uint8Array): FloatTensors | { readonly f
     expected = end
   }
   if (expected !== bytes.length - dataAt) {
-    return { fault: `${bytes.length - dataAt} bytes of data, the header describes ${expected}` }
+    return {
+      fault: `the file has ${bytes.length - dataAt} bytes of data, but the header describes ${expected}`,
+    }
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const tensors = placed.map(({ name, dtype, dims, begin, end }) => {
@@ -108,10 +110,11 @@ function readHeader(
 ):
   | { readonly entries: ReadonlyMap<string, StrictJson>; readonly dataAt: number }
   | { readonly fault: string } {
-  if (bytes.length < PREFIX_BYTES) return { fault: 'too short for a safetensors file' }
+  if (bytes.length < PREFIX_BYTES) return { fault: 'the file is too short for safetensors' }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const headerLen = view.getBigUint64(0, true)
-  if (headerLen > BigInt(MAX_HEADER_BYTES)) return { fault: `a header past ${MAX_HEADER_BYTES}` }
+  if (headerLen > BigInt(MAX_HEADER_BYTES))
+    return { fault: `the header has more than ${MAX_HEADER_BYTES} bytes` }
   const dataAt = PREFIX_BYTES + Number(headerLen)
   if (dataAt > bytes.length) return { fault: 'the file ends inside its header' }
   let text: string
@@ -122,8 +125,8 @@ function readHeader(
     return { fault: 'the header is not UTF-8' }
   }
   const parsed = parseStrictJson(text)
-  if ('fault' in parsed) return { fault: `the header is not sound: ${parsed.fault}` }
-  if (!(parsed.value instanceof Map)) return { fault: 'the header is no object' }
+  if ('fault' in parsed) return { fault: `the header is not valid JSON: ${parsed.fault}` }
+  if (!(parsed.value instanceof Map)) return { fault: 'the header is not an object' }
   return { entries: parsed.value as ReadonlyMap<string, StrictJson>, dataAt }
 }
 
@@ -142,10 +145,10 @@ function readEntry(
   const dims = wholeNumbers(entry.get('shape'))
   const offsets = wholeNumbers(entry.get('data_offsets'))
   if (typeof dtype !== 'string' || !Object.hasOwn(READERS, dtype)) {
-    return { fault: `${show(name)} is not of ${Object.keys(READERS).join(', ')}` }
+    return { fault: `${show(name)} has a dtype other than ${Object.keys(READERS).join(', ')}` }
   }
   if (dims === null || dims.length > MAX_DIMS || offsets?.length !== 2) {
-    return { fault: `${show(name)} has no sound shape and data_offsets` }
+    return { fault: `${show(name)} has no valid shape and data_offsets` }
   }
   const [begin, end] = offsets as [number, number]
   const size = dims.reduce((product, dim) => product * dim, READERS[dtype]!.sizeBytes)

@@ -3,16 +3,17 @@
  * Float64Array [n, n]; inner loops run along rows, which are contiguous.
  */
 
-/** First jitter tried, relative to the mean diagonal: about n times float64's rounding. */
+/** First jitter, relative to the mean diagonal: about n times the rounding error of float64. */
 const FIRST_JITTER = 1e-10
 const JITTER_GROWTH = 10
-/** At 1e-3 of the diagonal the matrix solved is no longer the one that was asked about. */
+/** The last jitter is 1e-3 of the diagonal; a larger one would solve a different matrix. */
 const MAX_JITTER_STEPS = 8
 
 /**
- * Cholesky factor of a symmetric matrix, of which only the lower triangle is read.
- * @returns lower triangular L with L·Lᵀ = matrix, zeros above; null where the matrix is not
- * positive definite
+ * Cholesky factor of a symmetric matrix.
+ * @param matrix [n, n]; only the lower triangle is read
+ * @returns lower triangular L with L·Lᵀ = matrix, zeros above; null if the matrix is not positive
+ * definite
  */
 export function cholesky(matrix: Float64Array, n: number): Float64Array | null {
   const factor = new Float64Array(n * n)
@@ -35,9 +36,9 @@ export function cholesky(matrix: Float64Array, n: number): Float64Array | null {
 }
 
 /**
- * Cholesky factor of matrix + jitter·I with the smallest jitter, of zero and then growing tenfold,
- * that makes it positive definite.
- * @returns null where even the largest jitter does not, as when a value is NaN
+ * Cholesky factor of matrix + jitter·I. Tries a jitter of zero, then jitters that grow tenfold, until
+ * the sum is positive definite.
+ * @returns null if no jitter works, for example because a value is NaN
  */
 export function choleskyWithJitter(
   matrix: Float64Array,
@@ -57,7 +58,11 @@ export function choleskyWithJitter(
   return null
 }
 
-/** Solves L·x = b in place. @param factor lower triangular [n, n] @param b [n], becomes x */
+/**
+ * Solves L·x = b in place.
+ * @param factor L, lower triangular [n, n]
+ * @param b [n]; becomes x
+ */
 export function solveLower(factor: Float64Array, n: number, b: Float64Array): void {
   for (let i = 0; i < n; i++) {
     const row = i * n
@@ -67,7 +72,11 @@ export function solveLower(factor: Float64Array, n: number, b: Float64Array): vo
   }
 }
 
-/** Solves Lᵀ·x = b in place. @param factor lower triangular [n, n] @param b [n], becomes x */
+/**
+ * Solves Lᵀ·x = b in place.
+ * @param factor L, lower triangular [n, n]
+ * @param b [n]; becomes x
+ */
 export function solveLowerTransposed(factor: Float64Array, n: number, b: Float64Array): void {
   for (let i = n - 1; i >= 0; i--) {
     const row = i * n
@@ -77,7 +86,7 @@ export function solveLowerTransposed(factor: Float64Array, n: number, b: Float64
   }
 }
 
-/** ln det of L·Lᵀ. */
+/** ln det(L·Lᵀ). @param factor L, lower triangular [n, n] */
 export function logDeterminant(factor: Float64Array, n: number): number {
   let sum = 0
   for (let i = 0; i < n; i++) sum += Math.log(factor[i * n + i]!)

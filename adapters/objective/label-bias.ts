@@ -1,24 +1,23 @@
 import { applyBias, checkExamples, meanLogProb, type LabelLogProbs } from './label-log-probs.ts'
 
 /**
- * Weight of the squared bias. It keeps the bias finite where the labels are separable, and at twenty
- * examples pulls it in by about a tenth.
+ * Weight of the squared bias. It keeps the bias finite if the labels are separable. With twenty
+ * examples it shrinks the bias by about a tenth.
  */
 export const BIAS_RIDGE = 0.01
-/** Each step of a bound's minimiser; twenty examples of four labels settle in about 100. */
+/** Twenty examples of four labels converge in about 100 steps. */
 const MAX_STEPS = 200
 const TOLERANCE = 1e-6
 /** Largest eigenvalue of the second derivative of log softmax in its logits. */
 const MAX_CURVATURE = 0.5
 
 /**
- * The bias that makes the right labels likeliest: the maximum over b of
- * mean log P(right label | b) − BIAS_RIDGE·|b|². Concave, so the answer is one and the same from
- * anywhere; found by steps that a bound on the curvature makes monotone.
+ * Fits the bias b that maximises mean log P(right label | b) − BIAS_RIDGE·|b|². The objective is
+ * concave, so it has one maximum. A bound on the curvature makes every step go uphill.
  * @param logProbs [examples][labels]
  * @param gold right label of each example
  * @returns bias [labels], natural log
- * @throws {RangeError} no examples, or lengths that differ
+ * @throws {RangeError} no examples, or the lengths differ
  * Source: Böhning 1992, Multinomial logistic regression algorithm (the curvature bound)
  */
 export function fitLabelBias(logProbs: LabelLogProbs, gold: readonly number[]): number[] {
@@ -45,9 +44,12 @@ export function fitLabelBias(logProbs: LabelLogProbs, gold: readonly number[]): 
 }
 
 /**
- * A candidate's value to a search: what its examples' right labels are worth once the bias that suits
- * the candidate best is added. So a search spends nothing on what a bias alone would mend.
+ * The value of a candidate in a search: the mean log probability of the right labels under the bias
+ * that fits the candidate best. The search therefore spends no trials on errors that a bias corrects.
+ * @param logProbs the candidate's, [examples][labels]
+ * @param gold right label of each example
  * @returns natural log, at most 0; higher is better
+ * @throws {RangeError} no examples, or the lengths differ
  */
 export function biasedMeanLogProb(logProbs: LabelLogProbs, gold: readonly number[]): number {
   const bias = fitLabelBias(logProbs, gold)

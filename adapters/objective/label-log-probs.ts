@@ -1,15 +1,16 @@
-/** `[example][label]`: natural log of P(label) along the label trie; a row's probabilities sum to 1. */
+/** `[example][label]`: ln P(label) by the label trie; the probabilities in a row sum to 1. */
 export type LabelLogProbs = readonly (readonly number[])[]
 
 /**
- * The least a log probability counts for. A label of probability zero (a float32 softmax reaches it
- * at e^-104) would otherwise make every mean, and with it every trial, -Infinity alike.
+ * Means count any lower log probability as this one. Otherwise one label of probability zero (a float32
+ * softmax rounds e^-104 to it) would make the value of every trial -Infinity.
  */
 export const LOG_PROB_FLOOR = -100
 
 /**
- * Mean log probability of the right label: the objective of a job, higher is better, at most 0.
+ * Mean log probability of the right label: the objective of a job on labels.
  * @param gold [examples], indices of labels
+ * @returns natural log, at most 0; higher is better
  * @throws {RangeError} no examples, another number of gold labels, or a label outside a row
  */
 export function meanLogProb(logProbs: LabelLogProbs, gold: readonly number[]): number {
@@ -22,9 +23,9 @@ export function meanLogProb(logProbs: LabelLogProbs, gold: readonly number[]): n
 }
 
 /**
- * Batch calibration: the bias that takes away what the model prefers whatever it reads, estimated
- * as each label's mean log probability over unlabelled examples, negated.
- * @returns [labels], centred: sums to 0, as adding a constant to all labels changes nothing
+ * Batch calibration: the bias that cancels the model's preference for some labels. It is the negated
+ * mean log probability of each label over unlabelled examples.
+ * @returns [labels], centred to sum to 0, because a constant added to all labels changes nothing
  * @throws {RangeError} no examples, or rows of unequal lengths
  * Source: Zhou et al. 2023, arXiv:2309.17249, on log probabilities
  */
@@ -47,7 +48,7 @@ export function batchCalibration(logProbs: LabelLogProbs): number[] {
  */
 export function applyBias(logProbs: LabelLogProbs, bias: readonly number[]): number[][] {
   if (checkRows(logProbs) !== bias.length) {
-    throw new RangeError(`a bias of ${bias.length} labels for rows of ${logProbs[0]!.length}`)
+    throw new RangeError(`a bias for ${bias.length} labels, but rows with ${logProbs[0]!.length}`)
   }
   return logProbs.map((row) => {
     const moved = row.map((value, k) => value + bias[k]!)
@@ -71,7 +72,7 @@ export function checkExamples(logProbs: LabelLogProbs, gold: readonly number[]):
   }
   for (const label of gold) {
     if (!Number.isInteger(label) || label < 0 || label >= numLabels) {
-      throw new RangeError(`label ${label} of ${numLabels}`)
+      throw new RangeError(`label ${label} is not one of ${numLabels}`)
     }
   }
 }
@@ -81,7 +82,7 @@ function checkRows(logProbs: LabelLogProbs): number {
   const first = logProbs[0]
   if (first === undefined || first.length === 0) throw new RangeError('no examples or no labels')
   if (logProbs.some((row) => row.length !== first.length)) {
-    throw new RangeError('rows of unequal numbers of labels')
+    throw new RangeError('the rows have unequal numbers of labels')
   }
   return first.length
 }

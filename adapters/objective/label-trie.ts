@@ -1,14 +1,15 @@
 /**
- * Labels as a trie of their tokens. P(label) is the product along its path of the probabilities
- * renormalised over a node's children, so a node with one child costs nothing; where a label is a
- * prefix of another, the end-of-turn token is a child of its own (DESIGN §5).
+ * Labels as a trie of their tokens. Each node's probabilities are renormalised over its children, and
+ * P(label) is their product along the label's path. A node with one child therefore has probability 1
+ * and needs no logits. If a label is a prefix of another, the end-of-turn token is the child that ends
+ * the shorter one.
  */
 import { fail, ok, type Result } from '../result.ts'
 
 export type TrieNode = {
   /** Token on the edge from the parent; meaningless at the root. */
   readonly token: number
-  /** Tokens from the root. */
+  /** Number of tokens from the root. */
   readonly depth: number
   readonly children: number[]
   /** The label whose path ends here. */
@@ -21,7 +22,7 @@ export type TrieFeed = {
   readonly token: number
   /** 1 for a child of the root: it stands `depth` positions after the last prompt token. */
   readonly depth: number
-  /** Whether this node's logits are read: it has two children or more. */
+  /** Whether the node has two or more children, so that its logits are read. */
   readonly branching: boolean
 }
 
@@ -31,11 +32,11 @@ export type LabelTrie = {
   /** Tokens of each label, without an end-of-turn token. */
   readonly labelTokens: readonly (readonly number[])[]
   /**
-   * Tokens to feed, in an order in which every node's ancestors were the last fed at their depths,
-   * so that one row whose later positions are overwritten serves the whole trie.
+   * Tokens to feed, depth first. When a node is fed, the last token fed at each smaller depth is its
+   * ancestor, so one row serves the whole trie by overwriting its later positions.
    */
   readonly feeds: readonly TrieFeed[]
-  /** Most tokens that stand after the prompt at once. */
+  /** The most tokens that stand after the prompt at once. */
   readonly maxFeedDepth: number
 }
 
@@ -45,8 +46,10 @@ export type LabelTrieError = {
 }
 
 /**
+ * Builds the trie and the order in which to feed it.
  * @param labelTokens tokens of each label, [labels][tokens]
- * @param endToken the end-of-turn token, the child that ends a label which others extend
+ * @param endToken the end-of-turn token, which ends a label that is a prefix of another
+ * @returns an error for a label without tokens, or two labels with the same tokens
  */
 export function buildLabelTrie(
   labelTokens: readonly (readonly number[])[],
@@ -79,7 +82,10 @@ export function buildLabelTrie(
   return ok({ nodes, labelTokens, feeds, maxFeedDepth })
 }
 
-/** Adds the feeds below a node in depth-first order; @returns whether it or one below branches. */
+/**
+ * Appends the feeds at and below a node, depth first; omits a subtree without branches.
+ * @returns whether the node or one below it branches
+ */
 function collectFeeds(nodes: readonly TrieNode[], index: number, feeds: TrieFeed[]): boolean {
   const node = nodes[index]!
   const branching = node.children.length > 1
@@ -91,7 +97,7 @@ function collectFeeds(nodes: readonly TrieNode[], index: number, feeds: TrieFeed
   return needed
 }
 
-/** One step of a label's path: the node whose logits decide it. */
+/** One step of a label's path: a node, and its child on the path. */
 export type LabelStep = {
   /** Token that leads to the node; null at the root. */
   readonly token: number | null
@@ -102,8 +108,8 @@ export type LabelStep = {
 }
 
 /**
- * A label's path from the root to its last branching node. Log P(label) is the sum over the steps of
- * log softmax over the children, at the gold one; a step with one child adds 0.
+ * A label's path from the root to its last branching node. Log P(label) sums, over the steps, the log
+ * softmax over the children at the gold child; a step with one child adds 0.
  * @throws {RangeError} the trie has no such label
  */
 export function labelPath({ nodes }: LabelTrie, label: number): LabelStep[] {
@@ -116,7 +122,7 @@ export function labelPath({ nodes }: LabelTrie, label: number): LabelStep[] {
     return null
   }
   const path = find(0)
-  if (path === null) throw new RangeError(`no label ${label}`)
+  if (path === null) throw new RangeError(`the trie has no label ${label}`)
   const steps = path.slice(0, -1).map((index, i): LabelStep => {
     const { token, children } = nodes[index]!
     return {
@@ -129,7 +135,7 @@ export function labelPath({ nodes }: LabelTrie, label: number): LabelStep[] {
   return steps
 }
 
-/** Adds up log probabilities along the trie, from the logits of its branching nodes. */
+/** Computes the labels' log probabilities from the logits of the trie's branching nodes. */
 export class LabelScorer {
   readonly #trie: LabelTrie
   /** log P(node | parent), 0 where the parent has no other child. */
@@ -140,10 +146,7 @@ export class LabelScorer {
     this.#logProbs = new Float64Array(trie.nodes.length)
   }
 
-  /**
-   * Takes the logits that follow a node.
-   * @param logits [vocab]
-   */
+  /** @param logits the logits after the node's token, [vocab] */
   read(node: number, logits: Float32Array): void {
     const { nodes } = this.#trie
     const { children } = nodes[node]!
@@ -158,7 +161,7 @@ export class LabelScorer {
     }
   }
 
-  /** @returns log P of each label, [labels]; every branching node must have been read */
+  /** @returns log P(label), [labels]; call `read` for every branching node first */
   result(): number[] {
     const { nodes, labelTokens } = this.#trie
     const totals = new Array<number>(labelTokens.length).fill(0)

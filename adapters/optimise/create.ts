@@ -11,11 +11,11 @@ export type OptimiserSpec =
       readonly options?: Partial<TarotOptions>
     })
 
-/** @throws {RangeError} an option or the number of trials makes no sense for the geometry */
+/** @throws {RangeError} an option or the number of trials is invalid for the geometry */
 export function createOptimiser(spec: OptimiserSpec): Optimiser {
-  if (!Number.isSafeInteger(spec.seed)) throw new RangeError(`seed ${spec.seed} is no integer`)
+  if (!Number.isSafeInteger(spec.seed)) throw new RangeError(`seed ${spec.seed} is not an integer`)
   if (!Number.isSafeInteger(spec.numTrials) || spec.numTrials < 1) {
-    throw new RangeError(`numTrials ${spec.numTrials} is no positive integer`)
+    throw new RangeError(`numTrials ${spec.numTrials} is not a positive integer`)
   }
   switch (spec.name) {
     case 'bo':

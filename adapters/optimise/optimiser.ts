@@ -1,51 +1,52 @@
 import type { Geometry, Rotation } from '../rotation/rotation.ts'
 
-/** One trial's outcome as a job keeps it. */
+/** One trial and its value, as a job stores it. */
 export type Observation = {
-  /** The trial's number within the job, from 0, in the order of asking. */
+  /** The trial's number within the job, from 0, in the order in which they were asked. */
   readonly index: number
   readonly z: readonly number[]
-  /** Higher is better; null is a trial that failed. A value that is not finite counts as failed. */
+  /** Higher is better; null for a failed trial. A value that is not finite counts as failed. */
   readonly value: number | null
 }
 
 /**
- * A search over rotations by a small vector z. It holds no state: a job that lost its process gives
- * the same history to a new optimiser and gets the same answer.
+ * A search over rotations, each described by a vector z. An optimiser has no state: after a crash, a
+ * job passes the same history to a new optimiser and gets the same candidates.
  */
 export type Optimiser = {
   /** Length of z. */
   readonly dimension: number
   /**
-   * The next round's candidates, or [] when `numTrials` are told or asked. Pure: equal histories
-   * give equal answers. Where part of a round is told, the rest of it is asked again. Failed trials
-   * count, are not asked again and teach nothing.
-   * @param history all trials told so far, in any order
-   * @throws {RangeError} a z of another length
+   * The candidates of the next round, or [] after `numTrials` trials. Pure: equal histories give equal
+   * candidates. If the history has part of a round, `ask` returns the rest of it. Failed trials count
+   * as trials and are not repeated, but the model ignores them.
+   * @param history all trials so far, in any order
+   * @returns one z per candidate
+   * @throws {RangeError} a z has another length
    */
   readonly ask: (history: readonly Observation[]) => number[][]
   /**
-   * The rotation that z stands for; the first candidate's is the identity.
-   * @throws {RangeError} a z that `ask` cannot have given
+   * The rotation that z describes; the first candidate describes the identity.
+   * @throws {RangeError} `ask` cannot have returned this z
    */
   readonly toRotation: (z: readonly number[]) => Rotation
-  /** The trial of the highest value, the earliest of equals; null where none succeeded. */
+  /** The trial with the highest value, on a tie the earliest; null if none succeeded. */
   readonly best: (history: readonly Observation[]) => Observation | null
 }
 
-/** What every optimiser is told of its job. */
+/** The settings that every optimiser takes. */
 export type SearchSpec = {
   readonly geometry: Geometry
-  /** A safe integer; another seed is another search. */
+  /** A safe integer; another seed gives another search. */
   readonly seed: number
-  /** Trials in all, failed ones included. */
+  /** Total number of trials, including failed ones. */
   readonly numTrials: number
 }
 
 export type BoSpec = SearchSpec & {
   /**
-   * What spans the subspace, each over the angles of `firstSearchedLayer` and all layers after it;
-   * null or absent is a random subspace.
+   * Vectors that span the searched subspace, each over the angles of `firstSearchedLayer` and all layers
+   * after it. By default the subspace is random.
    */
   readonly directions?: readonly Float32Array[] | null
 }

@@ -13,7 +13,7 @@ const WARM_UP = 16
  * A generator for one purpose: draws for trial 7 are the same whether or not trial 6 was computed
  * by this process, which is what makes a job repeatable after a crash.
  * @param seed the job's seed, any safe integer
- * @param stream whole numbers that name the purpose, as (purpose, trial)
+ * @param stream whole numbers that name the purpose, for example (purpose, trial)
  * Source: sfc32 of PractRand (Chris Doty-Humphrey), keyed by MurmurHash3's finaliser
  */
 export function createRng(seed: number, ...stream: readonly number[]): Rng {
@@ -45,7 +45,7 @@ export function createRng(seed: number, ...stream: readonly number[]): Rng {
   return { uniform, normal }
 }
 
-/** Numbers 0..n-1 in a random order (Fisher and Yates). */
+/** The numbers 0..n-1 in a random order (Fisher-Yates shuffle). */
 export function permutation(n: number, rng: Rng): number[] {
   const order = Array.from({ length: n }, (_, i) => i)
   for (let i = n - 1; i > 0; i--) {

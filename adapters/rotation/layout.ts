@@ -1,16 +1,17 @@
 import { pairsPerLayer, type Geometry, type Rotation } from './rotation.ts'
 
-/** Several rotations as one array, which is how the runner is asked about them. */
+/** Several rotations as one array, the form in which the gateway sends them to the runner. */
 export type LaidOut = {
-  /** Whether the log scales follow the angles. */
+  /** Whether `values` holds log scales after the angles. */
   readonly hasLogScale: boolean
-  /** Angles in radians, [rotation, layer, head, pair]; then, where there are any, ln r in the same order. */
+  /** Angles in radians, [rotation, layer, head, pair]; then, with `hasLogScale`, ln r in the same order. */
   readonly values: Float32Array
 }
 
 /**
- * @param layers the layers that are laid out, in this order; what a rotation does elsewhere is left out
- * @returns zeros where a rotation leaves one of them as it is
+ * Copies some layers of several rotations into one array.
+ * @param layers the layers to copy, in this order; the others are omitted
+ * @returns zeros for a layer that a rotation does not touch
  */
 export function layOut(
   rotations: readonly Rotation[],

@@ -2,10 +2,10 @@ import { type LayerRotation, writeRotationTable } from './rotation.ts'
 
 /**
  * Folds a layer's rotation of z into the matrix that reads z: W·(R·z) = (W·R)·z, so the columns
- * 2i and 2i+1 become r·(cos θ·w₂ᵢ + sin θ·w₂ᵢ₊₁) and r·(cos θ·w₂ᵢ₊₁ − sin θ·w₂ᵢ). Exact but for one
- * rounding to float32 an entry.
+ * 2i and 2i+1 become r·(cos θ·w₂ᵢ + sin θ·w₂ᵢ₊₁) and r·(cos θ·w₂ᵢ₊₁ − sin θ·w₂ᵢ). Exact except for one
+ * rounding to float32 per entry.
  * @param weight W_O, row-major [rows, numHeads · headDim]; changed in place
- * @throws {RangeError} the matrix has another number of columns than the rotation has pairs, twice
+ * @throws {RangeError} `weight` is not whole rows of two columns per pair of the rotation
  */
 export function mergeIntoOutputProjection(weight: Float32Array, rotation: LayerRotation): void {
   const numPairs = rotation.angles.length
@@ -13,7 +13,7 @@ export function mergeIntoOutputProjection(weight: Float32Array, rotation: LayerR
   if (numPairs === 0 || weight.length % numColumns !== 0) {
     throw new RangeError(`${weight.length} weights are not whole rows of ${numColumns}`)
   }
-  // The very numbers that the served tables hold, so that nothing but the products differs.
+  // The runner's tables hold the same float32 numbers, so only the products differ from serving.
   const cos = new Float32Array(numPairs)
   const sin = new Float32Array(numPairs)
   writeRotationTable(rotation, cos, sin, 0, numPairs)

@@ -1,6 +1,6 @@
 /**
- * |ln r| as applied. Composition at the largest weights could ask for r past float32, and one
- * infinity in a table makes every later logit NaN; e^±16 is far outside what any model survives.
+ * Largest |ln r| that a table applies. A composition at the largest weights could exceed float32, and
+ * one infinity in a table makes every later logit NaN. No model gives sense at e^±16.
  */
 export const MAX_APPLIED_LOG_SCALE = 16
 
@@ -12,7 +12,7 @@ export type Geometry = {
   readonly headDim: number
 }
 
-/** One layer's multipliers r·e^{iθ}, one a pair, row-major [numHeads, headDim / 2]. */
+/** One layer's multipliers r·e^{iθ}, one per pair, row-major [numHeads, headDim / 2]. */
 export type LayerRotation = {
   /** θ in radians. */
   readonly angles: Float32Array
@@ -20,7 +20,7 @@ export type LayerRotation = {
   readonly logScale?: Float32Array
 }
 
-/** A rotation of the whole model. A layer that is absent from `layers` is the identity. */
+/** A rotation of the whole model. A layer that is absent from `layers` is not rotated. */
 export type Rotation = {
   readonly geometry: Geometry
   readonly layers: ReadonlyMap<number, LayerRotation>
@@ -29,7 +29,7 @@ export type Rotation = {
 /** One term of a composition: the rotation's angles and log scales times `weight`. */
 export type RotationTerm = { readonly rotation: Rotation; readonly weight: number }
 
-/** Pairs of one layer, which is the length of its angles: numHeads · headDim / 2. */
+/** Number of pairs in one layer, numHeads · headDim / 2: the length of its angles. */
 export const pairsPerLayer = ({ numHeads, headDim }: Geometry): number => (numHeads * headDim) / 2
 
 const sameGeometry = (a: Geometry, b: Geometry): boolean =>
@@ -52,10 +52,10 @@ export const scaleRotation = (rotation: Rotation, strength: number): Rotation =>
 export const inverseRotation = (rotation: Rotation): Rotation => scaleRotation(rotation, -1)
 
 /**
- * Weighted sum of angles and of log scales. Multipliers on the same pairs commute, so this is what
- * applying the weighted terms one after another does, in any order.
- * Summed in float64 and rounded once to float32; layers whose sum is zero are left out.
- * @throws {RangeError} a term is of another geometry, or a weight is not finite
+ * Weighted sum of angles and of log scales. Multipliers on the same pairs commute, so the sum equals
+ * the weighted terms applied one after another, in any order.
+ * Summed in float64 and rounded once to float32; a layer whose sum is zero is omitted.
+ * @throws {RangeError} a term has another geometry, or a weight is not finite
  */
 export function composeRotations(geometry: Geometry, terms: readonly RotationTerm[]): Rotation {
   for (const { rotation, weight } of terms) {
@@ -87,10 +87,10 @@ export function touchedLayers(rotation: Rotation): number[] {
 /**
  * Writes one layer's rotation as the tables that RotaryEmbedding reads: r·cos θ and r·sin θ.
  * Computed in float64 and rounded once. The identity is written as exactly 1 and +0.
- * @param layer undefined is the identity
+ * @param layer undefined for the identity
  * @param cos destination; `[offset, offset + length)` is written
- * @param sin destination, as `cos`
- * @param length pairs of the layer, numHeads · headDim / 2
+ * @param sin destination, written in the same range
+ * @param length number of pairs in the layer, numHeads · headDim / 2
  * @throws {RangeError} the layer has another number of pairs, or the tables are too short
  */
 export function writeRotationTable(
@@ -112,7 +112,7 @@ export function writeRotationTable(
   }
   const { angles, logScale } = layer
   if (angles.length !== length || (logScale !== undefined && logScale.length !== length)) {
-    throw new RangeError(`the layer has ${angles.length} pairs, the table ${length}`)
+    throw new RangeError(`the layer has ${angles.length} pairs, but the table ${length}`)
   }
   for (let i = 0; i < length; i++) {
     const angle = angles[i]!

@@ -3,16 +3,16 @@ import { studentTQuantile } from './student-t.ts'
 export type BalancedGain = {
   /** Balanced accuracy of the answers less that of the reference. */
   readonly gain: number
-  /** 95% by Student's t; null where no class has two examples. */
+  /** 95% interval of `gain` by Student's t; null if no class has two examples. */
   readonly interval: readonly [number, number] | null
 }
 
 /**
- * How much more balanced accuracy one set of answers has than another to the same examples.
+ * Difference in balanced accuracy between two sets of answers to the same examples.
  * @param predicted answers, [examples]
- * @param reference other answers, [examples]
- * @param gold right label of each example
- * @throws {RangeError} no examples, or lengths that differ
+ * @param reference answers to compare with, [examples]
+ * @param gold right label of each example, [examples]
+ * @throws {RangeError} no examples, or the lengths differ
  */
 export function balancedGain(
   predicted: readonly number[],
@@ -34,7 +34,7 @@ export function balancedGain(
   const meanOf = (values: readonly number[]) =>
     values.reduce((sum, value) => sum + value, 0) / values.length
   const gain = meanOf(classes.map(meanOf))
-  // Classes of few examples have no variance of their own worth the name: they share one.
+  // With few examples the variance of one class is too uncertain, so all classes share one variance.
   const degrees = gold.length - classes.length
   if (degrees === 0) return { gain, interval: null }
   const squares = classes.flatMap((differences) => {

@@ -1,9 +1,9 @@
 import { checkExamples, type LabelLogProbs, meanLogProb } from '../objective/label-log-probs.ts'
 
-/** `[gold][predicted]`: how many examples of one class were taken for another. */
+/** `[gold][predicted]`: number of examples of class `gold` that were predicted as `predicted`. */
 export type ConfusionMatrix = readonly (readonly number[])[]
 
-/** The most probable label of each example; the first of equals. */
+/** The most probable label of each example; on a tie, the first. */
 export const predictLabels = (logProbs: LabelLogProbs): number[] =>
   logProbs.map((row) => row.reduce((best, value, k) => (value > row[best]! ? k : best), 0))
 
@@ -19,27 +19,27 @@ export function confusionMatrix(
 ): number[][] {
   if (gold.length === 0) throw new RangeError('no examples')
   if (gold.length !== predicted.length) {
-    throw new RangeError(`${gold.length} gold labels, ${predicted.length} predictions`)
+    throw new RangeError(`${gold.length} gold labels but ${predicted.length} predictions`)
   }
   const matrix = Array.from({ length: numClasses }, () => new Array<number>(numClasses).fill(0))
   gold.forEach((label, i) => {
     const row = matrix[label]
     const guess = predicted[i]!
     if (row?.[guess] === undefined)
-      throw new RangeError(`class ${label} or ${guess} of ${numClasses}`)
+      throw new RangeError(`class ${label} or ${guess} is not below ${numClasses}`)
     row[guess]++
   })
   return matrix
 }
 
-/** Share of examples that are right. @throws {RangeError} no examples */
+/** Share of examples that are answered right. @throws {RangeError} no examples */
 export function accuracy(matrix: ConfusionMatrix): number {
   return sum(matrix.map((row, k) => row[k]!)) / total(matrix)
 }
 
 /**
- * Mean over classes of the share that is right, so that guessing always the same class scores
- * 1 / classes. Classes without examples don't count.
+ * Mean over classes of the share that is answered right, so that always guessing one class scores
+ * 1 / classes. Classes without examples do not count.
  * @throws {RangeError} no examples
  */
 export function balancedAccuracy(matrix: ConfusionMatrix): number {
@@ -67,15 +67,16 @@ export function weightedF1(matrix: ConfusionMatrix): number {
  * @throws {RangeError} no examples, or a label outside the rows
  */
 export const logLoss = (logProbs: LabelLogProbs, gold: readonly number[]): number =>
-  // +0 where all are certain and right.
+  // Subtracted from 0, because negating 0 would give -0.
   0 - meanLogProb(logProbs, gold)
 
-/** The usual number of bins; more would hold too few of two hundred examples each. */
+/** The usual number of bins; of two hundred examples, smaller bins would hold too few. */
 const DEFAULT_NUM_BINS = 10
 
 /**
- * Expected calibration error: by bins of equal width of the prediction's probability, the distance
- * between mean probability and share right, weighted by the bins' examples.
+ * Expected calibration error. Predictions are put in bins of equal width by their probability; the
+ * error is the distance between a bin's mean probability and its share of right answers, averaged
+ * over the bins by their number of examples.
  * @throws {RangeError} no examples, or a label outside the rows
  * Source: Guo et al. 2017, arXiv:1706.04599
  */
@@ -85,7 +86,7 @@ export function calibrationError(
   numBins: number = DEFAULT_NUM_BINS,
 ): number {
   checkExamples(logProbs, gold)
-  // Σ (confidence - right) of a bin is its examples times its distance, sign included.
+  // The sum of (confidence - right) in a bin is its number of examples times its signed distance.
   const gaps = new Array<number>(numBins).fill(0)
   predictLabels(logProbs).forEach((label, i) => {
     const confidence = Math.exp(logProbs[i]![label]!)
@@ -103,14 +104,14 @@ function total(matrix: ConfusionMatrix): number {
   return numExamples
 }
 
-/** How one class is found. */
+/** Precision, recall and F1 of one class. */
 export type ClassFigures = {
   readonly numExamples: number
-  /** Share of the answers of this class that are right; null where none was given. */
+  /** Share of the answers of this class that are right; null if there are no such answers. */
   readonly precision: number | null
-  /** Share of the class's examples that are found; null where there are none. */
+  /** Share of the class's examples that are answered right; null if it has none. */
   readonly recall: number | null
-  /** 0 where neither is above 0. */
+  /** 0 if the class has neither examples nor answers. */
   readonly f1: number
 }
 

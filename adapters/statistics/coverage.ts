@@ -1,23 +1,25 @@
 import { checkExamples, type LabelLogProbs } from '../objective/label-log-probs.ts'
 import { predictLabels } from './classification.ts'
 
-/** What answering only from a confidence on would give. */
+/** Coverage and accuracy if answers below a confidence are withheld. */
 export type CoveragePoint = {
-  /** Least probability of the likeliest label at which an answer is given. */
+  /** Probability of the likeliest label below which the answer is withheld. */
   readonly minConfidence: number
   /** Share of the examples that are answered. */
   readonly coverage: number
-  /** Share of the answered that are right. */
+  /** Share of the answered examples that are right. */
   readonly accuracy: number
 }
 
-/** Points of a curve: more than this many are thinned, evenly by coverage. */
+/** A curve with more points is thinned, evenly by coverage. */
 const MAX_POINTS = 20
 
 /**
- * Accuracy against coverage, from everything answered down to the surest answers alone.
- * @returns at most 20 points, coverage falling; one a distinct confidence
- * @throws {RangeError} no examples, or lengths that differ
+ * Accuracy against coverage, from all answers down to only the surest.
+ * @param logProbs [examples][labels]
+ * @param gold right label of each example
+ * @returns at most 20 points with falling coverage, at most one per distinct confidence
+ * @throws {RangeError} no examples, or the lengths differ
  * Source: El-Yaniv and Wiener 2010, selective classification
  */
 export function accuracyByCoverage(

@@ -1,14 +1,14 @@
 import { LOG_PROB_FLOOR, type LabelLogProbs } from '../objective/label-log-probs.ts'
 import { createRng, permutation } from '../optimise/rng.ts'
 
-/** Draws of the test: a p-value near 0.05 is known to ±0.01, and 2,000 examples take a second. */
+/** Permutations drawn: a p-value near 0.05 is accurate to ±0.01, and 2,000 examples take a second. */
 const NUM_DRAWS = 1_999
-/** Stream of the generator; the draws are the same for all data, so a test repeated is repeated. */
+/** Stream of the generator. Its seed is fixed, so a repeated test gives the same p-value. */
 const STREAM_ANSWERS = 23
-/** Sums this near, as a share of all terms' size, are equal: rounding must not decide. */
+/** Sums that differ by a smaller share of their size are equal, so that rounding does not decide. */
 const TIE = 1e-9
 
-/** Answers of a model to one set of labelled examples. */
+/** A model's predictions for one set of labelled examples. */
 export type AnsweredSet = {
   readonly logProbs: LabelLogProbs
   /** Right label of each example. */
@@ -16,15 +16,15 @@ export type AnsweredSet = {
 }
 
 /**
- * Whether a model's answers have anything to do with the right ones: how often its log probability of
- * the right labels is as high, in sum, where the right labels are dealt out anew among each set's
- * examples. One-sided, and exact but for the draws: nothing is assumed but that a model that knows
- * nothing of a task would do as well with any other order of its labels.
+ * Permutation test of whether a model's predictions depend on the right labels. The statistic is the
+ * summed log probability of the right labels; a permutation shuffles the labels within each set. The
+ * test is one-sided. Its only assumption is that all orders of the labels are equally likely for a
+ * model that knows nothing of the task.
  *
- * A label bias adds the same to every order, so the p-value is that of the calibrated model too, and a
- * model that prefers one label whatever it reads is not taken for one that knows.
- * @returns in (0, 1]
- * @throws {RangeError} no examples, or lengths that differ
+ * A label bias adds the same amount to every permutation, so it does not change the p-value: a model
+ * that always prefers one label does not pass.
+ * @returns p-value in (0, 1]
+ * @throws {RangeError} no examples, or the lengths differ
  * Source: Ojala and Garriga 2010, Permutation tests for studying classifier performance, test 1
  */
 export function knowledgeTest(sets: readonly AnsweredSet[]): number {
@@ -40,7 +40,7 @@ export function knowledgeTest(sets: readonly AnsweredSet[]): number {
     )
   for (const { logProbs, gold } of sets) {
     if (logProbs.length !== gold.length) {
-      throw new RangeError(`${logProbs.length} rows for ${gold.length} labels`)
+      throw new RangeError(`${logProbs.length} predictions for ${gold.length} labels`)
     }
     size += logProbs.length
   }

@@ -1,45 +1,45 @@
 import { LOG_PROB_FLOOR, type LabelLogProbs } from '../objective/label-log-probs.ts'
 import { createRng, type Rng } from '../optimise/rng.ts'
 
-/** A p-value near 0.05 is then known to ±0.005, and 2,000 examples take a tenth of a second. */
+/** A p-value near 0.05 is then accurate to ±0.005, and 2,000 examples take a tenth of a second. */
 export const NUM_PERMUTATIONS = 1_999
-/** Stream of the generator; the draws are the same for all data, so a test repeated is repeated. */
+/** Stream of the generator. Its seed is fixed, so a repeated test gives the same p-value. */
 const STREAM_LABELS = 24
-/** Log odds beyond this count as this: a few over-sure mistakes must not outweigh many right answers. */
+/** Log odds are clipped at ±this, so that a few very sure mistakes do not outweigh many right answers. */
 const MAX_LOG_ODDS = 2
 /**
- * Two examples speak about each other twice: each is in the other's training set. So sums of
- * out-of-fold scores vary √2 times as much as they do where the right labels are dealt out anew and
- * the predictions stay as they are.
+ * Each of two examples is in the training set of the other, so their out-of-fold scores are correlated.
+ * Sums of the scores therefore vary √2 times as much as they do when the labels are permuted and the
+ * predictions are kept.
  */
 const WIDENING = Math.SQRT2
-/** With fewer orders within the folds, labels are dealt out among all examples. */
+/** If the folds admit fewer orders, labels are permuted among all examples. */
 const MIN_ORDERS = 1_000
-/** Sums this near, as a share of all terms' size, are equal: rounding must not decide. */
+/** Sums that differ by a smaller share of their size are equal, so that rounding does not decide. */
 const TIE = 1e-9
 
 export type LearntTest = {
   /** In (0, 1]. */
   readonly pValue: number
-  /** The sum seen, in standard deviations of the null distribution from its mean; 0 where that has none. */
+  /** Distance of the statistic from the null mean, in null standard deviations; 0 if they are 0. */
   readonly z: number
 }
 
 /**
- * Whether out-of-fold predictions have anything to do with the right labels.
+ * Permutation test of whether out-of-fold predictions depend on the right labels.
  *
- * The statistic is the mean over classes of the right label's centred log odds: each prediction's log
- * probabilities less their mean over the fold and over the labels, clipped at ±2. Labels are dealt out
- * anew within each fold, so that what a fold's predictions hold against its own labels (its training
- * set lacks them) cancels out; where the folds are too small for that, among all examples, which errs
- * towards caution. The null distribution is widened by √2.
+ * The statistic is the mean over classes of the right label's centred log odds: log probabilities less
+ * their mean over the fold and over the labels, clipped at ±2. Labels are permuted within each fold.
+ * A fold's training set has fewer of the fold's own labels, which biases its predictions against them;
+ * within a fold that bias cancels. If the folds are too small, labels are permuted among all examples,
+ * which is conservative. The null distribution is widened by √2.
  *
- * By simulation (docs/decisions/0010-guard.md) 1 to 5% of fits of unrelated labels pass at a level of
- * 5%, with 2 to 10 classes and 7 to 200 examples.
+ * In simulations (docs/decisions/0010-guard.md) 1 to 5% of fits to unrelated labels pass at the 5%
+ * level, with 2 to 10 classes and 7 to 200 examples.
  * @param predictions out of fold, [examples][labels]
  * @param gold right label of each example
  * @param folds fold of each example
- * @throws {RangeError} no examples, or lengths that differ
+ * @throws {RangeError} no examples, or the lengths differ
  */
 export function learntTest(
   predictions: LabelLogProbs,
@@ -77,7 +77,7 @@ export function learntTest(
   }
 }
 
-/** Members of each value, in the order of their first. */
+/** Indices of each value's members; values in the order of their first member. */
 function groupBy(values: readonly number[]): number[][] {
   const members = new Map<number, number[]>()
   values.forEach((value, i) => {
@@ -88,7 +88,7 @@ function groupBy(values: readonly number[]): number[][] {
   return [...members.values()]
 }
 
-/** What each label would add to the statistic as the right one, [examples][labels]. */
+/** What each label adds to the statistic if it is the right one, [examples][labels]. */
 function scoreLabels(
   predictions: LabelLogProbs,
   gold: readonly number[],
@@ -114,7 +114,7 @@ function scoreLabels(
   })
 }
 
-/** In how many ways labels can be dealt out within the folds, up to `MIN_ORDERS`. */
+/** Number of distinct orders of the labels within the folds, counted up to `MIN_ORDERS`. */
 function countOrders(byFold: readonly (readonly number[])[], gold: readonly number[]): number {
   let orders = 1
   for (const members of byFold) {
@@ -130,7 +130,7 @@ function countOrders(byFold: readonly (readonly number[])[], gold: readonly numb
   return orders
 }
 
-/** Fisher and Yates, among some places only. */
+/** Fisher-Yates shuffle of the labels at some places. */
 function shuffleWithin(labels: number[], places: readonly number[], rng: Rng): void {
   for (let i = places.length - 1; i > 0; i--) {
     const j = Math.floor(rng.uniform() * (i + 1))

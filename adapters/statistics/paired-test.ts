@@ -1,22 +1,22 @@
 import { createRng } from '../optimise/rng.ts'
 import { studentTQuantile } from './student-t.ts'
 
-/** Up to this many pairs all 2^n signs are tried: a million sums, some 10 ms. */
+/** Up to this many pairs the test tries all 2^n sign patterns: a million sums in about 10 ms. */
 const MAX_EXACT_PAIRS = 20
-/** Signs drawn for more pairs; with them a p-value near 0.05 is known to ±0.003. */
+/** Sign patterns drawn for more pairs; a p-value near 0.05 is then accurate to ±0.003. */
 const NUM_SIGN_DRAWS = 19_999
-/** Stream of the generator; the draws are the same for all data, so a test repeated is repeated. */
+/** Stream of the generator. Its seed is fixed, so a repeated test gives the same p-value. */
 const STREAM_SIGNS = 21
-/** Sums this near, as a share of all differences' size, are equal: rounding must not decide. */
+/** Sums that differ by a smaller share of their size are equal, so that rounding does not decide. */
 const TIE = 1e-9
 
 /**
- * One-sided sign-flip test of paired differences: how often a sum as large as the one seen arises
- * where every difference may as well have the other sign. Exact up to `MAX_EXACT_PAIRS` pairs.
- * Nothing is assumed of the differences' spread, only that with nothing gained they are as likely
- * above as below zero; with few pairs the p-value cannot be small: at best 2^-n.
- * @param differences [pairs], positive where the new answer is better
- * @returns in (0, 1]
+ * One-sided sign-flip test of paired differences. The p-value is the share of sign patterns whose sum
+ * is at least the observed sum. Exact up to `MAX_EXACT_PAIRS` pairs. The test assumes only that,
+ * without a gain, each difference is as likely positive as negative. With n pairs the p-value is at
+ * least 2^-n.
+ * @param differences [pairs], positive if the new answer is better
+ * @returns p-value in (0, 1]
  * @throws {RangeError} no pairs, or a difference that is not finite
  * Source: Fisher 1935; Monte Carlo p-value as in Phipson and Smyth 2010
  */
@@ -40,7 +40,7 @@ export function signFlipTest(differences: readonly number[]): number {
   return (1 + numAsLarge) / (1 + NUM_SIGN_DRAWS)
 }
 
-/** Share of all signs whose sum reaches the threshold, one sign changed at a time (Gray code). */
+/** Share of all sign patterns whose sum reaches the threshold; a Gray code flips one sign at a time. */
 function exactShare(differences: readonly number[], threshold: number): number {
   const n = differences.length
   const signs = new Array<number>(n).fill(1)
@@ -57,6 +57,7 @@ function exactShare(differences: readonly number[], threshold: number): number {
 
 /**
  * Two-sided interval of the mean difference by Student's t.
+ * @param differences [pairs]
  * @returns [low, high]; null for a single pair
  * @throws {RangeError} no pairs, or a difference that is not finite
  */
@@ -73,9 +74,10 @@ export function meanInterval(
 }
 
 /**
- * The mean difference that a test at `level` would have found with probability `power`, had the
- * differences the spread they have here.
- * @returns null where so few pairs can reach no such level
+ * The mean difference that a test at `level` detects with probability `power`, if the differences have
+ * the variance of these.
+ * @param differences [pairs]
+ * @returns null if no result of so few pairs reaches `level`
  * @throws {RangeError} no pairs, or a difference that is not finite
  */
 export function smallestDetectable(

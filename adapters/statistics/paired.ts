@@ -1,4 +1,4 @@
-/** A mean of paired differences, with the interval that holds the true one 95 times in 100. */
+/** A mean of paired differences, with its 95% interval. */
 export type PairedDifference = {
   readonly mean: number
   readonly low: number
@@ -6,16 +6,17 @@ export type PairedDifference = {
   readonly numPairs: number
 }
 
-/** Of the standard normal distribution, two sides. */
+/** The two-sided 95% quantile of the standard normal distribution. */
 const NORMAL_95 = 1.959964
 
 /**
- * The mean difference b − a over items of unequal size (a ratio estimate: the sum of differences over
- * the sum of sizes), with a normal interval over items. Sizes of 1 give the plain paired mean.
- * @param a one value an item, a sum over its parts; `b` alike, of the same items
- * @param sizes parts of each item, > 0
- * @returns bounds NaN for a single item
- * @throws {RangeError} lengths differ, or there are no items
+ * The mean difference b − a over items of unequal size, with a normal interval over items. It is a ratio
+ * estimate: the sum of the differences over the sum of the sizes. Sizes of 1 give the paired mean.
+ * @param a sum over each item's parts, [items]
+ * @param b the same for the other arm, [items]
+ * @param sizes number of parts of each item, > 0, [items]; 1 by default
+ * @returns bounds are NaN for a single item
+ * @throws {RangeError} the lengths differ, or there are no items
  * Source: Cochran 1977, Sampling Techniques, section 6.4
  */
 export function pairedDifference(
@@ -25,7 +26,7 @@ export function pairedDifference(
 ): PairedDifference {
   const n = a.length
   if (n === 0 || b.length !== n || sizes.length !== n) {
-    throw new RangeError(`${n}, ${b.length} and ${sizes.length} values are no pairs`)
+    throw new RangeError(`${n}, ${b.length} and ${sizes.length} values are not pairs`)
   }
   const total = sizes.reduce((sum, size) => sum + size, 0)
   const differences = a.map((value, i) => b[i]! - value)

@@ -4,31 +4,31 @@ const LANCZOS = [
   -176.61502916214059, 12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6,
   1.5056327351493116e-7,
 ]
-/** Terms of the continued fraction; it settles in far fewer for the arguments of a t test. */
+/** Terms of the continued fraction; for the arguments of a t test it converges in far fewer. */
 const MAX_TERMS = 500
 const TINY = 1e-300
 const PRECISION = 1e-15
-/** Halvings of the bracket of a quantile: past the digits of a double. */
+/** Halvings of a quantile's bracket; more than the digits of a double need. */
 const MAX_HALVINGS = 200
 
 /**
- * Share of Student's t distribution below `t`.
+ * The distribution function of Student's t.
  * @param degrees degrees of freedom, > 0
  * @throws {RangeError} degrees not above 0
  */
 export function studentTCdf(t: number, degrees: number): number {
-  if (!(degrees > 0)) throw new RangeError(`${degrees} degrees of freedom`)
+  if (!(degrees > 0)) throw new RangeError(`${degrees} degrees of freedom, which must be above 0`)
   const tail = incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
   return t > 0 ? 1 - tail : tail
 }
 
 /**
- * The t below which a share of the distribution lies.
+ * The quantile of Student's t: the value below which a share of the distribution lies.
  * @param share in (0, 1)
  * @throws {RangeError} a share outside (0, 1), or degrees not above 0
  */
 export function studentTQuantile(share: number, degrees: number): number {
-  if (!(share > 0 && share < 1)) throw new RangeError(`share ${share}`)
+  if (!(share > 0 && share < 1)) throw new RangeError(`the share ${share} is not in (0, 1)`)
   if (share < 0.5) return -studentTQuantile(1 - share, degrees)
   let low = 0
   let high = 1
@@ -48,7 +48,7 @@ export function studentTQuantile(share: number, degrees: number): number {
 function incompleteBeta(x: number, a: number, b: number): number {
   if (x <= 0) return 0
   if (x >= 1) return 1
-  // The fraction converges fast on this side only; the other follows by symmetry.
+  // The fraction converges fast only for small x; symmetry gives the rest.
   if (x > (a + 1) / (a + b + 2)) return 1 - incompleteBeta(1 - x, b, a)
   const front = Math.exp(
     logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log1p(-x),

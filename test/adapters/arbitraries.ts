@@ -6,7 +6,7 @@ import {
   type Rotation,
 } from '../../adapters/rotation/rotation.ts'
 
-/** A model small enough that a property sees whole layers. */
+/** A small model, so that properties draw whole layers. */
 export const geometry: Geometry = { numLayers: 4, numHeads: 3, headDim: 4 }
 
 const floats = (max: number): fc.Arbitrary<Float32Array> =>

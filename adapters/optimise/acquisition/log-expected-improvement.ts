@@ -1,13 +1,13 @@
 import { erfcx, logNormalCdf, logNormalPdf } from './normal.ts'
 
-/** Below this, φ(u) + u·Φ(u) cancels. */
+/** Below this u, the sum φ(u) + u·Φ(u) loses digits by cancellation. */
 const DIRECT_ABOVE = -1
-/** Below this the asymptotic series of the cancelled difference is exact to 1e-11. */
+/** Below this u, the asymptotic series of the difference is exact to 1e-11. */
 const SERIES_BELOW = -30
 
 /**
- * ln h(u) with h(u) = φ(u) + u·Φ(u), expected improvement for a standard normal. h underflows from
- * about u = -38 on; its logarithm goes on as -u²/2.
+ * ln h(u) with h(u) = φ(u) + u·Φ(u), the expected improvement for a standard normal. h underflows below
+ * about u = -38; its logarithm stays finite, near -u²/2.
  * Source: Ament et al. 2023, arXiv:2310.20708, eq. 9, with the outer branch by the series of the
  * Mills ratio instead of its first term alone
  */

@@ -6,7 +6,7 @@ import {
   logExpectedImprovementGradient,
 } from './log-expected-improvement.ts'
 
-/** Where to look: the box around `center`, cut by [-1, 1] and by the ball. */
+/** The searched region: the box around `center`, intersected with [-1, 1] and the ball. */
 export type Region = {
   readonly center: Float64Array
   /** Half the box's width. */
@@ -16,10 +16,10 @@ export type Region = {
 
 export type MaximiseOptions = {
   readonly rawSamples: number
-  /** Raw samples, the best ones, that are refined by gradient ascent. */
+  /** Number of the best raw samples that gradient ascent refines. */
   readonly numRestarts: number
   readonly numSteps: number
-  /** Coordinates, on average, in which a raw sample differs from the centre. */
+  /** Average number of coordinates in which a raw sample differs from the centre. */
   readonly perturbedCoordinates: number
 }
 
@@ -27,14 +27,16 @@ type Candidate = { readonly point: Float64Array; readonly value: number }
 
 /** First step of an ascent, as a share of the region's half width. */
 const FIRST_STEP = 0.2
-/** An ascent whose step has shrunk to this share of the half width has arrived. */
+/** An ascent ends when its step has shrunk to this share of the region's half width. */
 const LAST_STEP = 1e-3
 
 /**
- * The point of the region with the highest log expected improvement found: raw samples that differ
- * from the centre in a few coordinates (TuRBO: in many dimensions a step in all of them at once
- * leaves the centre's neighbourhood), the best of them improved by projected gradient ascent.
+ * Maximises log expected improvement in a region. Raw samples differ from the centre in a few
+ * coordinates, because in many dimensions a step in all of them leaves the centre's neighbourhood.
+ * Projected gradient ascent refines the best samples.
  * @param bestF best observation so far, standardised
+ * @returns the best point found, [dimension]
+ * Source: the sampling, TuRBO-1, Eriksson et al. 2019 (arXiv:1910.01739)
  */
 export function maximiseAcquisition(
   posterior: Posterior,
@@ -108,7 +110,7 @@ function ascend(
   return current
 }
 
-/** Into the box, then toward the origin into the ball, which may leave the box a little. */
+/** Moves a point into the box, then toward the origin into the ball, which may leave the box a little. */
 function project(point: Float64Array, { center, halfWidth, radius }: Region): Float64Array {
   for (let k = 0; k < point.length; k++) {
     const low = Math.max(-1, center[k]! - halfWidth)

@@ -35,7 +35,7 @@ const TAIL_Q = [
 const INVERSE_SQRT_PI = 5.6418958354775628695e-1
 const LOG_SQRT_2PI = 0.5 * Math.log(2 * Math.PI)
 
-/** e^{x²}·erfc(x). @param x ≥ 0 */
+/** The scaled complementary error function, e^{x²}·erfc(x). @param x ≥ 0 */
 export function erfcx(x: number): number {
   if (x <= 0.46875) return Math.exp(x * x) * (1 - (x * horner(ERF_P, x * x)) / horner(ERF_Q, x * x))
   if (x <= 4) return horner(MIDDLE_P, x) / horner(MIDDLE_Q, x)
@@ -44,10 +44,10 @@ export function erfcx(x: number): number {
   return (INVERSE_SQRT_PI - correction) / x
 }
 
-/** ln of the density. */
+/** ln φ(u), the log density. */
 export const logNormalPdf = (u: number): number => -0.5 * u * u - LOG_SQRT_2PI
 
-/** ln of the distribution function; finite for every finite u whose square is. */
+/** ln Φ(u), the log distribution function; finite if u² is finite. */
 export function logNormalCdf(u: number): number {
   const half = 0.5 * erfcx(Math.abs(u) / Math.SQRT2)
   if (u < 0) return -0.5 * u * u + Math.log(half)

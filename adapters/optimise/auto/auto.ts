@@ -2,7 +2,7 @@ import { composeRotations, identityRotation, type Rotation } from '../../rotatio
 import {
   DEFAULT_GRADIENT_OPTIONS,
   GradientSearch,
-  isAstray,
+  hasDiverged,
   type GradientAnswer,
   type GradientOptions,
   type GradientQuery,
@@ -14,40 +14,40 @@ import { heldOutLosses, heldOutQuery } from './held-out.ts'
 import { nextConfiguration, toConfiguration, type Configuration } from './space.ts'
 
 export type AutoOptions = {
-  /** Configurations at most. */
+  /** The most configurations. */
   readonly numTrials: number
-  /** Milliseconds for the search; a first configuration is fitted whatever it takes. */
+  /** Time budget of the search; it always fits the first configuration to its end. */
   readonly budgetMs: number
 }
 
 export type AutoSpec = Omit<GradientSpec, 'options'> & { readonly options: AutoOptions }
 
-/** How a configuration ended: fitted, given up because it lagged, or cut by the end of the budget. */
+/** How a configuration ended: fitted to its end, abandoned because it lagged, or cut by the budget. */
 export type TrialEnd = 'finished' | 'abandoned' | 'cut'
 
-/** One configuration that was tried. */
+/** One configuration and its result. */
 export type AutoTrial = {
   readonly z: readonly number[]
   readonly end: TrialEnd
-  /** Of what it ended with, its prompts read whole; as its steps had it where it ran astray. */
+  /** Held-out loss of its fit on whole prompts; if it diverged, the average over its steps. */
   readonly heldOutLoss: number
   readonly trainLoss: number
-  /** Of the identity. */
+  /** Held-out loss of the identity. */
   readonly baseLoss: number
   readonly numSteps: number
   readonly spentMs: number
 }
 
-/** What a configuration came to, of those that did best. */
+/** The candidates of one of the best configurations. */
 export type AutoFit = {
   readonly trial: number
-  /** Each fold's, one after the other: [folds, values] */
+  /** [folds, values] */
   readonly candidates: Float32Array
 }
 
-/** A way to end the search: the mean of the best fits, at a strength. */
+/** A possible result of the search: the mean of some fits, at a strength. */
 export type AutoChoice = {
-  /** Places in `AutoState.fits`. */
+  /** Indices into `AutoState.fits`. */
   readonly fits: readonly number[]
   readonly strength: number
   /** Held-out loss, summed over each fold's examples: [folds] */
@@ -58,23 +58,23 @@ export type AutoState = {
   readonly trials: readonly AutoTrial[]
   /** Lowest held-out loss first. */
   readonly fits: readonly AutoFit[]
-  /** The configuration under way; null once they are over. */
+  /** The current configuration; null after the last one. */
   readonly current: {
     readonly z: readonly number[]
     readonly gradient: GradientState
-    /** How its steps ended; null while there are more. Its fit is then to be scored. */
+    /** How its steps ended; null before they end. Once they have, the next query scores its fit. */
     readonly end: TrialEnd | null
     readonly spentMs: number
   } | null
-  /** What is known of the ways to end. */
+  /** The choices scored so far. */
   readonly choices: readonly AutoChoice[]
-  /** Time that the answers so far took; the only clock there is. */
+  /** Time that all answers took; the search has no other clock. */
   readonly spentMs: number
 }
 
-/** At most this many fits are averaged. */
+/** The most fits in a mean. */
 const MAX_FITS = 5
-/** At least this many: with twenty examples the fit of lowest loss is partly luck, and a mean does better. */
+/** The fewest fits in a mean: with twenty examples the lowest loss is partly luck, and a mean does better. */
 const LEAST_MIX = 3
 /**
  * A fit joins the mean if its held-out loss exceeds the lowest by less than this share of the best
@@ -83,43 +83,44 @@ const LEAST_MIX = 3
 const MAX_LAG_SHARE = 0.5
 const MAX_LAG = 0.1
 const STRENGTHS: readonly number[] = [0.8, 1.25]
-/** Candidates scored in one call; the runner's limit is 32. */
+/** The most candidates in one call; the runner's limit is 32. */
 const MAX_CANDIDATES = 30
-/** Share of the budget reserved for choosing among the fits. */
+/** Share of the budget reserved for toScore the choices. */
 const CHOOSING_SHARE = 0.1
-/** A new configuration begins only if this share of a configuration's usual time is left. */
+/** A new configuration begins only if this share of the mean time per configuration is left. */
 const LEAST_SHARE = 0.6
 /**
- * From this step on a configuration's held-out loss is compared with that of the best one. Earlier
- * steps say little: with a high prompt dropout the loss falls late.
+ * From this step on, a configuration is abandoned if it lags behind the best one. Earlier steps say
+ * little, because with a high prompt dropout the loss falls late.
  */
 const RACE_FROM_STEP = 16
-/** Of what the best configuration gained in as many steps, what another has to have gained. */
+/** A configuration lags below this share of the best one's gain, scaled to the same number of steps. */
 const RACE_SHARE = 0.4
 
 /**
- * Bayesian optimisation over what gradient fitting leaves open. A trial is a whole `GradientSearch` of
- * one configuration, judged by the held-out loss of what it ended with; the defaults come first. A trial
- * that lags is given up. In the end means of the best fits (angles add) and some strengths of the best
- * mean are held against each other on the same folds.
+ * Bayesian optimisation over the configurations of a gradient fit. A trial is a whole `GradientSearch`
+ * with one configuration; its value is the held-out loss of its fit. The first trial has the default
+ * configuration. A trial that lags is abandoned. At the end the search compares means of the best fits
+ * (angles add), and then some strengths of the best means, by their held-out losses on the same folds.
  *
- * Ask and tell over a state, both pure. The clock is in the state too: each answer says how long it
- * took, so a search that goes on after a crash decides as it would have.
+ * `ask` reads a state, and `tell` returns the next one; both are pure. The state holds the time spent,
+ * which `tell` receives with each answer, so a search that resumes after a crash decides as before.
  */
 export class AutoSearch {
   readonly options: AutoOptions
   readonly #spec: Omit<GradientSpec, 'options'>
-  /** Of the defaults; its folds are every configuration's. */
+  /** The search with the default configuration; all configurations have its folds. */
   readonly #first: GradientSearch
-  /** Of the configuration under way. */
+  /** The search of the current configuration. */
   #search: { readonly z: readonly number[]; readonly search: GradientSearch } | null = null
 
-  /** @throws {RangeError} an option makes no sense, or there are too few examples */
+  /** @throws {RangeError} an option is invalid, or there are too few examples */
   constructor({ options, ...spec }: AutoSpec) {
     if (!Number.isSafeInteger(options.numTrials) || options.numTrials < 1) {
-      throw new RangeError(`numTrials ${options.numTrials} is no positive integer`)
+      throw new RangeError(`numTrials ${options.numTrials} is not a positive integer`)
     }
-    if (!(options.budgetMs > 0)) throw new RangeError(`budgetMs ${options.budgetMs}`)
+    if (!(options.budgetMs > 0))
+      throw new RangeError(`budgetMs ${options.budgetMs} is not positive`)
     this.options = options
     this.#spec = spec
     this.#first = new GradientSearch(spec)
@@ -134,12 +135,12 @@ export class AutoSearch {
     return { ...state, current: this.#begin(state) }
   }
 
-  /** What a configuration asks of gradient fitting. */
+  /** The configuration at a trial's z. */
   configurationOf(z: readonly number[]): Configuration {
     return toConfiguration(z, this.#spec.geometry, DEFAULT_GRADIENT_OPTIONS)
   }
 
-  /** @returns null where the search is done */
+  /** @returns the next query, or null if the search is done */
   ask(state: AutoState): GradientQuery | null {
     if (state.current !== null) {
       const { z, gradient, end } = state.current
@@ -148,16 +149,20 @@ export class AutoSearch {
         ? search.ask(gradient)
         : heldOutQuery(this.#spec.geometry, this.#first.folds, search.foldRotations(gradient))
     }
-    const asked = this.#wanted(state).slice(0, this.#numAsked)
-    if (asked.length === 0) return null
+    const toScore = this.#choicesToScore(state).slice(0, this.#maxScored)
+    if (toScore.length === 0) return null
     const folds = Array.from({ length: this.numFolds }, (_, fold) => fold)
-    const rotations = asked.flatMap((way) => folds.map((fold) => this.#mix(state, way, fold)))
+    const rotations = toScore.flatMap((choice) =>
+      folds.map((fold) => this.#mix(state, choice, fold)),
+    )
     return heldOutQuery(this.#spec.geometry, this.#first.folds, rotations)
   }
 
   /**
-   * @param elapsedMs how long the answer took
-   * @throws {RangeError} an answer of another shape, or one that is not finite
+   * @param answer to the query that `ask(before)` returned
+   * @param elapsedMs time that the answer took
+   * @returns the next state
+   * @throws {RangeError} the answer has another shape or is not finite
    */
   tell(before: AutoState, answer: GradientAnswer, elapsedMs: number): AutoState {
     const state = { ...before, spentMs: before.spentMs + Math.max(0, elapsedMs) }
@@ -174,13 +179,13 @@ export class AutoSearch {
     const search = this.#searchOf(current.z)
     const gradient = search.tell(current.gradient, answer)
     const end = this.#endOf(state, search, gradient)
-    if (end !== null && isAstray(gradient)) {
+    if (end !== null && hasDiverged(gradient)) {
       return this.#conclude(state, { ...current, gradient }, end, gradient.heldOutLoss)
     }
     return { ...state, current: { ...current, gradient, end } }
   }
 
-  /** Writes down what a configuration came to, and begins the next where there is time for it. */
+  /** Adds the current configuration as a trial, and begins the next one if there is time. */
   #conclude(
     state: AutoState,
     { z, gradient, spentMs }: AutoState['current'] & {},
@@ -200,7 +205,7 @@ export class AutoSearch {
       spentMs,
     }
     const trials = [...state.trials, trial]
-    const own = isAstray(gradient) ? [] : [this.#keep(state.trials.length, search, gradient)]
+    const own = hasDiverged(gradient) ? [] : [this.#keep(state.trials.length, search, gradient)]
     const fits = [...state.fits, ...own]
       .sort((a, b) => trials[a.trial]!.heldOutLoss - trials[b.trial]!.heldOutLoss)
       .slice(0, MAX_FITS)
@@ -209,8 +214,8 @@ export class AutoSearch {
   }
 
   /**
-   * The rotation that the folds' held-out losses choose among the means and strengths tried; before
-   * any is scored, the best fit's.
+   * The rotation of the choice with the lowest held-out loss; before any choice is scored, that of the
+   * best fit; without a fit, the identity.
    */
   best(state: AutoState): { readonly rotation: Rotation; readonly choice: AutoChoice | null } {
     const [first] = state.fits
@@ -222,8 +227,8 @@ export class AutoSearch {
   }
 
   /**
-   * One rotation a fold, as the same search finds it without that fold's examples: the other folds'
-   * held-out losses choose among the fold's candidates. The guard judges these.
+   * One rotation per fold, which the guard judges: the candidate fitted to the other folds, under the
+   * choice with the lowest held-out loss on the other folds.
    */
   foldRotations(state: AutoState): Rotation[] {
     return Array.from({ length: this.numFolds }, (_, fold) =>
@@ -262,7 +267,7 @@ export class AutoSearch {
     return spentMs + LEAST_SHARE * mean <= this.#budgetMs
   }
 
-  /** @returns null where the configuration goes on */
+  /** @returns null if the configuration goes on */
   #endOf(state: AutoState, search: GradientSearch, gradient: GradientState): TrialEnd | null {
     if (search.ask(gradient) === null) return 'finished'
     if (state.trials.length === 0) return null
@@ -271,8 +276,8 @@ export class AutoSearch {
   }
 
   /**
-   * Whether a configuration has gained much less, at its latest look, than the best one gained in
-   * all: more steps seldom make up for it.
+   * Whether a configuration has gained much less than the best one, scaled to the same number of steps.
+   * More steps seldom make up for it.
    */
   #lags({ trials }: AutoState, { history }: GradientState): boolean {
     const step = history.length - 1
@@ -285,31 +290,31 @@ export class AutoSearch {
     return gained < RACE_SHARE * progress * (base - best.heldOutLoss)
   }
 
-  /** The ways to end that are still to be scored: means at strength 1, then strengths of those chosen. */
-  #wanted(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
+  /** The choices to score next: means at strength 1; after them, other strengths of the best means. */
+  #choicesToScore(state: AutoState): Omit<AutoChoice, 'foldLosses'>[] {
     const { choices } = state
-    const numWorth = this.#countWorth(state)
-    const known = (wanted: { readonly fits: readonly number[]; readonly strength: number }) =>
+    const numGoodFits = this.#countGoodFits(state)
+    const isScored = (choice: { readonly fits: readonly number[]; readonly strength: number }) =>
       choices.some(
         ({ fits: own, strength }) =>
-          strength === wanted.strength && own.join() === wanted.fits.join(),
+          strength === choice.strength && own.join() === choice.fits.join(),
       )
-    const plain = mixesOf(numWorth)
+    const plain = mixesOf(numGoodFits)
       .map((mix) => ({ fits: mix, strength: 1 }))
-      .filter((way) => !known(way))
+      .filter((choice) => !isScored(choice))
     if (plain.length > 0) return plain
     const chosen = new Map<string, readonly number[]>()
-    for (let fold = -1; fold < this.numFolds && numWorth > 0; fold++) {
+    for (let fold = -1; fold < this.numFolds && numGoodFits > 0; fold++) {
       const { fits: mix } = bestOf(plainOf(choices), fold < 0 ? null : fold)!
       chosen.set(mix.join(), mix)
     }
     return [...chosen.values()]
       .flatMap((mix) => STRENGTHS.map((strength) => ({ fits: mix, strength })))
-      .filter((way) => !known(way))
+      .filter((choice) => !isScored(choice))
   }
 
-  /** How many of the fits are good enough to be in a mean; the best ones come first. */
-  #countWorth({ fits, trials }: AutoState): number {
+  /** Number of fits that are good enough to be in a mean; the best ones come first. */
+  #countGoodFits({ fits, trials }: AutoState): number {
     const [best] = fits
     if (best === undefined) return 0
     const { baseLoss, heldOutLoss: lowest } = trials[best.trial]!
@@ -317,19 +322,19 @@ export class AutoSearch {
     return fits.filter(({ trial }) => trials[trial]!.heldOutLoss <= lowest + lag).length
   }
 
-  /** Ways to end that one call scores. */
-  get #numAsked(): number {
+  /** The most choices that one call scores. */
+  get #maxScored(): number {
     return Math.max(1, Math.floor(MAX_CANDIDATES / this.numFolds))
   }
 
   #tellScores(state: AutoState, answer: GradientAnswer): AutoState {
-    const asked = this.#wanted(state).slice(0, this.#numAsked)
-    const losses = heldOutLosses(answer, this.#first.folds, asked.length)
-    const scored = asked.map((way, i): AutoChoice => ({ ...way, foldLosses: losses[i]! }))
+    const toScore = this.#choicesToScore(state).slice(0, this.#maxScored)
+    const losses = heldOutLosses(answer, this.#first.folds, toScore.length)
+    const scored = toScore.map((choice, i): AutoChoice => ({ ...choice, foldLosses: losses[i]! }))
     return { ...state, choices: [...state.choices, ...scored] }
   }
 
-  /** @param fold the fold whose losses have no part in it; null for the whole search */
+  /** The choice with the lowest held-out loss. @param fold the fold whose losses it ignores, or null */
   #pick({ choices }: AutoState, fold: number | null): Omit<AutoChoice, 'foldLosses'> & AutoChoice {
     const mix = bestOf(plainOf(choices), fold)
     if (mix === null) return { fits: [0], strength: 1, foldLosses: [] }
@@ -357,7 +362,7 @@ export class AutoSearch {
   }
 }
 
-/** The means of the first three, four, …; of all where there are no more than three. */
+/** Indices of the first three, four, … fits; of all fits if there are at most three. */
 function mixesOf(numFits: number): number[][] {
   const places = Array.from({ length: numFits }, (_, place) => place)
   const least = Math.min(LEAST_MIX, numFits)
@@ -367,7 +372,7 @@ function mixesOf(numFits: number): number[][] {
 const plainOf = (choices: readonly AutoChoice[]): AutoChoice[] =>
   choices.filter(({ strength }) => strength === 1)
 
-/** The lowest held-out loss, the earliest of equals; of all folds but one where one is named. */
+/** The choice with the lowest held-out loss, on a tie the earliest. @param fold to ignore, or null */
 function bestOf(choices: readonly AutoChoice[], fold: number | null): AutoChoice | null {
   const lossOf = ({ foldLosses }: AutoChoice): number =>
     foldLosses.reduce((sum, loss, other) => (other === fold ? sum : sum + loss), 0)

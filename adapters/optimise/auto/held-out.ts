@@ -4,9 +4,10 @@ import type { Geometry, Rotation } from '../../rotation/rotation.ts'
 import type { GradientAnswer, GradientQuery } from '../gradient/gradient.ts'
 
 /**
- * Asks what each fold's rotation makes of the examples that it was not fitted to, and of no others.
+ * A query for the log probabilities of each fold's examples under the rotation that was fitted without
+ * that fold.
  * @param folds fold of each example, [examples]
- * @param rotations one a fold, of each way to end in turn: [ways · folds]
+ * @param rotations one per fold for each choice in turn, [choices · folds]
  */
 export function heldOutQuery(
   geometry: Geometry,
@@ -29,19 +30,20 @@ export function heldOutQuery(
 }
 
 /**
- * @returns the query's held-out losses, nats, summed over each fold's examples: [ways][folds]
- * @throws {RangeError} an answer of another shape
+ * Reads the answer to a `heldOutQuery`.
+ * @returns held-out losses in nats, summed over each fold's examples, [choices][folds]
+ * @throws {RangeError} the answer has another shape
  */
 export function heldOutLosses(
   { logProbs }: GradientAnswer,
   folds: readonly number[],
-  numWays: number,
+  numChoices: number,
 ): number[][] {
   const numFolds = countFolds(folds)
-  if (logProbs.length !== numWays * numFolds * folds.length) {
-    throw new RangeError(`${logProbs.length} log probabilities`)
+  if (logProbs.length !== numChoices * numFolds * folds.length) {
+    throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
   }
-  return Array.from({ length: numWays }, (_, i) => {
+  return Array.from({ length: numChoices }, (_, i) => {
     const foldLosses = new Array<number>(numFolds).fill(0)
     for (const [example, fold] of folds.entries()) {
       const logProb = logProbs[(i * numFolds + fold) * folds.length + example]!

@@ -6,43 +6,43 @@ import { packPoints } from '../models/points.ts'
 import { standardize } from '../models/standardize.ts'
 import { createRng } from '../rng.ts'
 
-/** Stream of the seed's generator, apart from those of the other optimisers. */
+/** Stream of the seed's generator; the other optimisers use others. */
 const STREAM_ACQUISITION = 22
 
-/** Coordinates: learning rate, layer window, decay, scales, prompt dropout. */
+/** The coordinates of z: learning rate, layer window, decay, log scales, prompt dropout. */
 const DIMENSION = 5
-/** How far from the best configuration the model looks: what ends a search is a mean of good ones. */
+/** The search stays near the best configuration, because its result is a mean of good fits. */
 const REGION_HALF_WIDTH = 0.5
-/** At z = ±1 the learning rate is the default times or over this. */
+/** The learning rate is the default times this at z = 1, and the default divided by it at z = -1. */
 const RATE_SPAN = 2
-/** At z = ±1 this share of the layers is left out, from below (-1) or from above (1). */
+/** At z = ±1 this share of the layers is not rotated: the first ones at -1, the last ones at 1. */
 const WINDOW_SHARE = 0.6
-/** Windows this near to 0 leave nothing out: the whole depth is more than a point of the space. */
+/** With |z| below this all layers are rotated, so that they are more than one point of the space. */
 const WHOLE_WINDOW = 0.2
-/** Decay at z = 1; at 0 and below there is none. */
+/** Decay at z = 1; it is 0 at z ≤ 0. */
 const MAX_DECAY = 1
 
-/** Below this z prompts are read whole; from there the share grows to its most at z = 1. */
+/** Below this z there is no prompt dropout; from there it grows over `DROPOUT_SPAN` up to z = 1. */
 const WHOLE_PROMPTS = -0.2
 const DROPOUT_SPAN = [0.2, 0.8] as const
 
-/** Steps grow with the rate's inverse to this power, for smaller steps take longer still to turn. */
+/** The number of steps grows with the inverse of the learning rate to this power. */
 const STEPS_POWER = 1
-/** And with the share of the prompts that a step does without, so much more for all of it. */
+/** It also grows with 1 + this · prompt dropout, because each step then reads less. */
 const STEPS_OF_DROPOUT = 1.5
 const MIN_STEPS_FACTOR = 0.6
 const MAX_STEPS_FACTOR = 2
 
-/** The defaults of gradient fitting. */
+/** The defaults of `GradientSearch`. */
 export const DEFAULT_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5, 0]
 
-/** Scales, and half of the prompts: best on some tasks, and far from it on others. */
+/** With log scales and a dropout of half of the prompts: best on some tasks, poor on others. */
 const SCALED_CONFIGURATION: readonly number[] = [0, 0, -0.5, 0.5, 0.4]
 
-/** A fifth of the prompts, and more steps: what little each step reads has to carry over. */
+/** Reads a fifth of the prompts in each of more steps. */
 const SPARSE_CONFIGURATION: readonly number[] = [0, 0, -0.5, -0.5, 1]
 
-/** Smaller steps, more of them and whole prompts: for tasks where every word counts. */
+/** More and smaller steps on whole prompts, for tasks where every word counts. */
 const SLOW_RATE = 0.6
 const SLOW_CONFIGURATION: readonly number[] = [
   Math.log(SLOW_RATE) / Math.log(RATE_SPAN),
@@ -52,13 +52,13 @@ const SLOW_CONFIGURATION: readonly number[] = [
   -0.6,
 ]
 
-/** What is left open by gradient fitting, as a point of the space says it. */
+/** The options of `GradientSearch` that the search over configurations sets. */
 export type Configuration = Pick<
   GradientOptions,
   'learningRate' | 'numSteps' | 'layers' | 'decay' | 'hasLogScale' | 'promptDropout'
 >
 
-/** @param z in [-1, 1]⁵ */
+/** The configuration at a point of the space. @param z in [-1, 1]⁵ */
 export function toConfiguration(
   z: readonly number[],
   { numLayers }: Geometry,
@@ -94,8 +94,8 @@ function dropoutOf(z: number): number {
 const stepsFactor = (rate: number): number =>
   Math.min(MAX_STEPS_FACTOR, Math.max(MIN_STEPS_FACTOR, RATE_SPAN ** (-STEPS_POWER * rate)))
 
-/** What is known of a configuration; higher values are better. */
-export type Told = { readonly z: readonly number[]; readonly value: number }
+/** A configuration and its value; higher is better. */
+export type EvaluatedConfiguration = { readonly z: readonly number[]; readonly value: number }
 
 const KNOWN_CONFIGURATIONS = [
   DEFAULT_CONFIGURATION,
@@ -105,10 +105,11 @@ const KNOWN_CONFIGURATIONS = [
 ]
 
 /**
- * The next configuration: those known to be good, then the highest log expected improvement near the
- * best one, under a Gaussian process over all that is told. Pure.
+ * The next configuration. The first ones are known to be good; later ones maximise log expected
+ * improvement near the best configuration, under a Gaussian process over all of `told`. Pure.
+ * @returns z
  */
-export function nextConfiguration(told: readonly Told[], seed: number): number[] {
+export function nextConfiguration(told: readonly EvaluatedConfiguration[], seed: number): number[] {
   const known = KNOWN_CONFIGURATIONS[told.length]
   if (known !== undefined) return [...known]
   const points = packPoints(

@@ -2,7 +2,7 @@ import { fail, ok, type Result } from '../../result.ts'
 import { decodeGradientState, encodeGradientState } from '../gradient/state.ts'
 import type { AutoFit, AutoState } from './auto.ts'
 
-/** Raised whenever the bytes of a state would be read otherwise. */
+/** Raised when the meaning of the bytes changes. */
 const STATE_VERSION = 3
 /** Version, length of the JSON, length of the gradient state's bytes. */
 const HEADER_WORDS = 3
@@ -15,9 +15,12 @@ type Described = Omit<AutoState, 'fits' | 'current'> & {
 }
 
 /**
- * A search's state as bytes: three uint32s, everything but the fits and the gradient state as JSON
- * (which keeps float64 exactly), the gradient state of the configuration under way as it encodes
- * itself, then each fit's float32 values. Little-endian, and exact.
+ * Encodes a search's state, little-endian and exact:
+ *
+ * - three uint32s (`HEADER_WORDS`)
+ * - JSON of everything except the fits' values and the gradient state (JSON keeps float64 exactly)
+ * - the gradient state of the current configuration, by `encodeGradientState`
+ * - float32 values of each fit
  */
 export function encodeAutoState(state: AutoState): Uint8Array<ArrayBuffer> {
   const { fits, current, ...rest } = state
@@ -49,7 +52,7 @@ const omitGradient = ({ z, end, spentMs }: AutoState['current'] & {}): Described
   spentMs,
 })
 
-/** Reads what `encodeAutoState` wrote. */
+/** Reads the output of `encodeAutoState`. */
 export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateError> {
   const headLen = HEADER_WORDS * 4
   if (bytes.length < headLen) return fail({ reason: 'length' })
@@ -64,7 +67,7 @@ export function decodeAutoState(bytes: Uint8Array): Result<AutoState, AutoStateE
   const { fits: described, current, ...rest } = JSON.parse(text) as Described
   const numFloats = described.reduce((sum, { length }) => sum + length, 0)
   if (bytes.length !== at + numFloats * 4) return fail({ reason: 'length' })
-  // Copied, since the parts need not stand at their own alignment.
+  // Copied, because a part need not lie at a multiple of its element size.
   const floats = (length: number): Float32Array => {
     const values = new Float32Array(bytes.slice(at, at + length * 4).buffer)
     at += length * 4

@@ -15,20 +15,20 @@ import { trustRegionLength } from './trust-region.ts'
 
 export { type BoOptions, DIRECTED_BO_OPTIONS, RANDOM_BO_OPTIONS } from './options.ts'
 
-/** Streams of the seed's generator, so that no two uses draw the same numbers. */
+/** Streams of the seed's generator, one per use, so that no two uses draw the same numbers. */
 const STREAM_SUBSPACE = 1
 const STREAM_DESIGN = 2
 const STREAM_ACQUISITION = 3
 
 /**
- * Bayesian optimisation in a low-dimensional subspace of the later layers' angles: the span of given
- * directions, or a random one.
+ * Bayesian optimisation in a low-dimensional subspace of the later layers' angles. The subspace is the
+ * span of `directions`, or random.
  *
  * z has coordinates in [-1, 1] and a norm of at most 1 / boxShare; at that norm the angles' root
- * mean square is `maxRmsAngle`. The first round is the identity (z = 0) and a Latin hypercube, drawn
- * in by `initialShare`; each later round is one candidate, of the highest log expected improvement
- * under a Matérn 5/2 Gaussian process within a trust region around the best trial.
- * @throws {RangeError} an option or a direction makes no sense for the geometry
+ * mean square is `maxRmsAngle`. The first round is the identity (z = 0) and a Latin hypercube scaled by
+ * `initialShare`. Each later round is one candidate: the maximum of log expected improvement, under a
+ * Matérn 5/2 Gaussian process, in a trust region around the best trial.
+ * @throws {RangeError} an option or a direction is invalid for the geometry
  */
 export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimiser {
   const { geometry, seed, numTrials, directions = null } = spec
@@ -39,9 +39,9 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
   const firstLayer = firstSearchedLayer(geometry, settings)
   const numAngles = (geometry.numLayers - firstLayer) * pairsPerLayer(geometry)
   const radius = 1 / boxShare
-  // Directions are of length 1, so a rotation is as long as z times this.
+  // The directions have length 1, so the norm of the angles is the norm of z times this.
   const unit = boxShare * settings.maxRmsAngle * Math.sqrt(numAngles)
-  // A random one is made when first needed: asking alone does not need its directions.
+  // A random subspace is made at its first use, because `ask` does not need its directions.
   let subspace: Subspace | null =
     directions === null ? null : spanOf(geometry, firstLayer, geometry.numLayers, directions)
   const dimension = subspace?.dimension ?? Math.min(settings.dimension, numAngles)
@@ -65,7 +65,7 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
     const rng = createRng(seed, STREAM_ACQUISITION, history.length)
     const best = bestOf(history)
     if (best === null) {
-      // Nothing is known yet: go on as the initial design did.
+      // No trial has succeeded, so there is no model: draw another random point.
       const point = Array.from({ length: dimension }, () => 2 * rng.uniform() - 1)
       return projectToBall(point, radius).map((value) => initialShare * value)
     }
@@ -77,7 +77,7 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
     const { values } = standardize(nearest.map(({ value }) => value))
     const region: Region = {
       center: Float64Array.from(best.z),
-      // Half of a length that is a share of the box's width, 2.
+      // Half of length × 2, because lengths are shares of the box's width, 2.
       halfWidth: trustRegionLength(history, numInitial, settings),
       radius,
     }
@@ -95,7 +95,8 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
       return [proposal(told)]
     },
     toRotation: (z) => {
-      if (z.length !== dimension) throw new RangeError(`z of ${z.length}, not ${dimension}`)
+      if (z.length !== dimension)
+        throw new RangeError(`z has ${z.length} coordinates, not ${dimension}`)
       const point = projectToBall([...z], radius)
       return getSubspace().toRotation(point.map((value) => value * unit))
     },
@@ -103,13 +104,13 @@ export function createBo(spec: BoSpec, options: Partial<BoOptions> = {}): Optimi
   }
 }
 
-/** Directions are over the angles of this layer and all after it. */
+/** The first layer that `bo` rotates; directions cover the angles of this and all later layers. */
 export const firstSearchedLayer = (
   { numLayers }: Geometry,
   { firstLayerShare }: Pick<BoOptions, 'firstLayerShare'> = DIRECTED_BO_OPTIONS,
 ): number => Math.min(Math.round(numLayers * firstLayerShare), numLayers - 1)
 
-/** The `count` trials nearest to one of them, itself among them. */
+/** The `count` trials nearest to `best`, including `best`. */
 function nearestTo(best: Success, trials: readonly Success[], count: number): readonly Success[] {
   if (trials.length <= count) return trials
   const distance = ({ z }: Success): number =>
@@ -119,16 +120,19 @@ function nearestTo(best: Success, trials: readonly Success[], count: number): re
 
 function checkSettings(settings: BoOptions): void {
   const { dimension, numInitial, maxRmsAngle, boxShare, initialShare, firstLayerShare } = settings
-  if (!Number.isInteger(dimension) || dimension < 1) throw new RangeError(`dimension ${dimension}`)
+  if (!Number.isInteger(dimension) || dimension < 1)
+    throw new RangeError(`dimension ${dimension} is not a positive integer`)
   if (!Number.isInteger(numInitial) || numInitial < 1) {
-    throw new RangeError(`numInitial ${numInitial}`)
+    throw new RangeError(`numInitial ${numInitial} is not a positive integer`)
   }
   if (!(maxRmsAngle > 0 && Number.isFinite(maxRmsAngle))) {
-    throw new RangeError(`maxRmsAngle ${maxRmsAngle}`)
+    throw new RangeError(`maxRmsAngle ${maxRmsAngle} is not positive and finite`)
   }
-  if (!(boxShare > 0 && boxShare <= 1)) throw new RangeError(`boxShare ${boxShare}`)
-  if (!(initialShare > 0 && initialShare <= 1)) throw new RangeError(`initialShare ${initialShare}`)
+  if (!(boxShare > 0 && boxShare <= 1))
+    throw new RangeError(`boxShare ${boxShare} is not in (0, 1]`)
+  if (!(initialShare > 0 && initialShare <= 1))
+    throw new RangeError(`initialShare ${initialShare} is not in (0, 1]`)
   if (!(firstLayerShare >= 0 && firstLayerShare < 1)) {
-    throw new RangeError(`firstLayerShare ${firstLayerShare}`)
+    throw new RangeError(`firstLayerShare ${firstLayerShare} is not in [0, 1)`)
   }
 }

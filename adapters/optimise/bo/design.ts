@@ -1,9 +1,10 @@
 import { permutation, type Rng } from '../rng.ts'
 
 /**
- * A Latin hypercube in [-1, 1]^d: each coordinate's range is cut into `count` parts and every part
- * is used once. For a dozen points in twenty dimensions a Sobol sequence offers the same and no
- * more, and its shared low-order direction numbers make some pairs of coordinates move together.
+ * A Latin hypercube in [-1, 1]^d: each coordinate's range has `count` parts, and one point lies in each
+ * part. With a dozen points in twenty dimensions a Sobol sequence covers the range no better, and its
+ * low-order direction numbers correlate some pairs of coordinates.
+ * @returns [count][dimension]
  * Source: McKay, Beckman and Conover 1979
  */
 export function latinHypercube(count: number, dimension: number, rng: Rng): number[][] {

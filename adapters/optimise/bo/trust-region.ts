@@ -1,26 +1,27 @@
 import { isSuccess } from '../history.ts'
 import type { Observation } from '../optimiser.ts'
 
-/** How a trust region grows and shrinks; lengths are fractions of the domain's width. */
+/** How a trust region grows and shrinks; lengths are shares of the domain's width. */
 export type TrustRegionOptions = {
   readonly startLength: number
   readonly minLength: number
   readonly maxLength: number
-  /** Successive trials without a better one that halve it. */
+  /** Number of successive trials without an improvement that halves the region. */
   readonly failuresToShrink: number
-  /** Successive trials each better than all before that double it. */
+  /** Number of successive improvements that doubles the region. */
   readonly successesToGrow: number
 }
 
-/** An improvement smaller than this share of the best value's size is no success (TuRBO). */
+/** A smaller gain, as a share of the best value's size, is not an improvement (as in TuRBO). */
 const SMALLEST_IMPROVEMENT = 1e-3
 
 /**
- * The length that the history leads to, by replaying it. A region that shrinks below the minimum
- * begins again at its first length, around the same best point: with a budget of some hundred
- * trials there is none to spare for a new initial design.
- * @param history trials in order; the first `numInitial` set the best value and count for nothing
- * more. A failed trial counts as one without a better value.
+ * Replays the history to find the region's current length. A region that shrinks below `minLength`
+ * starts again at `startLength` around the same best point, because a budget of about a hundred trials
+ * has none to spare for a new initial design.
+ * @param history trials in order; the first `numInitial` only set the best value. A failed trial counts
+ * as one without an improvement.
+ * @returns a share of the domain's width
  * Source: TuRBO-1, Eriksson et al. 2019 (arXiv:1910.01739)
  */
 export function trustRegionLength(
@@ -34,7 +35,7 @@ export function trustRegionLength(
   let failures = 0
   history.forEach((observation, i) => {
     const value = isSuccess(observation) ? observation.value : -Infinity
-    // The first value of all is a success with nothing to be held against.
+    // The first value is an improvement, because there is none to compare it with.
     const threshold = best === -Infinity ? best : best + SMALLEST_IMPROVEMENT * Math.abs(best)
     const better = value > threshold
     best = Math.max(best, value)

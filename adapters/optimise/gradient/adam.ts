@@ -1,15 +1,15 @@
 export type AdamOptions = {
   readonly learningRate: number
-  /** Share of the distance to zero walked in each step, times the learning rate; 0 is plain Adam. */
+  /** Each step also moves values toward zero by learningRate · decay of their size; 0 for plain Adam. */
   readonly decay: number
 }
 
-/** The usual averages of the gradient and of its square, and what keeps the quotient finite. */
+/** Adam's usual constants. */
 const BETA_1 = 0.9
 const BETA_2 = 0.999
 const EPSILON = 1e-8
 
-/** Parameters and Adam's moments, all of one length. */
+/** Parameters, and the moving averages of their gradient and its square; all have one length. */
 export type AdamState = {
   readonly values: Float32Array
   readonly mean: Float32Array
@@ -23,10 +23,10 @@ export const startAdam = (length: number): AdamState => ({
 })
 
 /**
- * One step downhill. With decay, values also shrink toward zero, which for angles and log scales is
- * the identity; the decay does not pass through the moments.
- * @param numSteps steps taken before this one
- * @throws {RangeError} a gradient of another length
+ * One step of Adam. With decay, values also shrink toward zero, which for angles and log scales is the
+ * identity. The decay does not enter the moments.
+ * @param numSteps number of steps before this one
+ * @throws {RangeError} the gradient has another length
  * Source: Kingma and Ba 2015, arXiv:1412.6980; decay as in Loshchilov and Hutter, arXiv:1711.05101
  */
 export function stepAdam(
@@ -36,7 +36,7 @@ export function stepAdam(
   { learningRate, decay }: AdamOptions,
 ): AdamState {
   if (gradient.length !== values.length) {
-    throw new RangeError(`a gradient of ${gradient.length} for ${values.length} values`)
+    throw new RangeError(`the gradient has ${gradient.length} values, not ${values.length}`)
   }
   const next = startAdam(values.length)
   const meanShare = 1 - BETA_1 ** (numSteps + 1)

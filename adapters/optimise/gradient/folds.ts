@@ -5,12 +5,12 @@ const STREAM_FOLDS = 11
 const STREAM_BATCHES = 12
 
 /**
- * Splits examples into folds that hold each label about equally often: each label's examples are
- * shuffled and dealt out in turn, going on where the label before left off.
+ * Splits examples into folds with about equal numbers of each label. It shuffles each label's examples
+ * and deals them to the folds in turn; the next label starts where the last one stopped.
  * @param gold label of each example
  * @param numFolds at least 2
- * @param groups equal for examples that stay together, as repeated inputs do; none by default. A
- * group is dealt out as its first example
+ * @param groups group of each example; a group, such as one repeated input, stays in one fold and has
+ * the label of its first example. By default every example is its own group
  * @returns fold of each example, [examples]
  * @throws {RangeError} fewer groups than folds, or fewer than two folds
  */
@@ -41,14 +41,14 @@ export function stratifiedFolds(
   return groups.map((group) => foldOf.get(group)!)
 }
 
-/** A third of the examples a step costs a third, and a fit of twenty examples does as well by it. */
+/** A step on a third of the examples costs a third, and fits twenty examples as well. */
 const BATCH_SHARE = 1 / 3
-/** Fewer say little about where to go; more cost time that more steps use better. */
+/** Smaller batches give too noisy a gradient; larger ones cost time that more steps use better. */
 const BATCH_LIMITS = [6, 32] as const
 
 /**
- * Splits examples into the batches that gradient steps take in turn: a third of the examples each,
- * six at least and 32 at most, with each label about equally often.
+ * Splits examples into the batches that gradient steps take in turn. A batch has a third of the
+ * examples, at least six and at most 32, with about equal numbers of each label.
  * @returns batch of each example, [examples]
  */
 export function stratifiedBatches(gold: readonly number[], seed: number): number[] {
@@ -59,14 +59,18 @@ export function stratifiedBatches(gold: readonly number[], seed: number): number
   return stratifiedFolds(gold, numBatches, seed, undefined, STREAM_BATCHES)
 }
 
-/** Folds of a guard: sixteen of twenty examples to learn from, and each held out once. */
+/** With five folds each fit learns from sixteen of twenty examples, and each example is held out once. */
 export const NUM_FOLDS = 5
-/** Of more examples than this, two thirds are enough to learn from. */
+/** With more examples than this, two thirds of them are enough to learn from. */
 const MAX_FEW_EXAMPLES = 128
-/** A step of a search then costs half of what it does with five folds, and a report five sevenths. */
+/** With three folds a step costs half as much as with five, and a report five sevenths. */
 const NUM_FOLDS_OF_MANY = 3
 
-/** As many of `numFolds` as there are examples, or groups of them, to fill; three at most of many. */
+/**
+ * The number of folds for some examples: at most `numFolds`, at most one per group, and at most three
+ * if there are many groups.
+ * @param groups group of each example
+ */
 export function countFolds(groups: readonly number[], numFolds: number = NUM_FOLDS): number {
   const numGroups = new Set(groups).size
   const most = numGroups > MAX_FEW_EXAMPLES ? NUM_FOLDS_OF_MANY : numGroups

@@ -7,25 +7,25 @@ import { meanCandidate } from './mean.ts'
 import { toRotation } from './values.ts'
 
 export type GradientOptions = AdamOptions & {
-  /** Steps at most: the folds end a search that runs astray. */
+  /** The most steps; a search that diverges ends earlier. */
   readonly numSteps: number
   readonly numFolds: number
-  /** First and last layer rotated, both included; null is every layer. */
+  /** First and last rotated layer, both included; null for all layers. */
   readonly layers: readonly [number, number] | null
-  /** Whether log scales are fitted beside the angles. */
+  /** Whether the search fits log scales beside the angles. */
   readonly hasLogScale: boolean
-  /** Share of their own tokens that prompts are read without, others in each step; 0 reads them whole. */
+  /** Share of a prompt's own tokens that each step drops, drawn anew; 0 for whole prompts. */
   readonly promptDropout: number
 }
 
-/** Nats of averaged held-out loss above the identity's at which a search has run astray and ends. */
-const ASTRAY = 0.5
-/** The first steps may shift all labels together and come back: they say nothing yet. */
-const ASTRAY_FROM_STEP = 6
-/** Of the average of steps: the weight of step t grows as t to this power. */
+/** A search diverges if its averaged held-out loss exceeds the identity's by this many nats. */
+const DIVERGENCE_NATS = 0.5
+/** Not checked before this step, because the first steps may shift all labels together and come back. */
+const DIVERGENCE_FROM_STEP = 6
+/** In the average over steps, the weight of step t grows as t to this power. */
 const AVERAGE_POWER = 2
 export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
-  // Against other rates, batches and numbers of steps, on validation rows: docs/decisions/0004-gradient.md.
+  // Compared with other rates, batches and numbers of steps: docs/decisions/0004-gradient.md.
   learningRate: 0.05,
   decay: 0,
   numSteps: 32,
@@ -34,42 +34,42 @@ export const DEFAULT_GRADIENT_OPTIONS: GradientOptions = {
   hasLogScale: false,
   promptDropout: 0.3,
 }
-/** Stream of the seed's generator, apart from those of the folds and of other optimisers. */
+/** Stream of the seed's generator; the folds and the other optimisers use others. */
 const STREAM_DROPOUT = 13
 
 export type GradientSpec = {
   readonly geometry: Geometry
   /** Label of each example. */
   readonly gold: readonly number[]
-  /** Equal for examples that stay in one fold; none by default. */
+  /** Group of each example; a group stays in one fold. By default each example is its own group. */
   readonly groups?: readonly number[]
-  /** What each example counts for: the tokens of a target; 1 by default. */
+  /** Weight of each example in the mean losses: a target's number of tokens; 1 by default. */
   readonly sizes?: readonly number[]
-  /** Batch of each example, from 0; by default as `stratifiedBatches` makes them. */
+  /** Batch of each example, from 0; `stratifiedBatches` by default. */
   readonly batches?: readonly number[]
   /** A safe integer; decides the folds and the batches. */
   readonly seed: number
   readonly options?: Partial<GradientOptions>
 }
 
-/** What is to be differentiated next; laid out as the runner takes it. */
+/** The next call that the search asks for; its arrays have the layout of the runner's gradient call. */
 export type GradientQuery = {
   readonly numCandidates: number
   readonly layers: readonly number[]
   readonly hasLogScale: boolean
-  /** Angles [candidates, layers, pairs], then log scales of the same shape where there are any. */
+  /** Angles [candidates, layers, pairs], then with `hasLogScale` log scales of the same shape. */
   readonly values: Float32Array
-  /** [candidates, examples]: what log P(right label) of an example counts for. */
+  /** Weight of each log P(right label) in the loss, [candidates, examples]. */
   readonly weights: Float32Array
-  /** Examples that are wanted, by index; an answer may have anything for the others. Null is all. */
+  /** Indices of the examples to compute, null for all; the answer may hold anything for the others. */
   readonly examples: readonly number[] | null
-  /** Nor are log probabilities of weight 0 wanted. */
+  /** Whether the answer may also hold anything for log probabilities of weight 0. */
   readonly skipsUnweighted: boolean
-  /** Tokens of the prompts that are not read; absent where they are read whole. */
+  /** Which share of the prompts' tokens to drop, and the seed that draws them; absent for none. */
   readonly promptDropout?: { readonly share: number; readonly seed: number }
 }
 
-/** What came of a query. */
+/** The answer to a query. */
 export type GradientAnswer = {
   /** log P(right label), [candidates, examples] */
   readonly logProbs: Float32Array
@@ -77,46 +77,48 @@ export type GradientAnswer = {
   readonly gradient: Float32Array
 }
 
-/** Losses as the latest batches showed them, each example when it was last in one. */
+/** Losses after a step. An example's loss comes from the last batch that held it. */
 export type GradientStep = {
   /** Mean −log P(right label) of the examples under the candidates that are fitted to them. */
   readonly trainLoss: number
-  /** The same over examples, each under the candidate that was not fitted to it. */
+  /** The same of each example under the candidate that is not fitted to it. */
   readonly heldOutLoss: number
-  /** What each fold adds to the held-out loss, summed over its examples: [folds] */
+  /** Sums of the held-out losses over each fold's examples, [folds] */
   readonly foldLosses: readonly number[]
 }
 
-/** Where the search stands; a pure function of the spec and the answers so far. */
+/** The state of a search: a pure function of the spec and the answers so far. */
 export type GradientState = {
-  /** Losses after 0, 1, 2, … steps; the first are the identity's, of all examples. */
+  /** Losses after 0, 1, 2, … steps; the first are the identity's on all examples. */
   readonly history: readonly GradientStep[]
-  /** Steps taken. */
-  readonly numTaken: number
-  /** Each example's losses when it was last seen: [examples]; empty before the first answer. */
+  /** Number of steps so far. */
+  readonly numStepsDone: number
+  /** Each example's latest losses, [examples]; empty before the first answer. */
   readonly trainLosses: Float64Array
   readonly heldOutLosses: Float64Array
-  /** The candidates after the steps taken. */
+  /** The candidates and Adam's moments after these steps. */
   readonly adam: AdamState
-  /** Average of the candidates over the steps, later ones counting more; as `adam.values`. */
+  /** Weighted average of the candidates over the steps, with more weight on later ones. */
   readonly average: Float32Array
-  /** Of the held-out losses, with the same weights. */
+  /** Average of the held-out losses with the same weights. */
   readonly heldOutLoss: number
 }
 
 /**
- * Adam on a rotation's angles (and log scales). One candidate a fold is fitted to the other folds'
- * examples, side by side in one call a step. A step takes one batch of the examples: each candidate
- * steps by those of the batch that are not in its fold, and those that are tell its held-out loss.
- * A search whose held-out loss runs away from the identity's is ended; no step is chosen by it, since
- * it is that of candidates alone, each of which errs where their mean does not
- * (docs/decisions/0004-gradient.md). A candidate is the average of its steps, the later ones counting
- * more, which takes out what batches make uneven. The result is the candidates' mean, since angles
- * add: it does as well as a candidate fitted to all examples would, whose rows it saves.
+ * Fits a rotation's angles, and optionally its log scales, with Adam. Each fold has one candidate, which
+ * is fitted to the examples of the other folds; one call per step serves all candidates. A step takes one
+ * batch of examples. Each candidate steps on those outside its fold, and those inside give its held-out
+ * loss.
  *
- * Value-only ask and tell (`Optimiser`) has no place for gradients or for 0.6 MB of moments, so
- * this is an interface of its own: `ask` of a state, `tell` makes the next.
- * Source: of the average, Shamir and Zhang 2013, arXiv:1212.1824, section 4
+ * A candidate's result is a weighted average over its steps, which removes the noise of the batches. The
+ * search's result is the mean of the candidates, because angles add: it does as well as one more
+ * candidate fitted to all examples, and saves that candidate's rows. A search whose held-out loss
+ * diverges ends. The held-out loss does not choose the number of steps, because it measures single
+ * candidates, and their mean is better than each of them (docs/decisions/0004-gradient.md).
+ *
+ * The `Optimiser` interface has no place for gradients or for 0.6 MB of moments. Here `ask` reads a
+ * state, and `tell` returns the next one; both are pure.
+ * Source of the average: Shamir and Zhang 2013, arXiv:1212.1824, section 4
  */
 export class GradientSearch {
   readonly options: GradientOptions
@@ -124,14 +126,14 @@ export class GradientSearch {
   readonly #layers: readonly number[]
   /** Fold of each example. */
   readonly folds: readonly number[]
-  /** Batch of each example, and how many there are. */
+  /** Batch of each example. */
   readonly batches: readonly number[]
   readonly #numBatches: number
   readonly #numFolds: number
   readonly #sizes: readonly number[]
   readonly #seed: number
 
-  /** @throws {RangeError} an option makes no sense for the geometry or the examples */
+  /** @throws {RangeError} an option is invalid for the geometry or the examples */
   constructor({ geometry, gold, groups, sizes, batches, seed, options = {} }: GradientSpec) {
     this.options = { ...DEFAULT_GRADIENT_OPTIONS, ...options }
     this.#geometry = geometry
@@ -142,18 +144,20 @@ export class GradientSearch {
     this.#numFolds = countFolds(groups ?? gold.map((_, example) => example), this.options.numFolds)
     this.folds = stratifiedFolds(gold, this.#numFolds, seed, groups)
     this.#sizes = sizes ?? gold.map(() => 1)
-    if (this.#sizes.length !== gold.length) throw new RangeError(`${this.#sizes.length} sizes`)
+    if (this.#sizes.length !== gold.length)
+      throw new RangeError(`${this.#sizes.length} sizes for ${gold.length} examples`)
     this.batches = batches ?? stratifiedBatches(gold, seed)
-    if (this.batches.length !== gold.length) throw new RangeError(`${this.batches.length} batches`)
+    if (this.batches.length !== gold.length)
+      throw new RangeError(`${this.batches.length} batches for ${gold.length} examples`)
     this.#numBatches = 1 + Math.max(...this.batches)
   }
 
-  /** Candidates of a step's query: one a fold. */
+  /** Number of candidates in a step's query: one per fold. */
   get numCandidates(): number {
     return this.#numFolds
   }
 
-  /** Length of one candidate's values: its angles, and its log scales where there are any. */
+  /** Length of one candidate's values: its angles, and with `hasLogScale` its log scales. */
   get #numValues(): number {
     return this.options.hasLogScale ? 2 * this.#size : this.#size
   }
@@ -166,7 +170,7 @@ export class GradientSearch {
   start(): GradientState {
     return {
       history: [],
-      numTaken: 0,
+      numStepsDone: 0,
       trainLosses: new Float64Array(),
       heldOutLosses: new Float64Array(),
       adam: startAdam(this.#numFolds * this.#numValues),
@@ -175,13 +179,13 @@ export class GradientSearch {
     }
   }
 
-  /** @returns null where the search is done */
+  /** @returns the next query, or null if the search is done */
   ask(state: GradientState): GradientQuery | null {
-    const { history, numTaken, adam } = state
+    const { history, numStepsDone, adam } = state
     const { numSteps, hasLogScale } = this.options
     const layers = this.#layers
     if (history.length === 0) {
-      // The identity's losses alone: a gradient of all examples would tell a fold its own.
+      // Weights of 0: only the identity's losses. A gradient over all examples would leak each fold's own.
       return {
         numCandidates: 1,
         layers,
@@ -192,39 +196,43 @@ export class GradientSearch {
         skipsUnweighted: false,
       }
     }
-    if (history.length > numSteps || isAstray(state)) return null
+    if (history.length > numSteps || hasDiverged(state)) return null
     return {
       numCandidates: this.#numFolds,
       layers,
       hasLogScale,
       values: adam.values,
-      weights: this.#weights(numTaken),
-      examples: this.#numBatches === 1 ? null : this.#batchOf(numTaken),
+      weights: this.#weights(numStepsDone),
+      examples: this.#numBatches === 1 ? null : this.#batchOf(numStepsDone),
       skipsUnweighted: false,
-      ...this.#dropoutOf(numTaken),
+      ...this.#dropoutOf(numStepsDone),
     }
   }
 
-  /** What the step after so many does without. */
-  #dropoutOf(numTaken: number): Pick<GradientQuery, 'promptDropout'> {
+  /** The prompt dropout of the step after `numStepsDone` steps. */
+  #dropoutOf(numStepsDone: number): Pick<GradientQuery, 'promptDropout'> {
     const { promptDropout: share } = this.options
     if (share === 0) return {}
-    const { uniform } = createRng(this.#seed, STREAM_DROPOUT, numTaken)
+    const { uniform } = createRng(this.#seed, STREAM_DROPOUT, numStepsDone)
     return { promptDropout: { share, seed: Math.floor(uniform() * 2 ** 32) } }
   }
 
-  /** The examples of the step that comes after so many. */
-  #batchOf(numTaken: number): number[] {
-    const batch = numTaken % this.#numBatches
+  /** The examples of the step after `numStepsDone` steps. */
+  #batchOf(numStepsDone: number): number[] {
+    const batch = numStepsDone % this.#numBatches
     return this.batches.flatMap((own, example) => (own === batch ? [example] : []))
   }
 
-  /** @throws {RangeError} an answer of another shape, or one that is not finite */
+  /**
+   * @param answer to the query that `ask(state)` returned
+   * @returns the next state
+   * @throws {RangeError} the answer has another shape or is not finite
+   */
   tell(state: GradientState, { logProbs, gradient }: GradientAnswer): GradientState {
     const numExamples = this.folds.length
     const isFirst = state.history.length === 0
     if (logProbs.length !== (isFirst ? 1 : this.#numFolds) * numExamples) {
-      throw new RangeError(`${logProbs.length} log probabilities`)
+      throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
     const lossOf = (candidate: number, example: number): number =>
@@ -238,12 +246,12 @@ export class GradientSearch {
       const identity = this.#summarise(seen)
       return { ...state, ...seen, history: [identity], heldOutLoss: identity.heldOutLoss }
     }
-    const { numTaken } = state
+    const { numStepsDone } = state
     const seen = {
       trainLosses: state.trainLosses.slice(),
       heldOutLosses: state.heldOutLosses.slice(),
     }
-    for (const example of this.#batchOf(numTaken)) {
+    for (const example of this.#batchOf(numStepsDone)) {
       const fold = this.folds[example]!
       let sum = 0
       for (let candidate = 0; candidate < this.#numFolds; candidate++) {
@@ -252,12 +260,12 @@ export class GradientSearch {
       seen.trainLosses[example] = sum / (this.#numFolds - 1)
       seen.heldOutLosses[example] = lossOf(fold, example)
     }
-    const adam = stepAdam(state.adam, gradient, numTaken, this.options)
-    const next = { ...state, ...seen, adam, numTaken: numTaken + 1 }
-    // The first batch is of the identity still, whose losses are all known.
-    if (numTaken === 0) return next
+    const adam = stepAdam(state.adam, gradient, numStepsDone, this.options)
+    const next = { ...state, ...seen, adam, numStepsDone: numStepsDone + 1 }
+    // The first batch was scored at the identity, whose losses are known.
+    if (numStepsDone === 0) return next
     const step = this.#summarise(seen)
-    const share = (AVERAGE_POWER + 1) / (numTaken + AVERAGE_POWER)
+    const share = (AVERAGE_POWER + 1) / (numStepsDone + AVERAGE_POWER)
     return {
       ...next,
       history: [...state.history, step],
@@ -282,15 +290,15 @@ export class GradientSearch {
     }
   }
 
-  /** The mean of the folds' rotations; the identity where the search ran astray. */
+  /** The mean of the folds' rotations; the identity if the search diverged. */
   best(state: GradientState): Rotation {
     const folds = Array.from({ length: this.#numFolds }, (_, k) => this.foldValues(state, k))
     return this.toRotation(meanCandidate(folds))
   }
 
   /**
-   * What the same search gives without each fold, for judging it: the candidate fitted to the other
-   * folds. The fold's own examples have no part in it, but that they may end all searches.
+   * One rotation per fold, for out-of-fold predictions: the candidate fitted to the other folds. The
+   * fold's own examples affect it in one way only: their loss may end the whole search.
    */
   foldRotations(state: GradientState): Rotation[] {
     return Array.from({ length: this.#numFolds }, (_, fold) =>
@@ -298,10 +306,10 @@ export class GradientSearch {
     )
   }
 
-  /** One fold's candidate: its angles, then its log scales. Zeros where the search ran astray. */
+  /** One fold's candidate: its angles, then its log scales; zeros if the search diverged. */
   foldValues(state: GradientState, fold: number): Float32Array {
     const { average } = state
-    if (isAstray(state)) return new Float32Array(this.#numValues)
+    if (hasDiverged(state)) return new Float32Array(this.#numValues)
     const size = this.#size
     const numParts = average.length / (this.#numFolds * size)
     const own = new Float32Array(numParts * size)
@@ -312,15 +320,15 @@ export class GradientSearch {
     return own
   }
 
-  /** The rotation that one candidate's values stand for. */
+  /** The rotation with one candidate's values. */
   toRotation(values: Float32Array): Rotation {
     return toRotation(this.#geometry, this.#layers, values)
   }
 
-  /** Mean over the batch's examples that a candidate is fitted to; 0 for those held out. */
-  #weights(numTaken: number): Float32Array {
+  /** Weights with which the loss is a candidate's mean over its examples in the batch; others get 0. */
+  #weights(numStepsDone: number): Float32Array {
     const numExamples = this.folds.length
-    const batch = this.#batchOf(numTaken)
+    const batch = this.#batchOf(numStepsDone)
     const weights = new Float32Array(this.#numFolds * numExamples)
     for (let candidate = 0; candidate < this.#numFolds; candidate++) {
       const fitted = batch.filter((example) => this.folds[example] !== candidate)
@@ -331,25 +339,30 @@ export class GradientSearch {
   }
 }
 
-/** Whether the held-out loss is where no fit worth keeping has been seen to be. */
-export function isAstray({
+/** Whether the held-out loss exceeds the identity's so far that no useful fit comes back from it. */
+export function hasDiverged({
   history,
   heldOutLoss,
 }: Pick<GradientState, 'history' | 'heldOutLoss'>): boolean {
-  return history.length > ASTRAY_FROM_STEP && heldOutLoss > history[0]!.heldOutLoss + ASTRAY
+  return (
+    history.length > DIVERGENCE_FROM_STEP && heldOutLoss > history[0]!.heldOutLoss + DIVERGENCE_NATS
+  )
 }
 
 function checkOptions(options: GradientOptions, { numLayers }: Geometry): void {
   const { learningRate, decay, numSteps, layers, promptDropout } = options
-  if (!(learningRate > 0 && learningRate <= 1)) throw new RangeError(`rate ${learningRate}`)
-  if (!(decay >= 0 && decay * learningRate < 1)) throw new RangeError(`decay ${decay}`)
-  if (!Number.isInteger(numSteps) || numSteps < 1) throw new RangeError(`numSteps ${numSteps}`)
+  if (!(learningRate > 0 && learningRate <= 1))
+    throw new RangeError(`learningRate ${learningRate} is not in (0, 1]`)
+  if (!(decay >= 0 && decay * learningRate < 1))
+    throw new RangeError(`decay ${decay} is negative or too large`)
+  if (!Number.isInteger(numSteps) || numSteps < 1)
+    throw new RangeError(`numSteps ${numSteps} is not a positive integer`)
   if (!(promptDropout >= 0 && promptDropout < 1)) {
-    throw new RangeError(`prompt dropout ${promptDropout}`)
+    throw new RangeError(`promptDropout ${promptDropout} is not in [0, 1)`)
   }
   const [first, last] = layers ?? [0, numLayers - 1]
   if (!(Number.isInteger(first) && Number.isInteger(last) && first >= 0 && last < numLayers)) {
-    throw new RangeError(`layers ${first} to ${last} of ${numLayers}`)
+    throw new RangeError(`layers ${first} to ${last} are outside a model with ${numLayers}`)
   }
-  if (first > last) throw new RangeError(`layers ${first} to ${last}`)
+  if (first > last) throw new RangeError(`no layers ${first} to ${last}`)
 }

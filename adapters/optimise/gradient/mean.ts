@@ -1,7 +1,7 @@
 /**
- * The mean of the folds' candidates, as long as they are on average: where fits of sixteen examples of
- * twenty differ they cancel, which shortens the mean and makes its answers less sure than theirs.
- * @param candidates values of each, all of one length
+ * The mean of the folds' candidates, scaled to their mean norm. Where the candidates differ they cancel,
+ * so the plain mean is shorter and its answers are less sure than theirs.
+ * @param candidates [candidates][values]
  */
 export function meanCandidate(candidates: readonly Float32Array[]): Float32Array {
   const sum = new Float64Array(candidates[0]?.length ?? 0)

@@ -1,21 +1,23 @@
 import { fail, ok, type Result } from '../../result.ts'
 import type { GradientState } from './gradient.ts'
 
-/** Raised whenever the bytes of a state would be read otherwise. */
+/** Raised when the meaning of the bytes changes. */
 const STATE_VERSION = 3
-/** Version, number of losses, length of the candidates' values, folds, examples, steps taken. */
+/** Version, number of losses, length of the candidates' values, folds, examples, steps so far. */
 const HEADER_WORDS = 6
 
 export type GradientStateError = { readonly reason: 'version' | 'length' }
 
 /**
- * A search's state as bytes: six uint32s, then float64 losses (the average, of each step train, held
- * out and one a fold, of each example train, then held out), then float32 values, means and squares of
- * all candidates and their average. Little-endian, and exact: a search that goes on from them takes
- * the steps it would have taken.
+ * Encodes a search's state, little-endian and exact, so that a resumed search takes the same steps:
+ *
+ * - six uint32s (`HEADER_WORDS`)
+ * - float64 losses: the averaged held-out loss; per step the train loss, the held-out loss and one per
+ *   fold; then all examples' train losses and all examples' held-out losses
+ * - float32 values, means and squares of all candidates, and their average
  */
 export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffer> {
-  const { history, numTaken, trainLosses, heldOutLosses, adam, average, heldOutLoss } = state
+  const { history, numStepsDone, trainLosses, heldOutLosses, adam, average, heldOutLoss } = state
   const { values, mean, square } = adam
   const numFolds = history[0]?.foldLosses.length ?? 0
   const head = [
@@ -24,7 +26,7 @@ export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffe
     values.length,
     numFolds,
     trainLosses.length,
-    numTaken,
+    numStepsDone,
   ]
   const losses = history.flatMap((step) => [step.trainLoss, step.heldOutLoss, ...step.foldLosses])
   const parts = [
@@ -46,13 +48,13 @@ export function encodeGradientState(state: GradientState): Uint8Array<ArrayBuffe
   return bytes
 }
 
-/** Reads what `encodeGradientState` wrote. */
+/** Reads the output of `encodeGradientState`. */
 export function decodeGradientState(bytes: Uint8Array): Result<GradientState, GradientStateError> {
   if (bytes.length < HEADER_WORDS * 4) return fail({ reason: 'length' })
   let at = 0
-  // Copied, since the parts need not stand at their own alignment.
+  // Copied, because a part need not lie at a multiple of its element size.
   const take = (length: number): ArrayBuffer => bytes.slice(at, (at += length)).buffer
-  const [version, numLosses, numValues, numFolds, numExamples, numTaken] = new Uint32Array(
+  const [version, numLosses, numValues, numFolds, numExamples, numStepsDone] = new Uint32Array(
     take(HEADER_WORDS * 4),
   ) as unknown as [number, number, number, number, number, number]
   if (version !== STATE_VERSION) return fail({ reason: 'version' })
@@ -72,7 +74,7 @@ export function decodeGradientState(bytes: Uint8Array): Result<GradientState, Gr
       ) as unknown as [number, number, ...number[]]
       return { trainLoss, heldOutLoss: ownLoss, foldLosses }
     }),
-    numTaken,
+    numStepsDone,
     trainLosses: doubles(numExamples),
     heldOutLosses: doubles(numExamples),
     adam: { values: floats(), mean: floats(), square: floats() },

@@ -6,9 +6,9 @@ import {
 } from '../../rotation/rotation.ts'
 
 /**
- * The rotation that a candidate's values stand for.
- * @param layers those that the values are of, in their order
- * @param values angles in radians [layers, pairs], then log scales of the same shape where there are any
+ * The rotation with a candidate's values.
+ * @param layers the layers of `values`, in their order
+ * @param values angles in radians [layers, pairs], optionally followed by log scales of the same shape
  */
 export function toRotation(
   geometry: Geometry,

@@ -3,12 +3,12 @@ import { nelderMead } from './nelder-mead.ts'
 import type { Points } from './points.ts'
 
 /**
- * Observations a search fits the model to at most. Its cost grows with their cube: 300 take about
- * 0.3 s, and a Durable Object has 30 s of CPU. Longer jobs leave some out.
+ * The most observations in a fit; a search with more omits some. The cost grows with their cube: 300
+ * take about 0.3 s, and a Durable Object has 30 s of CPU.
  */
 export const MAX_MODEL_POINTS = 300
 
-/** A normal prior on the logarithm of a parameter, and the range it may take. */
+/** A normal prior on the logarithm of a parameter, and the range of the logarithm. */
 type LogPrior = {
   readonly mean: number
   readonly deviation: number
@@ -17,9 +17,9 @@ type LogPrior = {
 }
 
 /**
- * Random points in [-1, 1]^d lie about √(2d/3) apart, so useful length scales grow with √d; the wide
- * deviation leaves the rest to the likelihood. After Hvarfner et al. 2024 (arXiv:2402.02229), whose
- * unit cube is half as wide.
+ * Random points in [-1, 1]^d lie about √(2d/3) apart, so useful length scales grow with √d. The prior
+ * is wide, so that the likelihood decides. Source: Hvarfner et al. 2024 (arXiv:2402.02229), rescaled
+ * from the unit cube.
  */
 const lengthScalePrior = (dimension: number): LogPrior => ({
   mean: Math.log(2 * Math.sqrt(dimension)),
@@ -29,8 +29,8 @@ const lengthScalePrior = (dimension: number): LogPrior => ({
 })
 
 /**
- * The objective is deterministic; noise stands for what the kernel cannot follow. Its floor keeps
- * the kernel matrix of near points well conditioned.
+ * The objective is deterministic; the noise models variation that the kernel cannot follow. Its lower
+ * bound keeps the kernel matrix of near points well conditioned.
  */
 const NOISE_PRIOR: LogPrior = {
   mean: Math.log(1e-3),
@@ -39,17 +39,17 @@ const NOISE_PRIOR: LogPrior = {
   max: Math.log(0.5),
 }
 
-/** The likelihood may have two modes (signal, or noise alone): a grid finds the better. */
+/** The likelihood may have two modes, signal or noise alone; a grid finds the better one. */
 const LENGTH_SCALE_GRID = [-1.5, -0.75, 0, 0.75]
 const NOISE_GRID = [-2, 1]
-/** Grid steps; the simplex begins at about one. */
+/** Edge of the first simplex, in log parameters. */
 const SIMPLEX_STEP = 0.4
-/** With two parameters this settles both to a few per cent; each costs one factorisation. */
+/** Finds both parameters to a few per cent; each evaluation costs one factorisation. */
 const MAX_EVALUATIONS = 24
 
 /**
- * Fits the length scale and the noise by their posterior mode and conditions on the values.
- * Deterministic, so that the same history gives the same model.
+ * Fits the length scale and the noise to their posterior mode and conditions on the values.
+ * Deterministic: the same history gives the same model.
  * @param values [count], standardised
  * @throws {RangeError} there are no points, or one is not finite
  */
@@ -68,7 +68,7 @@ export function fitGaussianProcess(points: Points, values: Float64Array): Poster
   const loss = (x: readonly number[]): number => {
     const posterior = condition(x)
     if (posterior === null) return Infinity
-    // The unclamped parameters: beyond the range the prior alone leads back.
+    // The penalty takes unclamped parameters, so that the prior leads back into the range.
     return (
       -posterior.logMarginalLikelihood + penalty(x[0]!, lengthScale) + penalty(x[1]!, NOISE_PRIOR)
     )
@@ -85,7 +85,7 @@ export function fitGaussianProcess(points: Points, values: Float64Array): Poster
     }
   }
   const posterior = condition(nelderMead(loss, best.x, SIMPLEX_STEP, MAX_EVALUATIONS).x)
-  if (posterior === null) throw new Error('no hyperparameters condition the kernel matrix')
+  if (posterior === null) throw new Error('the kernel matrix cannot be factored')
   return posterior
 }
 

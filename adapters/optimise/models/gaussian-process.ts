@@ -7,22 +7,22 @@ import {
 import { matern52, matern52Slope } from './matern.ts'
 import { type Points, squaredDistances } from './points.ts'
 
-/** One length scale for all coordinates, in their unit; noise as a fraction of the signal. */
+/** One length scale for all coordinates, in their unit; noise variance as a share of the signal's. */
 export type Hyperparameters = {
   readonly lengthScale: number
   readonly noiseRatio: number
 }
 
-/** A model of values at points, conditioned on them. */
+/** A Gaussian process conditioned on values at points. */
 export type Posterior = {
   readonly hyperparameters: Hyperparameters
   /** Variance of the signal, by maximum likelihood given the hyperparameters. */
   readonly signalVariance: number
   /** ln p(values | points, hyperparameters). */
   readonly logMarginalLikelihood: number
-  /** Mean and standard deviation of the noise-free value at a point. */
+  /** Posterior mean and standard deviation of the noise-free value at a point, [dimension]. */
   readonly predict: (point: Float64Array) => Prediction
-  /** As `predict`, and the gradients by the point into `meanGradient` and `sigmaGradient`. */
+  /** As `predict`; also writes the gradients by the point, [dimension] each. */
   readonly predictWithGradient: (
     point: Float64Array,
     meanGradient: Float64Array,
@@ -31,10 +31,10 @@ export type Posterior = {
 }
 export type Prediction = { readonly mean: number; readonly sigma: number }
 
-/** Below this a variance is rounding error: at an observed point it cancels to about 1e-16. */
+/** A smaller variance is rounding error; at an observed point it cancels to about 1e-16. */
 const SMALLEST_VARIANCE = 1e-14
 
-/** Squared distances between all points, [count, count]; the lower triangle is filled. */
+/** Squared distances between all points, [count, count]; only the lower triangle is filled. */
 export function distanceMatrix(points: Points): Float64Array {
   const { coordinates, count, dimension } = points
   const matrix = new Float64Array(count * count)
@@ -52,11 +52,11 @@ export function distanceMatrix(points: Points): Float64Array {
 }
 
 /**
- * Gaussian process regression with zero mean and a Matérn 5/2 kernel s²·(k + noiseRatio·I), in which
- * s² is not a parameter: its most likely value has a closed form.
- * @param distances of `points`, by `distanceMatrix`
+ * Gaussian process regression with zero mean and a Matérn 5/2 kernel s²·(k + noiseRatio·I). The signal
+ * variance s² is not a parameter, because its most likely value has a closed form.
+ * @param distances `distanceMatrix` of `points`
  * @param values [count], standardised
- * @returns null where the kernel matrix cannot be factored
+ * @returns null if the kernel matrix cannot be factored
  * Source: Rasmussen and Williams 2006, algorithm 2.1 and section 2.3
  */
 export function conditionOn(

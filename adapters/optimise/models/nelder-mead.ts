@@ -8,9 +8,11 @@ const SHRINK = 0.5
 type Vertex = { readonly x: readonly number[]; readonly value: number }
 
 /**
- * Minimises a function of a few variables without its derivatives, by a simplex.
+ * Minimises a function of a few variables without derivatives. It stops only after `maxEvaluations`
+ * calls of `f`, so that its cost is known.
+ * @param start [variables]
  * @param step edge of the first simplex, along each axis
- * @param maxEvaluations of `f`; the only end, so that the cost is known
+ * @returns the lowest value found and its point; a NaN counts as Infinity
  * Source: Nelder and Mead 1965
  */
 export function nelderMead(

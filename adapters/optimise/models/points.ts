@@ -1,23 +1,23 @@
-/** Points of one dimension laid end to end, [count, dimension] row-major. */
+/** Points with equal dimension in one array, [count, dimension] row-major. */
 export type Points = {
   readonly coordinates: Float64Array
   readonly count: number
   readonly dimension: number
 }
 
-/** @throws {RangeError} a point of another length */
+/** @throws {RangeError} a point has another length */
 export function packPoints(points: readonly (readonly number[])[], dimension: number): Points {
   const coordinates = new Float64Array(points.length * dimension)
   points.forEach((point, i) => {
     if (point.length !== dimension) {
-      throw new RangeError(`a point of ${point.length} coordinates, not ${dimension}`)
+      throw new RangeError(`a point has ${point.length} coordinates, not ${dimension}`)
     }
     coordinates.set(point, i * dimension)
   })
   return { coordinates, count: points.length, dimension }
 }
 
-/** Squared distances from one point to each, into `out` [count]. */
+/** Writes the squared distances from `point` to all points into `out`, [count]. */
 export function squaredDistances(
   { coordinates, count, dimension }: Points,
   point: Float64Array,

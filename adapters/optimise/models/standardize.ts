@@ -1,11 +1,11 @@
-/** Values moved to mean 0 and scaled to standard deviation 1, and what takes them back. */
+/** Values with mean 0 and standard deviation 1, and the mean and deviation that restore them. */
 export type Standardized = {
   readonly values: Float64Array
   readonly mean: number
   readonly deviation: number
 }
 
-/** Equal values are only moved: there is no scale to take from them. */
+/** Equal values are only shifted, because they have no scale. */
 const SMALLEST_DEVIATION = 1e-12
 
 export function standardize(values: readonly number[]): Standardized {

@@ -4,33 +4,33 @@ import type { Optimiser, SearchSpec } from '../optimiser.ts'
 import { createRng } from '../rng.ts'
 
 export type RandomOptions = {
-  /** Layers rotated, from the first on; a shallower model has all of its layers rotated. */
+  /** Number of rotated layers, from the first on; at most the model's. */
   readonly numLayers: number
-  /** Angles are uniform in ±this, radians. */
+  /** Angles are uniform in ±maxAngle, radians. */
   readonly maxAngle: number
-  /** Candidates of one round. */
+  /** Number of candidates in one round. */
   readonly roundLen: number
 }
 
 /**
- * The published recipe's search space (TaRot, arXiv 2410.04277, its 1.5B model): its Gaussian
- * process was measured to do no better than drawing from the space at random.
+ * The search space that TaRot uses for its 1.5B model (arXiv 2410.04277). Measured here, its Gaussian
+ * process does no better than random draws from that space.
  */
 const DEFAULT_RANDOM_OPTIONS: RandomOptions = {
   numLayers: 5,
   maxAngle: Math.PI / 4,
-  // A crash loses at most this many trials, and a runner scores as many in one call comfortably.
+  // A crash loses at most one round, and a runner scores this many candidates in one call.
   roundLen: 8,
 }
 
-/** Streams of the seed's generator, so that no two uses draw the same numbers. */
+/** Stream of the seed's generator. */
 const STREAM_ANGLES = 1
 
 /**
- * Random search, the baseline at equal budget. A trial's raw angles (1,440 for SmolLM2-135M) are too
- * many to keep with each trial, so z is one number, the trial's index, and the angles are drawn
- * again from (seed, index). z = [0] is the identity, so the search never ends below the base model
- * on its own examples; any other z draws every angle independently.
+ * Random search, the baseline at equal budget. A trial has too many raw angles to store (1,440 for
+ * SmolLM2-135M), so z is one number, the trial's index, and `toRotation` draws the angles again from
+ * (seed, index). z = [0] is the identity, so the best trial is never below the base model on the job's
+ * examples. Any other z draws every angle independently.
  */
 export function createRandom(spec: SearchSpec, options: Partial<RandomOptions> = {}): Optimiser {
   const { geometry, seed, numTrials } = spec
@@ -48,7 +48,7 @@ export function createRandom(spec: SearchSpec, options: Partial<RandomOptions> =
     toRotation: (z): Rotation => {
       const trial = z[0]
       if (z.length !== 1 || !Number.isSafeInteger(trial)) {
-        throw new RangeError('z of random search is one whole number')
+        throw new RangeError('z is not one whole number')
       }
       const layers = new Map<number, LayerRotation>()
       if (trial === 0) return { geometry, layers }
@@ -64,6 +64,6 @@ export function createRandom(spec: SearchSpec, options: Partial<RandomOptions> =
   }
 }
 
-/** Where the round that trial `numTold` belongs to ends. */
+/** Number of trials up to the end of the round that contains trial `numTold`. */
 const roundEnd = (numTold: number, roundLen: number): number =>
   (Math.floor(numTold / roundLen) + 1) * roundLen

@@ -16,23 +16,23 @@ import { selectTexts } from './select.ts'
 export type RoundSpec = {
   readonly geometry: Geometry
   readonly numExamples: number
-  /** Equal for examples that stay in one fold; none by default. */
+  /** Group of each example; a group stays in one fold. By default each example is its own group. */
   readonly groups?: readonly number[]
   /** A safe integer; decides the folds. */
   readonly seed: number
   readonly options: RoundOptions
 }
 
-/** One text that is wanted. */
+/** One text to generate. */
 export type Draw = {
-  /** Which of the query's rotations it is drawn from. */
+  /** Index of the rotation in the query that generates it. */
   readonly candidate: number
   readonly example: number
-  /** From 0; texts of one number may be drawn from one seed. */
+  /** From 0; distinguishes the texts of one candidate and example, and may serve as the seed. */
   readonly sample: number
 }
 
-/** What is wanted next: texts and their scores, or a gradient on the texts that were kept. */
+/** The next query: generate and score texts, or differentiate the loss of the kept texts. */
 export type RoundQuery =
   | {
       readonly kind: 'draw'
@@ -42,57 +42,62 @@ export type RoundQuery =
     }
   | { readonly kind: 'fit'; readonly step: number; readonly query: GradientQuery }
 
-/** What the texts of a round came to. */
+/** Scores of the texts of a round. */
 export type RoundScores = {
-  /** Mean score of the texts to choose from; null after the last round, which draws none. */
+  /** Mean score of the texts for fitting; null after the last round, which has none. */
   readonly drawnScore: number | null
-  /** Of examples under the candidate that was not fitted to them, mean. */
+  /** Mean score of the examples, each under the candidate that is not fitted to it. */
   readonly heldOutScore: number
-  /** What each fold adds to it, summed over its examples: [folds] */
+  /** Sums of the held-out scores over each fold's examples, [folds] */
   readonly foldScores: readonly number[]
 }
 
-/** A text that the round is fitted to. */
+/** A text that the round fits. */
 type Kept = {
   readonly example: number
-  /** The candidate fitted to it; null, as all were one, is each that the example's fold allows. */
+  /**
+   * The candidate that generated the text and is fitted to it. Null in the first round, in which the
+   * base model generates the texts and every candidate outside the example's fold is fitted to them.
+   */
   readonly candidate: number | null
 }
 
-/** The texts of a round, and how far they are fitted. */
+/** The kept texts of a round, and the progress of their fit. */
 export type RoundFitState = {
   readonly kept: readonly Kept[]
+  /** Number of steps so far in this round. */
   readonly numSteps: number
-  /** log P of the kept texts when the round began, and at the last answer: [candidates, texts]. */
+  /** log P of the kept texts at the start of the round, [candidates, texts] */
   readonly reference: Float32Array
+  /** log P of the kept texts in the last answer, [candidates, texts] */
   readonly logProbs: Float32Array
 }
 
-/** Where the search stands; a pure function of the spec and the answers so far. */
+/** The state of a search: a pure function of the spec and the answers so far. */
 export type RoundState = {
-  /** Of the candidates after 0, 1, 2, … rounds. */
+  /** Scores of the candidates after 0, 1, 2, … rounds. */
   readonly history: readonly RoundScores[]
-  /** Null where texts are wanted. */
+  /** Null if the next query generates texts. */
   readonly fit: RoundFitState | null
-  /** Each fold's candidate: [folds, angles] */
+  /** The candidates and Adam's moments, [folds, angles] */
   readonly adam: AdamState
-  /** What the candidates came to together where held-out texts scored highest. */
+  /** The mean of the candidates after the round with the highest held-out score. */
   readonly best: Float32Array
   readonly bestRound: number
-  /** Of each fold's candidate, its values where the other folds' held-out texts scored highest. */
+  /** Each fold's candidate after its round with the highest held-out score on the other folds. */
   readonly foldBest: Float32Array
   readonly foldBestRounds: readonly number[]
 }
 
 /**
- * Fits a rotation to what a grader likes of the model's own texts, in rounds: draw several texts of
- * each prompt, grade them, keep the best (and the worst, to tell it from), fit those by gradient, and
- * draw again from what was fitted. One candidate a fold is fitted to the other folds' prompts alone and
- * draws their texts itself; what its own fold's prompts then score says after how many rounds to stop,
- * and the result is the candidates' mean.
+ * Fits a rotation to a grader's scores, in rounds. A round generates several texts for each prompt,
+ * grades them, keeps the best one (and the worst, for pairs) and fits the kept texts by gradient. Each
+ * fold has one candidate, which generates the texts of the other folds' prompts and is fitted to them.
+ * The scores of its own fold's prompts decide after how many rounds to stop. The result is the mean of
+ * the candidates.
  *
- * With the best alone this is RAFT, without a share of older texts; with best and worst as pairs it is
- * DPO made iterative, the reference being the candidate at the round's beginning.
+ * With `best` this is RAFT, without a share of older texts. With `pairs` it is iterative DPO, with the
+ * candidate at the start of the round as the reference.
  * Sources: Dong et al. 2023, arXiv:2304.06767; Xu et al. 2023, arXiv:2312.16682
  */
 export class RoundSearch {
@@ -102,7 +107,7 @@ export class RoundSearch {
   readonly #geometry: Geometry
   readonly #numFolds: number
 
-  /** @throws {RangeError} an option makes no sense, or too few examples */
+  /** @throws {RangeError} an option is invalid, or there are too few examples */
   constructor({ geometry, numExamples, groups, seed, options }: RoundSpec) {
     checkRoundOptions(options)
     this.options = options
@@ -138,7 +143,7 @@ export class RoundSearch {
     }
   }
 
-  /** @returns null where the search is done, or no text could be told from another */
+  /** @returns the next query, or null if the search is done or no two texts of a prompt differ in score */
   ask(state: RoundState): RoundQuery | null {
     const { history, fit, adam } = state
     if (fit !== null) {
@@ -167,11 +172,10 @@ export class RoundSearch {
   }
 
   /**
-   * Takes the scores of the texts that were asked for.
-   * @param scores one a draw, in the order of asking
-   * @returns the next state, and the draws whose texts it is to be fitted to: the texts of the queries
-   * that follow, in that order
-   * @throws {RangeError} other than as many, or one that is not finite
+   * @param scores one per draw of the query, in its order
+   * @returns the next state, and the indices of the kept draws; their texts, in that order, are the texts
+   * of the following `fit` queries
+   * @throws {RangeError} another number of scores, or one is not finite
    */
   tellScores(
     state: RoundState,
@@ -179,7 +183,8 @@ export class RoundSearch {
   ): { readonly state: RoundState; readonly kept: readonly number[] } {
     const round = state.history.length
     const draws = this.#draws(round)
-    if (scores.length !== draws.length) throw new RangeError(`${scores.length} scores`)
+    if (scores.length !== draws.length)
+      throw new RangeError(`${scores.length} scores for ${draws.length} draws`)
     if (!scores.every(Number.isFinite)) throw new RangeError('a score is not finite')
     const graded = draws.map(({ example, candidate }, place) => ({
       place,
@@ -217,16 +222,20 @@ export class RoundSearch {
     return { state: { ...told, fit: isLast ? null : fit }, kept: kept.map(({ place }) => place) }
   }
 
-  /** Takes the gradient that was asked for. @throws {RangeError} of another shape, or not finite */
+  /**
+   * @param answer to the `fit` query that `ask(state)` returned
+   * @returns the next state
+   * @throws {RangeError} the answer has another shape or is not finite
+   */
   tellGradient(state: RoundState, { logProbs, gradient }: GradientAnswer): RoundState {
     const { fit } = state
-    if (fit === null) throw new RangeError('no gradient was asked for')
+    if (fit === null) throw new RangeError('the search has not asked for a gradient')
     if (logProbs.length !== this.#numFolds * fit.kept.length) {
-      throw new RangeError(`${logProbs.length} log probabilities`)
+      throw new RangeError(`the answer has ${logProbs.length} log probabilities`)
     }
     if (!gradient.every(Number.isFinite)) throw new RangeError('the gradient is not finite')
     const isFirst = fit.numSteps === 0
-    // Moments are of the texts that they were made on, and a round has new ones.
+    // A round has new texts, so it starts with new moments.
     const before = isFirst
       ? { ...startAdam(gradient.length), values: state.adam.values }
       : state.adam
@@ -235,21 +244,21 @@ export class RoundSearch {
     const numSteps = fit.numSteps + 1
     const reference = isFirst ? logProbs : fit.reference
     if (numSteps === this.options.numSteps) return { ...state, adam, fit: null }
-    // What has come to weigh nothing was not computed, and stays told apart.
+    // NaN marks a text of weight 0, which was not computed; it keeps its last log probability.
     const known = logProbs.map((value, i) =>
       Number.isNaN(value) ? (fit.logProbs[i] ?? NaN) : value,
     )
     return { ...state, adam, fit: { ...fit, numSteps, reference, logProbs: known } }
   }
 
-  /** The mean of the candidates after as many rounds as their held-out texts choose. */
+  /** The mean of the candidates after the round with the highest held-out score. */
   best({ best, bestRound }: RoundState): Rotation {
     return bestRound === 0 ? identityRotation(this.#geometry) : this.#toRotation(best)
   }
 
   /**
-   * What the same search gives without each fold: the candidate fitted to the other folds' prompts,
-   * after as many rounds as those folds' held-out texts choose.
+   * One rotation per fold, for out-of-fold predictions: the candidate fitted to the other folds, after
+   * the round with the highest held-out score on those folds.
    */
   foldRotations({ foldBest, foldBestRounds }: RoundState): Rotation[] {
     return this.#candidates(foldBest).map((values, fold) =>
@@ -258,9 +267,9 @@ export class RoundSearch {
   }
 
   /**
-   * The texts of a round: of each example several from every candidate that is fitted to it, and half as
-   * many, for judging, from its fold's own. At first all candidates are the base model, and after the
-   * last round nothing is fitted.
+   * The texts of a round. For each example, every candidate fitted to it generates `numSamples` texts, and
+   * the candidate of its own fold generates half as many, for the held-out score. In the first round the
+   * base model generates all texts. After the last round there are only held-out texts.
    */
   #draws(round: number): Draw[] {
     const { numRounds, numSamples } = this.options
@@ -274,7 +283,7 @@ export class RoundSearch {
     )
   }
 
-  /** [candidates, texts]: what the texts' log probabilities count for. */
+  /** Weights of the kept texts' log probabilities in the loss, [candidates, texts]. */
   #weights(fit: RoundFitState): Float32Array {
     const { kept } = fit
     const weights = new Float32Array(this.#numFolds * kept.length)
@@ -293,8 +302,8 @@ export class RoundSearch {
   }
 
   /**
-   * Of pairs by how far the step before found them told apart, so that a step is one call; at first no
-   * pair is.
+   * Weights of pairs. The margins come from the answer before, so that a step needs only one call; in the
+   * first step they are 0.
    */
   #pairWeights(
     { numSteps, reference, logProbs }: RoundFitState,
@@ -344,7 +353,7 @@ export class RoundSearch {
   }
 }
 
-/** Held-out score of all folds but one; sums compare as means do. */
+/** Sum of the held-out scores of all folds but one. */
 const othersScore = ({ foldScores }: RoundScores, fold: number): number =>
   foldScores.reduce((sum, score, other) => (other === fold ? sum : sum + score), 0)
 

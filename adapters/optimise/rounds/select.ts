@@ -1,22 +1,22 @@
 import type { RoundFit } from './options.ts'
 
-/** A text that was drawn, as far as its choice goes. */
+/** The score of a text, and the texts that it competes with. */
 export type Graded = {
-  /** Texts of one group answer one prompt of one candidate, and are held against each other. */
+  /** The texts of a group answer one prompt under one candidate; the choice is within a group. */
   readonly group: number
   readonly score: number
 }
 
 /**
- * The texts that a round is fitted to: of each group the best, or the best and then the worst, the
- * earliest of equals. A group of equal scores teaches nothing and is left out.
- * @returns places in `texts`, group by group
- * @throws {RangeError} a score that is not finite
+ * Chooses the texts that a round fits. From each group it takes the best text, or the best and then the
+ * worst; on a tie the earliest. It skips a group of equal scores, which teaches nothing.
+ * @returns indices into `texts`, group by group
+ * @throws {RangeError} a score is not finite
  */
 export function selectTexts(texts: readonly Graded[], fit: RoundFit): number[] {
   const extremes = new Map<number, { best: number; worst: number }>()
   for (const [place, { group, score }] of texts.entries()) {
-    if (!Number.isFinite(score)) throw new RangeError(`a score of ${score}`)
+    if (!Number.isFinite(score)) throw new RangeError(`the score ${score} is not finite`)
     const known = extremes.get(group)
     if (known === undefined) {
       extremes.set(group, { best: place, worst: place })

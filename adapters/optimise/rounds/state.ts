@@ -1,25 +1,25 @@
 import { fail, ok, type Result } from '../../result.ts'
 import type { RoundFitState, RoundScores, RoundState } from './rounds.ts'
 
-/** Raised whenever the bytes of a state would be read otherwise. */
+/** Raised when the meaning of the bytes changes. */
 const STATE_VERSION = 1
 
 export type RoundStateError = { readonly reason: 'version' | 'length' }
 
-/** All but the float32 arrays. */
+/** The state without the float32 arrays. */
 type Head = {
   readonly version: number
   readonly history: readonly RoundScores[]
   readonly fit: Pick<RoundFitState, 'kept' | 'numSteps'> | null
   readonly bestRound: number
   readonly foldBestRounds: readonly number[]
-  /** Of the arrays that follow, in their order. */
+  /** Lengths of the arrays that follow, in their order. */
   readonly lengths: readonly number[]
 }
 
 /**
- * A search's state as bytes: a uint32 length, that many bytes of JSON, then float32 arrays. Little-
- * endian, and exact (JSON keeps every float64): a search that goes on from them goes on as it would have.
+ * Encodes a search's state: a uint32 length, that many bytes of JSON, then float32 arrays. Little-endian
+ * and exact (JSON keeps float64 exactly), so that a resumed search takes the same steps.
  */
 export function encodeRoundState(state: RoundState): Uint8Array<ArrayBuffer> {
   const { history, fit, adam, best, bestRound, foldBest, foldBestRounds } = state
@@ -46,7 +46,7 @@ export function encodeRoundState(state: RoundState): Uint8Array<ArrayBuffer> {
   return bytes
 }
 
-/** @returns the state, as it was encoded; or why the bytes are none */
+/** Reads the output of `encodeRoundState`. */
 export function decodeRoundState(bytes: Uint8Array): Result<RoundState, RoundStateError> {
   if (bytes.length < 4) return fail({ reason: 'length' })
   const headLen = new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true)
@@ -57,7 +57,7 @@ export function decodeRoundState(bytes: Uint8Array): Result<RoundState, RoundSta
   if (bytes.length !== 4 + headLen + 4 * numFloats) return fail({ reason: 'length' })
   let at = 4 + headLen
   const arrays = head.lengths.map((length) => {
-    // Copied, since the header's length need not keep float32 alignment.
+    // Copied, because an array need not lie at a multiple of its element size.
     const array = new Float32Array(bytes.slice(at, at + 4 * length).buffer)
     at += 4 * length
     return array

@@ -1,4 +1,4 @@
-/** Moves a point onto the ball's surface where it lies outside, in place. */
+/** Moves a point outside the ball onto its surface, in place. */
 export function projectToBall<T extends Float64Array | number[]>(point: T, radius: number): T {
   let squared = 0
   for (const value of point) squared += value * value

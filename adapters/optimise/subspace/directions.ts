@@ -1,8 +1,8 @@
 import { type Geometry, pairsPerLayer } from '../../rotation/rotation.ts'
 
 /**
- * Splits examples into the groups whose mean gradients span a search: one example each, or where
- * there are many, about as many of one label each.
+ * Splits examples into the groups whose mean gradients span a search. With at most `maxGroups` examples
+ * each is its own group; otherwise the groups have about equal sizes, in the order of the labels.
  * @param gold label of each example
  * @returns indices of each group's examples; every example is in one group
  */
@@ -17,7 +17,7 @@ export function groupExamples(gold: readonly number[], maxGroups: number): numbe
   )
 }
 
-/** Directions end to end as float32, little-endian. */
+/** Encodes directions one after another as float32, little-endian. */
 export function encodeDirections(directions: readonly Float32Array[]): Uint8Array<ArrayBuffer> {
   const length = directions.reduce((sum, direction) => sum + direction.length, 0)
   const values = new Float32Array(length)
@@ -30,8 +30,9 @@ export function encodeDirections(directions: readonly Float32Array[]): Uint8Arra
 }
 
 /**
- * @param numLayers layers that a direction spans
- * @throws {RangeError} bytes that are not whole directions
+ * Reads the output of `encodeDirections`.
+ * @param numLayers number of layers that a direction spans
+ * @throws {RangeError} the bytes are not whole directions
  */
 export function decodeDirections(
   bytes: Uint8Array,

@@ -3,10 +3,11 @@ import type { Rng } from '../rng.ts'
 import { spanOf, type Subspace } from './subspace.ts'
 
 /**
- * Random directions over the angles of layers [firstLayer, endLayer). They are as good as any
- * without knowledge of the model: fit needs only that enough of them are not orthogonal to what
- * helps (Wang et al. 2016, REMBO).
+ * The span of random directions over the angles of layers [firstLayer, endLayer). Without knowledge of
+ * the model no choice is better: a search needs only enough directions that are not orthogonal to a
+ * helpful rotation.
  * @throws {RangeError} no layers, or more dimensions than angles
+ * Source: Wang et al. 2016 (REMBO)
  */
 export function createRandomSubspace(
   geometry: Geometry,
@@ -17,7 +18,7 @@ export function createRandomSubspace(
 ): Subspace {
   const numAngles = (endLayer - firstLayer) * pairsPerLayer(geometry)
   if (dimension < 1 || dimension > numAngles) {
-    throw new RangeError(`${dimension} directions among ${numAngles} angles`)
+    throw new RangeError(`${dimension} directions in a space of ${numAngles} angles`)
   }
   const vectors = Array.from({ length: dimension }, () =>
     Float64Array.from({ length: numAngles }, rng.normal),

@@ -9,19 +9,20 @@ import {
 export type Subspace = {
   readonly dimension: number
   /**
-   * The angles Σ z[k]·direction k. Their Euclidean norm over all layers is |z|, in radians.
-   * @param z [dimension]
+   * The rotation with the angles Σ z[k]·direction k. Their Euclidean norm over all layers is |z|.
+   * @param z [dimension], radians
    */
   readonly toRotation: (z: ArrayLike<number>) => Rotation
 }
 
-/** What is left of a vector after those before it, below which it adds no direction. */
+/** A vector whose remainder is a smaller share of its length adds no direction. */
 const SMALLEST_REMAINDER = 1e-6
 
 /**
- * The span of some vectors over the angles of layers [firstLayer, endLayer), layer by layer. A
- * vector that those before it span adds nothing, so the dimension may be lower than their number.
- * @throws {RangeError} no layers, a vector of another length or not finite, or none that is not zero
+ * The span of vectors over the angles of layers [firstLayer, endLayer). A vector in the span of the
+ * earlier ones adds no dimension.
+ * @param vectors [vectors][layer · pair]
+ * @throws {RangeError} no layers, a vector has another length or is not finite, or all are zero
  */
 export function spanOf(
   geometry: Geometry,
@@ -32,12 +33,15 @@ export function spanOf(
   const pairs = pairsPerLayer(geometry)
   const numAngles = (endLayer - firstLayer) * pairs
   if (firstLayer < 0 || endLayer > geometry.numLayers || numAngles < 1) {
-    throw new RangeError(`layers ${firstLayer}..${endLayer} of ${geometry.numLayers}`)
+    throw new RangeError(
+      `no layers ${firstLayer}..${endLayer} in a model with ${geometry.numLayers}`,
+    )
   }
   const wrong = vectors.find(({ length }) => length !== numAngles)
-  if (wrong !== undefined) throw new RangeError(`${wrong.length} angles, not ${numAngles}`)
+  if (wrong !== undefined)
+    throw new RangeError(`a direction has ${wrong.length} angles, not ${numAngles}`)
   const directions = orthonormalise(vectors)
-  if (directions.length === 0) throw new RangeError('no direction to search')
+  if (directions.length === 0) throw new RangeError('all directions are zero')
   return {
     dimension: directions.length,
     toRotation: (z) => {
@@ -57,7 +61,7 @@ export function spanOf(
   }
 }
 
-/** Gram-Schmidt; done twice, since once leaves nearly dependent vectors short of orthogonal. */
+/** Gram-Schmidt, twice, because one pass does not make nearly dependent vectors orthogonal. */
 function orthonormalise(vectors: readonly ArrayLike<number>[]): Float64Array[] {
   const directions: Float64Array[] = []
   for (const vector of vectors) {

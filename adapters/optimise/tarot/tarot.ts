@@ -8,21 +8,21 @@ import type { Observation, Optimiser, SearchSpec } from '../optimiser.ts'
 import { createRng, type Rng } from '../rng.ts'
 
 export type TarotOptions = {
-  /** Layers rotated, from the first on; a shallower model has all of its layers rotated. */
+  /** Number of rotated layers, from the first on; at most the model's. */
   readonly numLayers: number
-  /** Angles lie in ±this, radians. */
+  /** Angles lie in ±maxAngle, radians. */
   readonly maxAngle: number
-  /** Random trials before the model is used, after the identity. */
+  /** Number of random trials after the identity; later trials use the model. */
   readonly numInitial: number
   /**
-   * Where the published code and the published idea differ, do as the code does: the acquisition
-   * looks for the largest improvement of the *negated* score over its minimum, so it seeks what is
-   * bad or unknown, and the model does not hear of the identity.
+   * Follow the published code where it differs from the paper. Its acquisition maximises the
+   * improvement of the *negated* score over its minimum, so it seeks bad or unknown points, and its
+   * model ignores the identity.
    */
   readonly asPublished: boolean
 }
 
-/** TaRot, arXiv 2410.04277: its settings for the smallest model it was shown on (Qwen2-1.5B). */
+/** TaRot's settings for its smallest model, Qwen2-1.5B (arXiv 2410.04277). */
 const DEFAULT_TAROT_OPTIONS: TarotOptions = {
   numLayers: 5,
   maxAngle: Math.PI / 4,
@@ -30,20 +30,21 @@ const DEFAULT_TAROT_OPTIONS: TarotOptions = {
   asPublished: false,
 }
 
-/** Streams of the seed's generator, so that no two uses draw the same numbers. */
+/** Streams of the seed's generator, one per use, so that no two uses draw the same numbers. */
 const STREAM_DESIGN = 1
 const STREAM_ACQUISITION = 2
 /**
- * Coordinates are kept in steps of 1e-4 (8e-5 rad, a sixth of float16's step at π/4): a trial of
+ * Coordinates are rounded to 1e-4 (8e-5 rad, a sixth of float16's step at π/4), so that a trial with
  * 1,440 of them takes 10 kB of a job's storage instead of 28.
  */
 const STEPS_A_UNIT = 10_000
 
 /**
- * TaRot as a baseline at equal budget: a Gaussian process over all raw angles of the first layers,
- * log expected improvement over the whole box, one candidate a round after a random design. z holds
- * every angle, divided by `maxAngle`; z = 0, the first trial, is the identity, so that a job knows
- * what it has to beat. The published kernel (infinitely wide network) is replaced by Matérn 5/2.
+ * TaRot as a baseline at equal budget. It models all raw angles of the first layers with a Gaussian
+ * process and, after a random design, maximises log expected improvement over the whole box, one
+ * candidate per round. z holds every angle divided by `maxAngle`. The first trial, z = 0, is the
+ * identity, so that the job measures the base model. A Matérn 5/2 kernel replaces the published one
+ * (of an infinitely wide network).
  */
 export function createTarot(spec: SearchSpec, options: Partial<TarotOptions> = {}): Optimiser {
   const { geometry, seed, numTrials } = spec
@@ -86,12 +87,13 @@ export function createTarot(spec: SearchSpec, options: Partial<TarotOptions> = {
       return [proposal(told)]
     },
     toRotation: (z): Rotation => {
-      if (z.length !== dimension) throw new RangeError(`z of ${z.length}, not ${dimension}`)
+      if (z.length !== dimension)
+        throw new RangeError(`z has ${z.length} coordinates, not ${dimension}`)
       const layers = new Map<number, LayerRotation>()
       if (z.every((value) => value === 0)) return { geometry, layers }
       for (let at = 0; at < dimension; at += pairs) {
         const angles = Float32Array.from(z.slice(at, at + pairs), (value) => {
-          if (!(Math.abs(value) <= 1)) throw new RangeError(`a coordinate is ${value}, past ±1`)
+          if (!(Math.abs(value) <= 1)) throw new RangeError(`the coordinate ${value} is outside ±1`)
           return maxAngle * value
         })
         layers.set(at / pairs, { angles })
@@ -102,7 +104,7 @@ export function createTarot(spec: SearchSpec, options: Partial<TarotOptions> = {
   }
 }
 
-/** Uniform draws from the box, the best of them improved; about 0.3 s at 150 points of 1,440. */
+/** Takes about 0.3 s with 150 points of 1,440 coordinates. */
 const maximiseOptions = (dimension: number): MaximiseOptions => ({
   rawSamples: 256,
   numRestarts: 4,
@@ -112,7 +114,7 @@ const maximiseOptions = (dimension: number): MaximiseOptions => ({
 
 const toStep = (value: number): number => Math.round(value * STEPS_A_UNIT) / STEPS_A_UNIT + 0
 
-/** The latest trials, and the best whenever it was. */
+/** The latest trials, and the best one even if it is older. */
 function recent(best: Success, trials: readonly Success[]): readonly Success[] {
   if (trials.length <= MAX_MODEL_POINTS) return trials
   const latest = trials.slice(1 - MAX_MODEL_POINTS)

@@ -1,6 +1,6 @@
 import {
   GradientSearch,
-  isAstray,
+  hasDiverged,
   type GradientState,
 } from '../../../adapters/optimise/gradient/gradient.ts'
 import { NUM_FOLDS } from '../../../adapters/optimise/gradient/folds.ts'
@@ -64,7 +64,7 @@ async function stepSearch(context: StepContext, pinned: PinnedModel): Promise<Tr
       state: { phase: 'reporting' },
       events: [
         message(
-          `The search ${isAstray(state) ? 'ran astray' : 'is done'} after ` +
+          `The search ${hasDiverged(state) ? 'diverged' : 'is done'} after ` +
             `${state.history.length - 1} steps. Measuring what it found.`,
         ),
       ],

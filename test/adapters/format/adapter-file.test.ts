@@ -26,7 +26,7 @@ const files: fc.Arbitrary<AdapterFile> = fc.record({
   dtype: fc.constantFrom('F16', 'F32'),
 })
 
-/** A file of any header text or value and any data, well formed or not. */
+/** A file with any header and any data, valid or not. */
 function fileOf(header: unknown, data: Uint8Array = new Uint8Array(0)): Uint8Array {
   const text = typeof header === 'string' ? header : JSON.stringify(header)
   const json = new TextEncoder().encode(text)
@@ -50,7 +50,7 @@ function reasonOf(bytes: Uint8Array, model?: Geometry): string {
 }
 
 describe('the adapter codec', () => {
-  it('gives back what was written, rounded to the dtype', ({ expect }) => {
+  it('reads the written values, rounded to the dtype', ({ expect }) => {
     fc.assert(
       fc.property(files, (file) => {
         const result = decodeAdapter(encodeAdapter(file), geometry)
@@ -92,7 +92,7 @@ describe('the adapter codec', () => {
     )
   })
 
-  it('leaves out layers that are zero, also where only float16 makes them so', ({ expect }) => {
+  it('omits layers that are zero, or that float16 rounds to zero', ({ expect }) => {
     const tiny = new Float32Array(6).fill(2 ** -26)
     const layers = new Map([
       [0, { angles: tiny, logScale: tiny }],
@@ -123,7 +123,7 @@ describe('the adapter codec', () => {
     expect(view.getFloat32(8 + headerLen, true)).toBe(0.25)
   })
 
-  it('refuses to write what it would not read', ({ expect }) => {
+  it('refuses to write a file that it would refuse to read', ({ expect }) => {
     const write = (layer: number, value: number, modelDigest = MODEL_DIGEST): (() => unknown) => {
       const layers = new Map([[layer, { angles: new Float32Array(6).fill(value) }]])
       const rotation = { geometry, layers }
@@ -137,8 +137,8 @@ describe('the adapter codec', () => {
   })
 })
 
-describe('decoding files of others', () => {
-  it('takes header order, white space and data order as they come', ({ expect }) => {
+describe('decoding files from other writers', () => {
+  it('accepts any header order, white space and data order', ({ expect }) => {
     const data = new Uint8Array(48)
     new DataView(data.buffer).setFloat32(0, 1.5, true)
     new DataView(data.buffer).setFloat32(24, 2.5, true)
@@ -165,12 +165,12 @@ describe('decoding files of others', () => {
     expect(result.ok && result.value.rotation).toEqual(rotation)
   })
 
-  it('reads a file of no tensors as the identity', ({ expect }) => {
+  it('reads a file without tensors as the identity', ({ expect }) => {
     const result = decodeAdapter(fileOf({ __metadata__: METADATA }), geometry)
     expect(result.ok && result.value.rotation).toEqual({ geometry, layers: new Map() })
   })
 
-  it('refuses another model’s shape', ({ expect }) => {
+  it('refuses a file with another model’s shape', ({ expect }) => {
     const bytes = fileOf({ __metadata__: METADATA, 'angles.3': tensor(0, 24) }, new Uint8Array(24))
     expect(reasonOf(bytes, geometry)).toBe('ok')
     expect(reasonOf(bytes, { ...geometry, numLayers: 3 })).toBe('wrong_geometry')
@@ -319,7 +319,7 @@ describe('hostile files', () => {
     ],
     ['too many bytes', 'too_large', new Uint8Array(MAX_ADAPTER_BYTES + 1)],
   ]
-  it.for(cases)('are refused for their reason: %s', ([, reason, bytes], { expect }) => {
+  it.for(cases)('are refused with the right reason: %s', ([, reason, bytes], { expect }) => {
     expect(reasonOf(bytes)).toBe(reason)
     expect(reasonOf(bytes, geometry)).toBe(reason)
   })
@@ -330,7 +330,7 @@ describe('hostile files', () => {
     expect(reasonOf(bytes)).toBe('bad_header')
   })
 
-  it('never throw, whatever is cut off or overwritten', ({ expect }) => {
+  it('never throw, whichever bytes are cut off or overwritten', ({ expect }) => {
     const edits = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 4 })
     fc.assert(
       fc.property(files, edits, fc.option(fc.nat()), (file, changes, cut) => {
@@ -338,7 +338,7 @@ describe('hostile files', () => {
         const bytes = cut === null ? whole : whole.slice(0, cut % whole.length)
         for (const [at, value] of changes) if (bytes.length > 0) bytes[at % bytes.length] = value
         const result = decodeAdapter(bytes)
-        // What still decodes is sound: it can be written, and then reads the same.
+        // If the file still decodes, it can be encoded and decodes to the same content.
         if (result.ok) expect(decodeAdapter(encodeAdapter(result.value)).ok).toBe(true)
         else expect(result.error.message.length).toBeLessThan(300)
       }),

@@ -3,7 +3,7 @@ import { describe, it } from 'vitest'
 import { fromFloat16Bits, MAX_FLOAT16, toFloat16Bits } from '../../../adapters/format/float16.ts'
 import { needs } from '../../fixtures/needs.ts'
 
-/** The runtime's own conversion, where it has one (Node 24), is an independent witness. */
+/** The runtime's own conversion (Node 24), to compare with. */
 const view = new DataView(new ArrayBuffer(2))
 const hasFloat16 = 'setFloat16' in DataView.prototype
 
@@ -32,7 +32,7 @@ describe('binary16', () => {
     expect(fromFloat16Bits(toFloat16Bits(NaN))).toBeNaN()
   })
 
-  it('rounds ties to even, and by float64 rather than by way of float32', ({ expect }) => {
+  it('rounds ties to even, directly from float64 and not through float32', ({ expect }) => {
     const step = 2 ** -10
     expect(toFloat16Bits(1 + step / 2)).toBe(0x3c00)
     expect(toFloat16Bits(1 + 1.5 * step)).toBe(0x3c02)
@@ -42,7 +42,7 @@ describe('binary16', () => {
     expect(toFloat16Bits(2 - step / 4)).toBe(0x4000)
   })
 
-  it('reads back every one of the 65,536 encodings', ({ expect }) => {
+  it('reads each of the 65,536 encodings and writes it back', ({ expect }) => {
     let wrong = 0
     for (let bits = 0; bits <= 0xffff; bits++) {
       const value = fromFloat16Bits(bits)

@@ -1,9 +1,7 @@
 import { it } from 'vitest'
 import { parseStrictJson } from '../../../adapters/format/strict-json.ts'
 
-it('a header of more values than any model needs is given up where they are too many', ({
-  expect,
-}) => {
+it('the parser stops at the limit of a header with too many values', ({ expect }) => {
   for (const item of ['1', '""', '{}']) {
     const text = `{"a":[${Array.from({ length: 300_000 }, () => item).join()}]}`
     expect(parseStrictJson(text)).toMatchObject({

@@ -21,7 +21,7 @@ describe('a string check', () => {
 })
 
 describe('text similarity', () => {
-  it('has the values of its definitions', ({ expect }) => {
+  it('has the values that its definitions give', ({ expect }) => {
     // kitten, sitting: the longest common subsequence is ittn.
     expect(textSimilarity('kitten', 'sitting', 'fuzzy_match')).toBeCloseTo((2 * 4) / 13, 12)
     const [text, reference] = ['The cat sat on the mat.', 'the cat lay on a mat']
@@ -37,7 +37,7 @@ describe('text similarity', () => {
     expect(textSimilarity('', '', 'fuzzy_match')).toBe(1)
   })
 
-  it('is between 0 and 1, the same both ways, and 1 of equals', ({ expect }) => {
+  it('is between 0 and 1, symmetric, and 1 for equal texts', ({ expect }) => {
     const words = fc.array(fc.constantFrom('a', 'b', 'Ça', '1', '!'), { maxLength: 12 })
     fc.assert(
       fc.property(words, words, fc.constantFrom(...SIMILARITY_METRICS), (a, b, metric) => {
@@ -50,7 +50,7 @@ describe('text similarity', () => {
     )
   })
 
-  it('ends in bounded time on long texts', ({ expect }) => {
+  it('takes bounded time on long texts', ({ expect }) => {
     const startedAtMs = performance.now()
     const long = 'ab '.repeat(10 * MAX_COMPARED_CHARS)
     expect(textSimilarity(long, long, 'fuzzy_match')).toBe(1)

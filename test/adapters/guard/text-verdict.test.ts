@@ -9,17 +9,19 @@ const judged = (adapter: readonly number[], options: object = {}) =>
   judgeTexts(targetDifferences(base, adapter, numTokens), { groups, hasAdapter: true, ...options })
 
 describe('the guard of targets', () => {
-  it('proves what makes every target likelier, and says by how much a token', ({ expect }) => {
+  it('proves an adapter that makes every target likelier, and gives the gain per token', ({
+    expect,
+  }) => {
     const verdict = judged(base.map((value, i) => value + 0.5 * numTokens[i]!))
     expect(verdict.outcome).toBe('proven')
-    // All 2^8 signs: only the one seen reaches its sum.
+    // Of all 2^8 sign patterns only the observed one reaches its sum.
     expect(verdict.pValue).toBe(2 ** -8)
     expect(verdict.gain).toBeCloseTo(0.5, 12)
     expect(verdict.interval![0]).toBeLessThan(0.5)
     expect(verdict.interval![1]).toBeGreaterThan(0.5)
   })
 
-  it('is not sure where two of eight lose as much as the others gain', ({ expect }) => {
+  it('is only promising if two of eight targets lose as much as the others gain', ({ expect }) => {
     const verdict = judged(base.map((value, i) => value + (i < 2 ? -6 : 4)))
     expect(verdict.outcome).toBe('promising')
     expect(verdict.gain).toBeGreaterThan(0)
@@ -33,7 +35,7 @@ describe('the guard of targets', () => {
     expect(judged(better, { hasAdapter: false }).outcome).toBe('no_gain')
   })
 
-  it('counts examples of one input once', ({ expect }) => {
+  it('counts examples with the same input once', ({ expect }) => {
     const verdict = judged(
       base.map((value) => value + 3),
       { groups: [0, 0, 0, 0, 4, 4, 4, 4] },
@@ -42,13 +44,13 @@ describe('the guard of targets', () => {
     expect(verdict.outcome).toBe('promising')
   })
 
-  it('refuses sums that are not of the targets', ({ expect }) => {
+  it('refuses log probabilities that do not match the targets', ({ expect }) => {
     expect(() => judged(base.slice(1))).toThrow(RangeError)
   })
 })
 
 describe('the mean of tokens', () => {
-  it('counts every token alike, and no token for less than the floor', ({ expect }) => {
+  it('weighs every token equally, and no token below the floor', ({ expect }) => {
     expect(meanTokenLogProb([-2, -9], [1, 3])).toBe(-11 / 4)
     expect(meanTokenLogProb([-Infinity, 0], [2, 2])).toBe(-50)
     expect(() => meanTokenLogProb([-1], [1, 1])).toThrow(RangeError)

@@ -14,12 +14,12 @@ import { createRng, type Rng } from '../../../adapters/optimise/rng.ts'
 
 const NUM_FOLDS = 5
 
-/** A world of two labels: what the base model and an adapter say of each example. */
+/** Log probabilities of two labels under a base model and an adapter, for each example. */
 type World = {
   /** Pull of the base model, and of the adapter, towards the right label. */
   readonly baseSignal: number
   readonly adapterSignal: number
-  /** What the base model prefers whatever it reads. */
+  /** The base model's bias towards a label. */
   readonly bias: number
   readonly numExamples: number
 }
@@ -49,15 +49,15 @@ const many = (world: World, numJobs: number): Verdict[] =>
 const shareOf = (verdicts: readonly Verdict[], is: (verdict: Verdict) => boolean) =>
   verdicts.filter(is).length / verdicts.length
 
-describe('predictions out of fold', () => {
+describe('out-of-fold predictions', () => {
   const gold = [0, 1, 0, 1, 0, 1]
   const folds = [0, 0, 1, 1, 2, 2]
   const sure = (label: number): number[] =>
     label === 0 ? [Math.log(0.9), Math.log(0.1)] : [Math.log(0.1), Math.log(0.9)]
   const base = gold.map(() => [Math.log(0.8), Math.log(0.2)])
 
-  it('take each example from the candidate that was fitted without it', ({ expect }) => {
-    // Each candidate is right on its own fold alone.
+  it('use for each example the candidate that was fitted without it', ({ expect }) => {
+    // Each candidate is right only on its own fold.
     const candidates = [0, 1, 2].map((fold) =>
       gold.map((label, i) => sure(folds[i] === fold ? label : 1 - label)),
     )
@@ -67,7 +67,7 @@ describe('predictions out of fold', () => {
     })
   })
 
-  it('do not change with the labels of their own fold', ({ expect }) => {
+  it('do not depend on the labels of their own fold', ({ expect }) => {
     const candidates = [0, 1, 2].map(() => gold.map(sure))
     const other = gold.map((label, i) => (folds[i] === 1 ? 1 - label : label))
     const [one, two] = [gold, other].map((labels) =>
@@ -81,7 +81,7 @@ describe('predictions out of fold', () => {
     expect(two!.adapter[0]).not.toEqual(one!.adapter[0])
   })
 
-  it('need two folds and lengths that agree', ({ expect }) => {
+  it('need two folds and equal lengths', ({ expect }) => {
     expect(() => predictOutOfFold({ gold, folds, base, candidates: [base] })).toThrow(RangeError)
     expect(() => predictOutOfFold({ gold, folds: [0], base, candidates: [base, base] })).toThrow(
       RangeError,
@@ -90,7 +90,7 @@ describe('predictions out of fold', () => {
 })
 
 describe('the guard', () => {
-  it('proves an adapter that knows what the base model does not', ({ expect }) => {
+  it('proves an adapter that knows labels unknown to the base model', ({ expect }) => {
     const verdicts = many({ baseSignal: 0, adapterSignal: 3, bias: 2, numExamples: 20 }, 40)
     expect(shareOf(verdicts, ({ outcome }) => outcome === 'proven')).toBeGreaterThan(0.9)
     for (const { outcome, answer, adapter } of verdicts) {
@@ -106,21 +106,21 @@ describe('the guard', () => {
     const outcomes = (baseSignal: number, adapterSignal: number) =>
       many({ baseSignal, adapterSignal, bias: 5, numExamples: 20 }, 50)
     const isOf = (outcome: Verdict['outcome']) => (verdict: Verdict) => verdict.outcome === outcome
-    // The adapter knows less than the base model does once its bias is taken out.
+    // Without its bias, the base model knows more than the adapter.
     expect(shareOf(outcomes(3, 1), isOf('bias_only'))).toBeGreaterThan(0.9)
     expect(shareOf(outcomes(1, 4), isOf('proven'))).toBeGreaterThan(0.9)
-    // Where both do as well, one of them goes live.
+    // If both do equally well, one of them goes live.
     const alike = outcomes(3, 3)
     const isLive = (verdict: Verdict) => isOf('proven')(verdict) || isOf('bias_only')(verdict)
     expect(shareOf(alike, isLive)).toBeGreaterThan(0.95)
-    // And never the one that is worse out of fold.
+    // The one that is worse out of fold never does.
     for (const { outcome, adapter } of alike) {
       if (outcome === 'proven') expect(adapter.gains.bias_only).toBeGreaterThanOrEqual(0)
       if (outcome === 'bias_only') expect(adapter.gains.bias_only).toBeLessThanOrEqual(0)
     }
   })
 
-  it('makes nothing live of labels that have nothing to do with their inputs', ({ expect }) => {
+  it('makes nothing live for labels that are unrelated to their inputs', ({ expect }) => {
     for (const [numExamples, numJobs] of [
       [20, 200],
       [64, 40],
@@ -135,8 +135,8 @@ describe('the guard', () => {
     }
   })
 
-  it('never makes live what answers no better than the base model', ({ expect }) => {
-    // The base model knows the labels as well as anything learnt does.
+  it('never makes an answer live that is no better than the base model', ({ expect }) => {
+    // The base model knows the labels as well as the adapter and the bias do.
     const verdicts = many({ baseSignal: 2, adapterSignal: 2, bias: 0, numExamples: 20 }, 60)
     for (const { outcome, adapter, biasOnly } of verdicts) {
       if (outcome === 'proven') expect(adapter.gain).toBeGreaterThan(0)
@@ -145,7 +145,7 @@ describe('the guard', () => {
     expect(shareOf(verdicts, ({ outcome }) => outcome === 'no_gain')).toBeGreaterThan(0.1)
   })
 
-  it('calls promising what gains and is not shown, and says about how much is missing', ({
+  it('calls an unproven gain promising, and estimates how many examples are missing', ({
     expect,
   }) => {
     const world = { baseSignal: 0, adapterSignal: 0.5, bias: 0, numExamples: 20 }
@@ -172,13 +172,13 @@ describe('the guard', () => {
     }
   })
 
-  it('asks for four times the examples where z is half of what settles it', ({ expect }) => {
+  it('asks for four times the examples if z is half of the settling z', ({ expect }) => {
     const half = { pValue: 0.1, z: 2.487 / 2, gain: 0.1, interval: null, gains: {} }
     expect(examplesToSettle(half, 20)).toBe(60)
     expect(examplesToSettle({ ...half, z: 0.1 }, 20)).toBeNull()
   })
 
-  it('judges few rows of few labels, one row of a class, and one class in twenty', ({ expect }) => {
+  it('judges few rows, a class with one row, and a class with one row in twenty', ({ expect }) => {
     const cases: readonly (readonly number[])[] = [
       [0, 1, 0, 1, 0, 1, 0],
       [0, 0, 0, 0, 0, 0, 0, 1],
@@ -203,7 +203,7 @@ describe('the guard', () => {
       const verdict = judge(predictions, gold, { folds, groups, hasAdapter: true })
       expect(verdict.adapter.gain).toBeGreaterThan(0)
       expect(['proven', 'promising']).toContain(verdict.outcome)
-      // 200 rows with 10 of the rare class, or 18 of six: enough.
+      // 200 rows with 10 of the rare class are enough, and so are 18 rows of six classes.
       if (index >= 2) expect(verdict.outcome).toBe('proven')
     }
   })
@@ -219,7 +219,7 @@ describe('the guard', () => {
     expect(judge(predictions, gold, { ...options, hasAdapter: false }).answer).not.toBe('adapter')
   })
 
-  it('counts examples of one input as one', ({ expect }) => {
+  it('counts examples with the same input once', ({ expect }) => {
     const rng = createRng(3, 3)
     const gold = Array.from({ length: 20 }, (_, i) => i % 2)
     const copies = [...gold, ...gold, ...gold]

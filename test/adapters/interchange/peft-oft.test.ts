@@ -81,7 +81,7 @@ describe("PEFT's OFT", () => {
     )
   })
 
-  it('comes back with the angles it left with, modulo a turn', ({ expect }) => {
+  it('gives back the exported angles, modulo a turn', ({ expect }) => {
     const value = fc
       .float({ min: -60, max: 60, noNaN: true })
       .filter((angle) => cayleyOfAngle(angle) !== null)
@@ -118,7 +118,7 @@ describe("PEFT's OFT", () => {
     })
   })
 
-  it('refuses adapters it cannot express, by name', ({ expect }) => {
+  it('refuses adapters that it cannot express, with the reason', ({ expect }) => {
     const messageOf = (file: AdapterFile): string => {
       const result = exportPeftOft(file, BASE)
       return result.ok ? 'ok' : `${result.error.reason}: ${result.error.message}`
@@ -153,11 +153,11 @@ describe("PEFT's OFT", () => {
     expect(refusalOf(withConfig(files, changes))).toMatch(pattern)
   })
 
-  it('given as a number of blocks is the same', ({ expect }) => {
+  it('may give the number of blocks instead of the block size', ({ expect }) => {
     expect(refusalOf(withConfig(files, { r: 4, oft_block_size: 0 }))).toBe('ok')
   })
 
-  it('of another place, shape, model or soundness is refused', ({ expect }) => {
+  it('is refused with another module, shape or model, or if it is malformed', ({ expect }) => {
     const tensor = (name: string, dims: number[], fill = 0.1): PeftFiles => {
       const size = dims.reduce((a, b) => a * b, 1)
       const values = new Float32Array(size).fill(fill)
@@ -173,7 +173,7 @@ describe("PEFT's OFT", () => {
     expect(refusalOf(tensor(place(1), [2, 6]))).toMatch(/shape \[2, 6\]/)
     expect(refusalOf(tensor(place(1), [4, 1], NaN))).toMatch(/not finite/)
     expect(refusalOf(files, { ...model, modelDigest: 'b'.repeat(64) })).toMatch(/learnt on/)
-    expect(refusalOf({ ...files, config: new TextEncoder().encode('{') })).toMatch(/no JSON/)
+    expect(refusalOf({ ...files, config: new TextEncoder().encode('{') })).toMatch(/not JSON/)
     for (let length = 0; length < files.weights.length; length += 7) {
       expect(refusalOf({ ...files, weights: files.weights.subarray(0, length) })).toMatch(
         /^unsupported_peft/,
@@ -192,7 +192,7 @@ describe('float tensors', () => {
     bytes.set(data, 8 + json.length)
     return bytes
   }
-  it('of F16 and BF16 widen exactly', ({ expect }) => {
+  it('in F16 and BF16 widen exactly', ({ expect }) => {
     const valuesOf = (bytes: Uint8Array) => {
       const read = readFloatTensors(bytes)
       return 'fault' in read ? read.fault : [...read.tensors[0]!.values]

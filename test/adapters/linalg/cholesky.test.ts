@@ -33,7 +33,7 @@ function gram(a: readonly number[], n: number): Float64Array {
 }
 
 describe('cholesky', () => {
-  it('agrees with a factor worked out by hand', ({ expect }) => {
+  it('agrees with a factor computed by hand', ({ expect }) => {
     const matrix = Float64Array.of(4, 12, -16, 12, 37, -43, -16, -43, 98)
     const factor = cholesky(matrix, 3)!
     expect([...factor]).toEqual([2, 0, 0, 6, 1, 0, -8, 5, 3])
@@ -62,7 +62,7 @@ describe('cholesky', () => {
     expect(cholesky(Float64Array.of(NaN), 1)).toBeNull()
   })
 
-  it('adds as little jitter as makes a singular matrix positive definite', ({ expect }) => {
+  it('adds the least jitter that makes a singular matrix positive definite', ({ expect }) => {
     expect(choleskyWithJitter(Float64Array.of(2), 1)!.jitter).toBe(0)
     const singular = choleskyWithJitter(Float64Array.of(1, 1, 1, 1), 2)!
     expect(singular.jitter).toBeGreaterThan(0)

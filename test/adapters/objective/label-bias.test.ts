@@ -24,7 +24,7 @@ const examples = fc.integer({ min: 2, max: 5 }).chain((numLabels) =>
 )
 
 describe('label bias', () => {
-  test('of a model that always says the same undoes it in proportion to the labels', ({
+  test('cancels the preference of a model with constant answers, up to the labels’ shares', ({
     expect,
   }) => {
     const logProbs = Array.from({ length: 4 }, () => row(0.9, 0.1))
@@ -37,7 +37,7 @@ describe('label bias', () => {
     expect(0.5 - p).toBeCloseTo(2 * BIAS_RIDGE * second, 5)
   })
 
-  test('is where no direction is uphill, and never below no bias at all', ({ expect }) => {
+  test('is a maximum, and no worse than no bias', ({ expect }) => {
     fc.assert(
       fc.property(
         examples,
@@ -61,7 +61,7 @@ describe('label bias', () => {
     )
   })
 
-  test('stays finite where the labels are separable', ({ expect }) => {
+  test('stays finite if the labels are separable', ({ expect }) => {
     const bias = fitLabelBias([row(1 - 1e-9, 1e-9), row(1 - 1e-9, 1e-9)], [1, 1])
     expect(bias.every((value) => Math.abs(value) < 50)).toBe(true)
   })

@@ -23,7 +23,7 @@ const biases = fc.array(fc.double({ min: -20, max: 20, noNaN: true }), {
 })
 
 describe('meanLogProb', () => {
-  it('is the mean over examples of the right label alone', ({ expect }) => {
+  it('is the mean over examples of the right label’s log probability', ({ expect }) => {
     const value = meanLogProb(logs([0.5, 0.25, 0.25], [0.1, 0.8, 0.1]), [1, 1])
     expect(value).toBeCloseTo((Math.log(0.25) + Math.log(0.8)) / 2, 14)
   })
@@ -69,7 +69,7 @@ describe('applyBias', () => {
     expect(row!.map(Math.exp)[0]).toBeCloseTo(0.5, 14)
   })
 
-  it('gives rows that sum to one, keeps log ratios plus bias, and ignores a constant', ({
+  it('gives rows that sum to one, shifts log ratios by the bias, and ignores a constant', ({
     expect,
   }) => {
     fc.assert(

@@ -10,7 +10,7 @@ const build = (labels: number[][]) => {
 }
 
 describe('label trie', () => {
-  test('labels with different first tokens need only the prompt fed', ({ expect }) => {
+  test('labels with different first tokens need no token after the prompt', ({ expect }) => {
     const trie = build([[1, 2, 3], [4], [5, 6]])
     expect(trie.feeds).toEqual([])
     expect(trie.maxFeedDepth).toBe(0)
@@ -32,7 +32,7 @@ describe('label trie', () => {
     expect(probabilities[2]).toBeCloseTo(1 / 4, 6)
   })
 
-  test('labels that cannot be told apart are refused by index', ({ expect }) => {
+  test('labels with the same tokens are refused, with their indices', ({ expect }) => {
     expect(buildLabelTrie([[1], [2], [1]], END)).toEqual({
       ok: false,
       error: { reason: 'same_tokens', labels: [0, 2] },
@@ -64,7 +64,7 @@ describe('label trie', () => {
     )
   })
 
-  test('when a node is read, the row holds exactly its path', ({ expect }) => {
+  test('when a node is read, the row holds exactly the node’s path', ({ expect }) => {
     fc.assert(
       fc.property(labelSets, (labels) => {
         const trie = build(labels)

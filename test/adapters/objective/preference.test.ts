@@ -18,7 +18,7 @@ describe('pairs of texts', () => {
     expect(() => preferenceMargins([1], [1], 1)).toThrow(RangeError)
   })
 
-  it('weigh texts so that their gradient is that of the loss', ({ expect }) => {
+  it('have weights with which the texts’ gradient is that of the loss', ({ expect }) => {
     const shares = [0.25, 0.75]
     const lossAt = (values: readonly number[]) =>
       preferenceMargins(values, base, BETA).reduce(

@@ -35,8 +35,8 @@ describe('a temperature', () => {
     }
   })
 
-  it('takes the overconfidence out of predictions that are sure and often wrong', ({ expect }) => {
-    // So many that the pull towards 1, which is worth one example, hardly shows.
+  it('corrects predictions that are sure and often wrong', ({ expect }) => {
+    // With so many examples the pull towards 1, which weighs one example, hardly matters.
     const rows = logs(Array.from({ length: 400 }, () => [0.99, 0.01]))
     const gold = rows.map((_, i) => (i % 4 === 0 ? 1 : 0))
     const cooled = applyTemperature(rows, fitTemperature(rows, gold))
@@ -44,7 +44,9 @@ describe('a temperature', () => {
     expect(calibrationError(cooled, gold)).toBeLessThan(0.02)
   })
 
-  it('stays within bounds where all are right, or all wrong, and never sharpens', ({ expect }) => {
+  it('stays within bounds if all answers are right or all wrong, and never sharpens', ({
+    expect,
+  }) => {
     const rows = logs(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? [0.9, 0.1] : [0.8, 0.2])))
     const right = fitTemperature(rows, new Array<number>(20).fill(0))
     expect(right).toBeGreaterThanOrEqual(MIN_TEMPERATURE)
@@ -54,7 +56,7 @@ describe('a temperature', () => {
     expect(wrong).toBeLessThanOrEqual(MAX_TEMPERATURE)
   })
 
-  it('is pulled towards 1 the more, the fewer the examples', ({ expect }) => {
+  it('is pulled towards 1 more strongly with fewer examples', ({ expect }) => {
     const gold = [0, 1, 1, 0]
     const rows = logs(gold.map(() => [0.95, 0.05]))
     const many = Array.from({ length: 50 }, () => rows).flat()
@@ -62,7 +64,7 @@ describe('a temperature', () => {
     expect(fitTemperature(many, golds)).toBeGreaterThan(1.5 * fitTemperature(rows, gold))
   })
 
-  it('is above zero', ({ expect }) => {
+  it('must be above zero', ({ expect }) => {
     expect(() => applyTemperature(SIX, 0)).toThrow(RangeError)
   })
 })

@@ -12,7 +12,7 @@ import type { Observation, Optimiser } from '../../../adapters/optimise/optimise
 import { createRng } from '../../../adapters/optimise/rng.ts'
 import { type Rotation, touchedLayers } from '../../../adapters/rotation/rotation.ts'
 
-/** `bo` searches a random subspace, or that of directions it is given. */
+/** `bo` searches a random subspace, or the span of directions. */
 const DIRECTED = 'bo along directions'
 const NAMES: readonly (OptimiserSpec['name'] | typeof DIRECTED)[] = [
   'bo',
@@ -25,7 +25,7 @@ const geometry = { numLayers: 9, numHeads: 3, headDim: 8 }
 
 type Objective = (z: readonly number[], optimiser: Optimiser) => number | null
 
-/** Runs a job to its end and returns what it was told, with the rounds' lengths. */
+/** Runs a search to its end and returns the trials, with the rounds' lengths. */
 function run(optimiser: Optimiser, f: Objective): { history: Observation[]; rounds: number[] } {
   const history: Observation[] = []
   const rounds: number[] = []
@@ -37,7 +37,7 @@ function run(optimiser: Optimiser, f: Objective): { history: Observation[]; roun
   }
 }
 
-/** Directions over all layers that `bo` searches, as a job would have found them. */
+/** Directions over all layers that `bo` searches, like those that a job finds. */
 function someDirections(count: number, seed: number): Float32Array[] {
   const rng = createRng(seed, 5000)
   const numAngles = (geometry.numLayers - firstSearchedLayer(geometry)) * 12
@@ -82,10 +82,10 @@ function rotatedQuadratic(seed: number, dimension: number): (z: readonly number[
     ) / dimension
 }
 
-/** A search small enough to be exact about in a few dozen trials. */
+/** A search small enough to reach its optimum in a few dozen trials. */
 const TWENTY: Partial<BoOptions> = { dimension: 20, boxShare: 0.5, perturbedCoordinates: 8 }
 
-/** Length of what no combination of the vectors gives, by steps along one after another. */
+/** Norm of the part of a rotation outside the span of the vectors. */
 function residual(of: readonly number[], vectors: readonly Float32Array[]): number {
   const rest = [...of]
   for (let pass = 0; pass < 100; pass++) {
@@ -107,7 +107,7 @@ const median = (values: number[]): number =>
   values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 describe.for(NAMES)('%s', (name) => {
-  it('asks the identity first and exactly numTrials in all', ({ expect }) => {
+  it('asks for the identity first, and for exactly numTrials trials', ({ expect }) => {
     for (const numTrials of [1, 5, 16, 17, 30]) {
       const optimiser = create(name, 1, numTrials)
       const { history } = run(optimiser, towardHidden(1))
@@ -117,7 +117,7 @@ describe.for(NAMES)('%s', (name) => {
     }
   })
 
-  it('answers alike after the history went through JSON to another process', ({ expect }) => {
+  it('gives the same candidates for a history that went through JSON', ({ expect }) => {
     const f = towardHidden(2)
     const { history } = run(create(name, 2, 30), f)
     for (let told = 0; told <= 30; told++) {
@@ -130,7 +130,7 @@ describe.for(NAMES)('%s', (name) => {
     expect(create(name, 2, 30).toRotation(z)).toEqual(create(name, 2, 30).toRotation(z))
   })
 
-  it('searches elsewhere with another seed', ({ expect }) => {
+  it('gives other candidates with another seed', ({ expect }) => {
     const [a, b] = [1, 2].map((seed) => {
       const optimiser = create(name, seed, 30)
       return optimiser.toRotation(optimiser.ask([])[1]!)
@@ -138,7 +138,7 @@ describe.for(NAMES)('%s', (name) => {
     expect(a).not.toEqual(b)
   })
 
-  it('ends where every trial fails, asking no candidate twice', ({ expect }) => {
+  it('ends if every trial fails, and repeats no candidate', ({ expect }) => {
     const optimiser = create(name, 3, 40)
     const { history } = run(optimiser, () => null)
     expect(history.length).toBe(40)
@@ -146,7 +146,7 @@ describe.for(NAMES)('%s', (name) => {
     expect(optimiser.best(history)).toBeNull()
   })
 
-  it('goes on past failed trials and values that are not finite', ({ expect }) => {
+  it('continues after failed trials and values that are not finite', ({ expect }) => {
     const optimiser = create(name, 4, 40)
     const f = towardHidden(4)
     let calls = 0
@@ -159,19 +159,19 @@ describe.for(NAMES)('%s', (name) => {
     expect(optimiser.best(history)!.value).toBe(Math.max(...values))
   })
 
-  it('names the earliest of equal bests', ({ expect }) => {
+  it('returns the earliest of equally good trials', ({ expect }) => {
     const z = [0]
     const history = [3, 1, 2].map((index) => ({ index, z, value: index === 3 ? 0 : 5 }))
     expect(create(name, 1, 9).best(history)!.index).toBe(1)
   })
 
-  it('refuses a z that is not its own', ({ expect }) => {
+  it('refuses a z that it cannot have given', ({ expect }) => {
     expect(() => create(name, 1, 9).toRotation([0.5, 0.5])).toThrow(RangeError)
   })
 })
 
 describe('bo', () => {
-  it('rotates the later layers, its design within its share of the largest angles', ({
+  it('rotates the later layers, with the initial design inside its share of the ball', ({
     expect,
   }) => {
     const optimiser = create('bo', 5, 30)
@@ -183,7 +183,7 @@ describe('bo', () => {
     }
   })
 
-  it('stays within the largest angles wherever the best may lie', ({ expect }) => {
+  it('stays within the ball wherever the optimum lies', ({ expect }) => {
     const { maxRmsAngle } = RANDOM_BO_OPTIONS
     const optimiser = create('bo', 5, 40)
     // The farther the better.
@@ -193,12 +193,12 @@ describe('bo', () => {
     for (const { z } of history) {
       expect(rmsAngle(optimiser.toRotation(z))).toBeLessThanOrEqual(maxRmsAngle * (1 + 1e-6))
     }
-    // A z that no round held is drawn in too.
+    // A z outside the ball is projected too.
     const far = optimiser.toRotation(new Array<number>(optimiser.dimension).fill(1e3))
     expect(rmsAngle(far)).toBeCloseTo(maxRmsAngle, 5)
   })
 
-  it('searches no more directions than there are angles', ({ expect }) => {
+  it('searches at most as many directions as there are angles', ({ expect }) => {
     const angles = (numLayers: number) => 12 * numLayers
     expect(create('bo', 1, 9).dimension).toBe(angles(7))
     const smollm2 = { numLayers: 30, numHeads: 9, headDim: 64 }
@@ -206,21 +206,19 @@ describe('bo', () => {
     expect(createOptimiser(spec).dimension).toBe(RANDOM_BO_OPTIONS.dimension)
   })
 
-  it('asks one round for the initial design and then one candidate a round', ({ expect }) => {
+  it('asks for the initial design in one round and then one candidate per round', ({ expect }) => {
     const { rounds } = run(create('bo', 6, 20), towardHidden(6))
     expect(rounds).toEqual([16, 1, 1, 1, 1])
   })
 
-  it('asks the rest of a design of which a crash left a part', ({ expect }) => {
+  it('asks for the rest of a design after a crash', ({ expect }) => {
     const optimiser = create('bo', 6, 20)
     const design = optimiser.ask([])
     const told = design.slice(0, 5).map((z, index) => ({ index, z, value: -index }))
     expect(optimiser.ask(told)).toEqual(design.slice(5))
   })
 
-  it('beats the same budget of random points by far on quadratics in 20 dimensions', ({
-    expect,
-  }) => {
+  it('beats random search by far on quadratics in 20 dimensions', ({ expect }) => {
     const numTrials = 80
     const gains = [0, 1, 2, 3, 4].map((seed) => {
       const f = rotatedQuadratic(seed, 20)
@@ -238,7 +236,7 @@ describe('bo', () => {
     expect(Math.max(...gains)).toBeLessThan(1)
   })
 
-  it('nears a rotation hidden in all angles as far as its subspace goes', ({ expect }) => {
+  it('approaches a hidden rotation as far as its subspace allows', ({ expect }) => {
     // Of 108 angles 84 are in its layers and 20 directions of those are searched.
     const [bo, random] = [
       (seed: number) => createBo(seed, 60, TWENTY),
@@ -256,7 +254,7 @@ describe('bo', () => {
   })
 
   it('stays within the trust region around the best trial so far', ({ expect }) => {
-    // A ball around the whole box, so that only the region's own box binds.
+    // The ball contains the whole box, so that only the region's box limits the search.
     const options = { boxShare: 0.2 }
     const spec = { name: 'bo', geometry, seed: 9, numTrials: 60, options } as const
     const optimiser = createOptimiser(spec)
@@ -274,7 +272,7 @@ describe('bo', () => {
     expect(narrowest).toBe(0.8 / 32)
   })
 
-  it('goes on from more trials than its model holds', ({ expect }) => {
+  it('continues with more trials than its model holds', ({ expect }) => {
     const numTrials = MAX_MODEL_POINTS + 50
     const optimiser = createBo(8, numTrials, TWENTY)
     const f = rotatedQuadratic(8, 20)
@@ -285,11 +283,11 @@ describe('bo', () => {
     })
     const [z] = optimiser.ask(history)
     expect(z!.every(Number.isFinite)).toBe(true)
-    // Far better than the median of what it was shown.
+    // Far better than the median of the history.
     expect(f(z!)).toBeGreaterThan(median(history.map(({ value }) => value)) / 2)
   })
 
-  it('searches the span of its directions, however they are scaled or repeated', ({ expect }) => {
+  it('searches the span of its directions, also if they are scaled or repeated', ({ expect }) => {
     const directions = someDirections(3, 2)
     const twice = [...directions, directions[1]!.map((value) => 2 * value)]
     const optimiser = createOptimiser({
@@ -312,7 +310,7 @@ describe('bo', () => {
     expect(residual(angles, directions)).toBeLessThan(1e-5 * Math.hypot(...angles))
   })
 
-  it('refuses directions that are none', ({ expect }) => {
+  it('refuses invalid directions', ({ expect }) => {
     const spec = { name: 'bo', geometry, seed: 1, numTrials: 9 } as const
     const [direction] = someDirections(1, 1)
     for (const directions of [
@@ -325,7 +323,7 @@ describe('bo', () => {
     }
   })
 
-  it('takes settings, and refuses those that make no sense', ({ expect }) => {
+  it('accepts settings, and refuses invalid ones', ({ expect }) => {
     const spec = { name: 'bo', geometry, seed: 1, numTrials: 9 } as const
     expect(createOptimiser({ ...spec, options: { dimension: 7 } }).dimension).toBe(7)
     for (const options of [
@@ -354,7 +352,7 @@ describe('random', () => {
     expect(Math.min(...angles)).toBeLessThan(-0.6)
   })
 
-  it('asks rounds of eight, and the rest of one that a crash cut', ({ expect }) => {
+  it('asks for rounds of eight, and for the rest of a round after a crash', ({ expect }) => {
     const optimiser = create('random', 7, 20)
     expect(run(optimiser, () => 0).rounds).toEqual([8, 8, 4])
     const told = [0, 1, 2].map((index) => ({ index, z: [index], value: 0 }))

@@ -7,7 +7,7 @@ const draws = (count: number, seed: number, ...stream: number[]): number[] => {
 }
 
 describe('the generator', () => {
-  it('is pinned: another sequence would change what a resumed job does', ({ expect }) => {
+  it('has a fixed sequence, because resumed jobs depend on it', ({ expect }) => {
     expect(draws(3, 42, 3, 17)).toMatchInlineSnapshot(`
       [
         0.2490514348634194,
@@ -29,7 +29,7 @@ describe('the generator', () => {
     expect(new Set(first).size).toBe(first.length)
   })
 
-  it('is uniform and normal in its first moments', ({ expect }) => {
+  it('has the first moments of the uniform and the normal distribution', ({ expect }) => {
     const count = 20_000
     const rng = createRng(7)
     const uniform = Array.from({ length: count }, rng.uniform)

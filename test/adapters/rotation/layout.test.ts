@@ -28,7 +28,7 @@ describe('layOut', () => {
     expect([...values]).toEqual([1, 2, 3, 4, 0, 0, 5, 6, 0, 0, 0, 0, 0, 0, 7, 8])
   })
 
-  it('leaves out other layers, and scales that stand in those alone', ({ expect }) => {
+  it('omits other layers, and scales that only those have', ({ expect }) => {
     const { hasLogScale, values } = layOut([turned, scaled], [1], GEOMETRY)
     expect(hasLogScale).toBe(false)
     expect([...values]).toEqual([1, 2, 0, 0])

@@ -3,7 +3,7 @@ import { createRng } from '../../../adapters/optimise/rng.ts'
 import { mergeIntoOutputProjection } from '../../../adapters/rotation/merge-into-weights.ts'
 
 describe('a merged output projection', () => {
-  it('does to z what the base does to the rotated z', ({ expect }) => {
+  it('maps z as the base matrix maps the rotated z', ({ expect }) => {
     const rng = createRng(3, 1)
     const [rows, pairs] = [5, 4]
     const draw = (length: number) => Float32Array.from({ length }, () => 2 * rng.uniform() - 1)
@@ -28,7 +28,7 @@ describe('a merged output projection', () => {
     })
   })
 
-  it('of another width is refused', ({ expect }) => {
+  it('is refused with another width', ({ expect }) => {
     const rotation = { angles: new Float32Array(4) }
     expect(() => {
       mergeIntoOutputProjection(new Float32Array(20), rotation)

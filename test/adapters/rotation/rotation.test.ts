@@ -98,7 +98,7 @@ describe('composition', () => {
     )
   })
 
-  it('equals one sum where it is nested', ({ expect }) => {
+  it('gives the same result if it is nested', ({ expect }) => {
     fc.assert(
       fc.property(rotations, rotations, (a, b) => {
         // Doubling is exact in float32, subnormals included, so the inner rounding stays out of it.
@@ -115,7 +115,7 @@ describe('composition', () => {
     )
   })
 
-  it('sums in float64: many small terms are not lost beside a large one', ({ expect }) => {
+  it('sums in float64, so that many small terms survive beside a large one', ({ expect }) => {
     const large = single(16)
     const small = single(2 ** -22)
     const sum = composeRotations(large.geometry, [
@@ -125,7 +125,7 @@ describe('composition', () => {
     expect(sum.layers.get(0)!.angles[0]).toBe(Math.fround(16 + 2 ** -18))
   })
 
-  it('refuses another geometry, a weight that is no number and a wrong length', ({ expect }) => {
+  it('refuses another geometry, a weight that is not finite and a wrong length', ({ expect }) => {
     const other: Geometry = { ...geometry, numHeads: geometry.numHeads + 1 }
     const rotation = identityRotation(other)
     expect(() => composeRotations(geometry, [{ rotation, weight: 1 }])).toThrow(RangeError)

@@ -2,7 +2,7 @@ import { describe, it } from 'vitest'
 import { balancedGain } from '../../../adapters/statistics/balanced-gain.ts'
 
 describe('the gain in balanced accuracy', () => {
-  it('counts every class alike, however many examples it has', ({ expect }) => {
+  it('weighs every class equally, however many examples it has', ({ expect }) => {
     // Class 0: three of four right against none; class 1: one of two against both.
     const gold = [0, 0, 0, 0, 1, 1]
     const { gain, interval } = balancedGain([0, 0, 0, 1, 1, 0], [1, 1, 1, 1, 1, 1], gold)
@@ -14,7 +14,7 @@ describe('the gain in balanced accuracy', () => {
     expect(interval![1]).toBeCloseTo(gain + reach, 5)
   })
 
-  it('has no interval where no class has two examples', ({ expect }) => {
+  it('has no interval if no class has two examples', ({ expect }) => {
     expect(balancedGain([0, 1], [0, 0], [0, 1])).toEqual({ gain: 0.5, interval: null })
   })
 

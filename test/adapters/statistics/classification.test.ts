@@ -37,12 +37,12 @@ describe('confusion matrix', () => {
   })
 })
 
-describe('scores worked out by hand', () => {
+describe('scores computed by hand', () => {
   it('accuracy is 4 of 6', ({ expect }) => {
     expect(accuracy(matrix)).toBeCloseTo(4 / 6, 15)
   })
 
-  it('balanced accuracy leaves out the class without examples', ({ expect }) => {
+  it('balanced accuracy ignores the class without examples', ({ expect }) => {
     expect(balancedAccuracy(matrix)).toBeCloseTo((3 / 4 + 1 / 2) / 2, 15)
   })
 
@@ -51,7 +51,7 @@ describe('scores worked out by hand', () => {
     expect(weightedF1(matrix)).toBeCloseTo((4 * (6 / 7) + 2 * 0.5) / 6, 15)
   })
 
-  it('guessing one class always is no better than chance when balanced', ({ expect }) => {
+  it('always guessing one class has a balanced accuracy of chance', ({ expect }) => {
     const constant = confusionMatrix([0, 0, 0, 0, 0, 0, 0, 0, 1, 1], new Array(10).fill(0), 2)
     expect(accuracy(constant)).toBe(0.8)
     expect(balancedAccuracy(constant)).toBe(0.5)
@@ -88,7 +88,7 @@ describe('scores worked out by hand', () => {
 })
 
 describe('scores in general', () => {
-  it('lie in 0..1, and are 1 exactly where every prediction is right', ({ expect }) => {
+  it('lie in 0..1, and are 1 exactly if every prediction is right', ({ expect }) => {
     fc.assert(
       fc.property(labels, (sample) => {
         const counted = confusionMatrix(sample.gold, sample.predicted, 4)

@@ -3,7 +3,9 @@ import { perClass } from '../../../adapters/statistics/classification.ts'
 import { accuracyByCoverage } from '../../../adapters/statistics/coverage.ts'
 
 describe('accuracy against coverage', () => {
-  it('answers all, then ever surer ones alone; equals go together', ({ expect }) => {
+  it('starts with all answers and keeps ever surer ones; equally sure ones go together', ({
+    expect,
+  }) => {
     const rows = [0.9, 0.8, 0.8, 0.6].map((p) => [Math.log(p), Math.log(1 - p)])
     const points = accuracyByCoverage(rows, [0, 0, 1, 1])
     expect(points.map(({ coverage }) => coverage)).toEqual([1, 0.75, 0.25])
@@ -13,7 +15,7 @@ describe('accuracy against coverage', () => {
     })
   })
 
-  it('has at most twenty points, the whole and the surest among them', ({ expect }) => {
+  it('has at most twenty points, including all answers and the surest', ({ expect }) => {
     const rows = Array.from({ length: 300 }, (_, i) => {
       const p = 0.5 + (i + 1) / 700
       return [Math.log(p), Math.log(1 - p)]
@@ -30,7 +32,7 @@ describe('accuracy against coverage', () => {
 })
 
 describe('figures of a class', () => {
-  it('are as sklearn’s precision_recall_fscore_support, and null where nothing is to divide', ({
+  it('equal sklearn’s precision_recall_fscore_support, and are null for a division by zero', ({
     expect,
   }) => {
     const figures = perClass([

@@ -14,9 +14,9 @@ function answers(numExamples: number, knowledge: number, seed: number): Answered
   return { gold, logProbs: applyBias(logits, [0, 0]) }
 }
 
-describe('the test of what a model knows', () => {
-  it('has the share of orders that do as well, counted by hand', ({ expect }) => {
-    // Of the 6 ways to deal two of each label to four examples, 1 is all right.
+describe('the test of a model’s knowledge', () => {
+  it('gives the share of permutations that do as well, counted by hand', ({ expect }) => {
+    // Of the 6 orders of two labels over four examples, 1 is all right.
     const sure = [
       [-0.1, -3],
       [-0.1, -3],
@@ -27,7 +27,7 @@ describe('the test of what a model knows', () => {
     expect(knowledgeTest([{ logProbs: sure, gold: [1, 1, 0, 0] }])).toBe(1)
   })
 
-  it('finds by chance what is not there five times in a hundred', ({ expect }) => {
+  it('passes without knowledge in five of a hundred cases', ({ expect }) => {
     const found = Array.from({ length: 200 }, (_, seed) => knowledgeTest([answers(20, 0, seed)]))
     const numFound = found.filter((pValue) => pValue <= 0.05).length
     // Mean 10, standard deviation 3.
@@ -35,28 +35,28 @@ describe('the test of what a model knows', () => {
     expect(numFound).toBeLessThan(20)
   })
 
-  it('finds what is there, in one set or in two', ({ expect }) => {
+  it('finds knowledge in one set or in two', ({ expect }) => {
     expect(knowledgeTest([answers(20, 2, 1)])).toBeLessThan(0.01)
-    // Neither set shows by itself what both show together.
+    // Only both sets together show it.
     const [one, two] = [answers(14, 0.6, 4), answers(14, 0.6, 5)]
     const together = knowledgeTest([one, two])
     expect(together).toBeLessThan(knowledgeTest([one]))
     expect(together).toBeLessThan(knowledgeTest([two]))
   })
 
-  it('says the same of a model under any label bias', ({ expect }) => {
+  it('does not depend on a label bias', ({ expect }) => {
     const { gold, logProbs } = answers(30, 0.4, 3)
     const leaning = applyBias(logProbs, [4, 0])
     expect(knowledgeTest([{ gold, logProbs: leaning }])).toBe(knowledgeTest([{ gold, logProbs }]))
   })
 
-  it('does not take leaning to the commoner label for knowledge', ({ expect }) => {
+  it('does not count a preference for the commoner label as knowledge', ({ expect }) => {
     const gold = Array.from({ length: 40 }, (_, i) => (i % 10 === 0 ? 1 : 0))
     const logProbs = gold.map(() => [Math.log(0.9), Math.log(0.1)])
     expect(knowledgeTest([{ gold, logProbs }])).toBe(1)
   })
 
-  it('refuses sets that do not fit', ({ expect }) => {
+  it('refuses sets with unequal lengths and no examples', ({ expect }) => {
     expect(() => knowledgeTest([])).toThrow(RangeError)
     expect(() => knowledgeTest([{ gold: [0], logProbs: [] }])).toThrow(RangeError)
   })

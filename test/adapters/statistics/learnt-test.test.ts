@@ -35,7 +35,7 @@ function learn(gold: readonly number[], signal: number, rng: Rng, numFolds = 5) 
         (_, d) => members.reduce((sum, j) => sum + inputs[j]![d]!, 0) / Math.max(1, members.length),
       )
       const distance = input.reduce((sum, value, d) => sum + (value - mean[d]!) ** 2, 0)
-      // As a fitted bias does: a label with fewer examples in the other folds is expected less.
+      // Like a fitted bias: a label with fewer examples in the other folds is less likely.
       return -distance / 4 + Math.log((members.length + 0.3) / gold.length)
     })
     return applyBias(
@@ -50,7 +50,7 @@ const shuffled = (gold: readonly number[], rng: Rng): number[] =>
   permutation(gold.length, rng).map((i) => gold[i]!)
 
 describe('the test of learnt labels', () => {
-  it('finds predictions that are always right, and not those that never change', ({ expect }) => {
+  it('passes predictions that are always right, and not constant ones', ({ expect }) => {
     const gold = balanced(20, 2)
     const folds = stratifiedFolds(gold, 5, 1)
     const right = learntTest(
@@ -76,7 +76,7 @@ describe('the test of learnt labels', () => {
     expect(wrong.z).toBeCloseTo(-right.z, 1)
   })
 
-  it('knows the exact null distribution of one fold of two labels', ({ expect }) => {
+  it('matches the exact null distribution of one fold with two labels', ({ expect }) => {
     // One fold of 16, so each order of the labels is as likely. The number of right answers is twice a
     // hypergeometric count of variance 8·8·8·8 / (16²·15), so it has mean 8 and variance 64 / 15.
     const gold = balanced(16, 2)
@@ -91,7 +91,7 @@ describe('the test of learnt labels', () => {
     expect(Math.abs(z / exact - 1)).toBeLessThan(4 * 0.016)
   })
 
-  it('does not let two over-sure mistakes outweigh fifteen right answers', ({ expect }) => {
+  it('does not let two very sure mistakes outweigh fifteen right answers', ({ expect }) => {
     const gold = balanced(20, 2)
     const folds = stratifiedFolds(gold, 5, 1)
     const predictions = gold.map((label, i) =>
@@ -100,7 +100,7 @@ describe('the test of learnt labels', () => {
     expect(learntTest(predictions, gold, folds).pValue).toBeLessThan(0.05)
   })
 
-  it('is the same whatever bias the predictions have, and when it is asked again', ({ expect }) => {
+  it('does not depend on a bias, and gives the same result again', ({ expect }) => {
     const gold = balanced(20, 4)
     const { predictions, folds } = learn(gold, 1.5, createRng(3, 1))
     const one = learntTest(predictions, gold, folds)

@@ -20,7 +20,7 @@ const THIRTY = [
 ]
 
 describe('Student’s t', () => {
-  it('has scipy’s shares', ({ expect }) => {
+  it('has scipy’s distribution function', ({ expect }) => {
     for (const [t, degrees, share] of [
       [0.5, 1, 0.6475836176504333],
       [-2.1, 3, 0.0632826012748423],
@@ -32,7 +32,7 @@ describe('Student’s t', () => {
     }
   })
 
-  it('has scipy’s quantiles, and they are the shares’ inverse', ({ expect }) => {
+  it('has scipy’s quantiles, which invert the distribution function', ({ expect }) => {
     for (const [share, degrees, t] of [
       [0.975, 19, 2.0930240544083087],
       [0.95, 7, 1.8945786050900062],
@@ -50,7 +50,7 @@ describe('Student’s t', () => {
     )
   })
 
-  it('refuses what is no share and no degrees of freedom', ({ expect }) => {
+  it('refuses an invalid share and invalid degrees of freedom', ({ expect }) => {
     expect(() => studentTQuantile(1, 3)).toThrow(RangeError)
     expect(() => studentTCdf(1, 0)).toThrow(RangeError)
   })
@@ -61,12 +61,12 @@ describe('the sign-flip test', () => {
     expect(signFlipTest(TWELVE)).toBeCloseTo(0.054443359375, 12)
   })
 
-  it('comes near scipy’s with more pairs than it can enumerate', ({ expect }) => {
+  it('approximates scipy’s p-value with more pairs than it can enumerate', ({ expect }) => {
     expect(Math.abs(signFlipTest(THIRTY) - 0.4438)).toBeLessThan(0.012)
     expect(signFlipTest(THIRTY)).toBe(signFlipTest(THIRTY))
   })
 
-  it('cannot be surer than so few pairs allow', ({ expect }) => {
+  it('has a p-value of at least 2^-n', ({ expect }) => {
     for (const n of [1, 2, 5, 10]) {
       expect(signFlipTest(new Array<number>(n).fill(0.3))).toBeCloseTo(2 ** -n, 12)
     }
@@ -74,7 +74,7 @@ describe('the sign-flip test', () => {
     expect(signFlipTest(new Array<number>(64).fill(0.1))).toBe(1 / 20_000)
   })
 
-  it('is the same whatever the unit and the order', ({ expect }) => {
+  it('does not depend on the unit or the order', ({ expect }) => {
     const shuffled = [...TWELVE].reverse()
     expect(signFlipTest(shuffled)).toBe(signFlipTest(TWELVE))
     expect(signFlipTest(TWELVE.map((value) => 1e6 * value))).toBe(signFlipTest(TWELVE))
@@ -82,7 +82,7 @@ describe('the sign-flip test', () => {
     expect(up + down).toBeGreaterThanOrEqual(1)
   })
 
-  it('finds nothing in nothing about as often as its level says', ({ expect }) => {
+  it('passes without a gain about as often as its level says', ({ expect }) => {
     const numTests = 2000
     const found = Array.from({ length: numTests }, (_, test) => {
       const rng = createRng(12, test)
@@ -92,7 +92,7 @@ describe('the sign-flip test', () => {
     expect(found / numTests).toBeLessThan(0.065)
   })
 
-  it('refuses no pairs and what is not finite', ({ expect }) => {
+  it('refuses no pairs and values that are not finite', ({ expect }) => {
     expect(() => signFlipTest([])).toThrow(RangeError)
     expect(() => signFlipTest([1, NaN])).toThrow(RangeError)
   })
@@ -106,7 +106,7 @@ describe('the size of a gain', () => {
     expect(meanInterval([1])).toBeNull()
   })
 
-  it('is detectable where a test of that level finds it four times in five', ({ expect }) => {
+  it('is detectable if a test at that level finds it four times in five', ({ expect }) => {
     const gain = smallestDetectable(TWELVE, 0.025, 0.8)!
     expect(gain).toBeCloseTo(0.3348836435420116, 10)
     // The spread of the twelve, and their mean moved to that gain.
@@ -121,7 +121,7 @@ describe('the size of a gain', () => {
     expect(found / numTests).toBeLessThan(0.86)
   })
 
-  it('shrinks with the examples, and is none where no level can be reached', ({ expect }) => {
+  it('shrinks with more examples, and is null if the level cannot be reached', ({ expect }) => {
     const twice = [...TWELVE, ...TWELVE]
     expect(smallestDetectable(twice, 0.025, 0.8)!).toBeLessThan(
       smallestDetectable(TWELVE, 0.025, 0.8)!,

@@ -3,7 +3,7 @@ import { createRng } from '../../../adapters/optimise/rng.ts'
 import { pairedDifference } from '../../../adapters/statistics/paired.ts'
 
 describe('a paired difference', () => {
-  it('of items of one size is the mean and its normal interval', ({ expect }) => {
+  it('of items with equal sizes is the mean and its normal interval', ({ expect }) => {
     const { mean, low, high, numPairs } = pairedDifference([0, 1, 1, 0], [1, 1, 0, 1])
     expect(mean).toBeCloseTo(0.25)
     // Differences 1, 0, −1, 1: deviation √(11/12), over √4.
@@ -14,9 +14,9 @@ describe('a paired difference', () => {
     ])
     expect(numPairs).toBe(4)
   })
-  it('of items of unequal size weighs their parts alike', ({ expect }) => {
+  it('of items with unequal sizes weighs their parts equally', ({ expect }) => {
     expect(pairedDifference([10, 1], [20, 1.5], [10, 1]).mean).toBeCloseTo(10.5 / 11)
-    // Every part worse by 0.1, whatever the item's size: known exactly.
+    // Every part is worse by 0.1, so the interval has no width.
     const sizes = [3, 50, 7]
     const exact = pairedDifference(
       [0, 0, 0],
@@ -26,7 +26,7 @@ describe('a paired difference', () => {
     expect(exact.low).toBeCloseTo(0.1, 9)
     expect(exact.high).toBeCloseTo(0.1, 9)
   })
-  it('holds the true one about 95 times in 100', ({ expect }) => {
+  it('has an interval that holds the true difference about 95 times in 100', ({ expect }) => {
     const rng = createRng(6, 1)
     let held = 0
     for (let i = 0; i < 1000; i++) {
@@ -38,7 +38,7 @@ describe('a paired difference', () => {
     expect(held).toBeGreaterThan(920)
     expect(held).toBeLessThan(970)
   })
-  it('of nothing, or of lists of other lengths, is refused', ({ expect }) => {
+  it('is refused without items or with unequal lengths', ({ expect }) => {
     expect(() => pairedDifference([], [])).toThrow(RangeError)
     expect(() => pairedDifference([1], [1, 2])).toThrow(RangeError)
     expect(pairedDifference([1], [2]).low).toBeNaN()

@@ -61,7 +61,7 @@ describe('log expected improvement', () => {
     expect(relative(logH(u), expected)).toBeLessThan(2e-13)
   })
 
-  it('goes on where expected improvement itself is zero in float64', ({ expect }) => {
+  it('stays finite where expected improvement itself is zero in float64', ({ expect }) => {
     expect(logExpectedImprovement(0, 1e-3, 1)).toBeCloseTo(-500_021.64, 1)
     expect(logExpectedImprovement(0, 1e-7, 1)).toBeLessThan(-4e13)
   })
@@ -82,7 +82,7 @@ describe('log expected improvement', () => {
     )
   })
 
-  it('has the gradient that differences show', ({ expect }) => {
+  it('has the gradient that finite differences give', ({ expect }) => {
     for (const u of [-200, -31, -29, -5, -1.01, -0.99, 0, 2]) {
       const sigma = 0.5
       const mean = 1 + u * sigma

@@ -67,7 +67,7 @@ function run(
 }
 
 describe('the space of configurations', () => {
-  test('has the defaults of gradient fitting first', ({ expect }) => {
+  test('begins with the defaults of a gradient fit', ({ expect }) => {
     expect(nextConfiguration([], 1)).toEqual(DEFAULT_CONFIGURATION)
     const { learningRate, numSteps, promptDropout } = DEFAULT_GRADIENT_OPTIONS
     expect(toConfiguration(DEFAULT_CONFIGURATION, GEOMETRY, DEFAULT_GRADIENT_OPTIONS)).toEqual({
@@ -80,7 +80,7 @@ describe('the space of configurations', () => {
     })
   })
 
-  test('has scales next, then smaller steps on whole prompts, then a fifth of the prompts', ({
+  test('continues with scales, then smaller steps on whole prompts, then a fifth of the prompts', ({
     expect,
   }) => {
     const told: { readonly z: readonly number[]; readonly value: number }[] = []
@@ -93,7 +93,7 @@ describe('the space of configurations', () => {
     expect(slow!.promptDropout).toBe(0)
     expect(slow!.learningRate).toBeCloseTo(0.6 * DEFAULT_GRADIENT_OPTIONS.learningRate, 12)
     expect(sparse!.promptDropout).toBeCloseTo(0.8, 12)
-    // The fewer tokens a step reads and the smaller it is, the more of them.
+    // There are more steps if they are smaller or read fewer tokens.
     const { numSteps, promptDropout } = DEFAULT_GRADIENT_OPTIONS
     const wholeSteps = numSteps / (1 + 1.5 * promptDropout)
     expect(slow!.numSteps).toBe(Math.round(wholeSteps / 0.6))
@@ -101,7 +101,7 @@ describe('the space of configurations', () => {
     expect(sparse!.numSteps).toBeGreaterThan(scaled!.numSteps)
   })
 
-  test('leaves out layers from either end, and never all', ({ expect }) => {
+  test('drops layers from either end, and never all', ({ expect }) => {
     const layersAt = (window: number) =>
       toConfiguration([0, window, 0, 0, 0], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).layers
     expect(layersAt(-0.5)).toEqual([3, 9])
@@ -111,7 +111,7 @@ describe('the space of configurations', () => {
     expect(toConfiguration([0, 1, 0, 0, 0], one, DEFAULT_GRADIENT_OPTIONS).layers).toBeNull()
   })
 
-  test('has shares of dropout within bounds, and none at its lower end', ({ expect }) => {
+  test('has a dropout within bounds, and none at its lower end', ({ expect }) => {
     const shareAt = (dropout: number) =>
       toConfiguration([0, 0, 0, 0, dropout], GEOMETRY, DEFAULT_GRADIENT_OPTIONS).promptDropout
     expect([shareAt(-1), shareAt(-0.21)]).toEqual([0, 0])
@@ -119,7 +119,7 @@ describe('the space of configurations', () => {
     expect(shareAt(1)).toBeCloseTo(0.8, 12)
   })
 
-  test('is looked through by what was told, and by the seed', ({ expect }) => {
+  test('is searched by the earlier trials and the seed', ({ expect }) => {
     const told = [0, 1, 2, 3, 4, 5, 6].map((i) => ({
       z: [i / 4 - 0.5, 0, 0, 0, 0],
       value: -((i - 3) ** 2),
@@ -135,7 +135,7 @@ describe('the space of configurations', () => {
 })
 
 describe('the search over configurations', () => {
-  test('does better by its folds than the defaults do', ({ expect }) => {
+  test('has a lower held-out loss than the defaults', ({ expect }) => {
     const auto = search(12)
     const { state } = run(auto)
     expect(state.trials).toHaveLength(12)
@@ -143,7 +143,7 @@ describe('the search over configurations', () => {
     const chosen = choice!.foldLosses.reduce((sum, loss) => sum + loss, 0) / GOLD.length
     expect(state.trials[0]!.end).toBe('finished')
     expect(chosen).toBeLessThan(0.9 * state.trials[0]!.heldOutLoss)
-    // Every way to end was held against the others on the same folds.
+    // All choices were scored on the same folds.
     for (const { foldLosses } of state.choices) {
       expect(chosen * GOLD.length).toBeLessThanOrEqual(
         foldLosses.reduce((sum, loss) => sum + loss, 0),
@@ -151,12 +151,13 @@ describe('the search over configurations', () => {
     }
   })
 
-  test('gives up configurations that lag', ({ expect }) => {
+  test('abandons configurations that lag', ({ expect }) => {
     const auto = search(4)
     let state = auto.start()
     for (let query = auto.ask(state); query !== null; query = auto.ask(state)) {
       // The first gains with every step; the others never do.
-      const gain = state.trials.length === 0 ? 0.02 * (state.current?.gradient.numTaken ?? 0) : 0
+      const gain =
+        state.trials.length === 0 ? 0.02 * (state.current?.gradient.numStepsDone ?? 0) : 0
       const logProbs = new Float32Array(query.weights.length).fill(-1 + gain)
       const gradient = new Float32Array(query.values.length).fill(1)
       state = auto.tell(state, { logProbs, gradient }, 1)
@@ -172,7 +173,7 @@ describe('the search over configurations', () => {
     }
   })
 
-  test('fits the first configuration whatever it takes, and stops at its budget', ({ expect }) => {
+  test('always finishes the first configuration, and stops at its budget', ({ expect }) => {
     const slow = run(search(16, 5), 1)
     expect(slow.state.trials).toHaveLength(1)
     expect(slow.state.trials[0]!.end).toBe('finished')
@@ -181,12 +182,12 @@ describe('the search over configurations', () => {
     expect(state.trials.length).toBeGreaterThan(3)
     expect(state.trials.length).toBeLessThan(20)
     expect(state.spentMs).toBe(queries.length)
-    // What is left of the budget is for choosing.
+    // The rest of the budget is for scoring choices.
     expect(state.trials.reduce((sum, { spentMs }) => sum + spentMs, 0)).toBeLessThanOrEqual(226)
     expect(state.spentMs).toBeLessThanOrEqual(250)
   })
 
-  test('goes on from its bytes as without a break', ({ expect }) => {
+  test('resumes from its bytes and takes the same steps', ({ expect }) => {
     const whole = run(search(6))
     const broken = run(search(6), 1, (state) => {
       // At an odd offset, as storage may hand it out, and by a search that knows nothing else.
@@ -211,7 +212,7 @@ describe('the search over configurations', () => {
     expect(decodeAutoState(other)).toEqual({ ok: false, error: { reason: 'version' } })
   })
 
-  test('asks only for what the runner takes, and scores held-out examples alone', ({ expect }) => {
+  test('stays within the runner’s limits, and scores only held-out examples', ({ expect }) => {
     const { queries } = run(search(6))
     for (const { numCandidates, weights } of queries) {
       expect(numCandidates).toBeLessThanOrEqual(32)
@@ -222,7 +223,7 @@ describe('the search over configurations', () => {
     expect(weights.filter((weight) => weight !== 0)).toHaveLength((numCandidates * GOLD.length) / 5)
   })
 
-  test('judges a configuration by what it ended with, prompts read whole', ({ expect }) => {
+  test('judges a configuration by its finished fit on whole prompts', ({ expect }) => {
     const auto = search(8)
     let state = auto.start()
     const scored: number[] = []
@@ -258,7 +259,7 @@ describe('the search over configurations', () => {
     expect(after).not.toEqual(before)
   })
 
-  test('keeps the identity where nothing helps', ({ expect }) => {
+  test('keeps the identity if nothing helps', ({ expect }) => {
     const auto = search(3)
     let state = auto.start()
     let loss = 1
@@ -276,7 +277,7 @@ describe('the search over configurations', () => {
     expect(auto.foldRotations(state).every(({ layers }) => layers.size === 0)).toBe(true)
   })
 
-  test('refuses budgets that make no sense', ({ expect }) => {
+  test('refuses invalid budgets', ({ expect }) => {
     expect(() => search(0)).toThrow(RangeError)
     expect(() => search(2, 0)).toThrow(RangeError)
     expect(() => search(2, NaN)).toThrow(RangeError)

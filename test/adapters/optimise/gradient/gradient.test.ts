@@ -7,7 +7,7 @@ import {
 } from '../../../../adapters/optimise/gradient/folds.ts'
 import {
   GradientSearch,
-  isAstray,
+  hasDiverged,
   type GradientAnswer,
   type GradientQuery,
   type GradientState,
@@ -21,9 +21,7 @@ const GEOMETRY = { numLayers: 4, numHeads: 1, headDim: 4 }
 const GOLD = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
 
 describe('Adam', () => {
-  test('walks the learning rate against the sign first, whatever the gradient’s size', ({
-    expect,
-  }) => {
+  test('takes a first step of the learning rate, whatever the gradient’s size', ({ expect }) => {
     const options = { learningRate: 0.1, decay: 0 }
     const { values } = stepAdam(startAdam(3), Float32Array.of(5, -1e-3, 0), 0, options)
     expect(values[0]).toBeCloseTo(-0.1, 5)
@@ -40,7 +38,7 @@ describe('Adam', () => {
     expect(values[0]).toBeCloseTo(-0.1 - (0.1 * mean) / Math.sqrt(square), 5)
   })
 
-  test('decays toward zero beside the gradient, not through its moments', ({ expect }) => {
+  test('applies decay to the values and not to the moments', ({ expect }) => {
     const state = { ...startAdam(1), values: Float32Array.of(2) }
     const next = stepAdam(state, new Float32Array(1), 0, { learningRate: 0.1, decay: 0.5 })
     expect(next.values[0]).toBeCloseTo(2 * (1 - 0.05), 6)
@@ -49,7 +47,7 @@ describe('Adam', () => {
 })
 
 describe('folds', () => {
-  test('are five, fewer of few inputs, and three of many', ({ expect }) => {
+  test('are five, fewer with few inputs, and three with many', ({ expect }) => {
     const distinct = (count: number) => Array.from({ length: count }, (_, i) => i)
     expect([3, 20, 128, 129, 2000].map((count) => countFolds(distinct(count)))).toEqual([
       3, 5, 5, 3, 3,
@@ -70,12 +68,12 @@ describe('folds', () => {
     }
   })
 
-  test('differ by seed and by nothing else', ({ expect }) => {
+  test('depend only on the seed', ({ expect }) => {
     expect(stratifiedFolds(GOLD, 5, 3)).toEqual(stratifiedFolds(GOLD, 5, 3))
     expect(stratifiedFolds(GOLD, 5, 3)).not.toEqual(stratifiedFolds(GOLD, 5, 4))
   })
 
-  test('cannot be more than the examples', ({ expect }) => {
+  test('cannot outnumber the examples', ({ expect }) => {
     expect(() => stratifiedFolds([0, 1], 3, 0)).toThrow(RangeError)
   })
 })
@@ -144,7 +142,7 @@ describe('the search', () => {
   const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
   const options = { learningRate: 0.05, numSteps: 40 }
 
-  test('first measures the identity, once an example', ({ expect }) => {
+  test('first scores every example once at the identity', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const query = search.ask(search.start())!
     expect(query.numCandidates).toBe(1)
@@ -159,7 +157,7 @@ describe('the search', () => {
     expect(state.adam.values.every((value) => value === 0)).toBe(true)
   })
 
-  test('then takes batch by batch, and fits a candidate to all of it but its own fold', ({
+  test('then takes batch after batch, and fits each candidate to the batch outside its fold', ({
     expect,
   }) => {
     const search = new GradientSearch({ ...spec, options })
@@ -189,7 +187,7 @@ describe('the search', () => {
     }
   })
 
-  test('reads prompts without a share of their tokens, others in each step, but for the first look', ({
+  test('drops a share of the prompts’ tokens, anew in each step, but not at the identity', ({
     expect,
   }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, promptDropout: 0.3 } })
@@ -200,7 +198,7 @@ describe('the search', () => {
       else {
         expect(query.promptDropout!.share).toBe(0.3)
         seeds.add(query.promptDropout!.seed)
-        // A step that is asked for again is the same.
+        // A step that is asked again is the same.
         expect(search.ask(state)!.promptDropout).toEqual(query.promptDropout)
       }
       state = search.tell(state, pull(GOLD.map(() => 0.5))(query))
@@ -248,17 +246,17 @@ describe('the search', () => {
     expect([...layers.get(3)!.angles]).toEqual([0, 0])
   })
 
-  test('averages its steps, the later ones counting more', ({ expect }) => {
+  test('averages its steps, with more weight on later ones', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 4 } })
     const values: number[] = []
     const losses: number[] = []
     const state = run(search, pull(GOLD.map((_, i) => 0.3 + 0.05 * i)), (next) => {
-      if (next.numTaken > 0) values[next.numTaken] = next.adam.values[0]!
+      if (next.numStepsDone > 0) values[next.numStepsDone] = next.adam.values[0]!
       losses[next.history.length - 1] = next.history.at(-1)!.heldOutLoss
       return next
     })
     expect(state.history).toHaveLength(1 + 4)
-    // Weights t(t + 1) for step t, as the quotients of the recursion come to.
+    // The recursion amounts to weights t(t + 1) for step t.
     const weights = [1, 2, 3, 4].map((t) => t * (t + 1))
     const averageOf = (of: readonly number[]): number =>
       weights.reduce((sum, weight, i) => sum + weight * of[i + 1]!, 0) /
@@ -267,14 +265,14 @@ describe('the search', () => {
     expect(state.heldOutLoss).toBeCloseTo(averageOf(losses), 6)
   })
 
-  test('ends where its held-out loss runs away, and keeps nothing', ({ expect }) => {
+  test('ends if its held-out loss diverges, and keeps nothing', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     let loss = 0.9
     const state = run(search, (query) => ({
       logProbs: new Float32Array(query.weights.length).fill(-(loss += 0.1)),
       gradient: new Float32Array(query.values.length).fill(1),
     }))
-    expect(isAstray(state)).toBe(true)
+    expect(hasDiverged(state)).toBe(true)
     expect(state.history.length).toBeGreaterThan(6)
     expect(state.history.length).toBeLessThan(14)
     for (const rotation of [search.best(state), ...search.foldRotations(state)]) {
@@ -283,7 +281,7 @@ describe('the search', () => {
     }
   })
 
-  test('goes on where its first steps alone are worse', ({ expect }) => {
+  test('continues if only its first steps are worse', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 12 } })
     const state = run(search, (query) => {
       const moved = query.values.some((value) => value !== 0)
@@ -293,10 +291,10 @@ describe('the search', () => {
     })
     expect(Math.max(...state.history.map(({ heldOutLoss }) => heldOutLoss))).toBeGreaterThan(1)
     expect(state.history).toHaveLength(1 + 12)
-    expect(isAstray(state)).toBe(false)
+    expect(hasDiverged(state)).toBe(false)
   })
 
-  test('ends with the folds’ mean, as long as they are', ({ expect }) => {
+  test('returns the folds’ mean, scaled to their mean norm', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options: { ...options, numSteps: 8 } })
     // Two folds pull the first angle, two the second, and one both.
     const state = run(search, (query) => {
@@ -314,7 +312,7 @@ describe('the search', () => {
     expect(lengthOf([...search.best(state).layers.get(0)!.angles])).toBeCloseTo(mean, 5)
   })
 
-  test('rotates the layers of its window only, with scales where asked', ({ expect }) => {
+  test('rotates only the layers of its window, optionally with scales', ({ expect }) => {
     const search = new GradientSearch({
       ...spec,
       options: { ...options, numSteps: 3, layers: [1, 2], hasLogScale: true },
@@ -329,12 +327,12 @@ describe('the search', () => {
     expect(layers.get(2)!.logScale!.every((scale) => scale > 0)).toBe(true)
   })
 
-  test('takes the same steps from its bytes as without a break', ({ expect }) => {
+  test('resumes from its bytes and takes the same steps', ({ expect }) => {
     const targets = GOLD.map((label, i) => 0.3 + 0.1 * label + 0.02 * i)
     const search = new GradientSearch({ ...spec, options })
     const whole = run(search, pull(targets))
     const broken = run(search, pull(targets), (state) => {
-      // At an odd offset, as storage may hand it out.
+      // At an odd offset, because storage may return such a view.
       const bytes = encodeGradientState(state)
       const shifted = new Uint8Array(bytes.length + 1)
       shifted.set(bytes, 1)
@@ -354,7 +352,7 @@ describe('the search', () => {
     expect(decodeGradientState(other)).toEqual({ ok: false, error: { reason: 'version' } })
   })
 
-  test('refuses answers that are not numbers, and options that make no sense', ({ expect }) => {
+  test('refuses answers that are not finite, and invalid options', ({ expect }) => {
     const search = new GradientSearch(spec)
     const query = search.ask(search.start())!
     const answer = {
@@ -375,13 +373,13 @@ describe('the search', () => {
   })
 })
 
-describe('what the folds found', () => {
+describe('the folds’ rotations', () => {
   const spec = { geometry: GEOMETRY, gold: GOLD, seed: 1 }
   const options = { learningRate: 0.05, numSteps: 40 }
   const firstAngle = (search: GradientSearch, state: GradientState) =>
     search.foldRotations(state).map(({ layers }) => layers.get(0)!.angles[0]!)
 
-  test('is each fold’s candidate, and none of the fold’s own examples', ({ expect }) => {
+  test('are each fold’s candidate, without the fold’s own examples', ({ expect }) => {
     const search = new GradientSearch({ ...spec, options })
     const targets = GOLD.map((_, i) => 0.3 + 0.05 * i)
     const fold = 2

@@ -23,7 +23,7 @@ function posteriorOf(
 }
 
 describe('Matérn 5/2', () => {
-  it('is its closed form', ({ expect }) => {
+  it('equals its closed form', ({ expect }) => {
     expect(matern52(0, 3)).toBe(1)
     // s = 1: (1 + √5 + 5/3)·e^-√5
     expect(matern52(4, 2)).toBeCloseTo((1 + Math.sqrt(5) + 5 / 3) * Math.exp(-Math.sqrt(5)), 15)
@@ -62,7 +62,7 @@ describe('the posterior', () => {
   const rows = Array.from({ length: 25 }, () => [rng.uniform(), rng.uniform(), rng.uniform()])
   const values = rows.map(([a, b, c]) => Math.sin(3 * a!) + b! * c!)
 
-  it('goes through noise-free observations with no uncertainty', ({ expect }) => {
+  it('passes through noise-free observations without uncertainty', ({ expect }) => {
     const posterior = posteriorOf(rows, values, 1, 1e-10)
     rows.forEach((row, i) => {
       const { mean, sigma } = posterior.predict(Float64Array.from(row))
@@ -71,7 +71,7 @@ describe('the posterior', () => {
     })
   })
 
-  it('has the gradients that differences show, at an observed point too', ({ expect }) => {
+  it('has the gradients that finite differences give, also at an observed point', ({ expect }) => {
     const posterior = posteriorOf(rows, values, 0.7, 1e-2)
     const step = 1e-6
     for (const point of [Float64Array.of(0.3, 0.6, 0.9), Float64Array.from(rows[4]!)]) {
@@ -105,12 +105,12 @@ describe('fitting', () => {
     expect(predicted).toBeCloseTo(f(0.2, -0.4), 2)
   })
 
-  it('calls pure noise noise', ({ expect }) => {
+  it('fits pure noise as noise', ({ expect }) => {
     const posterior = fit(rows.map(() => rng.normal()))
     expect(posterior.hyperparameters.noiseRatio).toBeGreaterThan(0.1)
   })
 
-  it('is at least as likely as any point of a grid, priors apart', ({ expect }) => {
+  it('is at least as likely as any point of a grid, up to the priors', ({ expect }) => {
     const values = rows.map(([a, b]) => Math.sin(4 * a!) + b! + 0.05 * rng.normal())
     const fitted = fit(values).logMarginalLikelihood
     const standard = Array.from(standardize(values).values)
@@ -124,7 +124,7 @@ describe('fitting', () => {
     }
   })
 
-  it('stands equal values, repeated points and a single point', ({ expect }) => {
+  it('accepts equal values, repeated points and a single point', ({ expect }) => {
     for (const [points, values] of [
       [
         [[0.1], [0.2], [0.3]],
@@ -157,7 +157,7 @@ describe('Nelder and Mead', () => {
     expect(value).toBeLessThan(1e-6)
   })
 
-  it('walks away from where the function has no value, within its budget', ({ expect }) => {
+  it('avoids points without a value, within its budget', ({ expect }) => {
     let calls = 0
     const { x } = nelderMead(
       ([a]) => {

@@ -45,7 +45,7 @@ class Toy {
   readonly #search: RoundSearch
   readonly #scoreOf: (isGood: boolean, round: number) => number
   #isGood: boolean[] = []
-  /** Of the texts of the round under way. */
+  /** The texts of the current round. */
   kept: Draw[] = []
   readonly queries: GradientQuery[] = []
   readonly draws: (readonly Draw[])[] = []
@@ -113,21 +113,21 @@ describe('choosing texts', () => {
     { group: 0, score: 0.9 },
   ]
 
-  test('takes the best of each group, or the best and the worst, the earliest of equals', ({
+  test('takes the best of each group, or the best and the worst, on a tie the earliest', ({
     expect,
   }) => {
     expect(selectTexts(texts, 'best')).toEqual([2])
     expect(selectTexts(texts, 'pairs')).toEqual([2, 4])
   })
 
-  test('refuses a score that is none', ({ expect }) => {
+  test('refuses a score that is not finite', ({ expect }) => {
     expect(() => selectTexts([{ group: 0, score: NaN }], 'best')).toThrow(RangeError)
   })
 })
 
 describe('a search in rounds', () => {
   for (const fit of ['best', 'pairs'] as const) {
-    test(`by ${fit} learns what is graded well, and more than chance has it`, ({ expect }) => {
+    test(`by ${fit} learns texts with high grades, and more often than chance`, ({ expect }) => {
       const search = searchOf(fit)
       const state = new Toy(search).run()
       expect(state.history).toHaveLength(1 + OPTIONS.numRounds)
@@ -142,7 +142,7 @@ describe('a search in rounds', () => {
     })
   }
 
-  test('draws from the base model first, then from each fold’s candidate', ({ expect }) => {
+  test('generates with the base model first, then with each fold’s candidate', ({ expect }) => {
     const search = searchOf('best')
     const toy = new Toy(search)
     toy.run()
@@ -152,12 +152,12 @@ describe('a search in rounds', () => {
       const other = 1 - fold
       expect([countOf(0, example, 0), countOf(0, example, 1)]).toEqual([6, 0])
       expect([countOf(1, example, other), countOf(1, example, fold)]).toEqual([6, 3])
-      // Nothing is fitted any more, and so nothing drawn for it.
+      // Nothing is fitted after the last round, so it generates only held-out texts.
       expect([countOf(4, example, other), countOf(4, example, fold)]).toEqual([0, 3])
     }
   })
 
-  test('fits no candidate to a text of its own fold’s prompts, nor to another’s texts', ({
+  test('fits no candidate to texts of its own fold’s prompts or of another candidate', ({
     expect,
   }) => {
     for (const numFolds of [2, 3]) {
@@ -183,7 +183,9 @@ describe('a search in rounds', () => {
     }
   })
 
-  test('weighs a pair’s texts against each other, less where they are told apart', ({ expect }) => {
+  test('gives a pair’s texts opposite weights, smaller once the best text is likelier', ({
+    expect,
+  }) => {
     const search = searchOf('pairs')
     const toy = new Toy(search)
     toy.run()
@@ -201,7 +203,7 @@ describe('a search in rounds', () => {
     expect(rowOf(toy.queries[2]!)[0]).toBeLessThan(atFirst)
   })
 
-  test('goes on from its bytes to the same end, from any step', ({ expect }) => {
+  test('resumes from its bytes at any step and ends the same', ({ expect }) => {
     const search = searchOf('pairs')
     const alone = new Toy(search).run()
     const toy = new Toy(search)
@@ -215,7 +217,7 @@ describe('a search in rounds', () => {
     expect(state).toEqual(alone)
   })
 
-  test('reads no state from bytes that are none', ({ expect }) => {
+  test('refuses bytes that are not a state', ({ expect }) => {
     const bytes = encodeRoundState(searchOf('best').start())
     expect(decodeRoundState(bytes.subarray(0, 3)).ok).toBe(false)
     expect(decodeRoundState(bytes.subarray(0, bytes.length - 4)).ok).toBe(false)
@@ -226,7 +228,7 @@ describe('a search in rounds', () => {
     })
   })
 
-  test('ends with the base model where texts are all graded alike', ({ expect }) => {
+  test('ends with the base model if all texts have the same grade', ({ expect }) => {
     const search = searchOf('best')
     const state = new Toy(search, () => 0.5).run()
     expect(state.history).toHaveLength(1)
@@ -234,7 +236,7 @@ describe('a search in rounds', () => {
     expect(search.foldRotations(state).every(({ layers }) => layers.size === 0)).toBe(true)
   })
 
-  test('ends with the base model where held-out texts only lose', ({ expect }) => {
+  test('ends with the base model if held-out scores only fall', ({ expect }) => {
     const search = searchOf('pairs')
     const state = new Toy(search, (isGood, round) => Number(isGood) - 2 * round).run()
     expect(state.history).toHaveLength(1 + OPTIONS.numRounds)
@@ -242,13 +244,13 @@ describe('a search in rounds', () => {
     expect(search.best(state).layers.size).toBe(0)
   })
 
-  test('is indifferent to what has come to weigh nothing', ({ expect }) => {
+  test('ignores the log probabilities of texts with weight 0', ({ expect }) => {
     const search = searchOf('pairs', { beta: 1e6, learningRate: 0.9 })
     const state = new Toy(search).run()
     expect(state.adam.values.every(Number.isFinite)).toBe(true)
   })
 
-  test('refuses options, scores and gradients that make no sense', ({ expect }) => {
+  test('refuses invalid options, scores and gradients', ({ expect }) => {
     for (const options of [
       { numRounds: 0 },
       { numSamples: 1 },

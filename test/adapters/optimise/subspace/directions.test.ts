@@ -9,7 +9,7 @@ import {
 const golds = fc.array(fc.nat(6), { minLength: 1, maxLength: 90 })
 
 describe('groupExamples', () => {
-  it('puts every example into one group, all groups about as large', ({ expect }) => {
+  it('puts every example into one group, with groups of about equal size', ({ expect }) => {
     fc.assert(
       fc.property(golds, fc.integer({ min: 1, max: 40 }), (gold, maxGroups) => {
         const groups = groupExamples(gold, maxGroups)
@@ -35,14 +35,14 @@ describe('directions as bytes', () => {
   const geometry = { numLayers: 5, numHeads: 2, headDim: 4 }
   const directions = [0, 1, 2].map((k) => Float32Array.from({ length: 12 }, (_, i) => k + i / 7))
 
-  it('come back as they were, from any place in a buffer', ({ expect }) => {
+  it('are read unchanged, from any offset in a buffer', ({ expect }) => {
     const bytes = encodeDirections(directions)
     const shifted = new Uint8Array(bytes.length + 1)
     shifted.set(bytes, 1)
     expect(decodeDirections(shifted.subarray(1), geometry, 3)).toEqual(directions)
   })
 
-  it('are refused where they are not whole', ({ expect }) => {
+  it('are refused if they are not whole', ({ expect }) => {
     const bytes = encodeDirections(directions)
     expect(() => decodeDirections(bytes.subarray(4), geometry, 3)).toThrow(RangeError)
     expect(() => decodeDirections(bytes, geometry, 5)).toThrow(RangeError)

@@ -13,17 +13,17 @@ const vectors = fc.array(fc.double({ min: -3, max: 3, noNaN: true }), {
   maxLength: 5,
 })
 
-/** All angles of the rotation, end to end. */
+/** All angles of the rotation in one array. */
 const anglesOf = (z: readonly number[]): number[] =>
   [...subspace.toRotation(z).layers.values()].flatMap(({ angles }) => [...angles])
 
 describe('a random subspace', () => {
-  it('touches its layers only, and none at z = 0', ({ expect }) => {
+  it('touches only its layers, and none at z = 0', ({ expect }) => {
     expect(touchedLayers(subspace.toRotation([0, 1, 0, 0, 0]))).toEqual([2, 3, 4, 5])
     expect(subspace.toRotation([0, 0, 0, 0, 0]).layers.size).toBe(0)
   })
 
-  it('keeps norms: the angles are as long as z', ({ expect }) => {
+  it('keeps norms: the angles have the norm of z', ({ expect }) => {
     fc.assert(
       fc.property(vectors, (z) => {
         expect(Math.hypot(...anglesOf(z))).toBeCloseTo(Math.hypot(...z), 5)
@@ -40,7 +40,7 @@ describe('a random subspace', () => {
     })
   })
 
-  it('refuses layers that are not there and more directions than angles', ({ expect }) => {
+  it('refuses missing layers and more directions than angles', ({ expect }) => {
     expect(() => createRandomSubspace(geometry, 2, 7, 5, createRng(4))).toThrow(RangeError)
     expect(() => createRandomSubspace(geometry, 2, 2, 5, createRng(4))).toThrow(RangeError)
     expect(() => createRandomSubspace(geometry, 5, 6, 13, createRng(4))).toThrow(/13 directions/)
@@ -48,7 +48,7 @@ describe('a random subspace', () => {
 })
 
 describe('projectToBall', () => {
-  it('shortens what is outside and leaves the rest', ({ expect }) => {
+  it('moves only points outside the ball', ({ expect }) => {
     expect(projectToBall([3, 4], 1)).toEqual([0.6000000000000001, 0.8])
     expect(projectToBall([0.3, 0.4], 1)).toEqual([0.3, 0.4])
   })

@@ -38,8 +38,8 @@ describe('tarot', () => {
     expect(() => search.toRotation(new Array<number>(60).fill(2))).toThrow(RangeError)
   })
 
-  it('climbs where the published sign goes down', ({ expect }) => {
-    // A plane of one clear direction: what a correct acquisition must find and follow.
+  it('goes uphill, where the published sign goes downhill', ({ expect }) => {
+    // A plane has one clear direction, which a correct acquisition must find and follow.
     const plane = (z: readonly number[]) => z.reduce((sum, value) => sum + value, 0)
     const small = { numLayers: 1 }
     const late = (history: readonly Observation[]) =>
@@ -51,7 +51,7 @@ describe('tarot', () => {
     expect(published).toBeLessThan(-2.7)
   })
 
-  it('as published does not hear of the identity', ({ expect }) => {
+  it('as published leaves the identity out of its model', ({ expect }) => {
     const search = createTarot({ ...spec, numTrials: 9 }, { asPublished: true })
     const told = search.ask([]).map((z, index) => ({ index, z, value: index }))
     const other = told.map((trial) => (trial.index === 0 ? { ...trial, value: 99 } : trial))
