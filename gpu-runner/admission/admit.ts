@@ -47,6 +47,7 @@ export function admit(
     )
     const fields = {
       id: wire.request_id,
+      tenant: wire.tenant ?? '',
       tier: wire.service_tier ?? 'default',
       promptIds,
       emit,

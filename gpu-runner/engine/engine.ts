@@ -78,8 +78,8 @@ export class Engine {
   }
 
   get load(): { readonly running: number; readonly waiting: number; readonly parked: number } {
-    const { running, numReserved, waiting, numParked } = this.scheduler
-    return { running: running.length + numReserved, waiting: waiting.length, parked: numParked }
+    const { running, numReserved, numWaiting, numParked } = this.scheduler
+    return { running: running.length + numReserved, waiting: numWaiting, parked: numParked }
   }
 
   /** KV of preempted rows and prompts. */
@@ -93,13 +93,17 @@ export class Engine {
     return () => this.#listeners.delete(listener)
   }
 
-  /** @throws {RunnerFault} where the queue is full for this tier, or a request has more arms than rows */
-  checkCapacity(numArms: number, tier: ServiceTier = 'default'): void {
+  /**
+   * @throws {RunnerFault} where the queue is full for this tier or tenant, or a request has more arms than
+   *   rows
+   */
+  checkCapacity(numArms: number, tier: ServiceTier = 'default', tenant?: string): void {
     const { maxNumSeqs } = this.options
-    if (!this.scheduler.hasRoom(tier)) {
+    if (!this.scheduler.hasRoom(tier, tenant)) {
+      const whose = this.scheduler.hasRoom(tier) ? 'of this tenant' : `of tier ${tier}`
       throw new RunnerFault(
         'over_capacity',
-        `${this.scheduler.waiting.length} requests are waiting; none of tier ${tier} is taken until there are fewer`,
+        `${this.scheduler.numWaiting} requests are waiting; none ${whose} is taken until there are fewer`,
         { retry_after_seconds: this.retryAfterSeconds() },
       )
     }
@@ -153,7 +157,11 @@ export class Engine {
       try {
         this.#dropDeparted()
         this.#fillRows()
-        if (this.scheduler.running.length > 0) await this.#decodeStep()
+        if (this.scheduler.running.length > 0) {
+          await this.#decodeStep()
+          // The step's time has brought requests, whose prompts may be next.
+          this.#fillRows()
+        }
         await this.#prefillSteps()
       } catch (error) {
         // This is a bug and no request's fault, but every request must get a final message.
@@ -222,6 +230,8 @@ export class Engine {
     this.#store.stage(prefill)
     if (prefill.numDone === null) {
       prefill.numDone = echo?.needsLogits ? 0 : this.#restorePrefix(prefill)
+      // The whole prompt at once: two long prompts then don't take the staging row from each other.
+      this.scheduler.chargePrompt(request, request.promptIds.length - prefill.numCachedTokens)
       if (echo) this.#emitPrompt(prefill, echo.begin())
     }
     const chunk = prefill.chunks[prefill.numDone]
@@ -331,6 +341,7 @@ export class Engine {
       }
       return
     }
+    this.scheduler.chargeStep()
     this.counters.decodeSteps += 1
     this.counters.decodeTokens += batch.length
     const finished: Sequence[] = []

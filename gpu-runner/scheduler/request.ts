@@ -43,12 +43,14 @@ export type Prefill = {
 /** All of a request but its sequences and its progress. */
 export type RequestFields = Pick<
   EngineRequest,
-  'id' | 'tier' | 'promptIds' | 'emit' | 'release' | 'admittedAtMs' | 'deadlineAtMs'
+  'id' | 'tenant' | 'tier' | 'promptIds' | 'emit' | 'release' | 'admittedAtMs' | 'deadlineAtMs'
 >
 
 /** One admitted request. */
 export class EngineRequest {
   readonly id: string
+  /** Tenants of one tier take turns. Requests that name no tenant are one tenant's, ''. */
+  readonly tenant: string
   readonly tier: ServiceTier
   readonly promptIds: readonly number[]
   readonly emit: (event: GenerateEvent) => void
@@ -68,6 +70,7 @@ export class EngineRequest {
     createGroups: (request: EngineRequest) => readonly PrefillGroup[],
   ) {
     this.id = fields.id
+    this.tenant = fields.tenant
     this.tier = fields.tier
     this.promptIds = fields.promptIds
     this.emit = fields.emit

@@ -14,7 +14,7 @@ export async function generate(
   response: ServerResponse,
 ): Promise<void> {
   const { engine, grammars, context } = runner
-  engine.checkCapacity(wire.arms.length, wire.service_tier)
+  engine.checkCapacity(wire.arms.length, wire.service_tier, wire.tenant)
   const { tokenizer } = context
   const grammar = await openGrammar({ grammars, tokenizer }, wire)
   if (response.destroyed) {
