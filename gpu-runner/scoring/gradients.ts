@@ -89,7 +89,7 @@ export class GradientScorer {
     if (weights.some((row) => row.some((weight, place) => weight !== 0 && isMissed(place)))) {
       throw new RunnerFault(
         'invalid_request',
-        'an example that computed_examples lacks has a weight',
+        'an example that computed_examples does not name has a weight',
       )
     }
     const everyCandidate = rotations.map((_, candidate) => candidate)
@@ -232,7 +232,7 @@ function selectComputed(
   if (stranger !== undefined) {
     throw new RunnerFault(
       'invalid_request',
-      `computed_examples has example ${stranger}, which examples lacks`,
+      `computed_examples names example ${stranger}, which examples does not`,
     )
   }
   return new Set(given)
