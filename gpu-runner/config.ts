@@ -22,7 +22,10 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
 /** Rows of the decode batch, and so the most arms of one request. */
 const DEFAULT_MAX_NUM_SEQS = 16
 const DEFAULT_MAX_WAITING = 256
-/** A chunk is 128 tokens and takes some 80 ms, so a long prompt delays a running answer's next token by that. */
+/**
+ * A chunk is 128 tokens and takes some 80 ms, so a long prompt delays a running answer's next token
+ * by that.
+ */
 const DEFAULT_PREFILL_CHUNKS = 1
 const DEFAULT_REQUEST_TIMEOUT_SECONDS = 600
 /** Jobs still make progress, and answers take at most half as long again. */

@@ -18,8 +18,9 @@ export type ResidentAdapter = {
 type Entry = ResidentAdapter & { numLeases: number; retired: boolean; lastUsed: number }
 
 /**
- * The adapters a runner holds in memory, by digest. Requests lease the adapters they use. A leased adapter
- * that is deleted is retired: no request can lease it any more, and it goes when its last lease ends.
+ * The adapters a runner holds in memory, by digest. Requests lease the adapters they use. A leased
+ * adapter that is deleted is retired: no request can lease it any more, and it goes when its last
+ * lease ends.
  */
 export class AdapterStore {
   readonly maxResident: number

@@ -7,7 +7,10 @@ import {
 } from '../../adapters/rotation/rotation.ts'
 import { RunnerFault } from '../runner-fault.ts'
 
-/** Slot 0, the identity, is never written. Rows without an adapter and prompts under scope `generated` use it. */
+/**
+ * Slot 0, the identity, is never written. Rows without an adapter and prompts under scope `generated`
+ * use it.
+ */
 export const IDENTITY_SLOT = 0
 
 type Slot = { key: string; numLeases: number; lastUsed: number; layers: readonly number[] }

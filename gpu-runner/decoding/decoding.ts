@@ -46,8 +46,8 @@ export interface Decoding {
   /** Most tokens that will be fed; the prompt must leave room for them. */
   readonly maxOffsets: number
   /**
-   * Reads the logits [vocab] of the token just fed, and may change them. If it returns nothing and `next`
-   * stays as it was, the same token is to be fed once more.
+   * Reads the logits [vocab] of the token just fed, and may change them. If it returns nothing and
+   * `next` stays as it was, the same token is to be fed once more.
    */
   read(logits: Float32Array): DecodingOutput[]
 }

@@ -32,7 +32,10 @@ export class PromptEcho {
     return this.#numTopLogprobs !== null
   }
 
-  /** The piece that needs no logits: the whole text if no log probabilities are asked for, else the first token. */
+  /**
+   * The piece that needs no logits: the whole text if no log probabilities are asked for, else the
+   * first token.
+   */
   begin(): PromptPiece {
     if (!this.needsLogits) return { text: this.#decode(0, this.#promptIds.length), tokens: [] }
     const first = describeFirstToken(this.#tokenizer, this.#promptIds[0]!)

@@ -19,8 +19,8 @@ export type Merged = { readonly sizeBytes: number; readonly layers: readonly num
 /**
  * Writes a copy of a model file with an adapter of scope `all` folded into its output projections.
  * Weights become float32, or float16 with vectors (norms) in float32 as llama.cpp keeps them. The
- * metadata, tokenizer included, keep the source's bytes, but for the file type and two keys that name the
- * adapter and the base. The file gets its name only once it is complete.
+ * metadata, tokenizer included, keep the source's bytes, but for the file type and two keys that name
+ * the adapter and the base. The file gets its name only once it is complete.
  * @param adapter decoded for this model
  * @param adapterDigest SHA-256 of the adapter's file
  * @throws {Error} the scope is not `all`, the target exists, or a merged weight is past float16

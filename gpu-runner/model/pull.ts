@@ -30,9 +30,9 @@ export function modelDirectory(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /**
- * Returns the path of a model's file, and fetches the file if the folder lacks it. Either way the file has
- * just been checked against the catalogue's digest. Several processes may pull at once: each writes to a
- * folder of its own and renames the checked file into place.
+ * Returns the path of a model's file, and fetches the file if the folder lacks it. Either way the
+ * file has just been checked against the catalogue's digest. Several processes may pull at once: each
+ * writes to a folder of its own and renames the checked file into place.
  * @throws {PullError} no source gave the right bytes; names each source and its failure
  */
 export async function pullModel(entry: CatalogueEntry, options: PullOptions): Promise<string> {

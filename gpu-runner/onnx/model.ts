@@ -16,7 +16,10 @@ export const int = (value: number): Attribute => ({ kind: 'int', value })
 export const float = (value: number): Attribute => ({ kind: 'float', value })
 export const ints = (...value: number[]): Attribute => ({ kind: 'ints', value })
 
-/** A node's inputs and outputs are names of values. An empty name is an absent input or an unused output. */
+/**
+ * A node's inputs and outputs are names of values. An empty name is an absent input or an unused
+ * output.
+ */
 export type Node = {
   readonly name: string
   readonly opType: string

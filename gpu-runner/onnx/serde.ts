@@ -94,7 +94,8 @@ export function encodeModel(graph: Graph, dataFile: string): Uint8Array {
 
 /**
  * Reads, by name, the tensors that a model of `encodeModel` keeps in its external data file.
- * @throws {Error} bytes that are not a ModelProto, or a tensor of a type that `encodeModel` does not write
+ * @throws {Error} bytes that are not a ModelProto, or a tensor of a type that `encodeModel` does not
+ *   write
  */
 export function decodeExternalInitializers(bytes: Uint8Array): ReadonlyMap<string, Initializer> {
   const { graph } = onnx.ModelProto.decode(bytes)

@@ -1,6 +1,6 @@
 /**
- * The part of ONNX Runtime that the engine uses: sessions, and bindings whose inputs and outputs stand in
- * buffers that the caller owns. Only this folder calls the library.
+ * The part of ONNX Runtime that the engine uses: sessions, and bindings whose inputs and outputs
+ * stand in buffers that the caller owns. Only this folder calls the library.
  */
 
 export type TensorArray = Float32Array | Int32Array | BigInt64Array
@@ -9,16 +9,17 @@ export type TensorArray = Float32Array | Int32Array | BigInt64Array
 export type Tensor = { readonly data: TensorArray; readonly dims: readonly number[] }
 
 /**
- * How long an idle thread polls before it sleeps, if it may. It is longer than the pauses between a decode
- * step's kernels, and far shorter than a time slice, which a polling thread would take from one with work.
+ * How long an idle thread polls before it sleeps, if it may. It is longer than the pauses between a
+ * decode step's kernels, and far shorter than a time slice, which a polling thread would take from
+ * one with work.
  */
 export const SPIN_DURATION_US = 30
 
 export type SessionOptions = {
   readonly numThreads: number
   /**
-   * Whether idle threads poll for a moment before they sleep. That is faster for few rows if nothing else
-   * needs the cores, and slower otherwise.
+   * Whether idle threads poll for a moment before they sleep. That is faster for few rows if nothing
+   * else needs the cores, and slower otherwise.
    */
   readonly allowSpinning: boolean
   /** If given, ONNX Runtime writes a profile to a file with this prefix. */

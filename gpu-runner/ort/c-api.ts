@@ -78,7 +78,10 @@ function libraryPath(): string {
   return path.join(root, 'bin', 'napi-v6', process.platform, process.arch, name)
 }
 
-/** Loads koffi when called: a static import would end the runner on a machine for which koffi has no binary. */
+/**
+ * Loads koffi when called: a static import would end the runner on a machine for which koffi has no
+ * binary.
+ */
 const loadKoffi = (): typeof Koffi => require('koffi') as typeof Koffi
 
 function loadApi(): Api {
@@ -101,8 +104,8 @@ function loadApi(): Api {
 }
 
 /**
- * glibc's `malloc_trim`; null where there is none. Without it, the allocator keeps a freed session's packed
- * weights for each thread that ever opened a session: 0.6 GB for a training graph.
+ * glibc's `malloc_trim`; null where there is none. Without it, the allocator keeps a freed session's
+ * packed weights for each thread that ever opened a session: 0.6 GB for a training graph.
  */
 function loadTrim(): NativeFunction | null {
   if (process.platform !== 'linux') return null

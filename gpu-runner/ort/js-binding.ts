@@ -1,7 +1,7 @@
 /**
- * ONNX Runtime through onnxruntime-node's own binding, used where the C API cannot be loaded. It blocks
- * the event loop and copies every output on each run (measured 2–4× slower at decode), so the runner says
- * at its start when it uses this.
+ * ONNX Runtime through onnxruntime-node's own binding, used where the C API cannot be loaded. It
+ * blocks the event loop and copies every output on each run (measured 2–4× slower at decode), so the
+ * runner says at its start when it uses this.
  */
 import ort from 'onnxruntime-node'
 import {

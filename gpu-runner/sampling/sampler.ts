@@ -16,7 +16,9 @@ export type SamplerOptions = {
 const NEGLIGIBLE_PROBABILITY = 1e-9
 /** Far more than rounding errors, so that a close case is decided by the token's weight itself. */
 const FAR_BELOW_SLACK = 1e-3
-/** Fractions of the largest probability, tried in turn; no token that is kept is as small as the last. */
+/**
+ * Fractions of the largest probability, tried in turn; no token that is kept is as small as the last.
+ */
 const SORTED_FROM: readonly number[] = [1e-2, 1e-4, 1e-6, 0]
 
 /** @returns index of the largest value, of equal ones the first */
@@ -28,8 +30,8 @@ export function argmax(values: Float32Array | readonly number[]): number {
 }
 
 /**
- * Draws an index, as vLLM does: temperature, then min_p, top_k and top_p, each applied to the tokens that
- * the one before has left. For top_p their probabilities are normalised again.
+ * Draws an index, as vLLM does: temperature, then min_p, top_k and top_p, each applied to the tokens
+ * that the one before has left. For top_p their probabilities are normalised again.
  * @param logits unnormalised log probabilities; unchanged
  * @param random uniform in [0, 1); called once where temperature > 0
  */
@@ -85,9 +87,9 @@ function scratchOf(length: number): Float64Array {
 }
 
 /**
- * The tokens that top_k and then top_p leave, the likeliest first. Sorting a whole vocabulary would take too
- * much of a decode step, so only weights above a bound are sorted, and the bound is lowered if they are too
- * few.
+ * The tokens that top_k and then top_p leave, the likeliest first. Sorting a whole vocabulary would
+ * take too much of a decode step, so only weights above a bound are sorted, and the bound is lowered
+ * if they are too few.
  */
 function likeliest(
   weights: Float64Array,

@@ -22,9 +22,9 @@ import {
 } from './training-step.ts'
 
 /**
- * Most rows of one run: candidates × examples × positions. Longer runs save little time per row, so a run
- * is kept about as short as a prompt chunk, and a live row waits for one run at most. Only a single
- * target's positions, which cannot be divided, may take more rows.
+ * Most rows of one run: candidates × examples × positions. Longer runs save little time per row, so a
+ * run is kept about as short as a prompt chunk, and a live row waits for one run at most. Only a
+ * single target's positions, which cannot be divided, may take more rows.
  */
 const MAX_STEP_ROWS = 32
 const MAX_ABS_WEIGHT = 1e3
@@ -264,7 +264,9 @@ function dropTokens(
   })
 }
 
-/** The positions along the right label's path, or along the target; the last prompt token comes first. */
+/**
+ * The positions along the right label's path, or along the target; the last prompt token comes first.
+ */
 function toTrainingExample(
   { prompts, answers }: TokenisedDataset,
   example: number,
@@ -296,9 +298,9 @@ type Run = {
 }
 
 /**
- * Divides a group into runs. Neighbouring examples that the same candidates want are split into equal runs
- * of at most {@link MAX_STEP_ROWS} rows. If one example alone has too many rows, its candidates are divided
- * too. Examples that no candidate wants are in no run.
+ * Divides a group into runs. Neighbouring examples that the same candidates want are split into equal
+ * runs of at most {@link MAX_STEP_ROWS} rows. If one example alone has too many rows, its candidates
+ * are divided too. Examples that no candidate wants are in no run.
  */
 function* runsOf(
   examples: readonly TrainingExample[],

@@ -67,8 +67,8 @@ export class PromptCache {
   }
 
   /**
-   * Computes each prompt without its last token. The beginning that a prompt shares with an earlier one of
-   * the group, most often the task's instructions, is copied from there.
+   * Computes each prompt without its last token. The beginning that a prompt shares with an earlier
+   * one of the group, most often the task's instructions, is copied from there.
    */
   async prefill(
     dataset: TokenisedDataset,

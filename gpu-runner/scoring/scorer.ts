@@ -26,8 +26,8 @@ export class Scorer {
 
   /**
    * @param values angles [candidates, layers, heads, pairs], then log scales where the header has them
-   * @returns log P(label) [candidates][examples][labels]; for targets [candidates][examples][1], summed over
-   *   the target's tokens
+   * @returns log P(label) [candidates][examples][labels]; for targets [candidates][examples][1],
+   *   summed over the target's tokens
    * @throws {RunnerFault} values or examples that do not fit the dataset or model; aborted
    */
   score(
@@ -120,8 +120,8 @@ export class Scorer {
   }
 
   /**
-   * Runs a decode step for each token, with all rows together, so the numbers are those of generating the
-   * target. A row whose target has ended repeats its last step, which changes nothing.
+   * Runs a decode step for each token, with all rows together, so the numbers are those of generating
+   * the target. A row whose target has ended repeats its last step, which changes nothing.
    * @returns [rows][1]
    */
   async #targetLogProbs(

@@ -20,7 +20,10 @@ import {
 import type { KvTensors } from '../kv-cache/kv-tensors.ts'
 import type { Binding, Session } from '../ort/index.ts'
 
-/** Added to an attention score or logit that must not count: far below any other, yet finite in float32. */
+/**
+ * Added to an attention score or logit that must not count: far below any other, yet finite in
+ * float32.
+ */
 const MASKED = -1e30
 
 /** One rotated position: the token it reads and the one that should follow. */
@@ -54,8 +57,8 @@ export type StepResult = {
 }
 
 /**
- * Runs the training graph on some examples, and adds the gradient of −Σ weight·log P(gold) by the tables to
- * `gradient`.
+ * Runs the training graph on some examples, and adds the gradient of −Σ weight·log P(gold) by the
+ * tables to `gradient`.
  * @param kv holds the prompts: rows [firstRow, firstRow + examples.length) belong to the examples
  * @param weights [candidates][examples]
  * @param gradient tables of zeros or of earlier steps; changed in place
@@ -134,8 +137,8 @@ export async function runTrainingStep(
 }
 
 /**
- * Binds the inputs that depend on the examples and not on the candidates. Positions past an example's own
- * read token 0. They have no weight, and no earlier position attends to them.
+ * Binds the inputs that depend on the examples and not on the candidates. Positions past an example's
+ * own read token 0. They have no weight, and no earlier position attends to them.
  */
 function bindPositions(
   binding: Binding,

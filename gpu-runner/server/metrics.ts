@@ -13,7 +13,10 @@ export type Metrics = {
   readonly countRefusal: (reason: RunnerError['code']) => void
 }
 
-/** Prometheus metrics. State is read when the metrics are asked for; durations are recorded as they happen. */
+/**
+ * Prometheus metrics. State is read when the metrics are asked for; durations are recorded as they
+ * happen.
+ */
 export function createMetrics({ engine, executor, adapters, context }: Runner): Metrics {
   const registry = new Registry()
   const registers = [registry]

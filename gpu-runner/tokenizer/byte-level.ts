@@ -15,7 +15,10 @@ const BYTE_OF_CHAR: ReadonlyMap<string, number> = new Map(
   CHAR_OF_BYTE.map((char, byte) => [char, byte]),
 )
 
-/** The bytes that a vocabulary entry stands for; null where it is not written in byte-level characters. */
+/**
+ * The bytes that a vocabulary entry stands for; null where it is not written in byte-level
+ * characters.
+ */
 export function bytesOfToken(token: string): Uint8Array | null {
   const bytes = new Uint8Array(token.length)
   for (let i = 0; i < token.length; i++) {

@@ -142,10 +142,10 @@ export class ChatTokenizer {
   /**
    * Encodes a chat's prompt. The ids are those of `encode(renderChat(messages, functions))`, but control
    * tokens that a message, a call or a function writes out stay plain text.
-   * @throws {PromptTooLongError} over `maxTokens`. The work is bounded by maxTokens, however long the text:
-   *   no token is longer than maxTokenBytes (81 for SmolLM2), so a text of over maxTokens × maxTokenBytes
-   *   bytes is refused unread (bytes that the vocabulary drops count too), and encoding stops at the first
-   *   slice with a token too many
+   * @throws {PromptTooLongError} over `maxTokens`. The work is bounded by maxTokens, however long the
+   *   text: no token is longer than maxTokenBytes (81 for SmolLM2), so a text of over maxTokens ×
+   *   maxTokenBytes bytes is refused unread (bytes that the vocabulary drops count too), and encoding
+   *   stops at the first slice with a token too many
    * @throws {NoChatTemplateError}
    */
   encodeChat(
@@ -205,8 +205,8 @@ export class ChatTokenizer {
   }
 
   /**
-   * Control tokens cut the text into sections, and merges never cross them. Template text and the contents
-   * beside it are therefore encoded as one section, as they would be in the whole text.
+   * Control tokens cut the text into sections, and merges never cross them. Template text and the
+   * contents beside it are therefore encoded as one section, as they would be in the whole text.
    */
   *#encodePrompt(segments: readonly PromptSegment[], maxTokens: number): Generator<void, number[]> {
     const { beginId, encoder, tokens } = this.#vocabulary

@@ -2,8 +2,8 @@
 const STEP_MERGES = 2048
 
 /**
- * Byte-pair encoding. Of all neighbours that can merge, the pair with the highest priority does, of equal
- * ones the leftmost, until no pair can. At each `yield` a caller may let other work run.
+ * Byte-pair encoding. Of all neighbours that can merge, the pair with the highest priority does, of
+ * equal ones the leftmost, until no pair can. At each `yield` a caller may let other work run.
  * @param text its characters are the first symbols
  * @param priorityOf priority of merging text[start, middle) with text[middle, end); undefined if they
  *   never merge

@@ -10,8 +10,8 @@ export class PromptTooLongError extends Error {
 /** Encodes text between control tokens; there is one for each kind of vocabulary. */
 export interface SectionEncoder {
   /**
-   * Appends the text's ids to `ids`. It yields every few milliseconds, so that a caller can let other work
-   * run.
+   * Appends the text's ids to `ids`. It yields every few milliseconds, so that a caller can let other
+   * work run.
    * @param ids ids encoded so far, which count towards `maxTokens`
    * @param startsText whether the prompt's start or a control token comes before the text
    * @throws {PromptTooLongError} more than `maxTokens` ids in all

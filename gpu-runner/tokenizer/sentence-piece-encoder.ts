@@ -29,7 +29,10 @@ export interface SentencePieces {
 export class SentencePieceEncoder implements SectionEncoder {
   readonly #pieces: SentencePieces
   readonly #userDefined: TokenTrie
-  /** Characters that stand before a space within some piece. A space after any other begins a new piece. */
+  /**
+   * Characters that stand before a space within some piece. A space after any other begins a new
+   * piece.
+   */
   readonly #beforeSpaces: ReadonlySet<string>
 
   constructor(pieces: SentencePieces) {

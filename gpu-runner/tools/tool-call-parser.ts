@@ -27,8 +27,8 @@ type State =
   | 'plain'
 
 /**
- * Finds the calls in an answer's text as it comes. Arguments are given out as the model writes them. Text
- * that looks like a call but is none, or names no known function, stays text.
+ * Finds the calls in an answer's text as it comes. Arguments are given out as the model writes them.
+ * Text that looks like a call but is none, or names no known function, stays text.
  */
 export class ToolCallParser {
   readonly #format: ToolFormat

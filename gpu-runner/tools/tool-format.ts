@@ -6,7 +6,9 @@ export type ToolFormat = {
    * @param prompt a prompt with a function, and a call to `callName` where the template shows calls
    */
   readonly isOf: (prompt: string, callName: string) => boolean
-  /** Texts that begin and end a section of calls; null: the answer is one call, or text without calls. */
+  /**
+   * Texts that begin and end a section of calls; null: the answer is one call, or text without calls.
+   */
   readonly markers: { readonly begin: string; readonly end: string } | null
   /** Texts that the model writes before, between and after calls; `open` starts with the marker. */
   readonly open: string

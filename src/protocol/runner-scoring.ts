@@ -53,9 +53,10 @@ const targetDatasetSchema = z.strictObject({
 export type TargetDataset = z.infer<typeof targetDatasetSchema>
 
 /**
- * Body of `PUT /v1/datasets/:digest`, as JSON; the digest is the SHA-256 of its bytes. Each example has one
- * of the labels, or a text of its own. The runner tokenises and keeps the examples, and the prompts' KV
- * while memory allows. With `?use=gradient` it begins to load the graph that `POST /v1/gradient` needs.
+ * Body of `PUT /v1/datasets/:digest`, as JSON; the digest is the SHA-256 of its bytes. Each example
+ * has one of the labels, or a text of its own. The runner tokenises and keeps the examples, and the
+ * prompts' KV while memory allows. With `?use=gradient` it begins to load the graph that `POST
+ * /v1/gradient` needs.
  */
 export const datasetSchema = z.union([labelDatasetSchema, targetDatasetSchema])
 export type Dataset = z.infer<typeof datasetSchema>
@@ -90,15 +91,17 @@ export const datasetResidentSchema = z.object({
   /** 0 where the examples have targets. */
   num_labels: z.number().int(),
   prompt_tokens: z.object({ total: z.number().int(), longest: z.number().int() }),
-  /** Tokens of each example's target, the end of the turn included; absent where examples have labels. */
+  /**
+   * Tokens of each example's target, the end of the turn included; absent where examples have labels.
+   */
   target_tokens: z.array(z.number().int().min(1)).optional(),
 })
 
 /**
- * Header of `POST /v1/score`. The body is the header's length as uint32, the header as JSON, float32 angles
- * [num_candidates, layers.length, num_heads, head_dim/2], and with `has_log_scale` log scales of the same
- * shape. Layers that are not named are not rotated; `layers: []` scores the base model. The answer is a pure
- * function of (dataset, build, candidates).
+ * Header of `POST /v1/score`. The body is the header's length as uint32, the header as JSON, float32
+ * angles [num_candidates, layers.length, num_heads, head_dim/2], and with `has_log_scale` log scales
+ * of the same shape. Layers that are not named are not rotated; `layers: []` scores the base model.
+ * The answer is a pure function of (dataset, build, candidates).
  */
 export const scoreHeaderSchema = z.object({
   dataset: digestSchema,
@@ -114,8 +117,8 @@ export const scoreHeaderSchema = z.object({
 export type ScoreHeader = z.infer<typeof scoreHeaderSchema>
 
 /**
- * `log_probs[candidate][example][label]` is the natural log of P(label) along the trie, without a bias. An
- * example with a target has one value, the sum of its tokens' log probabilities.
+ * `log_probs[candidate][example][label]` is the natural log of P(label) along the trie, without a
+ * bias. An example with a target has one value, the sum of its tokens' log probabilities.
  */
 export const scoreResponseSchema = z.object({
   build_digest: digestSchema,
@@ -127,10 +130,10 @@ export type ScoreResponse = z.infer<typeof scoreResponseSchema>
  * Header of `POST /v1/gradient`. The body is laid out as a score request's, with example weights
  * [num_candidates, examples] as float32 after the candidates. The scope is `generated`.
  *
- * A candidate's loss is −Σ weight·log P(right label or target). Weights of 1/n give the mean, a weight of 0
- * leaves an example out of the gradient but not out of `log_probs`, and a weight may be negative. All is
- * computed in float32, unlike `/v1/score` on a served build. The answer is a pure function of (dataset,
- * build, candidates, weights, dropout).
+ * A candidate's loss is −Σ weight·log P(right label or target). Weights of 1/n give the mean, a
+ * weight of 0 leaves an example out of the gradient but not out of `log_probs`, and a weight may be
+ * negative. All is computed in float32, unlike `/v1/score` on a served build. The answer is a pure
+ * function of (dataset, build, candidates, weights, dropout).
  */
 export const gradientHeaderSchema = z.object({
   dataset: digestSchema,
@@ -144,8 +147,8 @@ export const gradientHeaderSchema = z.object({
   examples: z.array(z.number().int().min(0)).min(1).optional(),
   /**
    * Which of these examples are computed; all by default. The others cost nothing, and their log
-   * probabilities are NaN. Calls with equal `examples` share the prompts' KV, which calls that named only
-   * some of them would not. Examples that are computed together should be neighbours.
+   * probabilities are NaN. Calls with equal `examples` share the prompts' KV, which calls that named
+   * only some of them would not. Examples that are computed together should be neighbours.
    */
   computed_examples: z.array(z.number().int().min(0)).min(1).optional(),
   /**
@@ -155,9 +158,9 @@ export const gradientHeaderSchema = z.object({
    */
   skip_unweighted: z.boolean().optional(),
   /**
-   * Hides a share of a prompt's tokens: no position attends to them. Tokens with which all prompts of the
-   * dataset begin or end are not hidden, nor those of an example whose weight is 0. Which ones are hidden
-   * depends only on the seed, the example's index and the candidate's.
+   * Hides a share of a prompt's tokens: no position attends to them. Tokens with which all prompts of
+   * the dataset begin or end are not hidden, nor those of an example whose weight is 0. Which ones
+   * are hidden depends only on the seed, the example's index and the candidate's.
    */
   prompt_dropout: z
     .object({ share: z.number().min(0).lt(1), seed: z.number().int().min(0) })
@@ -166,9 +169,10 @@ export const gradientHeaderSchema = z.object({
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>
 
 /**
- * Header of the answer, whose body is laid out likewise. Its float32 values are the loss [num_candidates],
- * log P(right label or target) [num_candidates, num_examples], d loss / d angle [num_candidates, num_layers,
- * num_heads, head_dim/2] and, if the request has log scales, d loss / d log scale of the same shape.
+ * Header of the answer, whose body is laid out likewise. Its float32 values are the loss
+ * [num_candidates], log P(right label or target) [num_candidates, num_examples], d loss / d angle
+ * [num_candidates, num_layers, num_heads, head_dim/2] and, if the request has log scales, d loss / d
+ * log scale of the same shape.
  */
 export const gradientResponseSchema = z.object({
   build_digest: digestSchema,

@@ -64,8 +64,8 @@ export const armSchema = z.object({
   bias: z.array(z.number().min(-1e3).max(1e3)).max(MAX_LABELS).optional(),
   seed: z.number().int().min(0).max(0xffffffff).optional(),
   /**
-   * First prompt position that is rotated, for a given text that is scored. By default the scope decides.
-   * Under scope `all` only 0 is allowed.
+   * First prompt position that is rotated, for a given text that is scored. By default the scope
+   * decides. Under scope `all` only 0 is allowed.
    */
   rotate_from: z.number().int().min(0).optional(),
 })
@@ -101,17 +101,23 @@ export const samplingSchema = z.object({
 export type Sampling = z.infer<typeof samplingSchema>
 
 /**
- * `priority` goes before `default`, and `default` before `flex`. Rows of `flex` may be preempted while other
- * requests need them, and resume later with the same tokens.
+ * `priority` goes before `default`, and `default` before `flex`. Rows of `flex` may be preempted
+ * while other requests need them, and resume later with the same tokens.
  */
 export const serviceTierSchema = z.enum(['priority', 'default', 'flex'])
 export type ServiceTier = z.infer<typeof serviceTierSchema>
 
-/** `POST /v1/generate`: one prompt with a row for each arm; arms that compute it alike share its prefill. */
+/**
+ * `POST /v1/generate`: one prompt with a row for each arm; arms that compute it alike share its
+ * prefill.
+ */
 export const generateRequestSchema = z
   .object({
     request_id: z.string().min(1).max(128),
-    /** Requests of one tenant share the computed KV of equal beginnings; without a tenant none is shared. */
+    /**
+     * Requests of one tenant share the computed KV of equal beginnings; without a tenant none is
+     * shared.
+     */
     tenant: z.string().min(1).max(128).optional(),
     /** `default` by default. */
     service_tier: serviceTierSchema.optional(),
@@ -165,8 +171,8 @@ export const labelProbabilitySchema = z.object({
 export type LabelProbability = z.infer<typeof labelProbabilitySchema>
 
 /**
- * A token and its log probability: the natural log of the softmax of the model's own logits, before bias,
- * penalties, temperature and truncation, computed in float64.
+ * A token and its log probability: the natural log of the softmax of the model's own logits, before
+ * bias, penalties, temperature and truncation, computed in float64.
  */
 export const tokenLogprobSchema = z.object({
   id: z.number().int(),
@@ -226,10 +232,10 @@ const usageSchema = z.object({
 })
 
 /**
- * Events of `POST /v1/generate`, one JSON object on each line (`application/x-ndjson`). Each arm has, in
- * this order: accepted, prompt*, (token | tool_call | labels)*, then end or error. The stream ends with
- * `done`, or with an `error` whose arm is null and which ends the whole request. With neither, the runner
- * died.
+ * Events of `POST /v1/generate`, one JSON object on each line (`application/x-ndjson`). Each arm has,
+ * in this order: accepted, prompt*, (token | tool_call | labels)*, then end or error. The stream ends
+ * with `done`, or with an `error` whose arm is null and which ends the whole request. With neither,
+ * the runner died.
  */
 export const generateEventSchema = z.discriminatedUnion('event', [
   z.object({
@@ -295,7 +301,10 @@ export const generateEventSchema = z.discriminatedUnion('event', [
   }),
   z.object({
     event: z.literal('done'),
-    /** Prefills, also of cached prompts: 1 for all arms that share the base model's, and 1 for each rotated one. */
+    /**
+     * Prefills, also of cached prompts: 1 for all arms that share the base model's, and 1 for each
+     * rotated one.
+     */
     num_prefills: z.number().int(),
   }),
 ])
@@ -335,7 +344,10 @@ export const runnerStatusSchema = z.object({
     waiting: z.number().int(),
     parked: z.number().int(),
   }),
-  /** Share of the engine's time that jobs may take while there are live requests, and what they took of late. */
+  /**
+   * Share of the engine's time that jobs may take while there are live requests, and what they took
+   * of late.
+   */
   job_share: z.object({ limit: z.number(), measured: z.number() }),
   resident_adapters: z.array(digestSchema),
 })

@@ -1,14 +1,15 @@
 /**
- * The differences between families of decoders. All of them are pre-norm transformers with rotary positions,
- * grouped-query attention and a gated feed-forward network, in files of llama.cpp's converter. The graph
- * builders read these fields and know no family by name.
+ * The differences between families of decoders. All of them are pre-norm transformers with rotary
+ * positions, grouped-query attention and a gated feed-forward network, in files of llama.cpp's
+ * converter. The graph builders read these fields and know no family by name.
  */
 export type Family = {
   /** The GGUF file's `general.architecture`, and the prefix of its keys. */
   readonly arch: string
   /**
-   * Which values of a head form a pair of the rotary embedding: neighbours (2i, 2i+1), since GGUF reorders
-   * llama's q and k rows so, or halves (i, i + headDim/2), where GGUF keeps the order of training.
+   * Which values of a head form a pair of the rotary embedding: neighbours (2i, 2i+1), since GGUF
+   * reorders llama's q and k rows so, or halves (i, i + headDim/2), where GGUF keeps the order of
+   * training.
    */
   readonly ropePairs: 'adjacent' | 'halves'
   /** Whether q, k and v have biases. */
@@ -48,8 +49,8 @@ export const inverseRootOfHeadDim = ({ headDim }: AttentionGeometry): number => 
 const MATRICES = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down']
 
 /**
- * Names of all tensors that the family's graph reads or may read. A file without `output.weight` uses the
- * embedding as its head.
+ * Names of all tensors that the family's graph reads or may read. A file without `output.weight` uses
+ * the embedding as its head.
  */
 export function tensorNames(family: Family, numLayers: number): ReadonlySet<string> {
   const parts = [...MATRICES, 'attn_norm', 'ffn_norm'].map((part) => `${part}.weight`)

@@ -142,8 +142,9 @@ function decodeAffine(type: AffineType, bytes: Uint8Array, out: Float32Array): F
 }
 
 /**
- * A Q6_K block has 256 codes of six bits: 128 bytes of low nibbles, 64 bytes of upper two bits, 16 signed
- * scales for 16 weights each, and one float16 scale for all. Each half of 128 interleaves four runs of 32.
+ * A Q6_K block has 256 codes of six bits: 128 bytes of low nibbles, 64 bytes of upper two bits, 16
+ * signed scales for 16 weights each, and one float16 scale for all. Each half of 128 interleaves four
+ * runs of 32.
  */
 function decodeQ6_K(bytes: Uint8Array, out: Float32Array): Float32Array {
   const half = halfToFloatTable()

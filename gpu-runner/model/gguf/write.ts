@@ -10,8 +10,8 @@ const DEFAULT_ALIGNMENT = 32
 export type RawEntry = { readonly key: string; readonly bytes: Uint8Array }
 
 /**
- * Reads the key-value pairs of a GGUF header, verbatim and in order, so that another file can hold the same
- * bytes. Parsing the values and writing them again could change them.
+ * Reads the key-value pairs of a GGUF header, verbatim and in order, so that another file can hold
+ * the same bytes. Parsing the values and writing them again could change them.
  * @param header at least the file's bytes up to its first tensor description
  * @throws {GgufError} not a little-endian GGUF of version 2 or 3, or one cut short
  * Source: ggml/docs/gguf.md

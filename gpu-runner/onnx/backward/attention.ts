@@ -205,8 +205,8 @@ export function attention(
 }
 
 /**
- * The matrix that turns each pair (a, b) of a row by a quarter, to (−b, a); exact in float32. A pair is two
- * neighbours, or a value of the row's first half and its counterpart in the second.
+ * The matrix that turns each pair (a, b) of a row by a quarter, to (−b, a); exact in float32. A pair
+ * is two neighbours, or a value of the row's first half and its counterpart in the second.
  */
 export function quarterTurn(
   graph: ShapedGraph,

@@ -3,9 +3,10 @@ import { RULES } from './rules.ts'
 import type { ShapedGraph } from './shaped-graph.ts'
 
 /**
- * Adds the nodes that compute the gradients of Σ seed ⊙ output by some of a graph's inputs. This is reverse
- * mode: nodes are visited in reverse order, each by its operator's rule, and a value that is used more than
- * once gets the sum of its gradients. Only nodes between the wanted inputs and the outputs are visited.
+ * Adds the nodes that compute the gradients of Σ seed ⊙ output by some of a graph's inputs. This is
+ * reverse mode: nodes are visited in reverse order, each by its operator's rule, and a value that is
+ * used more than once gets the sum of its gradients. Only nodes between the wanted inputs and the
+ * outputs are visited.
  * @param seeds the gradient of each output, by the output's name
  * @param wanted inputs of the graph
  * @returns the gradient by each wanted input, with the input's dims

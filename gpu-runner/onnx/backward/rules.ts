@@ -22,9 +22,9 @@ export type RuleContext = {
 export type Rule = (context: RuleContext) => readonly (string | null)[]
 
 /**
- * The rules of reverse mode, one for each operator. Each rule's comment states y, and the gradient
- * x̄ = ȳ·∂y/∂x, with g for ȳ. `unbroadcast` sums over the axes along which an operand was broadcast. Rules
- * write only operators that ONNX Runtime has for inference.
+ * The rules of reverse mode, one for each operator. Each rule's comment states y, and the gradient x̄
+ * = ȳ·∂y/∂x, with g for ȳ. `unbroadcast` sums over the axes along which an operand was broadcast.
+ * Rules write only operators that ONNX Runtime has for inference.
  */
 export const RULES: Readonly<Record<string, Rule>> = {
   /** y = a + b. */

@@ -18,9 +18,9 @@ const isShape = (opType: string): boolean => opType === 'Shape'
 const isFill = (opType: string): boolean => opType === 'ConstantOfShape'
 
 /**
- * A graph under construction that knows the dims of every float value. The rules of differentiation need them,
- * since a gradient has its value's dims even if the value was broadcast. The caller states the dims; ONNX
- * Runtime refuses a graph in which they are wrong.
+ * A graph under construction that knows the dims of every float value. The rules of differentiation
+ * need them, since a gradient has its value's dims even if the value was broadcast. The caller states
+ * the dims; ONNX Runtime refuses a graph in which they are wrong.
  */
 export class ShapedGraph {
   readonly #builder = new GraphBuilder(null)
@@ -102,8 +102,9 @@ export class ShapedGraph {
   }
 
   /**
-   * The graph, with the dims of its values. ONNX Runtime infers only a few of them and needs them to reuse
-   * buffers: without them it takes four times as long to plan and load a decoder's training graph.
+   * The graph, with the dims of its values. ONNX Runtime infers only a few of them and needs them to
+   * reuse buffers: without them it takes four times as long to plan and load a decoder's training
+   * graph.
    */
   finish(): Graph {
     return { ...this.#builder.finish(), values: this.#values }

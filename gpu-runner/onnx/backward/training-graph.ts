@@ -22,8 +22,8 @@ import { differentiate } from './differentiate.ts'
 import { ShapedGraph, type Dims } from './shaped-graph.ts'
 
 /**
- * The tokens over which a position's probabilities are normalised: `choices`, a few tokens of its own (a label
- * trie's branches), or `vocabulary` (target text).
+ * The tokens over which a position's probabilities are normalised: `choices`, a few tokens of its own
+ * (a label trie's branches), or `vocabulary` (target text).
  */
 export type LossKind = 'choices' | 'vocabulary'
 
@@ -40,10 +40,11 @@ const K = 'choices'
 /**
  * The graph of log P(gold token) and its gradient by the rotation's tables, in float32.
  *
- * A run has C candidates, B examples and P rotated positions: the last prompt token and, where labels or
- * targets have several tokens, those after it. The prompt before them is the base model's, so its keys and
- * values are inputs and the same for every candidate. Candidates come second in the dims, [B, C, P, …], so
- * that a layer's scores of all candidates are one matrix product for each example and head.
+ * A run has C candidates, B examples and P rotated positions: the last prompt token and, where labels
+ * or targets have several tokens, those after it. The prompt before them is the base model's, so its
+ * keys and values are inputs and the same for every candidate. Candidates come second in the dims,
+ * [B, C, P, …], so that a layer's scores of all candidates are one matrix product for each example
+ * and head.
  *
  * Inputs: `token_ids` [B, P] int64; `rope_cos`, `rope_sin` [B, 1, P, 1, headDim], each pair's value
  * twice; `past_mask` [B, 1, 1, 1, 1, S], 0 at the prompt's keys and hugely negative after them;

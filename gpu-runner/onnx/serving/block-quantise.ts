@@ -81,11 +81,12 @@ export function requantiseQ5_0(bytes: Uint8Array, numWeights: number): Quantised
 }
 
 /**
- * w = step·q + minimum → 8 bit. The step is divided by a whole number k, so every q lies on the grid. Of the
- * k that fit 8 bits, the one whose grid passes nearest the minimum is taken. The only error is then one small
- * shift of the whole block, and the error in the model's logits is half of what rounding each weight by its
- * block's largest magnitude would leave. The few blocks where rounding is nearer are rounded. Q4_1 is never
- * rounded: its builds are older than that rule and keep their numbers.
+ * w = step·q + minimum → 8 bit. The step is divided by a whole number k, so every q lies on the grid.
+ * Of the k that fit 8 bits, the one whose grid passes nearest the minimum is taken. The only error is
+ * then one small shift of the whole block, and the error in the model's logits is half of what
+ * rounding each weight by its block's largest magnitude would leave. The few blocks where rounding is
+ * nearer are rounded. Q4_1 is never rounded: its builds are older than that rule and keep their
+ * numbers.
  */
 export function requantiseAffine(
   type: AffineType,

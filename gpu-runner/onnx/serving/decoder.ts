@@ -39,8 +39,8 @@ export type DecoderOptions = {
  * int64, flat indices of the tokens whose logits are computed (may be empty); `rotation_positions`
  * [batch·sequence, heads] int64; per layer `past_key`, `past_value` [batch, kvHeads, capacity,
  * headDim] and the rotation's tables.
- * Outputs: `logits` [n, vocab]; per layer `present_key`, `present_value`, which are bound to the buffers of
- * the past so that GroupQueryAttention writes in place.
+ * Outputs: `logits` [n, vocab]; per layer `present_key`, `present_value`, which are bound to the
+ * buffers of the past so that GroupQueryAttention writes in place.
  */
 export async function buildDecoder(
   config: ModelConfig,

@@ -35,8 +35,8 @@ export type Build = {
 export const DATA_FILE = 'weights.bin'
 
 /**
- * Opens the graph of a model file, from the cache or built now. A build gets its final name only once it is
- * complete, so a later start never takes what a crash left behind for a build.
+ * Opens the graph of a model file, from the cache or built now. A build gets its final name only once
+ * it is complete, so a later start never takes what a crash left behind for a build.
  * @param modelDigest SHA-256 of the model file
  * @param cacheDir folder that holds a folder for each build
  */

@@ -7,8 +7,8 @@ import type { SourceWeights } from './weights.ts'
 export type WeightFormat = 'float32' | 'block'
 
 /**
- * MatMulNBits' accuracy level 4 quantises activations to 8 bit, each block of a row by itself. It is fast, and
- * a row's result does not depend on other rows.
+ * MatMulNBits' accuracy level 4 quantises activations to 8 bit, each block of a row by itself. It is
+ * fast, and a row's result does not depend on other rows.
  */
 const ACCURACY_LEVEL_INT8 = 4
 

@@ -7,9 +7,10 @@ export const rotationCos = (layer: number): string => `rotation_cos.${layer}`
 export const rotationSin = (layer: number): string => `rotation_sin.${layer}`
 
 /**
- * Rotates z, the attention heads' outputs before the output projection, by adapters. One RotaryEmbedding node
- * does it, whose tables are graph inputs. Each (token, head) has a position slot·heads + head in the tables,
- * so one call rotates each row by its own adapter. Slot 0 is the identity.
+ * Rotates z, the attention heads' outputs before the output projection, by adapters. One
+ * RotaryEmbedding node does it, whose tables are graph inputs. Each (token, head) has a position
+ * slot·heads + head in the tables, so one call rotates each row by its own adapter. Slot 0 is the
+ * identity.
  * @param z value of shape [batch, sequence, heads·headDim]
  * @param shape value that holds this shape, to which the result is brought back
  */

@@ -33,7 +33,9 @@ export class SourceWeights {
     return concatenate(parts, (size) => new Float32Array(size))
   }
 
-  /** As {@link stackedFloat32}, but block-quantised: to 4 bit where every part is Q4_0, else to 8 bit. */
+  /**
+   * As {@link stackedFloat32}, but block-quantised: to 4 bit where every part is Q4_0, else to 8 bit.
+   */
   async stackedQuantised(names: readonly string[]): Promise<QuantisedMatrix> {
     const tensors = names.map((name) => this.#tensor(name))
     const isFourBit = tensors.every(({ type }) => type === 'Q4_0')
