@@ -8,40 +8,43 @@ export type RunnerConfig = Omit<RunnerOptions, 'ggufPath' | 'modelDigest' | 'dec
   readonly runnerId: string
   readonly host: string
   readonly port: number
-  /** Bearer secret that every call but /healthz must carry. */
+  /** Bearer token that every call but /healthz must carry. */
   readonly secret: string
   readonly modelSlug: string
-  /** A GGUF file to serve under that name; undefined is the catalogue's. */
+  /** A GGUF file to serve under that name; undefined serves the catalogue's. */
   readonly modelFile: string | undefined
   readonly ortBackend: 'c-api' | 'js-binding' | undefined
   readonly logLevel: LogLevel
-  /** End when standard input closes: the supervisor holds the other end. */
+  /** Whether to end when standard input closes; the supervisor holds its other end. */
   readonly exitWithStdin: boolean
 }
 
-/** Rows of the decode batch; also the most arms of one request. */
+/** Rows of the decode batch, and so the most arms of one request. */
 const DEFAULT_MAX_NUM_SEQS = 16
 const DEFAULT_MAX_WAITING = 256
-/** A chunk is 128 tokens and takes some 80 ms, so a long prompt delays a running answer's next token by that. */
+/**
+ * A chunk is 128 tokens and takes some 80 ms, so a long prompt delays a running answer's next token
+ * by that.
+ */
 const DEFAULT_PREFILL_CHUNKS = 1
 const DEFAULT_REQUEST_TIMEOUT_SECONDS = 600
-/** Jobs still make progress, and an answer takes at most half as long again. */
+/** Jobs still make progress, and answers take at most half as long again. */
 const DEFAULT_JOB_SHARE = 0.3
 const MIN_JOB_SHARE = 0.01
 /** 16 rows of this length take 1.5 GB for SmolLM2-135M; memory is taken as rows fill. */
 const DEFAULT_MAX_CONTEXT = 2048
 const DEFAULT_MAX_RESIDENT_ADAPTERS = 4096
-/** Distinct rotations at once: live rows, and warm ones beside them. 69 KB each for SmolLM2-135M. */
+/** Distinct rotations held at once, in use or kept for reuse. 69 KB each for SmolLM2-135M. */
 const DEFAULT_NUM_SLOTS = 128
 const DEFAULT_SCORE_CACHE_MIB = 2048
 /** 11,650 tokens of SmolLM2-135M: a few hundred instructions and shots, or as many documents. */
 const DEFAULT_PREFIX_CACHE_MIB = 512
-/** Longer than a job's pauses between rounds, short enough to have the memory back. */
+/** Longer than a job's pauses between rounds, but short enough that the memory comes back. */
 const DEFAULT_GRADIENT_IDLE_SECONDS = 60
-/** Schemas in use at once, and recent ones beside them. */
+/** Grammars in use at once, and recently used ones. */
 const DEFAULT_MAX_GRAMMARS = 16
 
-/** @throws {Error} a variable that is missing or out of range, by name */
+/** @throws {Error} naming a variable that is missing or out of range */
 export function readConfig(env: NodeJS.ProcessEnv, modelDir: string): RunnerConfig {
   const integer = (name: string, fallback: number, min: number, max: number): number => {
     const text = env[name]

@@ -4,10 +4,10 @@ export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>
-/** Writes one event. */
+/** Writes one event to the log. */
 export type Log = (level: Exclude<LogLevel, 'silent'>, event: string, fields?: LogFields) => void
 
-/** One JSON object a line: time, level, event, then the event's own fields. */
+/** A log of one JSON object on each line: time, level, event, then the event's own fields. */
 export function createLog(
   minLevel: LogLevel,
   write: (line: string) => void,
@@ -20,10 +20,10 @@ export function createLog(
   }
 }
 
-/** Where nobody has set a log up. */
+/** A log that writes nothing. */
 export const noLog: Log = () => undefined
 
-/** What becomes of requests, as lines; steps are for metrics to count. */
+/** Logs how requests begin and end. Single steps are not logged, only counted by the metrics. */
 export function logRequests(log: Log): EngineListener {
   return (event) => {
     switch (event.kind) {

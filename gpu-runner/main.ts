@@ -10,17 +10,17 @@ import { openBackend } from './ort/index.ts'
 import { openRunner } from './runner.ts'
 import { createRunnerServer } from './server/server.ts'
 
-/** Models and builds are for the user who runs this. */
+/** Models and builds are readable only by the user who runs this. */
 const OWNER_ONLY_UMASK = 0o077
-/** How long running answers may take to end once the runner is told to stop. */
+/** How long running answers have to end once the runner is told to stop. */
 const SHUTDOWN_MS = 2_000
 
 const USAGE = `arcana-runner [--profile]
 
 Serves one base model to an Arcana gateway. Settings are environment variables: see docs/operations.md.
 
-  --profile   say where the engine's time went, on SIGUSR2 and at the end
-  --help      this`
+  --profile   print where the engine's time went, on SIGUSR2 and at the end
+  --help      print this`
 
 async function main(): Promise<void> {
   const { values: flags } = parseArgs({
@@ -96,8 +96,8 @@ async function main(): Promise<void> {
 }
 
 /**
- * Whoever started us may be gone: nobody reads our exit status then, nor would end us should a native
- * library's own clean-up hang, so that is left out. What our own code does at its end is done.
+ * Ends this process without the clean-up of native libraries. The process that started this one may be
+ * gone, and then nobody would end this one if that clean-up hung. Our own exit handlers still run.
  */
 function exitAtOnce(): void {
   process.on('exit', () => process.kill(process.pid, 'SIGKILL'))
@@ -113,7 +113,7 @@ async function findModel(
   }
   const entry = CATALOGUE.get(modelSlug)
   if (!entry) {
-    throw new Error(`no model ${modelSlug}; known: ${[...CATALOGUE.keys()].join(', ')}`)
+    throw new Error(`there is no model ${modelSlug}; known are ${[...CATALOGUE.keys()].join(', ')}`)
   }
   const ggufPath = await pullModel(entry, { directory: modelDir })
   return { ggufPath, modelDigest: entry.sha256 }

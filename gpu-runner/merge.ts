@@ -1,4 +1,4 @@
-/** `npm run merge`: an adapter of scope `all` folded into a copy of its base model's file. */
+/** `npm run merge`: folds an adapter of scope `all` into a copy of its base model's file. */
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { decodeAdapter, digestOf } from '../adapters/format/adapter-file.ts'
@@ -9,7 +9,7 @@ import { modelDirectory, pullModel } from './model/pull.ts'
 
 const USAGE =
   'usage: npm run merge -- --adapter FILE --out FILE [--dtype f32|f16] [--model SLUG]\n' +
-  'FILE is an adapter as GET /v1/tasks/NAME/versions/N/adapter gives it; --out must not exist yet'
+  '--adapter is a file from GET /v1/tasks/NAME/versions/N/adapter; --out must not exist yet'
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -25,7 +25,9 @@ async function main(): Promise<void> {
   if (!isDtype(values.dtype)) throw new Error(`--dtype is f32 or f16, not ${values.dtype}`)
   const entry = CATALOGUE.get(values.model)
   if (!entry) {
-    throw new Error(`no model ${values.model}; known: ${[...CATALOGUE.keys()].join(', ')}`)
+    throw new Error(
+      `there is no model ${values.model}; known are ${[...CATALOGUE.keys()].join(', ')}`,
+    )
   }
   const bytes = await readFile(adapterPath)
   const source = await pullModel(entry, { directory: modelDirectory(process.env) })

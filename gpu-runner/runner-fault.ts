@@ -3,7 +3,7 @@ import type { RunnerError } from '../src/protocol/runner.ts'
 type Code = RunnerError['code']
 type Details = Partial<Pick<RunnerError, 'param' | 'missing' | 'retry_after_seconds'>>
 
-/** HTTP status of each fault, and what the caller should do next. */
+/** The HTTP status of each fault, and the outcome that tells the caller what to do next. */
 const FAULTS: Readonly<Record<Code, { status: number; outcome: RunnerError['outcome'] }>> = {
   invalid_request: { status: 400, outcome: 'unserviceable' },
   unauthorized: { status: 401, outcome: 'unserviceable' },
@@ -20,7 +20,7 @@ const FAULTS: Readonly<Record<Code, { status: number; outcome: RunnerError['outc
   internal: { status: 500, outcome: 'fatal' },
 }
 
-/** A request's failure, in the words of the runner protocol. */
+/** A request's failure, as the runner protocol reports it. */
 export class RunnerFault extends Error {
   override readonly name = 'RunnerFault'
   readonly code: Code
@@ -45,7 +45,7 @@ export class RunnerFault extends Error {
     }
   }
 
-  /** Anything thrown, as a fault; what is not one already is a bug, named `internal`. */
+  /** Turns anything thrown into a fault. What is not one already is a bug and becomes `internal`. */
   static from(error: unknown): RunnerFault {
     if (error instanceof RunnerFault) return error
     return new RunnerFault('internal', error instanceof Error ? error.message : String(error))

@@ -19,21 +19,21 @@ import { Scorer } from './scoring/scorer.ts'
 import { ChatTokenizer } from './tokenizer/index.ts'
 
 /**
- * A schema's grammar must be ready by then. Most take some 10 ms; a string of bounded length takes
- * up to 3 s, since each of its characters is a state to compare with the whole vocabulary.
+ * How long compiling a schema's grammar may take. Most take some 10 ms; a string of bounded length takes
+ * up to 3 s, since each of its characters is a state that is compared with the whole vocabulary.
  */
 const GRAMMAR_COMPILE_MS = 10_000
-/** What that string takes is 50 MB. */
+/** Such a string takes 50 MB. */
 const GRAMMAR_HEAP_BYTES = 256 << 20
 
 export type RunnerOptions = {
   readonly ggufPath: string
   readonly modelDigest: string
-  /** Folder of built graphs. */
+  /** Folder that holds the built graphs. */
   readonly buildDir: string
   /**
-   * Weights of prompts and of decode steps; equal ones are one graph, held once. For prompts float32
-   * is exact and fastest; block takes a fifth of the memory.
+   * Form of the weights for prompts and for decode steps. If they are equal, one graph serves both. For
+   * prompts float32 is exact and fastest; block takes a fifth of the memory.
    */
   readonly prefillFormat: WeightFormat
   readonly decodeFormat: WeightFormat
@@ -42,21 +42,21 @@ export type RunnerOptions = {
   readonly maxContext: number
   readonly maxNumSeqs: number
   readonly maxWaiting: number
-  /** Chunks of prompts that decoding rows wait for between two of their steps. */
+  /** Most prompt chunks that are computed between two decode steps. */
   readonly prefillChunksPerStep: number
   /** Deadline of a request that names none. */
   readonly requestTimeoutMs: number
-  /** Of the engine's time while requests are there, what jobs may take. */
+  /** Share of the engine's time that jobs may take while there are live requests. */
   readonly jobShare: number
   readonly maxResidentAdapters: number
   readonly numSlots: number
-  /** Memory for the prompts' KV of jobs. */
+  /** Memory for the KV of jobs' prompts. */
   readonly scoreCacheBytes: number
-  /** Memory for live prompts' KV, kept for requests that begin alike; 0 keeps none. */
+  /** Memory for the KV of live prompts, kept for requests that begin alike; 0 keeps none. */
   readonly prefixCacheBytes: number
-  /** How long the training graph of gradient jobs stays loaded unused. */
+  /** How long the training graph of gradient jobs stays loaded while unused. */
   readonly gradientIdleMs: number
-  /** Compiled response formats kept, each a thread with some 30 MB. */
+  /** Compiled grammars kept, each in a thread with some 30 MB. */
   readonly maxGrammars: number
 }
 
@@ -71,7 +71,7 @@ export type Runner = {
   readonly scorer: Scorer
   readonly gradients: GradientScorer
   readonly grammars: GrammarStore
-  /** Ends every request, then frees the session. */
+  /** Ends every request, then frees the sessions. */
   release(): Promise<void>
 }
 
@@ -85,7 +85,7 @@ export async function openRunner(backend: Backend, options: RunnerOptions): Prom
     openBuild(options.ggufPath, options.modelDigest, options.buildDir, {
       format,
       rotation: true,
-      // The table covers the whole context, so that one build serves every setting of it.
+      // The model's whole context, so that one build serves every setting of `maxContext`.
       maxContext: contextLength,
     })
   const open = async (format: WeightFormat) => {

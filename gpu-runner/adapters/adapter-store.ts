@@ -18,8 +18,9 @@ export type ResidentAdapter = {
 type Entry = ResidentAdapter & { numLeases: number; retired: boolean; lastUsed: number }
 
 /**
- * The adapters a runner holds in memory, by digest. An adapter in use is leased: deleting it retires
- * it, and it goes when its last lease ends.
+ * The adapters a runner holds in memory, by digest. Requests lease the adapters they use. A leased
+ * adapter that is deleted is retired: no request can lease it any more, and it goes when its last
+ * lease ends.
  */
 export class AdapterStore {
   readonly maxResident: number
@@ -35,7 +36,7 @@ export class AdapterStore {
   }
 
   /**
-   * Checks and keeps an adapter's bytes; the same digest again changes nothing.
+   * Checks an adapter's bytes and keeps the adapter. A digest that is already here changes nothing.
    * @throws {RunnerFault} adapter_invalid, adapter_wrong_model, over_capacity
    */
   put(digest: string, bytes: Uint8Array): ResidentAdapter {
@@ -46,7 +47,10 @@ export class AdapterStore {
     }
     const actual = createHash('sha256').update(bytes).digest('hex')
     if (actual !== digest) {
-      throw new RunnerFault('adapter_invalid', `the bytes' digest is ${actual}, not ${digest}`)
+      throw new RunnerFault(
+        'adapter_invalid',
+        `the digest of these bytes is ${actual}, not ${digest}`,
+      )
     }
     const decoded = decodeAdapter(bytes, this.#geometry)
     if (!decoded.ok) throw new RunnerFault('adapter_invalid', decoded.error.message)
@@ -67,7 +71,7 @@ export class AdapterStore {
     return entry
   }
 
-  /** Evicts an adapter, once no request uses it. @returns whether it was resident */
+  /** Removes an adapter, as soon as no request uses it. @returns whether it was resident */
   delete(digest: string): boolean {
     const entry = this.#entries.get(digest)
     if (!entry || entry.retired) return false
@@ -76,13 +80,13 @@ export class AdapterStore {
     return true
   }
 
-  /** @throws {RunnerFault} adapter_not_resident, naming every digest that is missing */
+  /** @throws {RunnerFault} adapter_not_resident with every missing digest */
   requireResident(terms: readonly AdapterTerm[]): void {
     const missing = terms
       .map(({ digest }) => digest)
       .filter((digest) => this.#entries.get(digest)?.retired ?? true)
     if (missing.length === 0) return
-    throw new RunnerFault('adapter_not_resident', 'adapters to push first', {
+    throw new RunnerFault('adapter_not_resident', 'push the missing adapters first', {
       missing: [...new Set(missing)],
     })
   }
@@ -134,7 +138,7 @@ export class AdapterStore {
     return [...this.#entries.values()].filter((entry) => !entry.retired).map(({ digest }) => digest)
   }
 
-  /** Forgets the adapter unused for longest when the store is full. */
+  /** Makes room in a full store: the adapter that was not used for longest goes. */
   #makeRoom(): void {
     if (this.#entries.size < this.maxResident) return
     let oldest: Entry | null = null

@@ -7,14 +7,17 @@ import {
 } from '../../adapters/rotation/rotation.ts'
 import { RunnerFault } from '../runner-fault.ts'
 
-/** Slot 0 is never written: rows without an adapter, and every prompt under scope `generated`. */
+/**
+ * Slot 0, the identity, is never written. Rows without an adapter and prompts under scope `generated`
+ * use it.
+ */
 export const IDENTITY_SLOT = 0
 
 type Slot = { key: string; numLeases: number; lastUsed: number; layers: readonly number[] }
 
 /**
- * The rotation tables that the graph reads, one slot a distinct rotation. A slot that nobody leases
- * keeps its rotation until its place is needed, so a repeated selection costs no writing.
+ * The rotation tables that the graph reads. Each slot holds one distinct rotation. A slot that nobody
+ * leases keeps its rotation until the slot is needed, so a repeated selection writes nothing.
  */
 export class SlotTable {
   /** r·cos and r·sin of every slot, for each layer: [slots·heads, headDim/2]. */
@@ -37,9 +40,9 @@ export class SlotTable {
   }
 
   /**
-   * Leases the slot of a rotation, writing it where it is not there yet.
+   * Leases the slot of a rotation, and writes the rotation if no slot holds it.
    * @param key names the rotation: equal keys must mean equal rotations
-   * @param make gives the rotation where it has to be written
+   * @param make makes the rotation; only called if it has to be written
    * @throws {RunnerFault} over_capacity where every slot is leased
    */
   acquire(key: string, make: () => Rotation): number {
@@ -59,7 +62,7 @@ export class SlotTable {
     record.numLeases -= 1
   }
 
-  /** Ends a lease on a slot that will not be asked for again, and empties it. */
+  /** Ends a lease on a slot whose rotation will not be used again; the last lease's end empties it. */
   discard(slot: number): void {
     this.release(slot)
     const record = this.#slots[slot]
@@ -68,7 +71,7 @@ export class SlotTable {
     this.#slots[slot] = null
   }
 
-  /** Layers that the rotation in a slot turns, ascending. */
+  /** Layers that a slot's rotation changes, ascending. */
   layers(slot: number): readonly number[] {
     return this.#slots[slot]?.layers ?? []
   }
@@ -99,7 +102,7 @@ export class SlotTable {
     this.#slotOfKey.set(key, slot)
   }
 
-  /** An empty slot, else the one unleased for longest. */
+  /** Finds an empty slot, or empties the unleased one that was not used for longest. */
   #reclaim(): number {
     const empty = this.#slots.indexOf(null)
     if (empty >= 0) return empty

@@ -11,8 +11,8 @@ import { checkTools } from './open-grammar.ts'
 import { groupByPrefill } from './prefill-groups.ts'
 
 /**
- * Turns a wire request into one the engine can run: tokens, leased adapters, written slots.
- * The request's `release` ends what was leased; where this throws, it has ended it.
+ * Turns a request of the protocol into one the engine can run: encodes the prompt, leases adapters and
+ * slots. The request's `release` ends the leases; if this throws, it has ended them itself.
  * @param grammar that {@link openGrammar} opened for this request; closed with the leases
  * @throws {RunnerFault} a request that cannot be served
  */

@@ -2,10 +2,10 @@ import { buildLabelTrie, type LabelTrie } from '../../adapters/objective/label-t
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
 
-/** Label sets kept; a task has one, so this is the number of classification tasks served hot. */
+/** Label sets kept. A task has one, so this many classification tasks find theirs ready. */
 const MAX_CACHED_TRIES = 256
 
-/** The tries of label sets, tokenised once each. */
+/** Keeps the tries of label sets, so that each set is tokenised once. */
 export class LabelTries {
   readonly #tokenizer: ChatTokenizer
   readonly #tries = new Map<string, LabelTrie>()
@@ -14,7 +14,7 @@ export class LabelTries {
     this.#tokenizer = tokenizer
   }
 
-  /** @throws {RunnerFault} labels that no decoding could tell apart */
+  /** @throws {RunnerFault} a label without tokens, or two with the same tokens */
   get(labels: readonly string[]): LabelTrie {
     const key = JSON.stringify(labels)
     const known = this.#tries.get(key)

@@ -7,8 +7,8 @@ import type { ToolFormat } from '../tools/tool-format.ts'
 import { writeToolGrammar } from '../grammar/tool-grammar.ts'
 
 /**
- * The grammar that a request's answer is held to, a row an arm.
- * @returns null for free text, calls or none
+ * Opens the grammar that a request's answer must satisfy, with a row for each arm.
+ * @returns null for free text, which may hold calls
  * @throws {RunnerFault} as {@link checkTools} and the store
  */
 export async function openGrammar(
@@ -25,8 +25,8 @@ export async function openGrammar(
 }
 
 /**
- * Holds a request's functions and calls against what the model's template can show.
- * @returns how calls are written; null where the request has no functions
+ * Checks that the model's template can show a request's functions and calls.
+ * @returns how the model writes calls; null where the request has no functions
  * @throws {RunnerFault} invalid_request naming the field that the template would leave out
  */
 export function checkTools(
@@ -51,7 +51,7 @@ export function checkTools(
   return format
 }
 
-/** Whether a request's functions, calls or results are shown in the generic form. */
+/** Whether the prompt shows a request's functions, calls or results in the generic form. */
 export const isGeneric = (
   tokenizer: ChatTokenizer,
   { tools, messages = [] }: GenerateRequest,

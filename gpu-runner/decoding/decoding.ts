@@ -8,22 +8,22 @@ import { StopMatcher } from '../sampling/stop-matcher.ts'
 import type { ChatTokenizer, Detokenizer } from '../tokenizer/index.ts'
 import { describePosition, rankPosition } from './describe-logprobs.ts'
 
-/** What a row says after reading the logits of a step. */
+/** What a row gives out after reading the logits of a step. */
 export type DecodingOutput =
   | {
       readonly kind: 'token'
       readonly text: string
       readonly ids: readonly number[]
-      /** One an id, where they are wanted. */
+      /** One for each id, where log probabilities are asked for. */
       readonly logprobs?: readonly PositionLogprob[]
     }
   | {
       readonly kind: 'tool_call'
-      /** Which of the answer's calls. */
+      /** Which of the answer's calls this is part of, from 0. */
       readonly index: number
-      /** On its first part. */
+      /** Only on a call's first part. */
       readonly name?: string
-      /** More of its arguments' JSON. */
+      /** The next part of its arguments' JSON. */
       readonly arguments: string
     }
   | { readonly kind: 'labels'; readonly labels: readonly LabelProbability[] }
@@ -33,21 +33,21 @@ export type DecodingOutput =
       readonly completionTokens: number
       readonly stopToken?: PositionLogprob
     }
-  /** This request cannot go on; the batch can. */
+  /** Ends this request, but not the others of the batch. */
   | { readonly kind: 'fault'; readonly fault: RunnerFault }
 
 /**
- * How one row goes on from step to step: which token it feeds where, and what it makes of the
+ * How one row goes from step to step: which token it feeds at which position, and how it reads the
  * logits. Offsets count from the last prompt token, which is fed first, at offset 0.
  */
 export interface Decoding {
-  /** The token to feed next, and where. */
+  /** The token to feed next, and its offset. */
   readonly next: { readonly token: number; readonly offset: number }
-  /** Most offsets that will be fed; the prompt must leave room for them. */
+  /** Most tokens that will be fed; the prompt must leave room for them. */
   readonly maxOffsets: number
   /**
-   * Takes the logits [vocab] of the token just fed; it may change them. Where it says nothing and
-   * `next` stays, the step is to be done once more.
+   * Reads the logits [vocab] of the token just fed, and may change them. If it returns nothing and
+   * `next` stays as it was, the same token is to be fed once more.
    */
   read(logits: Float32Array): DecodingOutput[]
 }
@@ -60,13 +60,13 @@ export type TextDecodingOptions = {
   /** Uniform in [0, 1). */
   readonly random: () => number
   readonly processors: readonly LogitsProcessor[]
-  /** What the text must be; null for free text. */
+  /** The grammar that the text must satisfy; null for free text. */
   readonly grammar: GrammarRow | null
-  /** Holds the prompt; every token drawn is added. */
+  /** Tokens so far: the prompt's, to which every token drawn is added. */
   readonly history: TokenHistory
-  /** Likeliest tokens to report at each place; null reports no log probabilities. */
+  /** How many of the likeliest tokens to report at each position; null reports no log probabilities. */
   readonly numTopLogprobs: number | null
-  /** Control tokens that are part of the text. */
+  /** Control tokens that the text shows by their names. */
   readonly shownTokens?: readonly string[]
 }
 
@@ -78,7 +78,7 @@ export class TextDecoding implements Decoding {
   readonly #detokenizer: Detokenizer
   readonly #stops: StopMatcher
   readonly #options: TextDecodingOptions
-  /** The model's own logits while processors change the row's, where both are needed. */
+  /** A copy of the model's own logits, made where processors change them and both are needed. */
   #rawLogits: Float32Array | null = null
   #numTokens = 0
 
@@ -96,7 +96,9 @@ export class TextDecoding implements Decoding {
     const mask = grammar?.poll() ?? 'ready'
     if (mask === 'pending') return []
     if (mask === 'failed') {
-      return [{ kind: 'fault', fault: new RunnerFault('internal', 'the grammar was lost') }]
+      return [
+        { kind: 'fault', fault: new RunnerFault('internal', 'the thread of the grammar failed') },
+      ]
     }
     const { id, logprob } = this.#draw(logits)
     this.#numTokens += 1
@@ -122,7 +124,7 @@ export class TextDecoding implements Decoding {
       raw.set(logits)
     }
     for (const processor of processors) processor.process(logits, history)
-    // Last, so that no bias or penalty lifts what it bars.
+    // The grammar comes last, so that no bias or penalty can lift what it bars.
     grammar?.process(logits)
     const id = sample(logits, sampler, random)
     history.push(id)
@@ -131,7 +133,7 @@ export class TextDecoding implements Decoding {
     return { id, logprob }
   }
 
-  /** Shows what the detokeniser and the stop matcher still hold, then ends. */
+  /** Gives out the text that the detokeniser and the stop matcher still hold, then ends. */
   #finish(
     reason: 'stop' | 'length',
     said: { text: string; ids: readonly number[]; logprobs?: readonly PositionLogprob[] },
@@ -157,7 +159,7 @@ export class TextDecoding implements Decoding {
   }
 }
 
-/** One of a set of labels: reads the trie's branching nodes, then answers with a whole label. */
+/** A choice of labels: reads the trie's branching nodes, then answers with a whole label. */
 export class ChoiceDecoding implements Decoding {
   readonly maxOffsets: number
   next: { token: number; offset: number }
@@ -167,7 +169,7 @@ export class ChoiceDecoding implements Decoding {
   readonly #bias: readonly number[] | undefined
   readonly #options: SamplerOptions
   readonly #random: () => number
-  /** Feeds done; the root counts as the first. */
+  /** How many nodes have been fed; the root is the first. */
   #numFed = 0
 
   constructor(

@@ -4,13 +4,13 @@ import type { ChatTokenizer } from '../tokenizer/index.ts'
 
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 
-/** One place of an answer: the token that stands there, and the likeliest ones. */
+/** One position of an answer: the token that stands there, and the likeliest tokens. */
 export type RankedPosition = {
   readonly chosen: RankedToken
   readonly top: readonly RankedToken[]
 }
 
-/** @param logits the model's own, [vocab]; read once, not kept */
+/** @param logits the model's own, [vocab]; not kept */
 export function rankPosition(logits: Float32Array, id: number, numTop: number): RankedPosition {
   const normaliser = logNormaliser(logits)
   return {

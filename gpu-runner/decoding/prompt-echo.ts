@@ -2,12 +2,12 @@ import type { PromptToken } from '../../src/protocol/runner.ts'
 import type { ChatTokenizer, Detokenizer } from '../tokenizer/index.ts'
 import { describeFirstToken, describePosition, rankPosition } from './describe-logprobs.ts'
 
-/** A stretch of the prompt, given back. */
+/** A stretch of the prompt, as it is sent back. */
 export type PromptPiece = { readonly text: string; readonly tokens: readonly PromptToken[] }
 
 /**
- * Gives a prompt back as it is computed. The logits of a chunk are read and dropped before the next
- * chunk, so a long prompt takes no more memory than a chunk's logits.
+ * Sends a prompt back while it is computed. A chunk's logits are read before the next chunk overwrites
+ * them, so a long prompt takes no more memory than one chunk's logits.
  */
 export class PromptEcho {
   readonly #tokenizer: ChatTokenizer
@@ -15,7 +15,7 @@ export class PromptEcho {
   readonly #numTopLogprobs: number | null
   readonly #detokenizer: Detokenizer
 
-  /** @param numTopLogprobs likeliest tokens to report at each place; null reports text alone */
+  /** @param numTopLogprobs how many likeliest tokens to report at each position; null: only the text */
   constructor(
     tokenizer: ChatTokenizer,
     promptIds: readonly number[],
@@ -27,12 +27,15 @@ export class PromptEcho {
     this.#detokenizer = tokenizer.createVerbatimDetokenizer()
   }
 
-  /** Whether every chunk's logits must be read, so that no cached chunk will do. */
+  /** Whether every chunk's logits are needed, so that cached chunks cannot be used. */
   get needsLogits(): boolean {
     return this.#numTopLogprobs !== null
   }
 
-  /** What needs no logits: the whole text where that is all, else the first token. */
+  /**
+   * The piece that needs no logits: the whole text if no log probabilities are asked for, else the
+   * first token.
+   */
   begin(): PromptPiece {
     if (!this.needsLogits) return { text: this.#decode(0, this.#promptIds.length), tokens: [] }
     const first = describeFirstToken(this.#tokenizer, this.#promptIds[0]!)

@@ -10,14 +10,15 @@ export type ToolDecodingOptions = {
   readonly parallel: boolean
 }
 
-/** Text in which functions may be called: what another decoding says, read for calls. */
+/** Text in which functions may be called: reads another decoding's text and finds the calls in it. */
 export class ToolDecoding implements Decoding {
   readonly #text: Decoding
   readonly #parser: ToolCallParser
   readonly #parallel: boolean
   #numTokens = 0
-  /** Calls begun, and those of them that are whole. */
+  /** Calls begun. */
   #numCalls = 0
+  /** Calls that are complete. */
   #numWhole = 0
 
   constructor(text: Decoding, { format, names, parallel }: ToolDecodingOptions) {
@@ -54,7 +55,7 @@ export class ToolDecoding implements Decoding {
     return outputs
   }
 
-  /** @param token the one whose text this was: its id and log probability go out in any case */
+  /** @param token the token whose text this is: its id and log probability are given out in any case */
   #sort(
     parts: readonly AnswerPart[],
     token?: Extract<DecodingOutput, { kind: 'token' }>,
@@ -62,7 +63,7 @@ export class ToolDecoding implements Decoding {
     let text = ''
     const calls: DecodingOutput[] = []
     for (const part of parts) {
-      // What a single call's answer says after it is not waited for.
+      // Where only one call is allowed, the answer ends with it.
       if (!this.#parallel && this.#numWhole > 0) break
       switch (part.kind) {
         case 'text':

@@ -42,9 +42,9 @@ export type EngineCounters = {
  * computes a bounded number of prompt chunks. The {@link Scheduler} decides which sequence has which row
  * and whose prompt is next; this class carries it out.
  *
- * A prompt is computed in a staging row and copied into one row for each arm, so any number of arms costs
- * one prefill. Computed chunks are kept in the prefix cache. Chunk boundaries are fixed, so a cached chunk
- * has the same bits as one computed again.
+ * A prompt is computed in a staging row and copied into one row for each arm, so any number of arms
+ * costs one prefill. Computed chunks are kept in the prefix cache. Chunk boundaries are fixed, so a
+ * cached chunk has the same bits as one computed again.
  */
 export class Engine {
   readonly counters: EngineCounters = {

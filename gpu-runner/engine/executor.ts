@@ -169,7 +169,10 @@ export class Executor {
     return this.turns.run('job', () => this.#timed('jobs', work, true))
   }
 
-  /** Books a live call's time under its phase. A job's whole turn is booked under `jobs`, not its parts. */
+  /**
+   * Books a live call's time under its phase. A job's whole turn is booked under `jobs`, not its
+   * parts.
+   */
   #timed<T>(phase: 'prefill' | 'decode' | 'sampling' | 'jobs', work: () => T, isJob = false): T {
     return (this.#lane === 'job') === isJob ? this.profile.timed(phase, work) : work()
   }

@@ -1,7 +1,7 @@
 /**
  * Where the engine's time goes. `prefill` and `decode` are runs of the graphs for live requests,
- * `sampling` is reading their logits, `jobs` are whole turns of jobs, and `scheduling` is the rest of the
- * step loop: copying rows and making events. Time in none of them is `idle`.
+ * `sampling` is reading their logits, `jobs` are whole turns of jobs, and `scheduling` is the rest of
+ * the step loop: copying rows and making events. Time in none of them is `idle`.
  */
 export const PHASES = ['prefill', 'decode', 'sampling', 'jobs', 'scheduling'] as const
 export type Phase = (typeof PHASES)[number]

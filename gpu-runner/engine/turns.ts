@@ -17,13 +17,18 @@ export class Turns {
   #isRunning = false
   #timer: NodeJS.Timeout | null = null
 
-  /** @param share what jobs may take of the engine's time while there are live requests, 0 < share ≤ 1 */
+  /**
+   * @param share what jobs may take of the engine's time while there are live requests, 0 < share ≤ 1
+   */
   constructor(share = 1, now: () => number = () => performance.now()) {
     this.#share = new JobShare(share)
     this.#now = now
   }
 
-  /** Says whether there are live requests. There are some until the next call says otherwise, also between steps. */
+  /**
+   * Says whether there are live requests. There are some until the next call says otherwise, also
+   * between steps.
+   */
   setLive(isLive: boolean): void {
     this.#share.setLive(isLive, this.#now())
     this.#next()

@@ -46,7 +46,9 @@ export class GrammarRow implements LogitsProcessor {
     return Atomics.load(this.#shared, MASK_STATE) === STATE_FAILED ? 'failed' : 'ready'
   }
 
-  /** Bars tokens that the grammar does not admit next. Only to be called once {@link poll} says ready. */
+  /**
+   * Bars tokens that the grammar does not admit next. Only to be called once {@link poll} says ready.
+   */
   process(logits: Float32Array): void {
     const mask = this.#shared
     for (let start = 0, word = MASK_WORDS; start < logits.length; start += 32, word++) {

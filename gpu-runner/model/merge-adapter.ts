@@ -19,9 +19,9 @@ export type Merged = { readonly sizeBytes: number; readonly layers: readonly num
 /**
  * Writes a copy of a model file with an adapter of scope `all` folded into its output projections.
  * Weights become float32, or float16 with vectors (norms) in float32 as llama.cpp keeps them. The
- * metadata, tokenizer included, are the source's own bytes, but for the file type and two keys that
- * name the adapter and the base. The file appears under its name only when it is whole.
- * @param adapter decoded for this very model
+ * metadata, tokenizer included, keep the source's bytes, but for the file type and two keys that name
+ * the adapter and the base. The file gets its name only once it is complete.
+ * @param adapter decoded for this model
  * @param adapterDigest SHA-256 of the adapter's file
  * @throws {Error} the scope is not `all`, the target exists, or a merged weight is past float16
  */
@@ -92,7 +92,7 @@ function mergedEntries(
   return [...entries.filter(({ key }) => !replaced.has(key)), ...own]
 }
 
-/** The header's key-value pairs: they end before the first tensor's data. */
+/** Reads the header's key-value pairs, which end before the first tensor's data. */
 async function readHeader(path: string, file: GgufFile): Promise<RawEntry[]> {
   const tensors = [...file.tensors.values()]
   const length = tensors.reduce((least, { offset }) => Math.min(least, offset), file.sizeBytes)
@@ -130,16 +130,16 @@ function encode(values: Float32Array, type: 'F32' | 'F16', name: string): Uint8A
   const bytes = new Uint8Array(2 * values.length)
   const view = new DataView(bytes.buffer)
   for (let i = 0; i < values.length; i++) {
-    // Negated, so that NaN is caught too.
+    // Negated, so that it is true for NaN too.
     if (!(Math.abs(values[i]!) <= MAX_FLOAT16)) {
-      throw new Error(`tensor ${name} holds ${values[i]!}, past float16; merge to f32`)
+      throw new Error(`tensor ${name} has a value of ${values[i]!}, past float16; use --dtype f32`)
     }
     view.setUint16(2 * i, toFloat16Bits(values[i]!), true)
   }
   return bytes
 }
 
-/** One write call may take less than it is given. */
+/** Writes all bytes; one write call may take fewer than it is given. */
 async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   for (let done = 0; done < bytes.length;) {
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)

@@ -1,16 +1,16 @@
-/** Redrawn at most this often. */
+/** Shortest time between two drawings of the bar. */
 const REDRAW_INTERVAL_MS = 100
 const BAR_LEN = 30
-/** Where there is no terminal: a line each time this much more is done. */
+/** Without a terminal, a line is written each time this much more is done. */
 const PLAIN_STEP = 0.25
 
-/** What a progress report is written to; `process.stderr` in production. */
+/** Where progress is written; `process.stderr` by default. */
 export interface ProgressOutput {
   readonly isTTY?: boolean
   write(text: string): unknown
 }
 
-/** A transfer's progress: a bar on a terminal, a few plain lines elsewhere. */
+/** Shows a transfer's progress: as a bar on a terminal, otherwise as a few lines. */
 export class Progress {
   readonly #output: ProgressOutput
   readonly #label: string
@@ -25,7 +25,7 @@ export class Progress {
     if (output.isTTY !== true) output.write(`${label}\n`)
   }
 
-  /** @param total 0 where it is not known */
+  /** @param total 0 where it is unknown */
   update(doneBytes: number, totalBytes: number): void {
     const share = totalBytes > 0 ? Math.min(1, doneBytes / totalBytes) : 0
     if (this.#output.isTTY === true) {

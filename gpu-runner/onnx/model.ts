@@ -1,7 +1,6 @@
 /**
- * A small description of an ONNX model: what the builder writes and `serde` turns into bytes.
- * Initializers are references into one external data file, so that weights never stand twice in
- * memory.
+ * A small description of an ONNX model. The builders make it, and `serde` turns it into bytes.
+ * Initializers refer to one external data file, so that weights are never in memory twice.
  */
 
 export const MICROSOFT_DOMAIN = 'com.microsoft'
@@ -17,7 +16,10 @@ export const int = (value: number): Attribute => ({ kind: 'int', value })
 export const float = (value: number): Attribute => ({ kind: 'float', value })
 export const ints = (...value: number[]): Attribute => ({ kind: 'ints', value })
 
-/** Value names; an empty name is an absent optional input or an unused output. */
+/**
+ * A node's inputs and outputs are names of values. An empty name is an absent input or an unused
+ * output.
+ */
 export type Node = {
   readonly name: string
   readonly opType: string
@@ -27,7 +29,7 @@ export type Node = {
   readonly attributes: Readonly<Record<string, Attribute>>
 }
 
-/** Dims as numbers, or names where they vary between runs. */
+/** A dim is a number, or a name where it varies between runs. */
 export type ValueInfo = {
   readonly name: string
   readonly type: ElementType
@@ -38,7 +40,7 @@ export type Initializer = {
   readonly name: string
   readonly type: ElementType
   readonly dims: readonly number[]
-  /** Where its bytes are: in the model file, or at an offset of the external data file. */
+  /** Whether its bytes are in the model file, or at an offset of the external data file. */
   readonly bytes: Uint8Array | { readonly offset: number; readonly length: number }
 }
 
@@ -47,6 +49,6 @@ export type Graph = {
   readonly inputs: readonly ValueInfo[]
   readonly outputs: readonly ValueInfo[]
   readonly initializers: readonly Initializer[]
-  /** What is known of values between; ONNX Runtime infers the others. */
+  /** Types of inner values, where they are known; ONNX Runtime infers the others. */
   readonly values?: readonly ValueInfo[]
 }

@@ -33,8 +33,8 @@ function encodeAttribute(name: string, attribute: Attribute): onnxProto.onnx.IAt
 }
 
 /**
- * An ONNX ModelProto.
- * @param dataFile name of the external data file, beside the model, that offsets refer to
+ * Encodes a graph as an ONNX ModelProto.
+ * @param dataFile name of the external data file, in the model's folder, to which offsets refer
  */
 export function encodeModel(graph: Graph, dataFile: string): Uint8Array {
   const valueInfo = (value: Graph['inputs'][number]): onnxProto.onnx.IValueInfoProto => ({
@@ -93,8 +93,9 @@ export function encodeModel(graph: Graph, dataFile: string): Uint8Array {
 }
 
 /**
- * The tensors that a model written by `encodeModel` keeps in its external data file, by name.
- * @throws {Error} bytes that are no ModelProto, or a tensor of a type this code does not write
+ * Reads, by name, the tensors that a model of `encodeModel` keeps in its external data file.
+ * @throws {Error} bytes that are not a ModelProto, or a tensor of a type that `encodeModel` does not
+ *   write
  */
 export function decodeExternalInitializers(bytes: Uint8Array): ReadonlyMap<string, Initializer> {
   const { graph } = onnx.ModelProto.decode(bytes)
@@ -106,7 +107,7 @@ export function decodeExternalInitializers(bytes: Uint8Array): ReadonlyMap<strin
     const type = (Object.keys(ELEMENT_TYPES) as ElementType[]).find(
       (candidate) => ELEMENT_TYPES[candidate] === tensor.dataType,
     )
-    if (type === undefined) throw new Error(`weight ${name} is of an unknown type`)
+    if (type === undefined) throw new Error(`weight ${name} has an unknown type`)
     found.set(name, {
       name,
       type,

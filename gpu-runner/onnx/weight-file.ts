@@ -4,7 +4,7 @@ import type { ElementType, Initializer } from './model.ts'
 /** Page size, so that the loader can map a tensor without copying it. */
 const ALIGNMENT = 4096
 
-/** Appends tensors to one external data file, each once, and remembers where they are. */
+/** Appends tensors to an external data file and says where each one is. */
 export class WeightFile {
   readonly #file: FileHandle
   #offset = 0

@@ -1,35 +1,36 @@
 /**
- * What the engine needs of ONNX Runtime: sessions, and bindings whose inputs and outputs stand in
- * buffers the caller owns. Only this folder knows which library call does it.
+ * The part of ONNX Runtime that the engine uses: sessions, and bindings whose inputs and outputs
+ * stand in buffers that the caller owns. Only this folder calls the library.
  */
 
 export type TensorArray = Float32Array | Int32Array | BigInt64Array
 
-/** A view of caller-owned memory as a tensor; `data.length` must equal the product of `dims`. */
+/** A tensor in the caller's memory; `data.length` must equal the product of `dims`. */
 export type Tensor = { readonly data: TensorArray; readonly dims: readonly number[] }
 
 /**
- * How long a thread polls before it sleeps, where it may: past the pauses between a decode step's
- * kernels, and far below a time slice, which a poller would take from a thread that has work.
+ * How long an idle thread polls before it sleeps, if it may. It is longer than the pauses between a
+ * decode step's kernels, and far shorter than a time slice, which a polling thread would take from
+ * one with work.
  */
 export const SPIN_DURATION_US = 30
 
 export type SessionOptions = {
   readonly numThreads: number
   /**
-   * Idle threads poll for a moment before they sleep: faster for few rows where nothing else wants
-   * the cores, slower where something does.
+   * Whether idle threads poll for a moment before they sleep. That is faster for few rows if nothing
+   * else needs the cores, and slower otherwise.
    */
   readonly allowSpinning: boolean
-  /** Where given, ONNX Runtime writes a profile with this file prefix. */
+  /** If given, ONNX Runtime writes a profile to a file with this prefix. */
   readonly profilePrefix?: string
 }
 
-/** Inputs and outputs of one call shape. Buffers stay bound until replaced. */
+/** Inputs and outputs of one shape of call. Buffers stay bound until others replace them. */
 export interface Binding {
   bindInput(name: string, tensor: Tensor): void
   bindOutput(name: string, tensor: Tensor): void
-  /** One run; resolves when every bound output's buffer holds its result. */
+  /** Runs the graph; resolves once every bound output's buffer holds its result. */
   run(): Promise<void>
   release(): void
 }

@@ -19,7 +19,7 @@ import {
 
 /** The newest API version whose functions are used here; the library refuses to hand out newer. */
 const ORT_API_VERSION = 23
-/** Entries read of the table; past the highest index used. */
+/** Entries of the table that are read; more than the highest index used. */
 const NUM_API_ENTRIES = 160
 /** koffi's default of 128 KiB overflows inside ONNX Runtime's kernels. */
 const ASYNC_STACK_BYTES = 8 << 20
@@ -74,11 +74,14 @@ function libraryPath(): string {
     win32: 'onnxruntime.dll',
   }
   const name = (file as Record<string, string>)[process.platform]
-  if (name === undefined) throw new Error(`no ONNX Runtime library for ${process.platform}`)
+  if (name === undefined) throw new Error(`onnxruntime-node has no library for ${process.platform}`)
   return path.join(root, 'bin', 'napi-v6', process.platform, process.arch, name)
 }
 
-/** An import of koffi would end a runner on a machine that koffi has no binary for. */
+/**
+ * Loads koffi when called: a static import would end the runner on a machine for which koffi has no
+ * binary.
+ */
 const loadKoffi = (): typeof Koffi => require('koffi') as typeof Koffi
 
 function loadApi(): Api {
@@ -101,8 +104,8 @@ function loadApi(): Api {
 }
 
 /**
- * glibc's `malloc_trim`; null where there is none. A session's packed weights are freed in pieces, and
- * the allocator keeps those for each thread that ever opened a session: 0.6 GB a training graph.
+ * glibc's `malloc_trim`; null where there is none. Without it, the allocator keeps a freed session's
+ * packed weights for each thread that ever opened a session: 0.6 GB for a training graph.
  */
 function loadTrim(): NativeFunction | null {
   if (process.platform !== 'linux') return null
@@ -122,7 +125,7 @@ class CApiBinding implements Binding {
   readonly #api: CApi
   readonly #session: Pointer
   readonly #handle: Pointer
-  /** OrtValues by input or output name, with the buffers they point into kept alive. */
+  /** OrtValues by input or output name, and their buffers, which are kept alive here. */
   readonly #values = new Map<string, { value: Pointer; tensor: Tensor }>()
   #numRunning = 0
 
@@ -168,7 +171,7 @@ class CApiBinding implements Binding {
   }
 }
 
-/** Calls that turn an OrtStatus into an Error. */
+/** Calls functions of the API, and throws an Error for an OrtStatus. */
 class CApi implements Backend {
   readonly name = 'c-api'
   readonly functions: Api
@@ -239,7 +242,7 @@ class CApi implements Backend {
         createBinding: () => new CApiBinding(this, session),
         release: () => {
           this.functions.releaseSession(session)
-          // Beside the event loop: it takes some 0.1 s.
+          // Asynchronously, since it takes some 0.1 s.
           this.#trim?.async(0, () => undefined)
         },
       }
@@ -257,8 +260,8 @@ class CApi implements Backend {
 let opened: CApi | null = null
 
 /**
- * The one instance of this process, since the library and koffi's settings are process-wide.
- * @throws {Error} the shared library is missing or too old: the caller falls back
+ * This process's only instance, since the library and koffi's settings are process-wide.
+ * @throws {Error} the shared library is missing or too old
  */
 export function openCApi(): Backend {
   opened ??= new CApi()

@@ -5,8 +5,8 @@ import { openJsBinding } from './js-binding.ts'
 export type { Backend, Binding, Session, SessionOptions, Tensor } from './backend.ts'
 
 /**
- * The C API where it loads, else the JS binding.
- * @param force take this one and throw where it cannot be had
+ * Opens the C API, or the JS binding where the C API does not load.
+ * @param force the only backend to take; if it does not load, this throws
  * @returns the backend, and why the faster one is not in use (null where it is)
  */
 export function openBackend(force?: 'c-api' | 'js-binding'): {

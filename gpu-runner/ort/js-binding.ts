@@ -1,7 +1,7 @@
 /**
- * ONNX Runtime through onnxruntime-node's own binding, where the C API cannot be loaded. It blocks
- * the event loop and copies every output on each run (measured 2–4× slower at decode), so the
- * runner says at start that it is in use.
+ * ONNX Runtime through onnxruntime-node's own binding, used where the C API cannot be loaded. It
+ * blocks the event loop and copies every output on each run (measured 2–4× slower at decode), so the
+ * runner says at its start when it uses this.
  */
 import ort from 'onnxruntime-node'
 import {
@@ -46,7 +46,7 @@ class JsBinding implements Binding {
       const result = results[name]
       if (result === undefined) throw new Error(`ONNX Runtime gave no output ${name}`)
       if (result.data === fetch.data) continue
-      // In-place outputs (KV) were written through the shared buffer as well; the copy is the same.
+      // Outputs written in place (KV) are in the shared buffer already; the copy has the same values.
       ;(fetch.data as Float32Array).set(result.data as Float32Array)
     }
   }

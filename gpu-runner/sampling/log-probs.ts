@@ -2,7 +2,7 @@
 export type RankedToken = { readonly id: number; readonly logprob: number }
 
 /**
- * Log of the softmax's denominator, in float64: logit − this is the log probability.
+ * Log of the softmax's denominator, in float64. A logit minus it is the log probability.
  * @param logits [vocab], finite
  */
 export function logNormaliser(logits: Float32Array): number {
@@ -16,7 +16,7 @@ export function logNormaliser(logits: Float32Array): number {
 /**
  * The likeliest tokens in one pass over the logits.
  * @param normaliser {@link logNormaliser} of the same logits
- * @returns at most `count`, likeliest first, equals by id
+ * @returns at most `count` tokens, the likeliest first, equal ones by id
  */
 export function topLogprobs(
   logits: Float32Array,

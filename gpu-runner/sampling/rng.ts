@@ -18,7 +18,7 @@ export function createRng(seed: number): () => number {
     c = (c + sum) >>> 0
     return sum / UINT32_RANGE
   }
-  // The first outputs of nearby seeds are alike.
+  // The first outputs of similar seeds are similar, so they are thrown away.
   for (let i = 0; i < 12; i++) next()
   return next
 }

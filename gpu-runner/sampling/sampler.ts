@@ -3,35 +3,37 @@ export type SamplerOptions = {
   readonly temperature: number
   /** Keep the most likely tokens whose probabilities first reach this sum. */
   readonly topP: number
-  /** Keep this many of the most likely tokens, of equals the first; absent is all. */
+  /** Keep this many of the most likely tokens, of equal ones the first; all by default. */
   readonly topK?: number
-  /** Keep tokens of at least this share of the largest probability; absent is all. */
+  /** Keep tokens with at least this fraction of the largest probability; all by default. */
   readonly minP?: number
 }
 
 /**
- * Below this share of the largest probability a token is never drawn: together such tokens weigh less
- * than the vocabulary times this.
+ * Tokens below this fraction of the largest probability are never drawn. All of them together weigh less
+ * than this times the size of the vocabulary.
  */
 const NEGLIGIBLE_PROBABILITY = 1e-9
-/** Far more than rounding, so that what is close is decided by its weight alone. */
+/** Far more than rounding errors, so that a close case is decided by the token's weight itself. */
 const FAR_BELOW_SLACK = 1e-3
-/** Shares of the largest probability; nothing kept is as small as the last. */
+/**
+ * Fractions of the largest probability, tried in turn; no token that is kept is as small as the last.
+ */
 const SORTED_FROM: readonly number[] = [1e-2, 1e-4, 1e-6, 0]
 
-/** @returns index of the largest value, the first of equals */
+/** @returns index of the largest value, of equal ones the first */
 export function argmax(values: Float32Array | readonly number[]): number {
-  // Looking the index up afterwards takes two thirds of the time of keeping it along.
+  // Looking up the index afterwards takes two thirds of the time of tracking it in the loop.
   let largest = -Infinity
   for (let i = 0; i < values.length; i++) if (values[i]! > largest) largest = values[i]!
   return Math.max(0, values.indexOf(largest))
 }
 
 /**
- * Draws an index: temperature, then min_p, top_k and top_p, each over what the one before has left
- * (top_p's sum is of the probabilities renormalised by then), as in vLLM.
+ * Draws an index, as vLLM does: temperature, then min_p, top_k and top_p, each applied to the tokens
+ * that the one before has left. For top_p their probabilities are normalised again.
  * @param logits unnormalised log probabilities; unchanged
- * @param random uniform in [0, 1), drawn once where temperature > 0
+ * @param random uniform in [0, 1); called once where temperature > 0
  */
 export function sample(
   logits: Float32Array | readonly number[],
@@ -41,9 +43,9 @@ export function sample(
   const best = argmax(logits)
   if (options.temperature === 0) return best
   const top = logits[best]!
-  // A weight is a share of the largest probability, so min_p is a bound on it.
+  // A weight is a fraction of the largest probability, so min_p is its lower bound.
   const least = Math.max(NEGLIGIBLE_PROBABILITY, options.minP ?? 0)
-  // Most of a vocabulary is far below, and comparing costs a tenth of what an exponential does.
+  // Most tokens are far below the bound, and a comparison costs a tenth of an exponential.
   const farBelow = top + options.temperature * Math.log(least) - FAR_BELOW_SLACK
   const weights = scratchOf(logits.length)
   let total = 0
@@ -77,7 +79,7 @@ export function sample(
   return head.indices[head.indices.length - 1]!
 }
 
-/** Of one draw at a time; kept, since a vocabulary of weights is 400 KB. */
+/** Used by one draw at a time, and kept since a vocabulary of weights takes 400 KB. */
 let scratch = new Float64Array(0)
 function scratchOf(length: number): Float64Array {
   if (scratch.length < length) scratch = new Float64Array(length)
@@ -85,8 +87,9 @@ function scratchOf(length: number): Float64Array {
 }
 
 /**
- * What top_k and then top_p leave, likeliest first. Sorting a vocabulary costs many times a decode
- * step's share, so only weights above a bound are sorted, and the bound falls where they are too few.
+ * The tokens that top_k and then top_p leave, the likeliest first. Sorting a whole vocabulary would
+ * take too much of a decode step, so only weights above a bound are sorted, and the bound is lowered
+ * if they are too few.
  */
 function likeliest(
   weights: Float64Array,
@@ -116,7 +119,7 @@ function likeliest(
     let sum = 0
     let count = 0
     while (count < indices.length && sum < enough) sum += weights[indices[count++]!]!
-    // Short of enough, more may lie below the bound.
+    // There are too few, and more may lie below the bound.
     if (sum < enough && !hasTopK && !isAll) continue
     indices.length = count
     return { indices, total: sum }

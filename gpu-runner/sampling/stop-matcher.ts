@@ -1,6 +1,6 @@
 /**
- * Cuts streamed text at the first stop string. Text that may still become a stop string is held back
- * until it is known not to.
+ * Cuts streamed text at the first stop string. Text that may become a stop string is held back until
+ * it is clear that it does not.
  */
 export class StopMatcher {
   readonly #stops: readonly string[]
@@ -10,7 +10,9 @@ export class StopMatcher {
     this.#stops = stops
   }
 
-  /** @returns text that may be shown, and whether a stop string was met (nothing follows then) */
+  /**
+   * @returns text that may be shown, and whether a stop string was found, after which no text follows
+   */
   push(text: string): { readonly text: string; readonly stopped: boolean } {
     const whole = this.#held + text
     const ends = this.#stops.map((stop) => whole.indexOf(stop)).filter((index) => index >= 0)
@@ -23,7 +25,7 @@ export class StopMatcher {
     return { text: whole.slice(0, whole.length - heldLen), stopped: false }
   }
 
-  /** @returns what was held back, once no more text comes */
+  /** To be called once no more text comes. @returns the text held back */
   flush(): string {
     const rest = this.#held
     this.#held = ''

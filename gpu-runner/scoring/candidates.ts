@@ -7,7 +7,7 @@ import {
 import { RunnerFault } from '../runner-fault.ts'
 import type { TokenisedDataset } from './dataset-store.ts'
 
-/** Angles are radians and log scales natural logarithms; past this a candidate is a mistake. */
+/** Angles are in radians, log scales are natural logarithms. A larger value must be a mistake. */
 const MAX_ABS_VALUE = 1e3
 
 export type CandidateLayout = {
@@ -16,7 +16,7 @@ export type CandidateLayout = {
   readonly has_log_scale: boolean
 }
 
-/** Numbers of all candidates: angles, then log scales where there are any. */
+/** How many values all candidates have: angles, and log scales where the layout has them. */
 export function countCandidateValues(geometry: Geometry, layout: CandidateLayout): number {
   const half = layout.num_candidates * layout.layers.length * pairsPerLayer(geometry)
   return layout.has_log_scale ? 2 * half : half
@@ -24,7 +24,7 @@ export function countCandidateValues(geometry: Geometry, layout: CandidateLayout
 
 /**
  * @param values angles [candidates, layers, heads, pairs], then log scales where the layout has them
- * @throws {RunnerFault} layers that the model has not, another number of values, one out of bounds
+ * @throws {RunnerFault} layers that the model lacks, a wrong number of values, a value out of bounds
  */
 export function decodeCandidates(
   geometry: Geometry,
@@ -61,8 +61,8 @@ export function decodeCandidates(
 }
 
 /**
- * The examples a call names, or all.
- * @throws {RunnerFault} one that the dataset does not hold
+ * The examples that a call names; all where it names none.
+ * @throws {RunnerFault} an example that the dataset lacks
  */
 export function selectExamples(
   dataset: TokenisedDataset,

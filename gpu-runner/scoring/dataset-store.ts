@@ -12,7 +12,7 @@ import type { AdmissionContext } from '../admission/context.ts'
 import { encodeMessages } from '../admission/encode-prompt.ts'
 import { RunnerFault } from '../runner-fault.ts'
 
-/** What should follow the prompts: one of the labels each, or a text of its own. */
+/** The answers to a dataset's prompts: a label for each, or a text of its own for each. */
 export type Answers =
   | {
       readonly kind: 'labels'
@@ -31,19 +31,19 @@ export type TokenisedDataset = {
   readonly digest: string
   readonly prompts: readonly (readonly number[])[]
   readonly answers: Answers
-  /** How many tokens all prompts begin with, and how many they end with; these do not overlap. */
+  /** How many tokens all prompts have in common at their start and at their end, without overlap. */
   readonly sharedEnds: { readonly start: number; readonly end: number }
-  /** Most tokens fed after a prompt at once. */
+  /** Most tokens that are fed after a prompt. */
   readonly maxFeedLen: number
 }
 
-/** Tokens of all datasets kept; past it the one unused for longest goes and is asked for again. */
+/** Tokens of all datasets kept. Past it the dataset that was not used for longest goes. */
 const MAX_KEPT_TOKENS = 8_000_000
 
-/** Examples that a refusal names; their number is told in any case. */
+/** Most examples that a refusal names; it always tells how many there are. */
 const MAX_NAMED_EXAMPLES = 20
 
-/** The datasets a runner holds; it may lose any of them, and the job then sends it again. */
+/** The datasets a runner holds. It may drop any of them; the job then sends it again. */
 export class DatasetStore {
   readonly #context: Pick<AdmissionContext, 'tokenizer' | 'tries' | 'maxContext'>
   /** In order of last use. */
@@ -55,13 +55,13 @@ export class DatasetStore {
 
   /**
    * @param bytes a `datasetSchema` object as JSON
-   * @throws {RunnerFault} a digest that is not the bytes', a bad dataset, an example past the context
+   * @throws {RunnerFault} a wrong digest, a malformed dataset, an example past the context
    */
   put(digest: string, bytes: Uint8Array): TokenisedDataset {
     const known = this.#datasets.get(digest)
     if (known) return known
     if (createHash('sha256').update(bytes).digest('hex') !== digest) {
-      throw new RunnerFault('invalid_request', 'the digest is not that of the bytes')
+      throw new RunnerFault('invalid_request', 'the digest is not the one of these bytes')
     }
     const dataset = parseDataset(bytes)
     const answers = this.#encodeAnswers(dataset)
@@ -85,7 +85,7 @@ export class DatasetStore {
   }
 
   /**
-   * Which examples are past the context, with room for their answers; others run in between.
+   * Finds the examples that, with their answers, do not fit the context. Other work runs in between.
    * @returns indices, ascending
    * @throws {RunnerFault} naming an example that the chat template refuses
    */
@@ -109,7 +109,7 @@ export class DatasetStore {
     return tooLong
   }
 
-  /** @throws {RunnerFault} naming the example at fault, or all whose targets are too long */
+  /** @throws {RunnerFault} naming the invalid example, or all whose targets are too long */
   #encodeAnswers(dataset: Dataset): Answers {
     const { tokenizer, tries } = this.#context
     if (isTargetDataset(dataset)) {
@@ -151,7 +151,7 @@ export class DatasetStore {
     return { kind: 'labels', gold, trie: tries.get(dataset.labels) }
   }
 
-  /** @throws {RunnerFault} naming the example at fault, or all that are past the context */
+  /** @throws {RunnerFault} naming the invalid example, or all that are past the context */
   #encodePrompts(
     { examples }: Dataset,
     maxTokensOf: (example: number) => number,
@@ -183,7 +183,7 @@ export class DatasetStore {
   /** @throws {RunnerFault} dataset_not_resident */
   get(digest: string): TokenisedDataset {
     const dataset = this.#datasets.get(digest)
-    if (!dataset) throw new RunnerFault('dataset_not_resident', `dataset ${digest} to push first`)
+    if (!dataset) throw new RunnerFault('dataset_not_resident', `push dataset ${digest} first`)
     this.#datasets.delete(digest)
     this.#datasets.set(digest, dataset)
     return dataset

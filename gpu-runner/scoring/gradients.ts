@@ -22,9 +22,9 @@ import {
 } from './training-step.ts'
 
 /**
- * Candidates times examples times positions of one run. A row costs about as much whatever their
- * number, so a run is as short as a chunk of a prompt: a live row waits for one at most. Only the
- * positions of one target cannot be parted, and may be more.
+ * Most rows of one run: candidates × examples × positions. Longer runs save little time per row, so a
+ * run is kept about as short as a prompt chunk, and a live row waits for one run at most. Only a
+ * single target's positions, which cannot be divided, may take more rows.
  */
 const MAX_STEP_ROWS = 32
 const MAX_ABS_WEIGHT = 1e3
@@ -34,7 +34,7 @@ export type Gradients = {
   readonly loss: Float32Array
   /** log P(right label or target), [candidates, examples] */
   readonly logProbs: Float32Array
-  /** In angles [candidates, layers, heads, pairs], then in log scales where the header has them. */
+  /** By angle [candidates, layers, heads, pairs], then by log scale where the header has them. */
   readonly gradient: Float32Array
 }
 
@@ -56,7 +56,7 @@ export class GradientScorer {
 
   /**
    * @param values candidates as `decodeCandidates` reads them, then weights [candidates, examples]
-   * @throws {RunnerFault} values or examples that do not fit; aborted
+   * @throws {RunnerFault} values or examples that do not fit the dataset or model; aborted
    */
   gradient(
     dataset: TokenisedDataset,
@@ -70,7 +70,7 @@ export class GradientScorer {
     if (values.length !== numValues + numWeights) {
       throw new RunnerFault(
         'invalid_request',
-        `${values.length} values; ${numValues} and ${numWeights} weights are needed`,
+        `${values.length} values; ${numValues} of the candidates and ${numWeights} weights are needed`,
       )
     }
     const rotations = decodeCandidates(this.#executor.config, header, values.subarray(0, numValues))
@@ -87,10 +87,13 @@ export class GradientScorer {
     const isMissed = (place: number): boolean =>
       computed !== null && !computed.has(examples[place]!)
     if (weights.some((row) => row.some((weight, place) => weight !== 0 && isMissed(place)))) {
-      throw new RunnerFault('invalid_request', 'an example that is not computed has a weight')
+      throw new RunnerFault(
+        'invalid_request',
+        'an example that computed_examples does not name has a weight',
+      )
     }
     const everyCandidate = rotations.map((_, candidate) => candidate)
-    // What a candidate has no use for is not computed, where the caller says so.
+    // If the caller says so, an example is not computed for candidates that give it no weight.
     const activeOf = (place: number): readonly number[] => {
       if (isMissed(place)) return []
       if (header.skip_unweighted !== true) return everyCandidate
@@ -103,7 +106,7 @@ export class GradientScorer {
         const logProbs = rotations.map(() => new Array<number>(examples.length).fill(NaN))
         let done = 0
         for (const members of this.#prompts.membersOf(examples)) {
-          // Prompts are computed while the session loads.
+          // The session may still be loading while this group's prompts are computed.
           const { kv } = await this.#prompts.open(dataset, members, isAborted)
           const session = await loading
           const all = members.map((example) => toTrainingExample(dataset, example))
@@ -158,7 +161,7 @@ export class GradientScorer {
     )
   }
 
-  /** Begins to load the training graph, for a call that is to come. */
+  /** Begins to load the training graph for a later call. */
   warm(dataset: TokenisedDataset): void {
     this.#sessions[lossOf(dataset)].warm()
   }
@@ -187,8 +190,8 @@ export class GradientScorer {
   }
 
   /**
-   * From the tables c = r·cos θ, s = r·sin θ to θ and ln r: ∂/∂θ = c·∂/∂s − s·∂/∂c and
-   * ∂/∂ln r = c·∂/∂c + s·∂/∂s, the latter 0 where r was clamped.
+   * Turns gradients by the tables c = r·cos θ and s = r·sin θ into gradients by θ and ln r:
+   * ∂/∂θ = c·∂/∂s − s·∂/∂c and ∂/∂ln r = c·∂/∂c + s·∂/∂s. The latter is 0 where r was clamped.
    */
   #toAngles(
     { layers, has_log_scale: hasLogScale }: GradientHeader,
@@ -218,7 +221,7 @@ export class GradientScorer {
   }
 }
 
-/** The examples to compute, of those that are asked for; null is all. */
+/** Which of the examples are computed; null where all are. */
 function selectComputed(
   { computed_examples: given }: GradientHeader,
   examples: readonly number[],
@@ -227,7 +230,10 @@ function selectComputed(
   const asked = new Set(examples)
   const stranger = given.find((example) => !asked.has(example))
   if (stranger !== undefined) {
-    throw new RunnerFault('invalid_request', `example ${stranger} is computed but not asked for`)
+    throw new RunnerFault(
+      'invalid_request',
+      `computed_examples names example ${stranger}, which examples does not`,
+    )
   }
   return new Set(given)
 }
@@ -258,7 +264,9 @@ function dropTokens(
   })
 }
 
-/** The positions along the right label's path or the target, the last prompt token first. */
+/**
+ * The positions along the right label's path, or along the target; the last prompt token comes first.
+ */
 function toTrainingExample(
   { prompts, answers }: TokenisedDataset,
   example: number,
@@ -281,17 +289,18 @@ function toTrainingExample(
   return { promptLen: prompt.length, positions }
 }
 
+/** One run of the training graph. */
 type Run = {
-  /** [start, end) of the group's examples. */
+  /** The group's examples [start, end). */
   readonly start: number
   readonly end: number
   readonly candidates: readonly number[]
 }
 
 /**
- * The runs of a group: neighbours that the same candidates want, in equal parts of as many as a run's
- * rows allow, at least one; where one example alone has too many rows, its candidates are parted.
- * Examples that no candidate wants are in none.
+ * Divides a group into runs. Neighbouring examples that the same candidates want are split into equal
+ * runs of at most {@link MAX_STEP_ROWS} rows. If one example alone has too many rows, its candidates
+ * are divided too. Examples that no candidate wants are in no run.
  */
 function* runsOf(
   examples: readonly TrainingExample[],
@@ -324,7 +333,7 @@ function* partRun(
   }
 }
 
-/** The tables of some candidates, in their order. */
+/** Copies the tables of some candidates, in their order. */
 function pickTables(tables: RotationTables, candidates: readonly number[]): RotationTables {
   if (candidates.length === tables.numCandidates) return tables
   const pick = (table: Float32Array): Float32Array => {
@@ -342,7 +351,7 @@ function pickTables(tables: RotationTables, candidates: readonly number[]): Rota
   }
 }
 
-/** Adds the tables of some candidates to those of all. */
+/** Adds the tables of some candidates to the tables of all. */
 function addTables(
   sums: RotationTables,
   part: RotationTables,

@@ -1,6 +1,6 @@
 import type { Session } from '../ort/index.ts'
 
-/** A session that is loaded when first used and let go when nothing has used it for a while. */
+/** A session that is loaded when it is first used, and freed when it was not used for a while. */
 export class LazySession {
   readonly #open: () => Promise<Session>
   readonly #idleMs: number
@@ -18,8 +18,9 @@ export class LazySession {
   }
 
   /**
-   * Loads the session where need be; the work may do what it can before that is done. A load that
-   * fails is tried again by the next user.
+   * Loads the session if it is not loaded, and runs the work meanwhile. If loading fails, the next user
+   * tries again.
+   * @param work is given the promise of the session, so that it can do other things first
    */
   async use<T>(work: (loading: Promise<Session>) => Promise<T>): Promise<T> {
     if (this.#timer !== null) clearTimeout(this.#timer)
@@ -27,7 +28,7 @@ export class LazySession {
     this.#numUsers += 1
     try {
       const loading = this.#load()
-      // Not to be an unhandled rejection where the work fails first.
+      // If the work fails first, nobody else would handle a failing load.
       loading.catch(() => undefined)
       return await work(loading)
     } finally {
@@ -39,9 +40,9 @@ export class LazySession {
     }
   }
 
-  /** Loads the session for a user that is to come; where none does, it is let go as after one. */
+  /** Loads the session for a user to come. If none comes, it is freed as after a user. */
   warm(): void {
-    // What failed is the next user's to see.
+    // If it fails, the next user tries again and sees the error.
     void this.use((loading) => loading).catch(() => undefined)
   }
 
@@ -62,7 +63,7 @@ export class LazySession {
     if (this.#numUsers > 0 || this.#session === null) return
     const session = this.#session
     this.#session = null
-    // A load that failed holds nothing.
+    // If loading failed, there is nothing to free.
     await session.then(
       (loaded) => {
         loaded.release()

@@ -6,20 +6,20 @@ import { RunnerFault } from '../runner-fault.ts'
 import { prefillChunks } from '../scheduler/chunks.ts'
 import type { TokenisedDataset } from './dataset-store.ts'
 
-/** Rows of one group: enough to fill the kernels, few enough not to hold up live rows long. */
+/** Rows of one group: enough to use the cores fully, few enough not to delay live rows for long. */
 const MAX_GROUP_ROWS = 32
 
-/** Examples computed together, each in a row of its own. */
+/** Examples that are computed together, each in a row of its own. */
 export type Group = { readonly examples: readonly number[]; readonly kv: KvTensors }
 
 /**
- * Prompts' keys and values as the base model computes them, for the calls of jobs. Under scope
- * `generated` every candidate reads the same ones, whether it is scored or differentiated.
+ * Keeps the base model's keys and values of jobs' prompts. Under scope `generated` every candidate reads
+ * the same ones, both for scores and for gradients.
  */
 export class PromptCache {
   readonly #executor: Executor
   readonly #maxBytes: number
-  /** Computed prompts by dataset and examples, in order of last use. */
+  /** Computed prompts by dataset and examples, the least recently used first. */
   readonly #groups = new Map<string, Group>()
   readonly #lock = pLimit(1)
 
@@ -28,19 +28,19 @@ export class PromptCache {
     this.#maxBytes = maxBytes
   }
 
-  /** One call of a job at a time: they share the cached rows. */
+  /** Runs one job's call at a time, since calls share the cached rows. */
   takeTurn<T>(work: () => Promise<T>): Promise<T> {
     return this.#lock(work)
   }
 
-  /** The examples in groups, in order. */
+  /** Divides examples into groups, in order. */
   *membersOf(examples: readonly number[]): Generator<readonly number[]> {
     for (let start = 0; start < examples.length; start += MAX_GROUP_ROWS) {
       yield examples.slice(start, start + MAX_GROUP_ROWS)
     }
   }
 
-  /** The group with its prompts computed by the base model, from the cache or now. */
+  /** A group whose prompts the base model has computed: from the cache, or computed now and kept. */
   async open(
     dataset: TokenisedDataset,
     examples: readonly number[],
@@ -59,7 +59,7 @@ export class PromptCache {
     return group
   }
 
-  /** A group that is not kept, with nothing computed yet. */
+  /** A new group that is not kept and has no prompt computed yet. */
   create(dataset: TokenisedDataset, examples: readonly number[]): Group {
     const longest = Math.max(...examples.map((index) => dataset.prompts[index]!.length))
     const capacity = longest + dataset.maxFeedLen
@@ -67,8 +67,8 @@ export class PromptCache {
   }
 
   /**
-   * Computes each prompt but for its last token. What a prompt begins with as an earlier one of the
-   * group does, a task's instructions above all, is copied from there.
+   * Computes each prompt without its last token. The beginning that a prompt shares with an earlier
+   * one of the group, most often the task's instructions, is copied from there.
    */
   async prefill(
     dataset: TokenisedDataset,
@@ -100,7 +100,7 @@ export class PromptCache {
   }
 }
 
-/** The earlier row that a prompt, but for its last token, agrees with for longest. */
+/** Finds the earlier row with which a prompt, without its last token, shares the longest beginning. */
 function findShared(
   prompts: readonly (readonly number[])[],
   row: number,

@@ -4,14 +4,14 @@ import type { GradientHeader } from '../../src/protocol/runner-scoring.ts'
 type PromptDropout = NonNullable<GradientHeader['prompt_dropout']>
 
 /**
- * Which of a prompt's tokens a step does without: a rotation then cannot lean on single words of so few
- * examples (docs/decisions/0020-prompt-dropout.md). A pure function of its arguments.
- * @param own first token that is the prompt's own, and the first after them that is not
- * @param row whose step it is: the example's index in the dataset, and the candidate's
- * @returns places in the prompt, ascending; none where it would be all
+ * Chooses the prompt tokens that one training step ignores, so that a rotation cannot rely on single
+ * words of a few examples (docs/decisions/0020-prompt-dropout.md). A pure function of its arguments.
+ * @param range [start, end) of the prompt's own tokens, which not all prompts share
+ * @param row the example's index in the dataset, and the candidate's
+ * @returns positions in the prompt, ascending; none where all would be dropped
  */
 export function dropPromptTokens(
-  [start, end]: readonly [number, number],
+  [start, end]: readonly [start: number, end: number],
   row: readonly [example: number, candidate: number],
   { share, seed }: PromptDropout,
 ): number[] {

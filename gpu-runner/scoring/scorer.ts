@@ -9,8 +9,8 @@ import type { TokenisedDataset } from './dataset-store.ts'
 import { throwIfAborted, type Group, type PromptCache } from './prompt-cache.ts'
 
 /**
- * Scores candidates on examples. Under scope `generated` the prompts' KV is the base model's own, so
- * it is computed once and kept: a candidate then costs one step a trie feed.
+ * Scores candidates on examples. Under scope `generated` the prompts' KV is the base model's, so it is
+ * computed once and kept. A candidate then costs one decode step for each node of the trie that is fed.
  */
 export class Scorer {
   readonly #executor: Executor
@@ -26,9 +26,9 @@ export class Scorer {
 
   /**
    * @param values angles [candidates, layers, heads, pairs], then log scales where the header has them
-   * @returns log P(label) [candidates][examples][labels]; of targets [candidates][examples][1], the
-   * sum over their tokens
-   * @throws {RunnerFault} values or examples that do not fit; aborted
+   * @returns log P(label) [candidates][examples][labels]; for targets [candidates][examples][1],
+   *   summed over the target's tokens
+   * @throws {RunnerFault} values or examples that do not fit the dataset or model; aborted
    */
   score(
     dataset: TokenisedDataset,
@@ -120,8 +120,8 @@ export class Scorer {
   }
 
   /**
-   * One decode step a token, all rows together: the numbers are those of an answer that is generated.
-   * A row whose target has ended repeats its last step, which changes nothing.
+   * Runs a decode step for each token, with all rows together, so the numbers are those of generating
+   * the target. A row whose target has ended repeats its last step, which changes nothing.
    * @returns [rows][1]
    */
   async #targetLogProbs(

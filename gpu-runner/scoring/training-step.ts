@@ -20,14 +20,17 @@ import {
 import type { KvTensors } from '../kv-cache/kv-tensors.ts'
 import type { Binding, Session } from '../ort/index.ts'
 
-/** Added to an attention score or logit that must not count; far below any, and finite in float32. */
+/**
+ * Added to an attention score or logit that must not count: far below any other, yet finite in
+ * float32.
+ */
 const MASKED = -1e30
 
 /** One rotated position: the token it reads and the one that should follow. */
 export type TrainingPosition = {
   readonly token: number
   readonly gold: number
-  /** Tokens that log P(gold) is taken over, `gold` among them; null is the whole vocabulary. */
+  /** Tokens over which P(gold) is normalised, `gold` among them; null is the whole vocabulary. */
   readonly choices: readonly number[] | null
 }
 
@@ -35,7 +38,7 @@ export type TrainingPosition = {
 export type TrainingExample = {
   /** Tokens of the prompt; all but the last are in the KV row. */
   readonly promptLen: number
-  /** Places of the KV row that a candidate does not attend to, [candidates]; none by default. */
+  /** For each candidate, positions of the KV row that it does not attend to; none by default. */
   readonly dropped?: readonly (readonly number[])[]
   /** At least one; the first reads the prompt's last token. */
   readonly positions: readonly TrainingPosition[]
@@ -54,11 +57,11 @@ export type StepResult = {
 }
 
 /**
- * Runs the training graph on some examples and adds the gradient of
- * −Σ weight·log P(gold) in the tables to `gradient`.
- * @param kv holds the prompts; rows [firstRow, firstRow + examples.length) are the examples'
+ * Runs the training graph on some examples, and adds the gradient of −Σ weight·log P(gold) by the
+ * tables to `gradient`.
+ * @param kv holds the prompts: rows [firstRow, firstRow + examples.length) belong to the examples
  * @param weights [candidates][examples]
- * @param gradient tables of zeros or of earlier steps, added to in place
+ * @param gradient tables of zeros or of earlier steps; changed in place
  */
 export async function runTrainingStep(
   session: Session,
@@ -133,8 +136,10 @@ export async function runTrainingStep(
   }
 }
 
-/** Binds what depends on the examples and not on the candidates. Places past an example's own
- * positions read token 0 and count for nothing; nothing before them sees them. */
+/**
+ * Binds the inputs that depend on the examples and not on the candidates. Positions past an example's
+ * own read token 0. They have no weight, and no earlier position attends to them.
+ */
 function bindPositions(
   binding: Binding,
   examples: readonly TrainingExample[],
@@ -172,7 +177,7 @@ function bindPositions(
   binding.bindInput(CHOICE_MASK, { data: choiceMask, dims: [...places, 1, numChoices] })
 }
 
-/** Binds where positions stand and what they see. */
+/** Binds the positions' rotary angles and attention masks. */
 function bindAttention(
   binding: Binding,
   config: ModelConfig,
@@ -201,7 +206,7 @@ function bindAttention(
     const dims = [numExamples, 1, numCandidates, numRows, 1, capacity]
     binding.bindInput(name, { data: mask, dims })
   }
-  // All positions see the same of a prompt where no window moves with them.
+  // Without a window, all positions attend to the same part of the prompt, so one row serves them all.
   bindPastMask(PAST_MASK, 1, Infinity)
   const selfDims = [numPositions, 1, numPositions]
   binding.bindInput(SELF_MASK, { data: selfMaskOf(numPositions, Infinity), dims: selfDims })
@@ -214,7 +219,7 @@ function bindAttention(
   binding.bindInput(windowed(SELF_MASK), { data: windowedSelf, dims: selfDims })
 }
 
-/** What positions see of one another: the last `windowLen` up to themselves. */
+/** Mask among the positions: each attends to the last `windowLen` positions, its own included. */
 function selfMaskOf(numPositions: number, windowLen: number): Float32Array {
   const mask = new Float32Array(numPositions * numPositions)
   for (let position = 0; position < numPositions; position++) {
@@ -225,7 +230,7 @@ function selfMaskOf(numPositions: number, windowLen: number): Float32Array {
   return mask
 }
 
-/** Binds cosines and sines of the rotary embedding, each pair's for both of its values. */
+/** Binds the rotary embedding's cosines and sines; each pair's stand at both of its values. */
 function bindRope(
   binding: Binding,
   config: ModelConfig,
@@ -253,7 +258,7 @@ function bindRope(
   binding.bindInput(name(ROPE_SIN), { data: sin, dims })
 }
 
-/** Each value twice in a row: one for either member of its pair. */
+/** Repeats each value, once for each member of its pair. */
 function doublePairs(values: Float32Array): Float32Array {
   const doubled = new Float32Array(2 * values.length)
   for (let i = 0; i < values.length; i++) {

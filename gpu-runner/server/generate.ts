@@ -7,7 +7,7 @@ import { RunnerFault } from '../runner-fault.ts'
 import type { Runner } from '../runner.ts'
 import type { EngineRequest } from '../scheduler/request.ts'
 
-/** Streams a request's events, a line each; a caller that leaves ends the request. */
+/** Streams a request's events, one on each line. If the caller leaves, the request is aborted. */
 export async function generate(
   runner: Runner,
   wire: GenerateRequest,
@@ -44,7 +44,7 @@ export async function generate(
   engine.submit(request)
 }
 
-/** As `admit`; where a table is full, the fault says when there should be room. */
+/** As {@link admit}, but a fault for want of room says when to try again. */
 function admitOrSayWhen(
   { context, engine }: Runner,
   wire: GenerateRequest,

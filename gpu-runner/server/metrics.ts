@@ -9,11 +9,14 @@ const ROWS = [1, 2, 4, 8, 12, 16, 32, 64, 128, 256]
 
 export type Metrics = {
   readonly registry: Registry
-  /** Counts a call that was answered by an error. */
+  /** Counts a call that was answered with an error. */
   readonly countRefusal: (reason: RunnerError['code']) => void
 }
 
-/** Prometheus text: the runner's state, read when asked, and durations counted as they happen. */
+/**
+ * Prometheus metrics. State is read when the metrics are asked for; durations are recorded as they
+ * happen.
+ */
 export function createMetrics({ engine, executor, adapters, context }: Runner): Metrics {
   const registry = new Registry()
   const registers = [registry]
@@ -38,38 +41,66 @@ export function createMetrics({ engine, executor, adapters, context }: Runner): 
       },
     })
   }
-  gauge('arcana_rows_running', 'Rows decoding or promised', () => engine.load.running)
+  gauge(
+    'arcana_rows_running',
+    'Rows that decode or are promised to a prompt',
+    () => engine.load.running,
+  )
   gauge('arcana_requests_waiting', 'Requests without a row', () => engine.load.waiting)
-  gauge('arcana_rows_parked', 'Rows of flex set aside for others', () => engine.load.parked)
-  gauge('arcana_parked_kv_bytes', 'Their KV', () => engine.parkedKv.sizeBytes)
+  gauge('arcana_rows_parked', 'Rows of flex preempted by other requests', () => engine.load.parked)
+  gauge(
+    'arcana_parked_kv_bytes',
+    'KV of preempted rows and prompts',
+    () => engine.parkedKv.sizeBytes,
+  )
   gauge('arcana_adapters_resident', 'Adapters in memory', () => adapters.digests.length)
   gauge('arcana_slots_leased', 'Rotation slots in use', () => context.slots.numLeased)
   const { prefixCache } = engine
   gauge('arcana_prefix_cache_bytes', 'KV kept for later prompts', () => prefixCache.sizeBytes)
-  gauge('arcana_prefix_cache_max_bytes', 'Its budget', () => prefixCache.maxBytes)
-  gauge('arcana_prefix_cache_blocks', 'Blocks kept', () => prefixCache.numBlocks)
+  gauge('arcana_prefix_cache_max_bytes', 'Budget of the prefix cache', () => prefixCache.maxBytes)
+  gauge('arcana_prefix_cache_blocks', 'Blocks in the prefix cache', () => prefixCache.numBlocks)
   const { counters: cache } = prefixCache
   counter('arcana_prefix_cache_lookups_total', 'Prompts looked up', () => cache.lookups)
   counter('arcana_prefix_cache_hits_total', 'Lookups that found a block', () => cache.hits)
-  counter('arcana_prefix_cache_evictions_total', 'Blocks given up', () => cache.evicted)
+  counter('arcana_prefix_cache_evictions_total', 'Blocks evicted', () => cache.evicted)
   const { counters } = engine
-  counter('arcana_cached_tokens_total', 'Prompt tokens not computed', () => counters.cachedTokens)
+  counter(
+    'arcana_cached_tokens_total',
+    'Prompt tokens from the prefix cache',
+    () => counters.cachedTokens,
+  )
   counter('arcana_prefill_tokens_total', 'Prompt tokens computed', () => counters.prefillTokens)
-  counter('arcana_decode_tokens_total', 'Tokens fed by decode steps', () => counters.decodeTokens)
+  counter(
+    'arcana_decode_tokens_total',
+    'Tokens that decode steps computed',
+    () => counters.decodeTokens,
+  )
   counter('arcana_decode_steps_total', 'Decode steps', () => counters.decodeSteps)
   counter('arcana_requests_finished_total', 'Requests answered', () => counters.finished)
   counter('arcana_requests_failed_total', 'Requests that failed', () => counters.failed)
   counter('arcana_requests_aborted_total', 'Requests whose caller left', () => counters.aborted)
-  counter('arcana_requests_expired_total', 'Past their deadline', () => counters.expired)
+  counter(
+    'arcana_requests_expired_total',
+    'Requests dropped past their deadline',
+    () => counters.expired,
+  )
   const { counters: rows } = engine.scheduler
-  counter('arcana_rows_preempted_total', 'Rows set aside for others', () => rows.preempted)
-  counter('arcana_rows_resumed_total', 'Rows that came back', () => rows.resumed)
+  counter('arcana_rows_preempted_total', 'Rows preempted by other requests', () => rows.preempted)
+  counter('arcana_rows_resumed_total', 'Preempted rows that resumed', () => rows.resumed)
   const { turns, profile } = executor
-  gauge('arcana_job_share_ratio', 'Jobs’ part of recent live time', () => turns.measuredShare)
-  gauge('arcana_job_share_limit_ratio', 'The most it may be', () => turns.jobShare)
+  gauge(
+    'arcana_job_share_ratio',
+    'Jobs’ share of the recent time with live requests',
+    () => turns.measuredShare,
+  )
+  gauge(
+    'arcana_job_share_limit_ratio',
+    'Most that jobs may take of that time',
+    () => turns.jobShare,
+  )
   new Counter({
     name: 'arcana_engine_seconds_total',
-    help: 'Where the engine’s time goes',
+    help: 'Seconds that the engine spent in each phase',
     labelNames: ['phase'],
     registers,
     collect() {
@@ -81,17 +112,17 @@ export function createMetrics({ engine, executor, adapters, context }: Runner): 
     new Histogram({ name, help, buckets, labelNames, registers })
   const firstToken = histogram(
     'arcana_time_to_first_token_seconds',
-    'From admission to a row’s first token',
+    'Seconds from admission to a row’s first token',
     SECONDS_TO_FIRST_TOKEN,
     ['tier'],
   )
   const nextToken = histogram(
     'arcana_inter_token_seconds',
-    'From one token of a row to the next',
+    'Seconds from one token of a row to the next',
     SECONDS_BETWEEN_TOKENS,
     ['tier'],
   )
-  const batch = histogram('arcana_batch_rows', 'Rows of a decode step', ROWS, [])
+  const batch = histogram('arcana_batch_rows', 'Rows in a decode step', ROWS, [])
   engine.listen((event) => {
     if (event.kind === 'decode_step') batch.observe(event.numRows)
     else if (event.kind === 'first_token' || event.kind === 'next_token') {
@@ -101,7 +132,7 @@ export function createMetrics({ engine, executor, adapters, context }: Runner): 
   })
   const refusals = new Counter({
     name: 'arcana_calls_refused_total',
-    help: 'Calls answered by an error, by its code',
+    help: 'Calls answered with an error, by its code',
     labelNames: ['reason'],
     registers,
   })

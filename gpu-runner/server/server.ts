@@ -21,12 +21,12 @@ import { createMetrics } from './metrics.ts'
 import { describeStatus, type ServerIdentity } from './status.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
 
-/** A prompt of this many bytes is refused by the tokeniser's own bound long before. */
+/** The tokeniser refuses prompts far shorter than this. */
 const MAX_GENERATE_BYTES = 8 << 20
 const MAX_DATASET_BYTES = 64 << 20
 const MAX_SCORE_BYTES = 256 << 20
 
-/** HTTP ⇄ engine: the runner API of DESIGN §4. */
+/** The runner's HTTP API, as `src/protocol/runner.ts` and `runner-scoring.ts` describe it. */
 export function createRunnerServer(
   runner: Runner,
   identity: ServerIdentity,
@@ -55,7 +55,8 @@ export function createRunnerServer(
       sendJson(response, 200, adapters.describe(adapter))
     },
     'DELETE /v1/adapters/:id': (_request, response, digest) => {
-      if (!adapters.delete(digest)) throw new RunnerFault('not_found', `no adapter ${digest} here`)
+      if (!adapters.delete(digest))
+        throw new RunnerFault('not_found', `adapter ${digest} is not resident`)
       response.writeHead(204).end()
       return Promise.resolve()
     },
@@ -175,7 +176,7 @@ export function createRunnerServer(
         stack: isOurs && error instanceof Error ? error.stack : undefined,
       })
       if (response.headersSent || response.destroyed) response.destroy()
-      // An unread body would be taken for the connection's next request.
+      // The body may be unread, and would then be taken for the connection's next request.
       else sendFault(response.setHeader('connection', 'close'), fault)
     })
   })
@@ -184,7 +185,7 @@ export function createRunnerServer(
 const readJson = async (request: IncomingMessage): Promise<unknown> =>
   parseJson(new TextDecoder().decode(await readBody(request, MAX_GENERATE_BYTES)))
 
-/** @throws {RunnerFault} the caller wants numbers of another build */
+/** @throws {RunnerFault} build_mismatch where the caller names another build */
 function checkBuild({ context: { buildDigest } }: Runner, wanted: string | undefined): void {
   if (wanted === undefined || wanted === buildDigest) return
   throw new RunnerFault('build_mismatch', `this runner serves build ${buildDigest}`)

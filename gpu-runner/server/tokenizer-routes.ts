@@ -14,7 +14,7 @@ import { PromptTooLongError } from '../tokenizer/index.ts'
 
 type Context = Pick<Runner['context'], 'tokenizer' | 'maxContext'>
 
-/** @throws {RunnerFault} context_length_exceeded far past the context */
+/** @throws {RunnerFault} context_length_exceeded past {@link MAX_TOKENIZED_TOKENS} */
 export async function tokenize(
   { tokenizer, maxContext }: Context,
   { prompt }: z.infer<typeof tokenizeRequestSchema>,
@@ -27,7 +27,7 @@ export async function tokenize(
   return { tokens, count: tokens.length, max_model_len: maxContext }
 }
 
-/** @throws {RunnerFault} invalid_request for what the vocabulary lacks */
+/** @throws {RunnerFault} invalid_request for an id that the vocabulary lacks */
 export function detokenize(
   { tokenizer }: Context,
   { tokens }: z.infer<typeof detokenizeRequestSchema>,

@@ -3,33 +3,33 @@ import { mergePairs } from './merge-pairs.ts'
 import { PromptTooLongError, sliceAtBreaks, type SectionEncoder } from './section-encoder.ts'
 import { TokenTrie } from './token-trie.ts'
 
-/** UTF-16 units of text that are cut into words at a time, where it has a break. */
+/** Least UTF-16 units of text that are cut into words at a time; the cut is at the next break. */
 const SLICE_UNITS = 1024
-/** Words between two steps, of a slice that is long for want of breaks. */
+/** Words merged between two steps, in a slice that is long because it has no breaks. */
 const STEP_WORDS = 512
-/** The library merges a word in one go; from this many bytes on, a word is merged in steps instead. */
+/** The library merges a word without a pause. A word of this many bytes is merged here, in steps. */
 const LONG_WORD_BYTES = 2048
-/** A slice is cut into words in one go; one longer than this would hold others up. */
+/** Longest slice: cutting one into words has no pause, and would delay other work. */
 const MAX_SLICE_UNITS = 20_480
-/** From this length on a word's own bound is worth a walk over the vocabulary. */
+/** From this length on, it is worth walking the vocabulary for a lower bound of a word's tokens. */
 const BOUNDED_WORD_BYTES = 4096
 /**
- * What ends a slice. No pattern in PRE_TOKENIZERS has a word that goes on after a digit, after a letter
- * that no letter follows, from a punctuation mark to a space, or from a line of punctuation to the next;
- * and none looks behind itself.
+ * Where a slice may end. In no pattern of PRE_TOKENIZERS does a word go on after a digit, after a letter
+ * that no letter follows, from a punctuation mark to a space, or from a line of punctuation to the next.
+ * None of them looks behind.
  */
 const BREAK =
   /\p{N}|\p{L}(?!\p{L})|[!-/:-@[-`{-~](?=[ \t])|(?<=[!-/:-@[-`{-~])\n(?=[!-/:-@[-`{-~])/gu
 
 export interface ByteLevelVocabulary {
   readonly tokens: readonly string[]
-  /** Pairs that merge, with a space between them, the first the most urgent. */
+  /** Pairs that merge, each with a space in between, the most urgent first. */
   readonly merges: readonly string[]
-  /** Tokens that are found in text before anything merges. */
+  /** Tokens that are cut out of text before anything merges. */
   readonly userDefinedIds: ReadonlyMap<string, number>
 }
 
-/** Byte-level BPE: words by a pattern, then merges within each. */
+/** Byte-level BPE: a pattern cuts text into words, and each word's bytes are merged. */
 export class ByteLevelEncoder implements SectionEncoder {
   readonly #tokenizer: LibraryTokenizer
   readonly #vocabulary: ByteLevelVocabulary
@@ -64,7 +64,7 @@ export class ByteLevelEncoder implements SectionEncoder {
     const { pre_tokenizer: preTokenizer, model } = this.#tokenizer
     for (const [i, word] of preTokenizer(slice).entries()) {
       if (i % STEP_WORDS === STEP_WORDS - 1) yield
-      // A word is written one character a byte.
+      // A word has one character for each byte.
       if (word.length < LONG_WORD_BYTES) {
         for (const token of model([word])) ids.push(model.tokens_to_ids.get(token)!)
       } else {
@@ -91,7 +91,7 @@ export class ByteLevelEncoder implements SectionEncoder {
     }
   }
 
-  /** A lower bound of a word's tokens, taken only where merging it would be slow. */
+  /** A lower bound of a word's tokens; only computed where merging the word would be slow. */
   #minTokens(word: string, maxTokens: number): number {
     if (word.length < BOUNDED_WORD_BYTES || maxTokens === Infinity) return 0
     const chars = new Set(word)

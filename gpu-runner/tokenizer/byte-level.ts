@@ -1,5 +1,5 @@
 /**
- * GPT-2's printable stand-in for each byte, by which byte-level vocabularies are written.
+ * GPT-2's printable character for each byte, in which byte-level vocabularies are written.
  * Source: openai/gpt-2 src/encoder.py, bytes_to_unicode
  */
 const CHAR_OF_BYTE: readonly string[] = (() => {
@@ -15,7 +15,10 @@ const BYTE_OF_CHAR: ReadonlyMap<string, number> = new Map(
   CHAR_OF_BYTE.map((char, byte) => [char, byte]),
 )
 
-/** The bytes that a vocabulary entry stands for, or null where it is not written byte-level. */
+/**
+ * The bytes that a vocabulary entry stands for; null where it is not written in byte-level
+ * characters.
+ */
 export function bytesOfToken(token: string): Uint8Array | null {
   const bytes = new Uint8Array(token.length)
   for (let i = 0; i < token.length; i++) {
@@ -26,6 +29,6 @@ export function bytesOfToken(token: string): Uint8Array | null {
   return bytes
 }
 
-/** Bytes as a byte-level vocabulary writes them. */
+/** Writes bytes in byte-level characters. */
 export const byteLevelText = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => CHAR_OF_BYTE[byte]!).join('')

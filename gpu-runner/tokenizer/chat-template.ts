@@ -5,30 +5,30 @@ import type { ToolFunction } from '../../src/protocol/tools.ts'
 import { GENERIC_FORMAT, isOfTools, toGenericChat } from '../tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../tools/tool-format.ts'
 
-/** A stretch of the prompt: written by the template (trusted) or by whoever wrote the message. */
+/** A stretch of the prompt, written by the template (trusted) or by a message's author. */
 export interface PromptSegment {
   readonly text: string
   readonly trusted: boolean
 }
 
-/** What a template does with functions, found out by giving it some. */
+/** What a template does with functions, found out by rendering some. */
 export type ToolSupport = {
   /**
-   * Whether the template itself shows the model what it may call; where not, the functions, calls
-   * and results stand in its messages, in the generic form.
+   * Whether the template itself shows the functions. If not, messages show functions, calls and results
+   * in the generic form.
    */
   readonly showsFunctions: boolean
-  /** Earlier calls and their results come back in the prompt, by the template or in messages. */
+  /** Whether the prompt shows earlier calls and their results, by the template or in messages. */
   readonly showsCalls: boolean
-  /** How the model writes a call; null where it is none of those known here. */
+  /** How the model writes calls; null where the template teaches an unknown format. */
   readonly format: ToolFormat | null
 }
 
-/** Whether a text holds what must not be taken for the template's own. */
+/** Whether a text holds something that must not be taken for the template's own text. */
 type IsSuspect = (text: string) => boolean
 const NEVER: IsSuspect = () => false
 
-/** The ways in which templates write a text that they are given. */
+/** The forms in which templates write a text they are given. */
 const WAYS_TO_WRITE: readonly ((text: string) => string)[] = [
   (text) => text,
   (text) => text.trim(),
@@ -42,7 +42,7 @@ export class ChatTemplate {
   readonly #variables: Readonly<Record<string, unknown>>
   #toolSupport: ToolSupport | null = null
 
-  /** @param variables what the template may name besides the messages: bos_token, eos_token */
+  /** @param variables the template's variables besides the messages: bos_token, eos_token */
   constructor(source: string, variables: Readonly<Record<string, unknown>> = {}) {
     this.source = source
     this.#template = new Template(source)
@@ -53,7 +53,7 @@ export class ChatTemplate {
     return (this.#toolSupport ??= this.#probeTools())
   }
 
-  /** The prompt's text, up to and with the opening of the assistant's answer. */
+  /** The prompt's text, up to where the assistant's answer begins. */
   render(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
     return this.#isGeneric(messages, functions)
       ? this.#render(toGenericChat(messages, functions))
@@ -69,18 +69,18 @@ export class ChatTemplate {
     return this.#template.render({
       ...this.#variables,
       messages: messages.map(toTemplateMessage),
-      // As transformers does: a template may ask whether it is none.
+      // As transformers does, since a template may test for none.
       tools: functions.length === 0 ? null : functions.map(toTemplateTool),
       add_generation_prompt: true,
     })
   }
 
   /**
-   * The prompt in stretches that join to `render(messages, functions)`, each marked by who wrote it:
-   * contents are rendered as random stand-ins, and found again by them. Names and texts in functions
-   * and calls are kept from the template only where they are suspect, since templates look into them.
-   * Templates that trim contents, as Gemma's and Llama 3's do, are served.
-   * @throws {Error} the template alters contents otherwise, so authorship is not plain
+   * The prompt in stretches that join to `render(messages, functions)`, each marked with who wrote it.
+   * Contents are rendered as random placeholders, which are then found in the prompt. Names and texts in
+   * functions and calls are replaced only if they are suspect, since templates look into them.
+   * Templates may trim contents, as Gemma's and Llama 3's do.
+   * @throws {Error} the template alters contents in another way, so it is unclear who wrote what
    */
   segments(
     messages: readonly ChatMessage[],
@@ -99,7 +99,7 @@ export class ChatTemplate {
     const hideSuspects = (text: string): string => (isSuspect(text) ? hide(text) : text)
     const skeleton = this.render(
       messages.map((message): ChatMessage => {
-        // Templates ask whether there is a content at all.
+        // Templates test whether there is a content at all.
         const content = message.content === '' ? '' : hide(message.content)
         const shown = { ...message, content }
         if (shown.name !== undefined) shown.name = hideSuspects(shown.name)
@@ -125,7 +125,7 @@ export class ChatTemplate {
   }
 
   #probeTools(): ToolSupport {
-    // Letters and digits only: templates write names in many ways.
+    // Letters and digits only, which no template escapes.
     const [shown, called, result] = ['f', 'g', 'r'].map((kind) => kind + randomUUID().slice(0, 8))
     const render = (...messages: ChatMessage[]): string => {
       try {
@@ -162,7 +162,7 @@ function findWritten(whole: string, at: number, text: string, next: string): str
   )
 }
 
-/** A message as Hugging Face's templates know it, which is OpenAI's with arguments as an object. */
+/** A message as Hugging Face's templates take it: OpenAI's form, with arguments as an object. */
 function toTemplateMessage(message: ChatMessage): Record<string, unknown> {
   const { role, content, name } = message
   const shown = { role, content, ...(name === undefined ? {} : { name }) }
@@ -185,7 +185,7 @@ function toTemplateTool({ name, description, parameters = NO_PARAMETERS }: ToolF
   }
 }
 
-/** A JSON value with each text in it, keys too, put through `change`. */
+/** Applies `change` to each text in a JSON value, keys included. */
 function mapTexts<T>(value: T, change: (text: string) => string): T {
   const map = (item: unknown): unknown => {
     if (typeof item === 'string') return change(item)

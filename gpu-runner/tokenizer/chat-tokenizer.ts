@@ -9,7 +9,7 @@ import { PromptTooLongError } from './section-encoder.ts'
 import { TokenTrie } from './token-trie.ts'
 import { readVocabulary, type Vocabulary } from './vocabulary.ts'
 
-/** A chat for a model whose file has no chat template. */
+/** A chat was sent to a model whose file has no chat template. */
 export class NoChatTemplateError extends Error {
   override readonly name = 'NoChatTemplateError'
 
@@ -26,24 +26,24 @@ const GENERIC_TOOLS: ToolSupport = {
 
 export type ControlTokens = { readonly bos: string | null; readonly pad: string | null }
 
-/** A model's tokenizer and chat template, both as its GGUF file carries them. */
+/** A model's tokenizer and chat template, as its GGUF file has them. */
 export class ChatTokenizer {
   readonly endOfTurnId: number
   /** Tokens that end an answer: the end of a turn, and the end of text. */
   readonly stopIds: ReadonlySet<number>
   readonly vocabSize: number
-  /** As the model's file names them. */
+  /** Names of control tokens in the model's file. */
   readonly controlTokens: ControlTokens
   readonly #vocabulary: Vocabulary
   readonly #template: ChatTemplate | null
-  /** Bytes of the longest token that text can become. */
+  /** Length in bytes of the longest token that text can become. */
   readonly #maxTokenBytes: number
-  /** Each token's bytes, a control token's being its name's. */
+  /** Each token's bytes; for a control token, its name's. */
   readonly #shownBytesOfId: readonly Uint8Array[]
-  /** Finds control tokens in template text. */
+  /** Finds control tokens in the template's text. */
   readonly #specials: TokenTrie
 
-  /** @param template null for a model that holds no chats */
+  /** @param template null for a model without a chat template */
   constructor(
     vocabulary: Vocabulary,
     template: ChatTemplate | null,
@@ -66,7 +66,7 @@ export class ChatTokenizer {
     this.#specials = new TokenTrie(vocabulary.specialIds)
   }
 
-  /** @throws {GgufError} a tokenizer that is not served */
+  /** @throws {GgufError} an unsupported tokenizer */
   static fromGguf(metadata: GgufMetadata): ChatTokenizer {
     const vocabulary = readVocabulary(metadata)
     const tokenOf = (key: string): string | undefined => {
@@ -89,15 +89,15 @@ export class ChatTokenizer {
   }
 
   /**
-   * Encodes text in which control tokens written out count as control tokens, after the token that
-   * the model's prompts begin with.
-   * @throws {PromptTooLongError} over `maxTokens`, in time bounded as {@link encodeChat}'s
+   * Encodes text in which written-out control tokens count as control tokens. The token that begins the
+   * model's prompts is put first.
+   * @throws {PromptTooLongError} over `maxTokens`, after bounded work as in {@link encodeChat}
    */
   encode(text: string, options: { readonly maxTokens?: number } = {}): number[] {
     return drain(this.#encodeText(text, options.maxTokens ?? Infinity))
   }
 
-  /** As {@link encode}, letting others run between slices of the work. */
+  /** As {@link encode}, but other work can run between slices. */
   async encodeInSlices(text: string, maxTokens: number): Promise<number[]> {
     const steps = this.#encodeText(text, maxTokens)
     for (let step = steps.next(); ; step = steps.next()) {
@@ -113,21 +113,21 @@ export class ChatTokenizer {
     return this.#encodePrompt([{ text, trusted: true }], maxTokens)
   }
 
-  /** Encodes text in the assistant's position; control tokens written out are plain text. */
+  /** Encodes text of the assistant; written-out control tokens are plain text. */
   encodeLabel(text: string): number[] {
     const ids: number[] = []
-    // The steps append to ids; their pauses are not taken.
+    // The generator appends to ids; its pauses are not used.
     Array.from(this.#vocabulary.encoder.encode(text, Infinity, ids, false))
     return ids
   }
 
-  /** Null for a model that holds no chats. */
+  /** Null for a model without a chat template. */
   get templateSource(): string | null {
     return this.#template?.source ?? null
   }
 
   /**
-   * The prompt's text, up to and with the opening of the assistant's answer.
+   * The prompt's text, up to where the assistant's answer begins.
    * @throws {NoChatTemplateError}
    */
   renderChat(messages: readonly ChatMessage[], functions: readonly ToolFunction[] = []): string {
@@ -140,12 +140,12 @@ export class ChatTokenizer {
   }
 
   /**
-   * The prompt's ids: those of `encode(renderChat(messages, functions))`, except that control tokens
-   * which a message, a call or a function writes out stay plain text.
-   * @throws {PromptTooLongError} over `maxTokens`. Work is bounded by maxTokens, not by the text: no
-   *   token is over maxTokenBytes (81 for SmolLM2), so more than maxTokens × maxTokenBytes bytes are
-   *   refused unread (bytes that the vocabulary would drop count too), and the rest stops at the
-   *   first slice of text with a token too many
+   * Encodes a chat's prompt. The ids are those of `encode(renderChat(messages, functions))`, but control
+   * tokens that a message, a call or a function writes out stay plain text.
+   * @throws {PromptTooLongError} over `maxTokens`. The work is bounded by maxTokens, however long the
+   *   text: no token is longer than maxTokenBytes (81 for SmolLM2), so a text of over maxTokens ×
+   *   maxTokenBytes bytes is refused unread (bytes that the vocabulary drops count too), and encoding
+   *   stops at the first slice with a token too many
    * @throws {NoChatTemplateError}
    */
   encodeChat(
@@ -172,24 +172,24 @@ export class ChatTokenizer {
     return ids.map((id) => detokenizer.push(id)).join('') + detokenizer.flush()
   }
 
-  /** As {@link createDetokenizer}, with control tokens as their names. */
+  /** As {@link createDetokenizer}, but control tokens yield their names. */
   createVerbatimDetokenizer(): Detokenizer {
     return new Detokenizer(this.#shownBytesOfId)
   }
 
-  /** A token's own bytes, which may be part of a character; a control token's name. */
+  /** A token's bytes, which may be part of a character; for a control token, its name. */
   bytesOf(id: number): Uint8Array {
     const bytes = this.#shownBytesOfId[id]
-    if (!bytes) throw new RangeError(`no token ${id}`)
+    if (!bytes) throw new RangeError(`the vocabulary has no token ${id}`)
     return bytes
   }
 
-  /** A token's own bytes as text; null for control tokens, which are none. */
+  /** The bytes of text that a token stands for; null for control tokens, which stand for none. */
   textBytesOf(id: number): Uint8Array | null {
     return this.#vocabulary.bytesOfId[id] ?? null
   }
 
-  /** @param shown control tokens that are text here: the marks around a call, in some files */
+  /** @param shown control tokens that yield their names: in some files, those around a call */
   createDetokenizer(shown: readonly string[] = []): Detokenizer {
     const { bytesOfId, specialIds } = this.#vocabulary
     const ids = shown.map((name) => specialIds.get(name)).filter((id) => id !== undefined)
@@ -205,14 +205,14 @@ export class ChatTokenizer {
   }
 
   /**
-   * Control tokens cut the text into sections, and merges never cross one. So template text and the
-   * contents beside it are encoded as one section, just as in the whole text.
+   * Control tokens cut the text into sections, and merges never cross them. Template text and the
+   * contents beside it are therefore encoded as one section, as they would be in the whole text.
    */
   *#encodePrompt(segments: readonly PromptSegment[], maxTokens: number): Generator<void, number[]> {
     const { beginId, encoder, tokens } = this.#vocabulary
     const ids: number[] = []
     const [first] = segments
-    // A template, or a caller, that writes the token itself has it once.
+    // A template or caller may write the first token itself; it must not stand there twice.
     if (beginId !== null && !(first?.trusted && first.text.startsWith(tokens[beginId]!))) {
       ids.push(beginId)
     }
@@ -241,7 +241,7 @@ export class ChatTokenizer {
   }
 }
 
-/** Takes all steps at once. */
+/** Runs a generator to its end without pauses. */
 function drain<T>(steps: Generator<void, T>): T {
   for (let step = steps.next(); ; step = steps.next()) if (step.done) return step.value
 }

@@ -1,5 +1,5 @@
 /**
- * Turns ids into text as they come: a character split over tokens appears with its last one.
+ * Turns ids into text as they come. A character that is split over tokens appears with the last of them.
  * Control tokens yield no text.
  */
 export class Detokenizer {
@@ -16,7 +16,7 @@ export class Detokenizer {
     return bytes ? this.#decoder.decode(bytes, { stream: true }) : ''
   }
 
-  /** @returns U+FFFD for a character that never ended, else ''. Starts over afterwards. */
+  /** @returns U+FFFD for an incomplete character, else ''. Afterwards a new text can begin. */
   flush(): string {
     return this.#decoder.decode()
   }

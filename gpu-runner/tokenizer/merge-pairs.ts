@@ -1,19 +1,20 @@
-/** Merges between two steps of the generator: some milliseconds of work. */
+/** Merges between two pauses of the generator: some milliseconds of work. */
 const STEP_MERGES = 2048
 
 /**
- * Byte-pair encoding: of all neighbours that can merge, those of the highest priority do, the leftmost
- * of equals, until none can. A caller may let others run between the generator's steps.
+ * Byte-pair encoding. Of all neighbours that can merge, the pair with the highest priority does, of
+ * equal ones the leftmost, until no pair can. At each `yield` a caller may let other work run.
  * @param text its characters are the first symbols
- * @param priorityOf of merging text[start, middle) with text[middle, end); undefined: they never merge
- * @returns where each symbol that is left begins, in order
+ * @param priorityOf priority of merging text[start, middle) with text[middle, end); undefined if they
+ *   never merge
+ * @returns where each remaining symbol begins, in order
  */
 export function* mergePairs(
   text: string,
   priorityOf: (start: number, middle: number, end: number) => number | undefined,
 ): Generator<void, number[]> {
-  // Symbols are stretches [start, end) of the text, linked to their neighbours; a merged one's right
-  // half stays behind as an empty stretch.
+  // Symbols are stretches [start, end) of the text, linked to their neighbours. After a merge the right
+  // one stays behind as an empty stretch.
   const start = new Int32Array(text.length)
   const end = new Int32Array(text.length)
   let numSymbols = 0
@@ -42,7 +43,7 @@ export function* mergePairs(
   for (let merge = queue.pop(); merge; merge = queue.pop()) {
     if (++numTaken % STEP_MERGES === 0) yield
     const { left, right } = merge
-    // Either half may have merged elsewhere since.
+    // Either symbol may have merged with another since this was queued.
     if (next[left] !== right || end[right] !== merge.end) continue
     end[left] = merge.end
     end[right] = start[right]!
@@ -61,11 +62,11 @@ type Merge = {
   readonly priority: number
   readonly left: number
   readonly right: number
-  /** Where the right half ended when this was queued: it shows whether it has grown since. */
+  /** Where the right symbol ended when this was queued, which shows whether it has grown since. */
   readonly end: number
 }
 
-/** A binary heap: the highest priority first, of equals the leftmost. */
+/** A binary heap: the highest priority first, of equal ones the leftmost. */
 class MergeQueue {
   readonly #heap: Merge[] = []
 

@@ -1,4 +1,4 @@
-/** White space as Unicode has it; JavaScript's own class adds U+FEFF and lacks U+0085. */
+/** Unicode's white space. JavaScript's `\s` adds U+FEFF and lacks U+0085. */
 const WS = '\\t-\\r\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 
 const split = (pattern: string): object => ({
@@ -15,11 +15,11 @@ const byteLevel = (splitsWords: boolean): object => ({
 })
 
 /**
- * How byte-level vocabularies cut text into words, by `tokenizer.ggml.pre`.
+ * How byte-level vocabularies cut text into words; the keys are values of `tokenizer.ggml.pre`.
  * Source: llama.cpp src/llama-vocab.cpp, llm_tokenizer_bpe
  */
 export const PRE_TOKENIZERS: Readonly<Record<string, readonly object[]>> = {
-  // Digits(individual_digits), as a split: the library's own Digits knows ASCII only.
+  // Digits(individual_digits) as a split, since the library's own Digits knows ASCII only.
   smollm: [split('\\p{N}'), byteLevel(true)],
   qwen2: [
     split(

@@ -1,4 +1,4 @@
-/** A prompt that is longer than allowed; found before all of it was encoded. */
+/** A prompt is longer than allowed. This may be found before all of it is encoded. */
 export class PromptTooLongError extends Error {
   override readonly name = 'PromptTooLongError'
 
@@ -7,22 +7,22 @@ export class PromptTooLongError extends Error {
   }
 }
 
-/** Encodes text that lies between control tokens; one kind a kind of vocabulary. */
+/** Encodes text between control tokens; there is one for each kind of vocabulary. */
 export interface SectionEncoder {
   /**
-   * Appends the text's ids, slice by slice. Between two steps lie some milliseconds of work, so that a
-   * caller can let others run.
-   * @param ids what is encoded already, and what `maxTokens` bounds
-   * @param startsText whether a prompt's start or a control token is before it, not other text
+   * Appends the text's ids to `ids`. It yields every few milliseconds, so that a caller can let other
+   * work run.
+   * @param ids ids encoded so far, which count towards `maxTokens`
+   * @param startsText whether the prompt's start or a control token comes before the text
    * @throws {PromptTooLongError} more than `maxTokens` ids in all
    */
   encode(text: string, maxTokens: number, ids: number[], startsText: boolean): Iterable<void>
 }
 
 /**
- * Cuts text into slices that end at breaks, where nothing merges.
- * @param findBreak the first break at or after a place, or -1
- * @param minUnits UTF-16 units of a slice at least, but for the last
+ * Cuts text into slices that end at breaks, across which nothing merges.
+ * @param findBreak finds the first break at or after a position, or -1
+ * @param minUnits least UTF-16 units of a slice, apart from the last
  */
 export function* sliceAtBreaks(
   text: string,

@@ -2,34 +2,37 @@ import { mergePairs } from './merge-pairs.ts'
 import { PromptTooLongError, sliceAtBreaks, type SectionEncoder } from './section-encoder.ts'
 import { TokenTrie } from './token-trie.ts'
 
-/** What SentencePiece writes a space as. */
+/** SentencePiece's character for a space. */
 export const SPACE_MARK = '\u2581'
 
-/** UTF-16 units of text that merge at a time, where it has a break. */
+/** Least UTF-16 units of text that are merged at a time; the cut is at the next break. */
 const SLICE_UNITS = 2048
 
 export interface SentencePieces {
-  /** Pieces that text can merge into, by their text with spaces as marks. */
+  /** Pieces that text can merge into, by their text, in which marks stand for spaces. */
   readonly pieceIds: ReadonlyMap<string, number>
-  /** By id. */
+  /** Each piece's score, by id. */
   readonly scores: readonly number[]
   /** The id of each byte, for characters that no piece spells. */
   readonly byteIds: readonly number[]
-  /** Tokens that are found in text before anything merges. */
+  /** Tokens that are cut out of text before anything merges. */
   readonly userDefinedIds: ReadonlyMap<string, number>
-  /** A space is put before text that starts a prompt or follows a token cut out of it. */
+  /** Whether a space is put before text that starts a prompt or follows a token cut out of it. */
   readonly addsSpacePrefix: boolean
 }
 
 /**
- * SentencePiece's BPE by scores: of all neighbours whose text together is a piece, those of the
- * highest score merge, the leftmost of equals, until none can.
+ * SentencePiece's BPE by scores. Of all neighbours whose joined text is a piece, the pair of the highest
+ * score merges, of equal ones the leftmost, until no pair can.
  * Source: sentencepiece src/bpe_model.cc; llama.cpp src/llama-vocab.cpp, llm_tokenizer_spm
  */
 export class SentencePieceEncoder implements SectionEncoder {
   readonly #pieces: SentencePieces
   readonly #userDefined: TokenTrie
-  /** What stands before a space within a piece: a space after anything else begins a new one. */
+  /**
+   * Characters that stand before a space within some piece. A space after any other begins a new
+   * piece.
+   */
   readonly #beforeSpaces: ReadonlySet<string>
 
   constructor(pieces: SentencePieces) {

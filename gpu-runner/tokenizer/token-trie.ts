@@ -1,10 +1,10 @@
 type TrieNode = { readonly next: Map<number, TrieNode>; id: number | null }
 
-/** Finds tokens written out in text, the leftmost first and of those the longest. */
+/** Finds tokens written out in text: the leftmost first, and of those at one position the longest. */
 export class TokenTrie {
   readonly #root: TrieNode = { next: new Map(), id: null }
 
-  /** @param ids by the token's text, which is not empty */
+  /** @param ids ids by the tokens' texts, which are not empty */
   constructor(ids: ReadonlyMap<string, number>) {
     for (const [text, id] of ids) {
       let node = this.#root
@@ -21,7 +21,7 @@ export class TokenTrie {
     }
   }
 
-  /** The text cut at tokens: stretches of plain text, and ids. */
+  /** Cuts text at tokens. @returns stretches of plain text, and ids */
   *split(text: string): Generator<string | number> {
     let plainFrom = 0
     for (let at = 0; at < text.length;) {

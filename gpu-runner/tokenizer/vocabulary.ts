@@ -13,7 +13,7 @@ const TOKEN_TYPE_CONTROL = 3
 const TOKEN_TYPE_USER_DEFINED = 4
 const TOKEN_TYPE_UNUSED = 5
 const TOKEN_TYPE_BYTE = 6
-/** End a turn in some model's template; each stops an answer wherever the vocabulary has it. */
+/** Tokens that end a turn in some model's template. Those that a vocabulary has stop an answer. */
 const TURN_END_TOKENS: readonly string[] = [
   '<|im_end|>',
   '<end_of_turn>',
@@ -24,25 +24,25 @@ const TURN_END_TOKENS: readonly string[] = [
 const TEXT_END_TOKENS: readonly string[] = ['<|endoftext|>', '<eos>', '</s>', '<|end_of_text|>']
 const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/
 
-/** A model's vocabulary, and what encodes text into it. */
+/** A model's vocabulary and the encoder of text into it. */
 export interface Vocabulary {
   readonly encoder: SectionEncoder
   readonly tokens: readonly string[]
-  /** Control tokens, which no text but the template's own may produce. */
+  /** Control tokens, which only the template's own text may produce. */
   readonly specialIds: ReadonlyMap<string, number>
-  /** A token's bytes by id; absent for control tokens. */
+  /** Tokens' bytes by id; control tokens have none. */
   readonly bytesOfId: readonly (Uint8Array | undefined)[]
   readonly endOfTurnId: number
   readonly stopIds: ReadonlySet<number>
-  /** The token that every prompt begins with; null where none is put there. */
+  /** The token that begins every prompt; null where there is none. */
   readonly beginId: number | null
 }
 
 type Tokens = Pick<Vocabulary, 'encoder' | 'tokens' | 'specialIds' | 'bytesOfId'>
 
 /**
- * Builds the tokenizer from a GGUF header.
- * @throws {GgufError} another kind of tokenizer, or an inconsistent vocabulary
+ * Reads the vocabulary from a GGUF header.
+ * @throws {GgufError} an unsupported kind of tokenizer, or an inconsistent vocabulary
  */
 export function readVocabulary(metadata: GgufMetadata): Vocabulary {
   const model = metadata.string('tokenizer.ggml.model')
@@ -76,7 +76,9 @@ function readTokens(metadata: GgufMetadata) {
   const tokens = metadata.strings('tokenizer.ggml.tokens')
   const types = metadata.numbers('tokenizer.ggml.token_type')
   if (new Set(tokens).size !== tokens.length || types.length !== tokens.length) {
-    throw new GgufError('the vocabulary repeats a token, or has not one type a token')
+    throw new GgufError(
+      'the vocabulary has a token twice, or does not have one type for each token',
+    )
   }
   if (tokens.includes('')) throw new GgufError(`token ${tokens.indexOf('')} is empty`)
   return { tokens, types }
@@ -99,7 +101,7 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
       specialIds.set(token, id)
     } else if (types[id] === TOKEN_TYPE_NORMAL) {
       const bytes = bytesOfToken(token)
-      if (!bytes) throw new GgufError(`token ${id} is not written byte-level`)
+      if (!bytes) throw new GgufError(`token ${id} is not written in byte-level characters`)
       bytesOfId[id] = bytes
     } else if (types[id] === TOKEN_TYPE_USER_DEFINED) {
       userDefinedIds.set(token, id)
@@ -108,7 +110,7 @@ function readByteLevel(metadata: GgufMetadata): Tokens {
       throw new GgufError(`token ${id} is of type ${types[id]!}, which is not served`)
     }
   }
-  // What no merge makes, plain text cannot become.
+  // Plain text can only become tokens that merges make.
   for (const merge of merges) {
     const token = merge.replace(' ', '')
     if (specialIds.has(token)) throw new GgufError(`a merge makes the control token ${token}`)
@@ -149,7 +151,7 @@ function readSentencePiece(metadata: GgufMetadata): Tokens {
   const { tokens, types } = readTokens(metadata)
   const scores = metadata.numbers('tokenizer.ggml.scores')
   if (scores.length !== tokens.length)
-    throw new GgufError('the vocabulary has not one score a token')
+    throw new GgufError('the vocabulary does not have one score for each token')
   const specialIds = new Map<string, number>()
   const userDefinedIds = new Map<string, number>()
   const pieceIds = new Map<string, number>()
@@ -172,7 +174,8 @@ function readSentencePiece(metadata: GgufMetadata): Tokens {
         break
       case TOKEN_TYPE_BYTE: {
         const hex = BYTE_TOKEN.exec(token)?.[1]
-        if (hex === undefined) throw new GgufError(`token ${id} is no byte: ${token}`)
+        if (hex === undefined)
+          throw new GgufError(`token ${id} is of type byte and does not name one: ${token}`)
         byteIds[parseInt(hex, 16)] = id
         bytesOfId[id] = Uint8Array.of(parseInt(hex, 16))
         break

@@ -2,7 +2,7 @@ import type { ChatMessage, PromptMessage } from '../../src/protocol/runner.ts'
 import type { ToolFunction } from '../../src/protocol/tools.ts'
 import type { ToolFormat } from './tool-format.ts'
 
-/** How calls are written where the model's template has no way of its own: the answer is one. */
+/** How calls are written where the model's template takes none: the whole answer is one call. */
 export const GENERIC_FORMAT: ToolFormat = {
   name: 'generic',
   isOf: () => false,
@@ -15,8 +15,8 @@ export const GENERIC_FORMAT: ToolFormat = {
 }
 
 /**
- * A chat with functions for a template that takes none: the functions stand in the system message,
- * calls are what the assistant said and results what the user did.
+ * Turns a chat with functions into one for a template that takes none. The system message describes the
+ * functions, the assistant's messages hold the calls and the user's messages hold the results.
  */
 export function toGenericChat(
   messages: readonly ChatMessage[],
@@ -25,7 +25,7 @@ export function toGenericChat(
   const chat: PromptMessage[] = []
   const add = (role: PromptMessage['role'], content: string): void => {
     const last = chat.at(-1)
-    // Results of several calls, and what the user says to them, are one turn.
+    // Results of several calls and the user's own message after them are one turn.
     if (role === 'user' && last?.role === 'user') {
       chat[chat.length - 1] = { role, content: `${last.content}\n\n${content}` }
     } else chat.push({ role, content })
@@ -57,7 +57,7 @@ const describe = (functions: readonly ToolFunction[]): string =>
 
 const writeCall = (name: string, given: object): string => writeJson({ name, arguments: given })
 
-/** As the grammar has answers written: a space after each colon and comma. */
+/** Writes JSON as the grammar does: with a space after each colon and comma. */
 function writeJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(writeJson).join(', ')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)

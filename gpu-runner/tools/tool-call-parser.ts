@@ -1,24 +1,24 @@
 import type { ToolFormat } from './tool-format.ts'
 
-/** What an answer's text turns out to be, in order. */
+/** A part of an answer: text, or part of a call. */
 export type AnswerPart =
   | { readonly kind: 'text'; readonly text: string }
-  /** A call begins; its arguments follow, or stand here whole. */
+  /** A call begins. Its arguments follow, or are complete here. */
   | { readonly kind: 'call'; readonly name: string; readonly arguments: string }
-  /** More of the last call's arguments. */
+  /** The next part of the last call's arguments. */
   | { readonly kind: 'arguments'; readonly text: string }
   | { readonly kind: 'call-end' }
 
-/** A call up to its arguments' object, after what may stand between calls. */
+/** A call up to its arguments, after the characters that may stand between calls. */
 const HEAD =
   /^\s*(?:[[,;]\s*)?\{\s*"name"\s*:\s*"([\w-]{1,64})"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)/
-/** A head longer than this is none; the call is then read whole. */
+/** A call whose arguments begin later than this is only read once it is complete. */
 const MAX_HEAD_LEN = 512
 
 type State =
-  /** Free text; `#held` may be a marker's beginning, or white space that a marker would swallow. */
+  /** Free text. `#held` may be a marker's beginning, or white space that is dropped before a marker. */
   | 'text'
-  /** In a section of calls, before a call's arguments. `#held` is all that was not given out. */
+  /** In a section of calls, before a call's arguments. `#held` is all text not given out yet. */
   | 'head'
   | 'arguments'
   /** After a call's arguments. */
@@ -27,15 +27,15 @@ type State =
   | 'plain'
 
 /**
- * Finds the calls in an answer's text as it comes. The arguments go out as the model writes them;
- * what looks like a call and is none, or names no known function, stays text.
+ * Finds the calls in an answer's text as it comes. Arguments are given out as the model writes them.
+ * Text that looks like a call but is none, or names no known function, stays text.
  */
 export class ToolCallParser {
   readonly #format: ToolFormat
   readonly #names: ReadonlySet<string>
   #state: State
   #held = ''
-  /** White space is dropped after a call. */
+  /** A call came last, so white space is dropped. */
   #isAfterCall = false
   #depth = 0
   #isInString = false
@@ -47,7 +47,7 @@ export class ToolCallParser {
     this.#state = format.markers === null ? 'head' : 'text'
   }
 
-  /** @param text what the answer goes on with */
+  /** @param text the answer's next piece of text */
   push(text: string): AnswerPart[] {
     this.#held += text
     const parts: AnswerPart[] = []
@@ -55,7 +55,7 @@ export class ToolCallParser {
     return parts
   }
 
-  /** The answer has ended: what was held back. */
+  /** Gives out the text held back once the answer has ended. */
   flush(): AnswerPart[] {
     const parts: AnswerPart[] = []
     if (this.#state === 'head') this.#readWhole(this.#held, parts)
@@ -65,7 +65,7 @@ export class ToolCallParser {
     return parts
   }
 
-  /** @returns whether there may be more to do without more text */
+  /** @returns whether another step may get further without more text */
   #step(parts: AnswerPart[]): boolean {
     switch (this.#state) {
       case 'plain':
@@ -87,7 +87,7 @@ export class ToolCallParser {
     const { begin } = this.#format.markers!
     const at = this.#held.indexOf(begin)
     if (at >= 0) {
-      // White space before a call is no text; before what only looks like one it is.
+      // White space before a call is dropped. It is held, since this may only look like a call.
       const said = this.#held.slice(0, at).trimEnd()
       this.#say(said, parts)
       this.#held = this.#held.slice(said.length)
@@ -124,7 +124,7 @@ export class ToolCallParser {
     return true
   }
 
-  /** The held text after the marker, where the section has just begun. */
+  /** The held text without the marker that it may begin with. */
   #inner(): string {
     const begin = this.#format.markers?.begin ?? ''
     const text = this.#held.trimStart()
@@ -173,7 +173,7 @@ export class ToolCallParser {
     return true
   }
 
-  /** A section that did not read as it came: calls if it is JSON of them, else text. */
+  /** Reads a section that could not be read as it came: calls if it is their JSON, else text. */
   #readWhole(section: string, parts: AnswerPart[]): void {
     const calls = readCalls(section, this.#format, this.#names)
     if (calls === null) {
@@ -192,7 +192,7 @@ export class ToolCallParser {
   }
 }
 
-/** Length of the longest end of the text that the marker begins with, and is not the whole of. */
+/** Length of the longest part of the marker, short of the whole, that begins it and ends the text. */
 function lengthHeldFor(marker: string, text: string): number {
   for (let length = Math.min(marker.length - 1, text.length); length > 0; length--) {
     if (text.endsWith(marker.slice(0, length))) return length
@@ -216,7 +216,7 @@ function readCalls(
     const { name, arguments: own, parameters } = item as Readonly<Record<string, unknown>>
     if (typeof name !== 'string' || !names.has(name)) return null
     const given = own ?? parameters ?? {}
-    // Some models write the arguments as a text that is JSON itself.
+    // Some models write the arguments as a string of JSON.
     return {
       kind: 'call',
       name,

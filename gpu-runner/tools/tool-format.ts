@@ -1,25 +1,27 @@
-/** How models write a call of a function: what their templates teach them, as data. */
+/** How a model writes calls of functions, as its template teaches it. */
 export type ToolFormat = {
   readonly name: string
   /**
    * Whether a template's prompt teaches or shows this format.
-   * @param prompt with a function, and a call of one named `callName` where the template shows calls
+   * @param prompt a prompt with a function, and a call to `callName` where the template shows calls
    */
   readonly isOf: (prompt: string, callName: string) => boolean
-  /** What a section of calls begins and ends with; null: the whole answer is a call, or none is. */
+  /**
+   * Texts that begin and end a section of calls; null: the answer is one call, or text without calls.
+   */
   readonly markers: { readonly begin: string; readonly end: string } | null
-  /** Around and between calls as such a model writes them; `open` starts with the marker. */
+  /** Texts that the model writes before, between and after calls; `open` starts with the marker. */
   readonly open: string
   readonly between: string
   readonly close: string
   readonly argumentsKey: 'arguments' | 'parameters'
-  /** Whether several calls stand in one answer. */
+  /** Whether one answer may hold several calls. */
   readonly parallel: boolean
 }
 
 const MARKERS = { begin: '<tool_call>', end: '</tool_call>' }
 
-/** In the order in which they are looked for. */
+/** All known formats, in the order in which they are tried. */
 export const TOOL_FORMATS: readonly ToolFormat[] = [
   {
     // SmolLM2's tool prompt: one list of calls.

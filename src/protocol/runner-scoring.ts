@@ -1,6 +1,6 @@
 /**
- * What jobs ask of a runner (DESIGN §4): examples kept by digest, candidates scored on them and
- * differentiated. Binary bodies are little-endian.
+ * Messages of jobs to a runner: datasets of examples, kept by digest; candidates' scores on them; the
+ * gradients of candidates' losses. Binary bodies are little-endian.
  */
 import { z } from 'zod'
 import {
@@ -12,10 +12,10 @@ import {
 } from './runner.ts'
 
 export const MAX_DATASET_EXAMPLES = 4096
-/** Tokens of a target, the end of the turn among them: its backward pass is one run of them all. */
+/** Tokens of a target, the end of the turn included. One run of the training graph takes them all. */
 export const MAX_TARGET_TOKENS = 256
 export const MAX_SCORE_CANDIDATES = 64
-/** A gradient's candidates share one training step; each holds its activations until the way back. */
+/** Candidates share a training step, and each one's activations are kept for the backward pass. */
 const MAX_GRADIENT_CANDIDATES = 32
 
 const labelDatasetSchema = z.strictObject({
@@ -29,11 +29,11 @@ const labelDatasetSchema = z.strictObject({
 })
 export type LabelDataset = z.infer<typeof labelDatasetSchema>
 
-/** An answer as its very tokens, as a model gave them. */
+/** An answer by its tokens, as a model generated them. */
 const targetTokensSchema = z
   .object({
     ids: z.array(z.number().int().min(0)).max(MAX_TARGET_TOKENS),
-    /** Whether the turn ended after them; an answer cut at a number of tokens did not. */
+    /** Whether the turn ended after them; in an answer cut off at `max_tokens` it did not. */
     ended: z.boolean(),
   })
   .refine(({ ids, ended }) => ended || ids.length > 0, 'a target without tokens')
@@ -43,7 +43,7 @@ const targetDatasetSchema = z.strictObject({
     .array(
       z.object({
         messages: z.array(promptMessageSchema).min(1),
-        /** The whole answer: as text, to whose tokens the end of the turn is added, or as tokens. */
+        /** The whole answer, as tokens or as text; the end of the turn is added to a text's tokens. */
         target: z.union([z.string().min(1), targetTokensSchema]),
       }),
     )
@@ -53,10 +53,10 @@ const targetDatasetSchema = z.strictObject({
 export type TargetDataset = z.infer<typeof targetDatasetSchema>
 
 /**
- * `PUT /v1/datasets/:digest`, body: this as JSON; the digest is the SHA-256 of those bytes. Examples
- * have one of the labels each, or a text of their own.
- * The runner tokenises and keeps the examples, and the prompts' KV while memory allows.
- * With `?use=gradient` it begins to load what `POST /v1/gradient` needs.
+ * Body of `PUT /v1/datasets/:digest`, as JSON; the digest is the SHA-256 of its bytes. Each example
+ * has one of the labels, or a text of its own. The runner tokenises and keeps the examples, and the
+ * prompts' KV while memory allows. With `?use=gradient` it begins to load the graph that `POST
+ * /v1/gradient` needs.
  */
 export const datasetSchema = z.union([labelDatasetSchema, targetDatasetSchema])
 export type Dataset = z.infer<typeof datasetSchema>
@@ -64,8 +64,8 @@ export const isTargetDataset = (dataset: Dataset): dataset is TargetDataset =>
   !('labels' in dataset)
 
 /**
- * `POST /v1/measure`: which examples are past the context, with room for their answers. Nothing is
- * kept. Examples without a label or a target have their answers generated.
+ * `POST /v1/measure` asks which examples, with their answers, do not fit the context. Nothing is kept.
+ * Examples without a label or a target are those whose answers will be generated.
  */
 export const measureRequestSchema = z.union([
   labelDatasetSchema,
@@ -82,7 +82,7 @@ export const measureRequestSchema = z.union([
   }),
 ])
 export type MeasureRequest = z.infer<typeof measureRequestSchema>
-/** Indices of those that do not fit, ascending. */
+/** Indices of the examples that do not fit, ascending. */
 export const measureResponseSchema = z.object({ too_long: z.array(z.number().int().min(0)) })
 
 export const datasetResidentSchema = z.object({
@@ -91,32 +91,34 @@ export const datasetResidentSchema = z.object({
   /** 0 where the examples have targets. */
   num_labels: z.number().int(),
   prompt_tokens: z.object({ total: z.number().int(), longest: z.number().int() }),
-  /** Tokens of each example's target, the end of the turn among them; absent under labels. */
+  /**
+   * Tokens of each example's target, the end of the turn included; absent where examples have labels.
+   */
   target_tokens: z.array(z.number().int().min(1)).optional(),
 })
 
 /**
- * Header of `POST /v1/score`. The body is: uint32 header length, the header as JSON, then float32
- * angles [num_candidates, layers.length, num_heads, head_dim/2], then, where `has_log_scale`, log
- * scales of the same shape. Layers not named are the identity; `layers: []` scores the base model.
- * A pure function of (dataset, build, candidates).
+ * Header of `POST /v1/score`. The body is the header's length as uint32, the header as JSON, float32
+ * angles [num_candidates, layers.length, num_heads, head_dim/2], and with `has_log_scale` log scales
+ * of the same shape. Layers that are not named are not rotated; `layers: []` scores the base model.
+ * The answer is a pure function of (dataset, build, candidates).
  */
 export const scoreHeaderSchema = z.object({
   dataset: digestSchema,
-  /** Where given, another build answers 409 `build_mismatch`. */
+  /** If given, a runner with another build answers 409 `build_mismatch`. */
   build_digest: digestSchema.optional(),
   scope: scopeSchema,
   num_candidates: z.number().int().min(1).max(MAX_SCORE_CANDIDATES),
   layers: z.array(z.number().int().min(0)),
   has_log_scale: z.boolean(),
-  /** Examples to score, by index; absent is all. */
+  /** Examples to score, by index; all by default. */
   examples: z.array(z.number().int().min(0)).min(1).optional(),
 })
 export type ScoreHeader = z.infer<typeof scoreHeaderSchema>
 
 /**
- * `log_probs[candidate][example][label]`: log P(label) along the trie, natural log, no bias. Examples
- * with targets have one value: the sum of their tokens' log probabilities.
+ * `log_probs[candidate][example][label]` is the natural log of P(label) along the trie, without a
+ * bias. An example with a target has one value, the sum of its tokens' log probabilities.
  */
 export const scoreResponseSchema = z.object({
   build_digest: digestSchema,
@@ -125,40 +127,40 @@ export const scoreResponseSchema = z.object({
 export type ScoreResponse = z.infer<typeof scoreResponseSchema>
 
 /**
- * Header of `POST /v1/gradient`. The body is laid out as a score request's, with the example weights
- * [num_candidates, examples] after the candidates, as float32. Scope is `generated`.
- * The loss of a candidate is −Σ weight·log P(right label or target), so that weights of 1/n give the
- * mean and weights of 0 leave an example out of the gradient but not out of `log_probs`. A weight
- * may be below 0.
- * Computed in float32 throughout, unlike `/v1/score` on a served build.
- * A pure function of (dataset, build, candidates, weights, dropout).
+ * Header of `POST /v1/gradient`. The body is laid out as a score request's, with example weights
+ * [num_candidates, examples] as float32 after the candidates. The scope is `generated`.
+ *
+ * A candidate's loss is −Σ weight·log P(right label or target). Weights of 1/n give the mean, a
+ * weight of 0 leaves an example out of the gradient but not out of `log_probs`, and a weight may be
+ * negative. All is computed in float32, unlike `/v1/score` on a served build. The answer is a pure
+ * function of (dataset, build, candidates, weights, dropout).
  */
 export const gradientHeaderSchema = z.object({
   dataset: digestSchema,
-  /** Where given, another build answers 409 `build_mismatch`. */
+  /** If given, a runner with another build answers 409 `build_mismatch`. */
   build_digest: digestSchema.optional(),
   num_candidates: z.number().int().min(1).max(MAX_GRADIENT_CANDIDATES),
-  /** Layers of the candidates, and of the gradient. */
+  /** Layers that the candidates and the gradient have. */
   layers: z.array(z.number().int().min(0)).min(1),
   has_log_scale: z.boolean(),
-  /** Examples by index; absent is all. */
+  /** Examples by index; all by default. */
   examples: z.array(z.number().int().min(0)).min(1).optional(),
   /**
-   * Of these examples, those that are computed; absent is all. The others' log probabilities are NaN
-   * and cost nothing. Calls of equal `examples` share their prompts, which calls of some of them
-   * would not. Examples that are computed together are best neighbours.
+   * Which of these examples are computed; all by default. The others cost nothing, and their log
+   * probabilities are NaN. Calls with equal `examples` share the prompts' KV, which calls that named
+   * only some of them would not. Examples that are computed together should be neighbours.
    */
   computed_examples: z.array(z.number().int().min(0)).min(1).optional(),
   /**
-   * Leaves out what has weight 0: its log probability is NaN, and it costs nothing. Neighbours of
-   * equal patterns of zeros are computed together, so examples are best ordered by them.
+   * Does not compute an example for a candidate that gives it weight 0: it costs nothing, and its log
+   * probability is NaN. Neighbours with the same candidates are computed together, so examples should be
+   * ordered by them.
    */
   skip_unweighted: z.boolean().optional(),
   /**
-   * Where an example has a weight, its prompt is read as if a share of its own tokens were not there:
-   * nothing attends to them. Tokens that all prompts of the dataset begin or end with stay, and so do
-   * all of an example whose weight is 0. Which ones is a function of the seed, the example's index and
-   * the candidate's, and of no other row.
+   * Hides a share of a prompt's tokens: no position attends to them. Tokens with which all prompts of
+   * the dataset begin or end are not hidden, nor those of an example whose weight is 0. Which ones
+   * are hidden depends only on the seed, the example's index and the candidate's.
    */
   prompt_dropout: z
     .object({ share: z.number().min(0).lt(1), seed: z.number().int().min(0) })
@@ -167,10 +169,10 @@ export const gradientHeaderSchema = z.object({
 export type GradientHeader = z.infer<typeof gradientHeaderSchema>
 
 /**
- * Header of the answer, laid out likewise. Its float32 values are the loss [num_candidates], log
- * P(right label or target) [num_candidates, num_examples], then d loss / d angle
- * [num_candidates, num_layers, num_heads, head_dim/2] and, where the request has log scales,
- * d loss / d log scale of the same shape.
+ * Header of the answer, whose body is laid out likewise. Its float32 values are the loss
+ * [num_candidates], log P(right label or target) [num_candidates, num_examples], d loss / d angle
+ * [num_candidates, num_layers, num_heads, head_dim/2] and, if the request has log scales, d loss / d
+ * log scale of the same shape.
  */
 export const gradientResponseSchema = z.object({
   build_digest: digestSchema,
@@ -185,7 +187,7 @@ export const encodeScoreBody = (
   values: Float32Array,
 ): Uint8Array<ArrayBuffer> => encodeBinaryBody(header, values)
 
-/** A uint32 length, a header of that many bytes as JSON, then float32 values. */
+/** Lays out a body: the header's length as uint32, the header as JSON, then float32 values. */
 export function encodeBinaryBody(
   header: ScoreHeader | GradientHeader | GradientResponse,
   values: Float32Array,
@@ -199,8 +201,8 @@ export function encodeBinaryBody(
 }
 
 /**
- * Splits such a body into its header text and its values.
- * @returns null where the body is too short for its own header or not a whole number of float32s
+ * Splits a body that {@link encodeBinaryBody} laid out into its header's text and its values.
+ * @returns null where the body is too short for its header, or the values are not whole float32s
  */
 export function decodeBinaryBody(
   body: Uint8Array,

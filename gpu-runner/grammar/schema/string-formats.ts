@@ -5,7 +5,9 @@ type FormatRecord = {
   readonly ebnf: string
   /** Lengths of the shortest and of the longest text, in characters. */
   readonly lengths: readonly [number, number]
-  /** Texts of each form that `ebnf` writes. A pattern that admits them all adds nothing to the format. */
+  /**
+   * Texts of each form that `ebnf` writes. A pattern that admits them all adds nothing to the format.
+   */
   readonly samples: readonly string[]
 }
 

@@ -1,35 +1,36 @@
 /**
- * What sets one family of decoders apart from another. All are pre-norm transformers with rotary
- * positions, grouped-query attention and a gated feed-forward network, written by llama.cpp's
- * converter; the graph builders read these fields and know no family by name.
+ * The differences between families of decoders. All of them are pre-norm transformers with rotary
+ * positions, grouped-query attention and a gated feed-forward network, in files of llama.cpp's
+ * converter. The graph builders read these fields and know no family by name.
  */
 export type Family = {
   /** The GGUF file's `general.architecture`, and the prefix of its keys. */
   readonly arch: string
   /**
-   * Which values of a head turn together: neighbours (2i, 2i+1), as GGUF reorders llama's q and k
-   * rows, or halves (i, i + headDim/2), where it keeps them as trained.
+   * Which values of a head form a pair of the rotary embedding: neighbours (2i, 2i+1), since GGUF
+   * reorders llama's q and k rows so, or halves (i, i + headDim/2), where GGUF keeps the order of
+   * training.
    */
   readonly ropePairs: 'adjacent' | 'halves'
-  /** q, k and v have biases. */
+  /** Whether q, k and v have biases. */
   readonly hasQkvBias: boolean
-  /** Each head's q and k are normalised before the rotary embedding. */
+  /** Whether each head's q and k are normalised before the rotary embedding. */
   readonly hasQkNorm: boolean
-  /** Attention's and the feed-forward network's outputs are normalised before they are added. */
+  /** Whether attention's and the feed-forward network's outputs are normalised before they are added. */
   readonly hasPostNorms: boolean
-  /** Of the gate: x·σ(x), or GELU in its tanh form. */
+  /** Activation of the gate: x·σ(x), or GELU in its tanh form. */
   readonly activation: 'silu' | 'gelu_tanh'
-  /** Embeddings are multiplied by √hidden. */
+  /** Whether embeddings are multiplied by √hidden. */
   readonly scalesEmbedding: boolean
-  /** Where layers with a sliding window and layers without take turns. */
+  /** Set where layers with and without a sliding window alternate. */
   readonly slidingWindow: SlidingWindowDefaults | null
-  /** What q·k is multiplied by. */
+  /** The factor of q·k. */
   readonly attentionScale: (geometry: AttentionGeometry) => number
 }
 
-/** For files that leave it out, as most do. */
+/** Values for files that leave them out, as most do. */
 export type SlidingWindowDefaults = {
-  /** Of this many layers, all but the last see a window only. */
+  /** In each group of this many layers, all but the last have a window. */
   readonly period: number
   /** Rotary base of the layers with a window. */
   readonly ropeBase: number
@@ -47,8 +48,10 @@ export const inverseRootOfHeadDim = ({ headDim }: AttentionGeometry): number => 
 
 const MATRICES = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down']
 
-/** Every tensor that the family's graph reads or may read. `output.weight` is absent where the
- * head is the embedding. */
+/**
+ * Names of all tensors that the family's graph reads or may read. A file without `output.weight` uses
+ * the embedding as its head.
+ */
 export function tensorNames(family: Family, numLayers: number): ReadonlySet<string> {
   const parts = [...MATRICES, 'attn_norm', 'ffn_norm'].map((part) => `${part}.weight`)
   if (family.hasQkvBias) parts.push('attn_q.bias', 'attn_k.bias', 'attn_v.bias')

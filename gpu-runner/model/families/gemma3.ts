@@ -1,9 +1,9 @@
 import { inverseRootOfHeadDim, type Family } from './family.ts'
 
-/** The 27B model is the only one with as many layers. */
+/** Only the 27B model has this many layers. */
 const NUM_LAYERS_OF_27B = 62
 
-/** Gemma 3, its text half. GGUF stores a norm's weight as 1 + w, so norms are the usual ones. */
+/** The text part of Gemma 3. GGUF stores a norm's weight as 1 + w, so the norms are the usual ones. */
 export const GEMMA3: Family = {
   arch: 'gemma3',
   ropePairs: 'halves',
@@ -13,7 +13,7 @@ export const GEMMA3: Family = {
   activation: 'gelu_tanh',
   scalesEmbedding: true,
   slidingWindow: { period: 6, ropeBase: 10_000 },
-  // The 27B model was trained with 1/√(hidden/heads), which no key of the file says.
+  // The 27B model was trained with 1/√(hidden/heads), which the file does not say.
   attentionScale: (geometry) =>
     geometry.numLayers === NUM_LAYERS_OF_27B
       ? (geometry.hidden / geometry.numHeads) ** -0.5

@@ -1,6 +1,6 @@
 import { halfToFloatTable } from './half.ts'
 
-/** Types whose weights are step·code + minimum, over runs of 32. */
+/** Types whose weights are step·code + minimum; each run of 32 weights has its own step and minimum. */
 export type AffineType = 'Q4_1' | 'Q5_1' | 'Q4_K' | 'Q5_K'
 
 export const AFFINE_BLOCK_LEN = 32
@@ -17,14 +17,14 @@ const Q4_1_BYTES = 20
 const Q5_1_BYTES = 24
 const Q4_K_BYTES = 144
 const Q5_K_BYTES = 176
-/** Runs of 32 in a K-quant's super-block of 256, which share two float16 scales. */
+/** Runs of 32 in a K-quant's super-block of 256. They share two float16 scales. */
 const RUNS_PER_SUPER_BLOCK = 8
-/** Packed six-bit scales and minima: after the two float16 scales, 12 bytes. */
+/** Where the packed six-bit scales and minima begin: 12 bytes after the two float16 scales. */
 const K_SCALES_AT = 4
 const K_DATA_AT = 16
 
 /**
- * @param index of the run of 32 in storage order
+ * @param index number of the run of 32, in storage order
  * @param codes [32]; overwritten by the next run
  */
 export type VisitAffineBlock = (
@@ -35,7 +35,7 @@ export type VisitAffineBlock = (
 ) => void
 
 /**
- * Reads a tensor's blocks as step, minimum and codes; step and minimum are exact in float32.
+ * Reads a tensor's blocks as steps, minima and codes. Steps and minima are exact in float32.
  * @param bytes whole blocks, little-endian
  * Source: ggml/src/ggml-common.h and ggml-quants.c, block_q4_1, q5_1, q4_K, q5_K
  */
@@ -50,14 +50,14 @@ export function forEachAffineBlock(
   else readSuperBlocks(bytes, hasHighBits, codes, visit)
 }
 
-/** Fills the fifth bits of a run from the 32 bits at `at`, one an element. */
+/** Sets the fifth bit of each code of a run, from the 32 bits at `at`. */
 export function addHighBits(bytes: Uint8Array, at: number, codes: Uint8Array): void {
   for (let i = 0; i < AFFINE_BLOCK_LEN; i++) {
     codes[i]! |= ((bytes[at + (i >> 3)]! >> (i & 7)) & 1) << 4
   }
 }
 
-/** Low nibbles are a run's first half, high nibbles its second. */
+/** A run's first half is in the low nibbles, its second in the high ones. */
 export function readNibbleHalves(bytes: Uint8Array, at: number, codes: Uint8Array): void {
   for (let i = 0; i < HALF_BLOCK; i++) {
     codes[i] = bytes[at + i]! & 15
@@ -96,7 +96,7 @@ function readSuperBlocks(
     const minScale = half[bytes[at + 2]! | (bytes[at + 3]! << 8)]!
     for (let run = 0; run < RUNS_PER_SUPER_BLOCK; run++, index++) {
       const [step, minimum] = sixBitPair(bytes, at + K_SCALES_AT, run)
-      // Two runs share 32 bytes: the first has their low nibbles.
+      // Two runs share 32 bytes: the first has the low nibbles, the second the high ones.
       const nibbles = at + nibblesAt + (run >> 1) * AFFINE_BLOCK_LEN
       const shift = (run & 1) * 4
       for (let i = 0; i < AFFINE_BLOCK_LEN; i++) {
@@ -108,7 +108,7 @@ function readSuperBlocks(
   }
 }
 
-/** A run's scale and minimum of six bits each, out of twelve bytes for eight runs. */
+/** Unpacks a run's six-bit scale and minimum from the twelve bytes of eight runs. */
 function sixBitPair(bytes: Uint8Array, at: number, run: number): readonly [number, number] {
   if (run < 4) return [bytes[at + run]! & 63, bytes[at + run + 4]! & 63]
   const low = bytes[at + run + 4]!

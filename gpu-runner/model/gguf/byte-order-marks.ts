@@ -8,9 +8,9 @@ const MIN_VERSION = 2
 const MARK = '\ufeff'
 
 /**
- * Puts back what the library's text decoder takes away: a byte order mark at the start of a string.
- * Vocabularies have tokens that begin with one, and without it two tokens read alike.
- * @param header the file's bytes up to its tensors, which the library has read without complaint
+ * Restores byte order marks at the start of strings, which the library's text decoder removes.
+ * Vocabularies have tokens that begin with one, and without it two tokens would be equal.
+ * @param header the file's bytes up to its tensors, which the library has read without an error
  * @param metadata the library's values by key; arrays in it are changed
  * @throws {RangeError} a header that ends inside a pair
  */

@@ -8,7 +8,7 @@ import {
 import { halfToFloatTable } from './half.ts'
 import { BLOCK_LAYOUTS, sizeOfElements, type TensorType } from './tensor-types.ts'
 
-/** Elements of a quantised block of the types that are no K-quants. */
+/** Elements of a quantised block, for types other than K-quants. */
 const BLOCK_LEN = 32
 const HALF_BLOCK = BLOCK_LEN / 2
 /** Q4_0 stores q + 8. */
@@ -23,7 +23,7 @@ const Q6_K_ZERO = 32
  * Decodes a tensor's bytes to float32, in storage order.
  * @param bytes little-endian blocks, exactly as many as numElements need
  * @returns [numElements]
- * @throws {RangeError} numElements is not whole blocks, or bytes is not their size
+ * @throws {RangeError} numElements are not whole blocks, or bytes does not have their size
  * Source: ggml/src/ggml-quants.c, dequantize_row_*
  */
 export function dequantise(type: TensorType, bytes: Uint8Array, numElements: number): Float32Array {
@@ -36,7 +36,7 @@ export function dequantise(type: TensorType, bytes: Uint8Array, numElements: num
   const out = new Float32Array(numElements)
   switch (type) {
     case 'F32':
-      // Through bytes, since the source need not be aligned to four.
+      // Copied as bytes, since the source may not be aligned to four.
       new Uint8Array(out.buffer).set(bytes)
       return out
     case 'F16':
@@ -66,7 +66,7 @@ function decodeF16(bytes: Uint8Array, out: Float32Array): Float32Array {
   return out
 }
 
-/** Low nibbles are a block's first half, high nibbles its second. */
+/** A block's first half is in the low nibbles, its second in the high ones. */
 function decodeQ4(bytes: Uint8Array, out: Float32Array, hasMinimum: boolean): Float32Array {
   const half = halfToFloatTable()
   const stride = BLOCK_LAYOUTS[hasMinimum ? 'Q4_1' : 'Q4_0'].sizeBytes
@@ -116,8 +116,8 @@ function decodeQ5_0(bytes: Uint8Array, out: Float32Array): Float32Array {
 }
 
 /**
- * Reads Q5_0 blocks: weights are scale·(code − 16).
- * @param visit gets the block's index, its scale and codes [32], overwritten by the next block
+ * Reads Q5_0 blocks, whose weights are scale·(code − 16).
+ * @param visit is given a block's index, its scale and its codes [32], which the next block overwrites
  */
 export function forEachQ5_0Block(
   bytes: Uint8Array,
@@ -142,8 +142,9 @@ function decodeAffine(type: AffineType, bytes: Uint8Array, out: Float32Array): F
 }
 
 /**
- * 256 codes of six bits: 128 bytes of low nibbles, 64 of the upper two bits, 16 signed scales for 16
- * weights each, and the float16 scale of all. The halves of 128 interleave four runs of 32.
+ * A Q6_K block has 256 codes of six bits: 128 bytes of low nibbles, 64 bytes of upper two bits, 16
+ * signed scales for 16 weights each, and one float16 scale for all. Each half of 128 interleaves four
+ * runs of 32.
  */
 function decodeQ6_K(bytes: Uint8Array, out: Float32Array): Float32Array {
   const half = halfToFloatTable()

@@ -5,14 +5,14 @@ import { GgufError } from './errors.ts'
 import { GgufMetadata } from './metadata.ts'
 import { BLOCK_LAYOUTS, sizeOfElements, tensorTypeOf, type TensorType } from './tensor-types.ts'
 
-/** Largest models name a few thousand tensors; the library itself stops at ten million. */
+/** The largest models have a few thousand tensors; the library's own limit is ten million. */
 const MAX_TENSORS = 65_536
 const MAX_TENSOR_NAME_LEN = 256
 /** GGML's own limit. */
 const MAX_TENSOR_DIMS = 4
-/** 2^40 elements would be a terabyte at 8 bit: beyond any file this project opens. */
+/** 2^40 elements take a terabyte at 8 bit, more than any file this project opens. */
 const MAX_TENSOR_ELEMENTS = 2 ** 40
-/** One read call's bytes; Linux refuses more than 2 GiB at once. */
+/** Most bytes of one read call; Linux refuses more than 2 GiB. */
 const MAX_READ_BYTES = 1 << 30
 /** Entries that the library adds to the file's own. */
 const LIBRARY_KEYS: ReadonlySet<string> = new Set(['version', 'tensor_count', 'kv_count'])
@@ -22,7 +22,7 @@ export interface GgufTensor {
   readonly type: TensorType
   /** Row-major, slowest first: a matrix is [rows, cols]. The reverse of GGUF's own order. */
   readonly dims: readonly number[]
-  /** From the start of the file. */
+  /** Offset from the start of the file. */
   readonly offset: number
   readonly sizeBytes: number
 }
@@ -48,11 +48,11 @@ export class GgufFile {
 
   /**
    * The tensor's bytes as stored: whole blocks, little-endian.
-   * @throws {GgufError} no such tensor, or the file became shorter since it was opened
+   * @throws {GgufError} no such tensor, or a file that became shorter since it was opened
    */
   async readTensor(name: string): Promise<Uint8Array> {
     const tensor = this.tensors.get(name)
-    if (!tensor) throw new GgufError(`no tensor named ${name}`)
+    if (!tensor) throw new GgufError(`the file has no tensor ${name}`)
     const bytes = new Uint8Array(tensor.sizeBytes)
     let read = 0
     while (read < bytes.length) {
@@ -70,15 +70,15 @@ export class GgufFile {
 }
 
 /**
- * Opens a GGUF file and checks its whole header, so that a tensor found here can be read.
- * @throws {GgufError} not a GGUF, truncated, inconsistent, or a tensor of a type not read here
+ * Opens a GGUF file and checks its whole header, so that every tensor in it can be read.
+ * @throws {GgufError} not a GGUF file, cut short, inconsistent, or with a tensor of an unsupported type
  */
 export async function openGguf(path: string): Promise<GgufFile> {
   const handle = await open(path, 'r')
   try {
     const { size } = await handle.stat()
     const header = await parseHeader(path)
-    // Read past its end the library sees zeros: a header cut short ends beyond the file.
+    // Past the file's end the library reads zeros, so a header that is cut short ends beyond the file.
     const dataOffset = Number(header.tensorDataOffset)
     if (!Number.isSafeInteger(dataOffset) || dataOffset > size) {
       throw new GgufError(`truncated: the header needs ${dataOffset} bytes, the file has ${size}`)
@@ -95,7 +95,7 @@ async function parseHeader(path: string): Promise<GGUFParseOutput> {
   try {
     return await gguf(path, { allowLocalFile: true })
   } catch (error) {
-    // Whatever it trips over (RangeError, Error) is a property of the file.
+    // The library's errors (RangeError, Error) are all caused by the file.
     throw new GgufError(error instanceof Error ? error.message : String(error), { cause: error })
   }
 }
@@ -151,7 +151,7 @@ function readTensors(
     ) {
       throw new GgufError(`tensor ${name} has impossible dimensions [${dims.join(', ')}]`)
     }
-    // Blocks run along the fastest dimension and never over a row's end.
+    // Blocks lie along the fastest dimension and never cross the end of a row.
     if (dims.at(-1)! % BLOCK_LAYOUTS[type].elements !== 0) {
       throw new GgufError(`tensor ${name}: rows of ${dims.at(-1)!} are not whole ${type} blocks`)
     }

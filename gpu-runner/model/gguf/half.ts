@@ -1,6 +1,9 @@
 let halfTable: Float32Array | null = null
 
-/** Every float16 bit pattern as a float32, [65536]; built once, since a lookup beats the maths. */
+/**
+ * The float32 of every float16 bit pattern, [65536]. It is built once: a lookup is faster than
+ * computing.
+ */
 export function halfToFloatTable(): Float32Array {
   if (halfTable) return halfTable
   const table = new Float32Array(0x10000)

@@ -1,6 +1,6 @@
 import { GgufError } from './errors.ts'
 
-/** Typed access to a GGUF header's key-value pairs; a wrong type is an error that names the key. */
+/** Typed access to a GGUF header's key-value pairs. A wrong type is an error that names the key. */
 export class GgufMetadata {
   readonly #values: ReadonlyMap<string, unknown>
 
@@ -42,7 +42,7 @@ export class GgufMetadata {
     throw new GgufError(`metadata ${key} is not a string`)
   }
 
-  /** 64-bit integers come as numbers too, where they are exact. */
+  /** 64-bit integers too, where they are exact as numbers. */
   optionalNumber(key: string): number | undefined {
     const value = this.#values.get(key)
     if (value === undefined || typeof value === 'number') return value

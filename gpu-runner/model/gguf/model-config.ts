@@ -13,32 +13,32 @@ export interface ModelConfig {
   readonly ffn: number
   readonly vocab: number
   readonly ropeBase: number
-  /** Positions are divided by this, but for layers with a window. */
+  /** Divides positions, except in layers with a window. */
   readonly ropeScale: number
-  /** Layers that see a window only; null where all see everything. */
+  /** Set where some layers attend only to a window; null where all attend to everything. */
   readonly slidingWindow: SlidingWindow | null
   readonly attentionScale: number
-  /** Logits are squeezed into ± this by tanh; null leaves them. */
+  /** Logits are squeezed into ± this by tanh; null leaves them as they are. */
   readonly logitSoftcap: number | null
   readonly rmsEps: number
   readonly contextLength: number
 }
 
 export interface SlidingWindow {
-  /** Keys that a position sees, its own among them. */
+  /** Positions that a position attends to, its own included. */
   readonly windowLen: number
-  /** Of this many layers, all but the last have the window. */
+  /** In each group of this many layers, all but the last have the window. */
   readonly period: number
   readonly ropeBase: number
 }
 
-/** Far above today's largest open models, far below what would exhaust memory by itself. */
+/** These are far above today's largest open models, and far below sizes that would exhaust memory. */
 const MAX_LAYERS = 1024
 const MAX_WIDTH = 1 << 20
 const MAX_HEADS = 4096
 const MAX_VOCAB = 1 << 22
 const MAX_CONTEXT = 1 << 26
-/** llama.cpp's default where a file names none. */
+/** llama.cpp's default for a file that names none. */
 const DEFAULT_ROPE_BASE = 10_000
 
 /**
@@ -147,12 +147,12 @@ export function decodeModelConfig(metadata: GgufMetadata): ModelConfig {
   }
 }
 
-/** Whether a layer sees a window only. */
+/** Whether a layer attends only to a window. */
 export function isWindowed({ slidingWindow }: ModelConfig, layer: number): boolean {
   return slidingWindow !== null && layer % slidingWindow.period < slidingWindow.period - 1
 }
 
-/** The angle by which a position turns a pair of q and k. */
+/** The angle by which rotary embedding turns a pair of q and k at a position. */
 export function ropeAngle(
   { headDim, ropeBase, ropeScale, slidingWindow }: ModelConfig,
   windowed: boolean,
@@ -163,7 +163,7 @@ export function ropeAngle(
   return (position / (windowed ? 1 : ropeScale)) * base ** (-pair / (headDim / 2))
 }
 
-/** @throws {GgufError} a tensor that the graph would leave out, so that its answers would be wrong */
+/** @throws {GgufError} a tensor that the graph would leave out, which would make its answers wrong */
 export function checkTensorNames(
   { family, numLayers }: ModelConfig,
   names: Iterable<string>,

@@ -3,15 +3,15 @@ import { FIXED_SIZES, TYPE_ARRAY, TYPE_STRING, TYPE_UINT32 } from './value-types
 
 const MAGIC = 0x46554747
 const VERSION = 3
-/** What offsets are multiples of where a file's metadata does not say. */
+/** Alignment of offsets where a file's metadata does not name one. */
 const DEFAULT_ALIGNMENT = 32
 
-/** One key-value pair, by its bytes: type and value as the file has them. */
+/** A key-value pair; `bytes` are its type and value as the file has them. */
 export type RawEntry = { readonly key: string; readonly bytes: Uint8Array }
 
 /**
- * The key-value pairs of a GGUF header, verbatim and in order, so that another file can hold the very
- * same: a parsed value could lose what its writer meant.
+ * Reads the key-value pairs of a GGUF header, verbatim and in order, so that another file can hold
+ * the same bytes. Parsing the values and writing them again could change them.
  * @param header at least the file's bytes up to its first tensor description
  * @throws {GgufError} not a little-endian GGUF of version 2 or 3, or one cut short
  * Source: ggml/docs/gguf.md
@@ -33,13 +33,13 @@ export function readRawEntries(header: Uint8Array): RawEntry[] {
   return entries
 }
 
-/** A string or an unsigned 32-bit number as an entry. */
+/** Makes an entry of a string or an unsigned 32-bit number. */
 export function rawEntry(key: string, value: string | number): RawEntry {
   if (typeof value === 'number') return { key, bytes: concat([u32(TYPE_UINT32), u32(value)]) }
   return { key, bytes: concat([u32(TYPE_STRING), string(value)]) }
 }
 
-/** A tensor to be written. */
+/** A tensor that is to be written. */
 export type TensorPlan = {
   readonly name: string
   /** GGML's type number. */
@@ -50,14 +50,14 @@ export type TensorPlan = {
 }
 
 export type GgufLayout = {
-  /** Everything before the data, padded. */
+  /** All bytes before the tensors' data, padded. */
   readonly header: Uint8Array
-  /** Of each tensor, from the start of the file. */
+  /** Each tensor's offset from the start of the file. */
   readonly offsets: readonly number[]
   readonly totalBytes: number
 }
 
-/** The header of a file of these entries and tensors, and where each tensor's bytes go. */
+/** Writes the header of a file with these entries and tensors, and says where each tensor's bytes go. */
 export function layOutGguf(
   entries: readonly RawEntry[],
   tensors: readonly TensorPlan[],
@@ -135,7 +135,7 @@ class Reader {
 
 function fixedSize(type: number): number {
   const size = FIXED_SIZES[type]
-  if (size === undefined) throw new GgufError(`metadata of unknown type ${type}`)
+  if (size === undefined) throw new GgufError(`metadata has a value of unknown type ${type}`)
   return size
 }
 

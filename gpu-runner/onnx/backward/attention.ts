@@ -4,13 +4,13 @@ import { rotationCos } from '../serving/rotation.ts'
 import { float, int, ints } from '../model.ts'
 import type { Dims, ShapedGraph } from './shaped-graph.ts'
 
-/** Names of the training graph's inputs that place positions and say what they see. */
+/** Names of the training graph's inputs for tokens, rotary angles and attention masks. */
 export const TOKEN_IDS = 'token_ids'
 export const ROPE_COS = 'rope_cos'
 export const ROPE_SIN = 'rope_sin'
 export const PAST_MASK = 'past_mask'
 export const SELF_MASK = 'self_mask'
-/** The form of the rotary and mask inputs that layers with a sliding window read. */
+/** Names of the rotary and mask inputs that layers with a sliding window read. */
 export const windowed = (input: string): string => `${input}.windowed`
 
 /** Names of the sizes that vary between runs. */
@@ -18,16 +18,16 @@ export const B = 'batch'
 export const C = 'candidates'
 export const P = 'positions'
 export const S = 'capacity'
-/** Dims along which rows of one matrix product lie. */
+/** Name of the joint dim of these, along which the rows of one matrix product lie. */
 const ROWS = 'candidates·positions·group'
 
-/** Shapes that hold sizes known only in a run, each made once, as values. */
+/** Values that hold shapes with sizes known only in a run; each is made once. */
 export type AttentionShapes = {
   /** [1, C, 1, 1] */
   readonly perCandidate: string
-  /** [B, kvHeads, C, P, group, S], of scores on the prompt */
+  /** [B, kvHeads, C, P, group, S], for scores on the prompt */
   readonly pastScores: string
-  /** [B, kvHeads, C, P, group, P], of scores among the positions */
+  /** [B, kvHeads, C, P, group, P], for scores among the positions */
   readonly selfScores: string
   /** [B, kvHeads, −1, S] */
   readonly pastRows: string
@@ -109,7 +109,7 @@ export function attention(
     })
   }
   const normalised = config.family.hasQkNorm ? normalise() : perHead
-  // Cached keys are normalised and roped.
+  // Cached keys are normalised and have their rotary embedding.
   const roped = multiplyPairs(graph, ropeTurn, normalised, inputOf(ROPE_COS), inputOf(ROPE_SIN))
   const [qHeads, kHeads] = graph.split('Split', [roped, headSplit()], headDims, { axis: int(3) })
   const vHeads = graph.op(
@@ -205,8 +205,8 @@ export function attention(
 }
 
 /**
- * The matrix that takes each pair (a, b) of a row to (−b, a): a quarter turn, exact in float32.
- * Pairs are neighbours, or a row's first half with its second.
+ * The matrix that turns each pair (a, b) of a row by a quarter, to (−b, a); exact in float32. A pair
+ * is two neighbours, or a value of the row's first half and its counterpart in the second.
  */
 export function quarterTurn(
   graph: ShapedGraph,
@@ -226,9 +226,9 @@ export function quarterTurn(
 }
 
 /**
- * Each pair times c + i·s: x ⊙ c + (x turned by a quarter) ⊙ s.
+ * Multiplies each pair by c + i·s: x ⊙ c + (x turned by a quarter) ⊙ s.
  * @param x [B, C, P, heads, headDim]
- * @param cos broadcast to x, each pair's value twice; `sin` likewise
+ * @param cos broadcast to x, with each pair's value twice; `sin` likewise
  */
 export function multiplyPairs(
   graph: ShapedGraph,
@@ -244,7 +244,7 @@ export function multiplyPairs(
   return graph.op('Add', [along, across], dims)
 }
 
-/** A value with 1s before its dims, so that broadcasting it keeps its rank. */
+/** Puts 1s before a value's dims, so that broadcasting it keeps its rank. */
 function withRank(graph: ShapedGraph, value: string, rank: number): string {
   const dims = graph.dimsOf(value)
   if (dims.length === rank) return value

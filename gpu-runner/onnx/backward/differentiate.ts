@@ -3,13 +3,14 @@ import { RULES } from './rules.ts'
 import type { ShapedGraph } from './shaped-graph.ts'
 
 /**
- * Adds to a graph the nodes that compute the gradients of Σ seed ⊙ output in some of its inputs,
- * by reverse mode: the nodes in reverse order, each through its operator's rule, and a value used
- * more than once gets the sum. Only values between the wanted inputs and the outputs are visited.
- * @param seeds gradient of each output, by the output's name
+ * Adds the nodes that compute the gradients of Σ seed ⊙ output by some of a graph's inputs. This is
+ * reverse mode: nodes are visited in reverse order, each by its operator's rule, and a value that is
+ * used more than once gets the sum of its gradients. Only nodes between the wanted inputs and the
+ * outputs are visited.
+ * @param seeds the gradient of each output, by the output's name
  * @param wanted inputs of the graph
- * @returns the gradient of each wanted input, of the input's dims
- * @throws {Error} an operator without a rule on the way, or an input that no output depends on
+ * @returns the gradient by each wanted input, with the input's dims
+ * @throws {Error} a visited operator without a rule, or an input that no output depends on
  */
 export function differentiate(
   graph: ShapedGraph,
@@ -19,7 +20,7 @@ export function differentiate(
   const nodes: readonly Node[] = [...graph.nodes]
   const active = new Set(wanted)
   for (const { opType, inputs, outputs } of nodes) {
-    // A shape does not vary with the values it is the shape of.
+    // A value's shape does not depend on its numbers.
     if (opType === 'Shape') continue
     if (inputs.some((input) => active.has(input))) {
       for (const output of outputs) active.add(output)

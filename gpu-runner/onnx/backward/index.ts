@@ -10,8 +10,8 @@ export type { LossKind } from './training-graph.ts'
 const TRAINING_GRAPH_VERSION = 3
 
 /**
- * The training graph of a float32 build, in the build's own folder: it refers to the weights that
- * are there, so it takes a megabyte and no second copy of them.
+ * Opens the training graph of a float32 build. It is in the build's folder and refers to the weights
+ * there, so it takes a megabyte and no second copy of them.
  * @returns path of the model
  */
 export async function openTrainingGraph(build: Build, loss: LossKind): Promise<string> {

@@ -5,26 +5,26 @@ import type { Dims, ShapedGraph } from './shaped-graph.ts'
 const GELU_LINEAR = Math.sqrt(2 / Math.PI)
 const GELU_CUBIC = 0.044715 * GELU_LINEAR
 
-/** What a rule is given of one node. */
+/** What a rule is given about a node. */
 export type RuleContext = {
   readonly graph: ShapedGraph
   readonly node: Node
-  /** Gradient of each output; null where nothing that is asked for depends on it. */
+  /** The gradient by each output; null where no result depends on the output. */
   readonly gradients: readonly (string | null)[]
-  /** Whether the gradient of an input is wanted: the rule may leave the others out. */
+  /** Whether the gradient by an input is needed; the rule may leave out the others. */
   readonly isActive: (input: string) => boolean
 }
 
 /**
  * Writes the nodes that turn an operator's output gradients into its inputs' gradients.
- * @returns a gradient for each input, null for those that need none
+ * @returns the gradient by each input; null for inputs that need none
  */
 export type Rule = (context: RuleContext) => readonly (string | null)[]
 
 /**
- * Reverse mode, one rule an operator. Each states y and gives x̄ = ȳ·∂y/∂x, with g for ȳ; sums over
- * the axes along which an operand was broadcast are `unbroadcast`'s. Everything a rule writes is an
- * operator that ONNX Runtime has for inference.
+ * The rules of reverse mode, one for each operator. Each rule's comment states y, and the gradient x̄
+ * = ȳ·∂y/∂x, with g for ȳ. `unbroadcast` sums over the axes along which an operand was broadcast.
+ * Rules write only operators that ONNX Runtime has for inference.
  */
 export const RULES: Readonly<Record<string, Rule>> = {
   /** y = a + b. */
@@ -50,7 +50,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
       return unbroadcast(graph, product, graph.dimsOf(input))
     }),
 
-  /** y = α·a·b, or α·a·bᵀ. b may be one matrix for all of a; its own gradient then is not served. */
+  /** y = α·a·b, or α·a·bᵀ. b may be one matrix for all of a; a gradient by b is then not supported. */
   FusedMatMul: ({ graph, node, gradients, isActive }) => {
     const [a, b] = node.inputs as [string, string]
     const g = gradients[0]!
@@ -71,7 +71,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     const gradientOfB = (): string => {
       const dims = graph.dimsOf(b)
       if (!sameDims(graph.dimsOf(a).slice(0, -2), dims.slice(0, -2))) {
-        throw new Error(`${node.name}: no gradient in a matrix that was broadcast`)
+        throw new Error(`${node.name}: a gradient by a broadcast matrix is not supported`)
       }
       return isTransposed ? multiply(g, a, dims, 'transA') : multiply(a, g, dims, 'transA')
     }
@@ -92,7 +92,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   /** y = x in another shape. */
   Reshape: ({ graph, node, gradients }) => [likeShape(graph, gradients[0]!, node.inputs[0]!), null],
 
-  /** y = the inputs one after the other along an axis. */
+  /** y = the inputs, concatenated along an axis. */
   Concat: ({ graph, node, gradients }) => {
     const axis = intOf(node, 'axis')
     const sizes = node.inputs.map((input) => sizeOf(graph, input, axis))
@@ -105,7 +105,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     )
   },
 
-  /** The outputs one after the other are x. */
+  /** The outputs, concatenated, are x. */
   Split: ({ graph, node, gradients }) => {
     const axis = intOf(node, 'axis')
     const parts = node.outputs.map((output, i) => gradients[i] ?? zerosLike(graph, output))
@@ -149,7 +149,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
    */
   FastGelu: ({ graph, node, gradients }) => {
     const x = node.inputs[0]!
-    if (node.inputs.length > 1) throw new Error(`${node.name}: a bias is not served`)
+    if (node.inputs.length > 1) throw new Error(`${node.name}: a bias is not supported`)
     const dims = graph.dimsOf(x)
     const times = (left: string, right: string): string => graph.op('Mul', [left, right], dims)
     const plus = (left: string, right: string): string => graph.op('Add', [left, right], dims)
@@ -172,7 +172,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     const [x, w] = node.inputs as [string, string]
     const scale = node.outputs[1]
     if (scale === undefined) throw new Error(`${node.name}: its second output is needed`)
-    if (isActive(w)) throw new Error(`${node.name}: no gradient in the weight`)
+    if (isActive(w)) throw new Error(`${node.name}: a gradient by the weight is not supported`)
     const dims = graph.dimsOf(x)
     const v = graph.op('Mul', [gradients[0]!, w], dims)
     const n = graph.op('Mul', [x, scale], dims)
@@ -187,7 +187,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     return [graph.op('Mul', [scale, across], dims), null]
   },
 
-  /** y = Σ x over some axes, which stay as 1. */
+  /** y = Σ x over some axes, whose sizes become 1. */
   ReduceSum: ({ graph, node, gradients }) => {
     checkKeepsDims(node)
     const x = node.inputs[0]!
@@ -195,7 +195,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
     return [graph.op('Expand', [gradients[0]!, shape], graph.dimsOf(x)), null]
   },
 
-  /** y = ln Σ e^x over the last axis, which stays as 1: x̄ = g·e^(x − y). */
+  /** y = ln Σ e^x over the last axis, whose size becomes 1: x̄ = g·e^(x − y). */
   ReduceLogSumExp: ({ graph, node, gradients }) => {
     checkKeepsDims(node)
     const [x, y] = [node.inputs[0]!, node.outputs[0]!]
@@ -219,7 +219,9 @@ function unbroadcast(graph: ShapedGraph, gradient: string, dims: Dims): string {
   const from = graph.dimsOf(gradient)
   if (sameDims(from, dims)) return gradient
   if (from.length !== dims.length) {
-    throw new Error(`a value of dims [${dims.join()}] is broadcast to another rank`)
+    throw new Error(
+      `a value of dims [${dims.join()}] is broadcast to another rank, which is not supported`,
+    )
   }
   const axes = dims.flatMap((dim, axis) => (dim === 1 && from[axis] !== 1 ? [axis] : []))
   return graph.op('ReduceSum', [gradient, graph.int64(axes)], dims, { keepdims: int(1) })
@@ -266,7 +268,7 @@ function intsOf(node: Node, name: string): readonly number[] {
 }
 
 function checkLastAxis(node: Node): void {
-  if (intOf(node, 'axis') !== -1) throw new Error(`${node.name}: only the last axis is served`)
+  if (intOf(node, 'axis') !== -1) throw new Error(`${node.name}: only the last axis is supported`)
 }
 
 function checkKeepsDims(node: Node): void {

@@ -14,18 +14,18 @@ export type Dims = readonly (number | string)[]
 const CONTRIB_OPERATORS: ReadonlySet<string> = new Set(['FastGelu', 'FusedMatMul', 'QuickGelu'])
 
 const isShape = (opType: string): boolean => opType === 'Shape'
-/** Made from a shape, and of floats. */
+/** Operators that make float values from a shape. */
 const isFill = (opType: string): boolean => opType === 'ConstantOfShape'
 
 /**
- * A graph under construction that knows every float value's dims, which the rules of differentiation
- * ask for: a gradient has its value's dims, also where the value was broadcast. The writer states
- * the dims; ONNX Runtime would refuse the graph where they are wrong in a way that matters.
+ * A graph under construction that knows the dims of every float value. The rules of differentiation
+ * need them, since a gradient has its value's dims even if the value was broadcast. The caller states
+ * the dims; ONNX Runtime refuses a graph in which they are wrong.
  */
 export class ShapedGraph {
   readonly #builder = new GraphBuilder(null)
   readonly #dims = new Map<string, Dims>()
-  /** What is not here is float32. */
+  /** Types of values other than float32. */
   readonly #int64s = new Set<string>()
   readonly #values: ValueInfo[] = []
   #numValues = 0
@@ -34,7 +34,7 @@ export class ShapedGraph {
     return this.#builder.nodes
   }
 
-  /** @throws {Error} a value that was never declared */
+  /** @throws {Error} an undeclared value */
   dimsOf(value: string): Dims {
     const dims = this.#dims.get(value)
     if (!dims) throw new Error(`the dims of ${value} are not known`)
@@ -52,7 +52,7 @@ export class ShapedGraph {
     this.#builder.output(name, 'float32', this.dimsOf(value))
   }
 
-  /** A tensor of the data file beside this graph. */
+  /** Adds a tensor of the data file in this graph's folder. */
   weight(initializer: Initializer): string {
     this.#dims.set(initializer.name, initializer.dims)
     return this.#builder.external(initializer)
@@ -63,7 +63,7 @@ export class ShapedGraph {
     return this.#builder.float32(name, dims, values)
   }
 
-  /** A constant list of integers: axes, sizes, a shape. */
+  /** Adds a constant list of integers: axes, sizes or a shape. */
   int64(values: readonly number[]): string {
     const name = this.#builder.int64(`int64[${values.join(',')}]`, values)
     this.#int64s.add(name)
@@ -102,9 +102,9 @@ export class ShapedGraph {
   }
 
   /**
-   * The graph, with the dims of its values. ONNX Runtime infers those of a few only, and looks for a
-   * buffer to use again among all that it knows too little of: without them a decoder's training
-   * graph takes it four times as long to plan and load.
+   * The graph, with the dims of its values. ONNX Runtime infers only a few of them and needs them to
+   * reuse buffers: without them it takes four times as long to plan and load a decoder's training
+   * graph.
    */
   finish(): Graph {
     return { ...this.#builder.finish(), values: this.#values }

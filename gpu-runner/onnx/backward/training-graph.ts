@@ -22,12 +22,12 @@ import { differentiate } from './differentiate.ts'
 import { ShapedGraph, type Dims } from './shaped-graph.ts'
 
 /**
- * What a position's loss is taken over: `choices`, a few tokens of its own (a label trie's branches),
- * or `vocabulary` (target text).
+ * The tokens over which a position's probabilities are normalised: `choices`, a few tokens of its own
+ * (a label trie's branches), or `vocabulary` (target text).
  */
 export type LossKind = 'choices' | 'vocabulary'
 
-/** Names of the graph's inputs and outputs, beside the KV's, the rotation's and attention's. */
+/** Names of the graph's inputs and outputs, except for the KV's, the rotation's and attention's. */
 export const GOLD_IDS = 'gold_ids'
 export const GOLD_SEED = 'gold_seed'
 export const CHOICE_IDS = 'choice_ids'
@@ -38,13 +38,13 @@ export const gradientOf = (input: string): string => `gradient.${input}`
 const K = 'choices'
 
 /**
- * Value and gradient of log P(gold token) in the rotation's tables, float32.
+ * The graph of log P(gold token) and its gradient by the rotation's tables, in float32.
  *
- * C candidates times B examples times P rotated positions: the last prompt token and, where labels
- * or targets have several tokens, those after it. The prompt before is the base model's own and
- * frozen, so its keys and values are inputs, and every candidate reads the same ones: a layer's
- * scores of all candidates are one matrix product an example and head. Candidates stand inside the
- * batch, [B, C, P, …], for that reason.
+ * A run has C candidates, B examples and P rotated positions: the last prompt token and, where labels
+ * or targets have several tokens, those after it. The prompt before them is the base model's, so its
+ * keys and values are inputs and the same for every candidate. Candidates come second in the dims,
+ * [B, C, P, …], so that a layer's scores of all candidates are one matrix product for each example
+ * and head.
  *
  * Inputs: `token_ids` [B, P] int64; `rope_cos`, `rope_sin` [B, 1, P, 1, headDim], each pair's value
  * twice; `past_mask` [B, 1, 1, 1, 1, S], 0 at the prompt's keys and hugely negative after them;
@@ -52,12 +52,12 @@ const K = 'choices'
  * windows each of these four again for the layers that have one, `past_mask` then [B, 1, 1, P, 1, S];
  * per layer `past_key`, `past_value`
  * [B, kvHeads, S, headDim] and the tables `rotation_cos`, `rotation_sin` [C, 1, heads, headDim],
- * each pair's value twice; `gold_ids` [B, P] int64; `gold_seed` [B, C, P, 1], what a unit of log
- * P(gold) counts for in the gradient; under `choices` also `choice_ids` [B, P, K] int64 and
+ * each pair's value twice; `gold_ids` [B, P] int64; `gold_seed` [B, C, P, 1], the weight of log
+ * P(gold) in the gradient; under `choices` also `choice_ids` [B, P, K] int64 and
  * `choice_mask` [B, P, 1, K].
- * Outputs: `gold_log_prob` [B, C, P, 1]; per layer the gradients of the tables, of their dims: a
- * pair's gradient is the sum of its two.
- * @param weights tensors of the float32 build's data file, beside which this graph must stand
+ * Outputs: `gold_log_prob` [B, C, P, 1]; per layer the gradients by the tables, with the tables' dims: a
+ * pair's gradient is the sum of its two values.
+ * @param weights tensors of the float32 build's data file, in whose folder this graph must be
  */
 export function buildTrainingGraph(
   config: ModelConfig,
@@ -114,7 +114,7 @@ export function buildTrainingGraph(
   const postNorm = (value: string, name: string): string =>
     family.hasPostNorms ? norm(value, name) : value
 
-  // [B, P, hidden], then one copy a candidate.
+  // [B, P, hidden], then a copy for each candidate.
   const rows = graph.op('Gather', [weight('embedding'), TOKEN_IDS], [B, P, hidden])
   const embedded = family.scalesEmbedding
     ? graph.op('Mul', [rows, constant(graph, 'embedding.scale', Math.sqrt(hidden))], [B, P, hidden])
@@ -172,7 +172,7 @@ export function buildTrainingGraph(
 }
 
 /**
- * The gold token's logit less the log of the sum over its rivals.
+ * The gold token's logit minus the log of the sum over the tokens it competes with.
  * @param x [B, C, P, hidden], normalised
  * @param head [vocab, hidden]
  * @returns [B, C, P, 1]

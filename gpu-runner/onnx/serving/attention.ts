@@ -10,12 +10,12 @@ export const pastValue = (layer: number): string => `past_value.${layer}`
 export const presentKey = (layer: number): string => `present_key.${layer}`
 export const presentValue = (layer: number): string => `present_value.${layer}`
 
-/** Name of a rotary table; layers with a window have tables of their own. */
+/** Name of a rotary table; layers with a window have their own. */
 const ropeTable = (part: 'cos' | 'sin', windowed: boolean): string =>
   windowed ? `rope_${part}.windowed` : `rope_${part}`
 
 /**
- * Attention over the row's keys and values, which this call's are added to in place.
+ * Attention over a row's keys and values. Those of this call are added to them in place.
  * @param qkv [batch, sequence, (heads + 2·kvHeads)·headDim]
  * @returns z, [batch, sequence, heads·headDim]
  */
@@ -41,7 +41,7 @@ export async function attention(
     do_rotary: int(1),
     rotary_interleaved: int(family.ropePairs === 'adjacent' ? 1 : 0),
   }
-  // The operator's own choice is 1/√headDim.
+  // The operator's default is 1/√headDim.
   if (config.attentionScale !== headDim ** -0.5) attributes['scale'] = float(config.attentionScale)
   if (windowed) attributes['local_window_size'] = int(config.slidingWindow!.windowLen)
   graph.node(
@@ -63,7 +63,7 @@ export async function attention(
   return z
 }
 
-/** q and k with each head normalised by itself, and v. */
+/** Normalises each head of q and k by itself; v stays as it is. */
 async function normalisedHeads(
   graph: GraphBuilder,
   source: SourceWeights,
@@ -100,7 +100,7 @@ async function normalisedHeads(
   ]
 }
 
-/** The tables of cosines and sines that attention turns q and k by, [maxContext, headDim/2] each. */
+/** The rotary embedding's tables of cosines and sines, [maxContext, headDim/2] each. */
 export async function ropeTables(
   graph: GraphBuilder,
   config: ModelConfig,

@@ -31,8 +31,8 @@ export type QuantisedMatrix = {
 }
 
 /**
- * Q4_0 → 4 bit, exact. GGUF keeps element i in the low half of byte i and element i+16 in the high
- * half; MatMulNBits keeps neighbours together.
+ * Q4_0 → 4 bit, exact. GGUF has element i in the low half of byte i and element i+16 in the high half;
+ * MatMulNBits has neighbours in one byte.
  */
 export function requantiseQ4_0(bytes: Uint8Array): QuantisedMatrix {
   const numBlocks = bytes.length / Q4_0_BLOCK_BYTES
@@ -81,11 +81,12 @@ export function requantiseQ5_0(bytes: Uint8Array, numWeights: number): Quantised
 }
 
 /**
- * w = step·q + minimum → 8 bit. The step is divided by a whole number k, so every q lands on the grid;
- * among the k that fit 8 bits the one is taken whose grid passes nearest the minimum. What is left is
- * one small shift for a whole block: half the error in the model's logits that rounding each weight
- * by its block's largest magnitude leaves. The few blocks where rounding is nearer are rounded, but
- * for Q4_1, whose builds are older than that rule and keep their numbers.
+ * w = step·q + minimum → 8 bit. The step is divided by a whole number k, so every q lies on the grid.
+ * Of the k that fit 8 bits, the one whose grid passes nearest the minimum is taken. The only error is
+ * then one small shift of the whole block, and the error in the model's logits is half of what
+ * rounding each weight by its block's largest magnitude would leave. The few blocks where rounding is
+ * nearer are rounded. Q4_1 is never rounded: its builds are older than that rule and keep their
+ * numbers.
  */
 export function requantiseAffine(
   type: AffineType,
@@ -114,7 +115,7 @@ export function requantiseAffine(
   return { bits: 8, codes, scales }
 }
 
-/** Squared error of one block. */
+/** The squared error of a block. */
 function errorOf({ codes, scales }: QuantisedMatrix, values: Float32Array): number {
   return values.reduce((sum, value, i) => sum + ((codes[i]! - 128) * scales[0]! - value) ** 2, 0)
 }
@@ -124,7 +125,7 @@ type Grid = {
   readonly divisor: number
   /** Code of the minimum. */
   readonly offset: number
-  /** How far the block's weights move. */
+  /** How far the block's weights are shifted. */
   readonly shift: number
 }
 
@@ -148,7 +149,7 @@ function gridOf(step: number, minimum: number, maxCode: number): Grid | null {
 }
 
 /**
- * Any float matrix → 8 bit, by the largest magnitude of each block.
+ * Any float matrix → 8 bit, scaled by each block's largest magnitude.
  * @param values row-major, the row length a multiple of 32
  */
 export function quantise8(values: Float32Array): QuantisedMatrix {

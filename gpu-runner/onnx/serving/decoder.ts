@@ -17,7 +17,7 @@ import { linear, quantisedMatMul, transposedMatMul, type WeightFormat } from './
 import { rotation, ROTATION_POSITIONS } from './rotation.ts'
 import type { SourceWeights } from './weights.ts'
 
-/** Names of the graph's inputs and outputs, beside the rotation's. */
+/** Names of the graph's inputs and outputs, except for the rotation's and attention's. */
 export const INPUT_IDS = 'input_ids'
 export const LOGIT_ROWS = 'logit_rows'
 export const LOGITS = 'logits'
@@ -25,22 +25,22 @@ export { pastKey, pastValue, presentKey, presentValue, SEQLENS_K, TOTAL_SEQUENCE
 
 export type DecoderOptions = {
   readonly format: WeightFormat
-  /** False leaves the rotation nodes out: the yardstick of what they cost. */
+  /** False leaves the rotation nodes out, to measure what they cost. */
   readonly rotation: boolean
   /** Positions of the rotary table: the most tokens a row may hold. */
   readonly maxContext: number
 }
 
 /**
- * A decoder as an ONNX graph, as its family's description has it.
+ * Writes a decoder as an ONNX graph, as its family's record describes it.
  *
  * Inputs: `input_ids` [batch, sequence] int64; `seqlens_k` [batch] int32, the row's length after this
- * call less one; `total_sequence_length` [1] int32, the longest of them plus one; `logit_rows` [n]
- * int64, flat token indices whose logits are wanted (may be empty); `rotation_positions`
+ * call minus one; `total_sequence_length` [1] int32, the longest of them plus one; `logit_rows` [n]
+ * int64, flat indices of the tokens whose logits are computed (may be empty); `rotation_positions`
  * [batch·sequence, heads] int64; per layer `past_key`, `past_value` [batch, kvHeads, capacity,
  * headDim] and the rotation's tables.
- * Outputs: `logits` [n, vocab], per layer `present_key`, `present_value`: bound to the buffers of the
- * past, GroupQueryAttention writes in place.
+ * Outputs: `logits` [n, vocab]; per layer `present_key`, `present_value`, which are bound to the
+ * buffers of the past so that GroupQueryAttention writes in place.
  */
 export async function buildDecoder(
   config: ModelConfig,
@@ -60,7 +60,7 @@ export async function buildDecoder(
   await ropeTables(graph, config, options.maxContext)
   await embeddingWeights(graph, source, options.format, config)
   let hiddenState = embed(graph, options.format, config)
-  // [batch, sequence, heads·headDim], to put rotated heads back together.
+  // [batch, sequence, heads·headDim], the shape to which rotated heads are joined again.
   const idsShape = graph.op('Shape', 'input_ids.shape', [INPUT_IDS])
   const attentionShape = graph.op(
     'Concat',
@@ -71,7 +71,7 @@ export async function buildDecoder(
 
   const norm = (name: string): Promise<string> =>
     source.float32(name).then((values) => graph.weight(name, 'float32', [hidden], values))
-  /** residual + update, and its normalised form; the sum runs on as the residual. */
+  /** residual + update, and its normalised form; the sum is the next residual. */
   const addAndNorm = async (name: string, residual: string, update: string, weight: string) => {
     const sum = `${name}.sum`
     graph.node(
@@ -203,7 +203,7 @@ export async function buildDecoder(
   return graph.finish()
 }
 
-/** The head's output where logits are capped, and the start of its weights' names. */
+/** Name of the head's output where logits are capped, and prefix of its weights' names. */
 export const UNCAPPED_LOGITS = 'logits.uncapped'
 const EMBEDDING = 'embedding'
 const EMBEDDING_SCALES = 'embedding.scales'
@@ -220,7 +220,7 @@ async function embeddingWeights(
     return
   }
   const { bits, codes, scales } = await source.stackedQuantised([tensor])
-  if (bits !== 8) throw new Error('4-bit embeddings are not served yet')
+  if (bits !== 8) throw new Error('4-bit embeddings are not supported yet')
   await graph.weight(EMBEDDING, 'uint8', [vocab, hidden], codes)
   await graph.weight(EMBEDDING_SCALES, 'float32', [vocab, hidden / BLOCK_SIZE], scales)
 }

@@ -9,7 +9,7 @@ import {
 } from '../model.ts'
 import type { WeightFile } from '../weight-file.ts'
 
-/** Collects nodes and weights of one graph; values are named after the node that makes them. */
+/** Collects the nodes and weights of a graph. A value is named after the node that makes it. */
 export class GraphBuilder {
   readonly #weights: WeightFile | null
   readonly #nodes: Node[] = []
@@ -35,33 +35,34 @@ export class GraphBuilder {
     this.#outputs.push({ name, type, dims })
   }
 
-  /** A tensor in the external data file. */
+  /** Adds a tensor, whose bytes are written to the external data file. */
   async weight(
     name: string,
     type: ElementType,
     dims: readonly number[],
     values: ArrayBufferView,
   ): Promise<string> {
-    if (this.#weights === null) throw new Error(`no weights file to write ${name} to`)
+    if (this.#weights === null)
+      throw new Error(`this graph has no weights file to write ${name} to`)
     this.#initializers.set(name, await this.#weights.write(name, type, dims, values))
     return name
   }
 
-  /** A tensor that another graph's build has written to the data file beside this graph. */
+  /** Adds a tensor that another graph's build has written to the same data file. */
   external(initializer: Initializer): string {
     this.#initializers.set(initializer.name, initializer)
     return initializer.name
   }
 
-  /** The bytes of a tensor already written, under another name and shape. */
+  /** Adds a tensor with the bytes of one already written, under another name and shape. */
   alias(name: string, source: string, dims: readonly number[]): string {
     const initializer = this.#initializers.get(source)
-    if (!initializer) throw new Error(`no weight ${source} to alias`)
+    if (!initializer) throw new Error(`there is no weight ${source} to alias`)
     this.#initializers.set(name, { ...initializer, name, dims })
     return name
   }
 
-  /** A small constant, kept in the model file; equal names are one. */
+  /** Adds a small constant, kept in the model file. The same name twice is one constant. */
   int64(name: string, values: readonly number[]): string {
     const data = BigInt64Array.from(values.map(BigInt))
     this.#initializers.set(name, {
@@ -73,14 +74,14 @@ export class GraphBuilder {
     return name
   }
 
-  /** A small constant matrix, kept in the model file; equal names are one. */
+  /** Adds a small constant matrix, kept in the model file. The same name twice is one constant. */
   float32(name: string, dims: readonly number[], values: Float32Array): string {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
     this.#initializers.set(name, { name, type: 'float32', dims, bytes })
     return name
   }
 
-  /** Adds a node with one output, named like the node. */
+  /** Adds a node with one output, which has the node's name. */
   op(
     opType: string,
     name: string,
@@ -103,7 +104,7 @@ export class GraphBuilder {
     this.#nodes.push({ name, opType, domain, inputs, outputs, attributes })
   }
 
-  /** An operator of ONNX Runtime's own domain. */
+  /** Adds a node with an operator of ONNX Runtime's own domain. */
   contrib(
     opType: string,
     name: string,

@@ -26,19 +26,19 @@ export type BuildOptions = {
 
 export type Build = {
   readonly modelPath: string
-  /** SHA-256 over what fixes the numbers: model, builder version, format, provider. */
+  /** SHA-256 over all that determines the numbers: model, builder version, format, provider. */
   readonly graphDigest: string
   readonly config: ModelConfig
 }
 
-/** The external data file beside a build's graph. */
+/** The external data file in a build's folder. */
 export const DATA_FILE = 'weights.bin'
 
 /**
- * The graph of a model file, from the cache or built now. A build appears under its final name only
- * when whole, so a crash leaves nothing that a later start would take for one.
+ * Opens the graph of a model file, from the cache or built now. A build gets its final name only once
+ * it is complete, so a later start never takes what a crash left behind for a build.
  * @param modelDigest SHA-256 of the model file
- * @param cacheDir folder of builds, one folder each
+ * @param cacheDir folder that holds a folder for each build
  */
 export async function openBuild(
   ggufPath: string,

@@ -3,12 +3,12 @@ import { BLOCK_SIZE } from './block-quantise.ts'
 import type { GraphBuilder } from './graph-builder.ts'
 import type { SourceWeights } from './weights.ts'
 
-/** How matrices are served: `float32` is the exact check build, `block` the serving build. */
+/** Form of the matrices: `float32` is exact, `block` is quantised in blocks of a row. */
 export type WeightFormat = 'float32' | 'block'
 
 /**
- * MatMulNBits quantises activations to 8 bit per block of a row (accuracy level 4): fast, and a row's
- * result does not depend on the other rows.
+ * MatMulNBits' accuracy level 4 quantises activations to 8 bit, each block of a row by itself. It is
+ * fast, and a row's result does not depend on other rows.
  */
 const ACCURACY_LEVEL_INT8 = 4
 

@@ -7,11 +7,12 @@ export const rotationCos = (layer: number): string => `rotation_cos.${layer}`
 export const rotationSin = (layer: number): string => `rotation_sin.${layer}`
 
 /**
- * The adapters' rotation of z, the attention heads' outputs before the output projection: one
- * RotaryEmbedding node whose tables are graph inputs. Each (token, head) is a position of its own,
- * slot·heads + head, so one call turns every row by its own adapter. Slot 0 is the identity.
+ * Rotates z, the attention heads' outputs before the output projection, by adapters. One
+ * RotaryEmbedding node does it, whose tables are graph inputs. Each (token, head) has a position
+ * slot·heads + head in the tables, so one call rotates each row by its own adapter. Slot 0 is the
+ * identity.
  * @param z value of shape [batch, sequence, heads·headDim]
- * @param shape value holding that shape, to return to
+ * @param shape value that holds this shape, to which the result is brought back
  */
 export function rotation(
   graph: GraphBuilder,
@@ -26,7 +27,7 @@ export function rotation(
   const sin = graph.input(rotationSin(layer), 'float32', ['rotation_rows', headDim / 2])
   const perHead = graph.int64('rotation.per_head', [-1, numHeads, headDim])
   const split = graph.op('Reshape', `${name}.split`, [z, perHead])
-  // Adjacent pairs (2i, 2i+1): the interleaved form. Tables hold r·cos and r·sin.
+  // The interleaved form has adjacent pairs (2i, 2i+1). The tables hold r·cos and r·sin.
   const turned = graph.contrib(
     'RotaryEmbedding',
     `${name}.turned`,

@@ -9,7 +9,7 @@ import {
   type QuantisedMatrix,
 } from './block-quantise.ts'
 
-/** Reads the model file's tensors in the forms that the graph wants. */
+/** Reads the model file's tensors in the forms that the graph needs. */
 export class SourceWeights {
   readonly #file: GgufFile
 
@@ -27,13 +27,15 @@ export class SourceWeights {
     return dequantise(tensor.type, await this.#file.readTensor(name), sizeOf(tensor.dims))
   }
 
-  /** Several [rows, K] matrices on the same input, stacked along their rows. */
+  /** Reads several [rows, K] matrices of the same input, stacked along their rows. */
   async stackedFloat32(names: readonly string[]): Promise<Float32Array> {
     const parts = await Promise.all(names.map((name) => this.float32(name)))
     return concatenate(parts, (size) => new Float32Array(size))
   }
 
-  /** The same, block-quantised: 4 bit where every part is Q4_0, else 8 bit. */
+  /**
+   * As {@link stackedFloat32}, but block-quantised: to 4 bit where every part is Q4_0, else to 8 bit.
+   */
   async stackedQuantised(names: readonly string[]): Promise<QuantisedMatrix> {
     const tensors = names.map((name) => this.#tensor(name))
     const isFourBit = tensors.every(({ type }) => type === 'Q4_0')
@@ -66,7 +68,7 @@ export class SourceWeights {
   }
 }
 
-/** A tensor's weights in 8 bit, by the way that loses least for its type. */
+/** Converts a tensor's weights to 8 bit, in the way that loses least for its type. */
 function requantise8(type: TensorType, bytes: Uint8Array, numWeights: number): QuantisedMatrix {
   switch (type) {
     case 'Q8_0':

@@ -13,9 +13,8 @@ type Processed = Pick<
 >
 
 /**
- * The changes a request asks for, in vLLM's order: logit bias, repetition penalty, presence and
- * frequency penalties. Temperature, min_p, top_k and top_p follow in the sampler. Empty where
- * nothing would change.
+ * The processors that a request asks for, in vLLM's order: logit bias, repetition penalty, presence and
+ * frequency penalties. Temperature, min_p, top_k and top_p follow in the sampler.
  */
 export function createLogitsProcessors(sampling: Processed): readonly LogitsProcessor[] {
   const {

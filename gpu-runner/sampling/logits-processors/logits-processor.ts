@@ -1,8 +1,8 @@
 import type { TokenHistory } from './token-history.ts'
 
 /**
- * One pure change of a row's logits before a token is drawn. It touches only the entries it is
- * about, so its cost is theirs and not the vocabulary's.
+ * Changes a row's logits before a token is drawn. It visits only the entries that it changes, so its
+ * cost does not grow with the vocabulary.
  */
 export interface LogitsProcessor {
   /** @param logits [vocab], changed in place */

@@ -1,8 +1,8 @@
 import type { LogitsProcessor } from './logits-processor.ts'
 
 /**
- * Takes `presence` off the logit of each token of the answer so far, and `frequency` for each time
- * it stands there. The prompt does not count.
+ * Subtracts from the logit of each token in the answer so far: `presence` once, and `frequency` for each
+ * time the token occurs. The prompt does not count.
  * Source: OpenAI's API reference, frequency and presence penalties
  */
 export function presenceFrequencyPenalty(presence: number, frequency: number): LogitsProcessor {

@@ -1,4 +1,4 @@
-/** What a row has read and said: the prompt's distinct tokens, and how often each was generated. */
+/** A row's tokens: which ones the prompt has, and how often each was generated. */
 export class TokenHistory {
   readonly #promptIds: ReadonlySet<number>
   readonly #counts = new Map<number, number>()
@@ -7,7 +7,7 @@ export class TokenHistory {
     this.#promptIds = new Set(promptIds)
   }
 
-  /** Times each generated token was generated. */
+  /** How often each token was generated. */
   get generated(): ReadonlyMap<number, number> {
     return this.#counts
   }
@@ -16,7 +16,7 @@ export class TokenHistory {
     this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1)
   }
 
-  /** Every distinct token of prompt and answer, once. */
+  /** Each distinct token of the prompt and the answer, once. */
   *seen(): Generator<number> {
     yield* this.#promptIds
     for (const id of this.#counts.keys()) if (!this.#promptIds.has(id)) yield id

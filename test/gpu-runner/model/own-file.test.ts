@@ -23,7 +23,7 @@ describe('a model file of one’s own', () => {
 
   it('needs a name that means no other model and fits a request’s', async ({ expect }) => {
     const path = join(folder, 'none.gguf')
-    await expect(digestOfOwnFile(path, DEFAULT_MODEL_SLUG)).rejects.toThrow(/a name of its own/)
+    await expect(digestOfOwnFile(path, DEFAULT_MODEL_SLUG)).rejects.toThrow(/needs a new name/)
     for (const slug of ['a:b', 'A', '', 'a b', '-x']) {
       await expect(digestOfOwnFile(path, slug)).rejects.toThrow(/ARCANA_MODEL must be/)
     }

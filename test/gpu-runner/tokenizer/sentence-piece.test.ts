@@ -140,7 +140,7 @@ describe('readVocabulary', () => {
       { 'tokenizer.ggml.token_type': [3, 3, 1, 1, 1, 4, ...BYTES.map(() => 1)] },
       /byte 0/,
     ],
-    ['missing scores', { 'tokenizer.ggml.scores': [0] }, /one score a token/],
+    ['missing scores', { 'tokenizer.ggml.scores': [0] }, /one score for each token/],
     [
       'a type of no meaning',
       { 'tokenizer.ggml.token_type': [9, 3, 1, 1, 1, 4, ...BYTES.map(() => 6)] },

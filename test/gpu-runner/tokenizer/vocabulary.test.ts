@@ -48,8 +48,12 @@ describe('readVocabulary', () => {
 
   it.for([
     ['another tokenizer', { 'tokenizer.ggml.pre': 'llama-bpe' }, /gpt2\/llama-bpe is not served/],
-    ['a repeated token', { 'tokenizer.ggml.tokens': ['<end>', 'a', 'a', 'ab', 'c'] }, /repeats/],
-    ['missing types', { 'tokenizer.ggml.token_type': [3, 1] }, /one type a token/],
+    [
+      'a repeated token',
+      { 'tokenizer.ggml.tokens': ['<end>', 'a', 'a', 'ab', 'c'] },
+      /a token twice/,
+    ],
+    ['missing types', { 'tokenizer.ggml.token_type': [3, 1] }, /one type for each token/],
     [
       "bytes, which are SentencePiece's",
       { 'tokenizer.ggml.token_type': [3, 1, 6, 1, 1] },
