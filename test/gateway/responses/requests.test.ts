@@ -201,7 +201,7 @@ describe('what is not served', () => {
     expect(response.status).toBe(400)
     const { error } = await response.json<{ error: { param: string; message: string } }>()
     expect(error.param).toBe('text.format')
-    expect(error.message).toMatch(/^text\.format is of free text/)
+    expect(error.message).toMatch(/^text\.format applies only to free text/)
   })
 
   it('of the runner’s faults is named likewise', async ({ expect }) => {
