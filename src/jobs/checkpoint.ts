@@ -33,14 +33,14 @@ export async function publishCheckpoint(
   await env.BLOBS.put(version.reportKey, JSON.stringify(publication.report))
   const versionNumber = await publishVersion(env.DB, version, { isLive: false })
   forgetTask(spec.projectId, spec.task)
-  const made: Checkpoint = {
+  const checkpoint: Checkpoint = {
     versionNumber,
     createdAtMs: Date.now(),
     numTrials: trials.length,
     metrics: context.objective.checkpointMetrics(publication.report),
   }
   return {
-    state: { phase: 'searching', checkpoints: [...known, made] },
+    state: { phase: 'searching', checkpoints: [...known, checkpoint] },
     events: [
       message(
         `Published ${spec.task}@${versionNumber}, a first version that is not live; the search goes on.`,
@@ -56,18 +56,18 @@ export const jobOfVersion = (jobId: string): string => jobId.split('/')[0]!
  * A job's checkpoints, newest first. Once the job has published its last version, that is one too.
  */
 export function viewCheckpoints(spec: JobSpec, state: JobState): JobCheckpoint[] {
-  const made = [...(state.checkpoints ?? [])]
+  const checkpoints = [...(state.checkpoints ?? [])]
   const { versionNumber, publication } = state
   if (versionNumber !== null && publication !== null) {
     const { report: own, version } = publication
-    made.push({
+    checkpoints.push({
       versionNumber,
       createdAtMs: state.finishedAtMs ?? version.createdAtMs,
       numTrials: own.n_trials,
       metrics: objectiveOf(spec).checkpointMetrics(own),
     })
   }
-  return made
+  return checkpoints
     .map((checkpoint): JobCheckpoint => {
       const { versionNumber: number, createdAtMs, numTrials, metrics } = checkpoint
       return {

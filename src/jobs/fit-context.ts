@@ -176,19 +176,28 @@ export async function buildFittedDatasets(
     throw invalidField(param, "every line is longer than the model's context")
   }
   try {
-    const own = await fit(training, built.training, 'training_file')
-    const held =
+    const fittedTraining = await fit(training, built.training, 'training_file')
+    const fittedValidation =
       validation === null || built.validation === null
         ? null
         : await fit(validation, built.validation, 'validation_file')
-    const cuts = [own.warning, held?.warning ?? null].filter((warning) => warning !== null)
+    const warningsOfFit = [fittedTraining.warning, fittedValidation?.warning ?? null].filter(
+      (warning) => warning !== null,
+    )
     const { objective, labels } = built
     const longLabels = await warnOfLongLabels(pool, request.model, labels)
     const datasets =
-      cuts.length === 0
+      warningsOfFit.length === 0
         ? built
-        : buildOrRefuse(own.examples, held?.examples ?? null, { ...request, objective })
-    const warnings = [...datasets.warnings, ...cuts, ...(longLabels === null ? [] : [longLabels])]
+        : buildOrRefuse(fittedTraining.examples, fittedValidation?.examples ?? null, {
+            ...request,
+            objective,
+          })
+    const warnings = [
+      ...datasets.warnings,
+      ...warningsOfFit,
+      ...(longLabels === null ? [] : [longLabels]),
+    ]
     return { ...datasets, warnings }
   } catch (error) {
     // The job's first step waits for a runner, which then refuses what does not fit.

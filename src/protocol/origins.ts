@@ -5,7 +5,7 @@ const ANY = '*'
 
 /**
  * Reads a comma-separated list of origins as browsers write them, or `*`.
- * @throws {Error} naming an entry that is no origin
+ * @throws {Error} naming an entry that is not an origin
  */
 export function readOrigins(text: string): readonly string[] {
   const origins = text
@@ -14,7 +14,7 @@ export function readOrigins(text: string): readonly string[] {
     .filter((origin) => origin !== '')
   for (const origin of origins) {
     if (origin === ANY || /^[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]+$/.test(origin)) continue
-    throw new Error(`"${origin}" is no origin; write it as https://app.example, or * for any`)
+    throw new Error(`"${origin}" is not an origin; write https://app.example, or * for any`)
   }
   return origins
 }

@@ -1,7 +1,8 @@
 /** The official OpenAI client through the real gateway and the real model, all on this machine. */
-import OpenAI, { APIError, toFile } from 'openai'
+import OpenAI, { toFile } from 'openai'
 import { afterAll, beforeAll, describe, it, vi } from 'vitest'
 import { startStack, type Stack } from '../fixtures/stack.ts'
+import { failure } from './failure.ts'
 
 const MODEL = 'smollm2-135m-instruct'
 const DIGEST = /^[0-9a-f]{64}$/
@@ -41,16 +42,6 @@ type Arcana = {
   labels?: { label: string; probability: number }[]
 }
 const arcanaOf = (answer: unknown) => (answer as { arcana: Arcana }).arcana
-
-async function failure(promise: Promise<unknown>): Promise<APIError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof APIError) return error
-    throw error
-  }
-  throw new Error('the call succeeded')
-}
 
 // OpenAI calls these deprecated; nearly every client still sends them.
 const limitedTo = (max_tokens: number) => ({ max_tokens })

@@ -1,8 +1,9 @@
 /** Responses through the official client: part of generic-tools.test.ts, whose stack serves them. */
-import OpenAI, { APIError } from 'openai'
+import OpenAI from 'openai'
 import { zodResponsesFunction, zodTextFormat } from 'openai/helpers/zod'
 import { describe, it } from 'vitest'
 import { z } from 'zod'
+import { failure } from './failure.ts'
 
 type Item = OpenAI.Responses.ResponseInputItem
 type Body = OpenAI.Responses.ResponseCreateParamsNonStreaming
@@ -22,15 +23,6 @@ const withoutOwn = (value: unknown): unknown =>
       return OWN.includes(key) ? typeof own : own
     }),
   )
-
-async function failure(promise: Promise<unknown>): Promise<APIError> {
-  const error: unknown = await promise.then(
-    () => new Error('the call succeeded'),
-    (thrown: unknown) => thrown,
-  )
-  if (error instanceof APIError) return error
-  throw error
-}
 
 export function describeResponses(model: string, openai: () => OpenAI): void {
   const bodyWith = (body: Omit<Body, 'stream'>) => ({

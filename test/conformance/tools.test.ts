@@ -6,11 +6,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Ajv2020 } from 'ajv/dist/2020.js'
-import OpenAI, { APIError } from 'openai'
+import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { startStack, type Stack } from '../fixtures/stack.ts'
 import { writeModelWithTemplate } from '../fixtures/tool-model.ts'
 import { TAGGED_TEMPLATE } from '../fixtures/tool-templates.ts'
+import { failure } from './failure.ts'
 
 type Tool = OpenAI.Chat.ChatCompletionFunctionTool
 type Message = OpenAI.Chat.ChatCompletionMessageParam
@@ -100,16 +101,6 @@ function callsOf(answer: OpenAI.ChatCompletion) {
     if (call.type !== 'function') throw new Error('a call of another kind')
     return { id: call.id, name: call.function.name, arguments: call.function.arguments }
   })
-}
-
-async function failure(promise: Promise<unknown>): Promise<APIError> {
-  try {
-    await promise
-  } catch (error) {
-    if (error instanceof APIError) return error
-    throw error
-  }
-  throw new Error('the call succeeded')
 }
 
 describe('a named function', () => {

@@ -1,8 +1,7 @@
 /** What a grader likes, drawn, graded and fitted in rounds by the real product, workerd killed meanwhile. */
 import { afterAll, beforeAll, describe, it } from 'vitest'
-import type { FileObject } from '../../src/protocol/openai/files.ts'
 import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
-import { Api, BASE_MODEL } from '../fixtures/api.ts'
+import { Api } from '../fixtures/api.ts'
 import { startStack, type Stack } from '../fixtures/stack.ts'
 
 const JOB_TIMEOUT_MS = 200_000
@@ -28,26 +27,13 @@ afterAll(async () => {
 })
 
 async function start(task: string): Promise<FineTuningJob> {
-  const form = new FormData()
-  form.set('purpose', 'fine-tune')
-  const lines = INPUTS.map((input) => JSON.stringify({ input })).join('\n')
-  form.set('file', new Blob([lines]), 'inputs.jsonl')
-  const file = await api.call<FileObject>('/files', { method: 'POST', body: form })
-  return api.post<FineTuningJob>('/fine_tuning/jobs', {
-    model: BASE_MODEL,
-    training_file: file.id,
-    suffix: task,
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: {
-        guard: 'report',
-        // Some answers speak to the asker, and some do not.
-        grader: { type: 'string_check', operation: 'ilike', reference: 'you' },
-        generation: { max_tokens: 12 },
-        hyperparameters: { optimizer: 'iterative-dpo', ...ROUNDS },
-      },
-    },
+  const file = await api.upload(INPUTS.map((input) => ({ input })))
+  return api.createJob(task, file.id, {
+    guard: 'report',
+    // Some answers speak to the asker, and some do not.
+    grader: { type: 'string_check', operation: 'ilike', reference: 'you' },
+    generation: { max_tokens: 12 },
+    hyperparameters: { optimizer: 'iterative-dpo', ...ROUNDS },
   })
 }
 

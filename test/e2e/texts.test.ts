@@ -3,7 +3,6 @@ import { beforeAll, describe, it } from 'vitest'
 import { encodeAdapter } from '../../adapters/format/adapter-file.ts'
 import type { TaskVersion } from '../../src/protocol/arcana/tasks.ts'
 import type { ChatCompletion } from '../../src/protocol/openai/chat-completions.ts'
-import type { FileObject } from '../../src/protocol/openai/files.ts'
 import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
 import type {
   PreferenceReport,
@@ -35,21 +34,10 @@ beforeAll(async () => {
   api = new Api(await sharedStack())
 })
 
-async function upload(lines: readonly object[]): Promise<string> {
-  const form = new FormData()
-  form.set('purpose', 'fine-tune')
-  form.set('file', new Blob([lines.map((line) => JSON.stringify(line)).join('\n')]), 'texts.jsonl')
-  return (await api.call<FileObject>('/files', { method: 'POST', body: form })).id
-}
+const upload = async (lines: readonly object[]): Promise<string> => (await api.upload(lines)).id
 
 async function run(task: string, file: string, rotation: object): Promise<FineTuningJob> {
-  const { id } = await api.post<FineTuningJob>('/fine_tuning/jobs', {
-    model: BASE_MODEL,
-    training_file: file,
-    suffix: task,
-    seed: 7,
-    method: { type: 'rotation', rotation },
-  })
+  const { id } = await api.createJob(task, file, rotation)
   return api.untilFinished(id, JOB_TIMEOUT_MS)
 }
 

@@ -10,9 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { createRng } from '../../gpu-runner/sampling/rng.ts'
-import type { FileObject } from '../../src/protocol/openai/files.ts'
-import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
-import { Api, BASE_MODEL, NEWS_INSTRUCTIONS, newsSplit } from '../fixtures/api.ts'
+import { Api, NEWS_INSTRUCTIONS, newsSplit } from '../fixtures/api.ts'
 import { startStack, until, type Stack } from '../fixtures/stack.ts'
 
 const JOB_TIMEOUT_MS = 100_000
@@ -56,12 +54,7 @@ async function strike(misfortune: Misfortune): Promise<void> {
   api = new Api(stack)
 }
 
-async function upload(lines: readonly object[]): Promise<string> {
-  const form = new FormData()
-  form.set('purpose', 'fine-tune')
-  form.set('file', new Blob([lines.map((line) => JSON.stringify(line)).join('\n')]), 'lines.jsonl')
-  return (await api.call<FileObject>('/files', { method: 'POST', body: form })).id
-}
+const upload = async (lines: readonly object[]): Promise<string> => (await api.upload(lines)).id
 
 const metricsOf = async (id: string) => {
   const { data } = await api.events(id)
@@ -83,13 +76,7 @@ async function run(
   misfortunes: readonly Misfortune[] = [],
   numSteps = 0,
 ) {
-  const { id } = await api.post<FineTuningJob>('/fine_tuning/jobs', {
-    model: BASE_MODEL,
-    training_file: file,
-    suffix: task,
-    seed: 7,
-    method: { type: 'rotation', rotation: { guard: 'report', ...rotation } },
-  })
+  const { id } = await api.createJob(task, file, { guard: 'report', ...rotation })
   for (const [i, misfortune] of misfortunes.entries()) {
     const moment = Math.floor(((i + random()) / misfortunes.length) * numSteps)
     await until(

@@ -5,6 +5,7 @@ import {
   accepted,
   client,
   finishJob,
+  postJob,
   runner,
   uploadExamples,
   useFreshProject,
@@ -56,16 +57,8 @@ const AUTO = {
   },
 }
 
-async function createJob(overrides: Record<string, unknown> = {}): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(EXAMPLES),
-    suffix: 'news',
-    seed: 7,
-    method: AUTO,
-    ...overrides,
-  })
-}
+const createJob = (overrides: Record<string, unknown> = {}): Promise<Response> =>
+  postJob(AUTO.rotation, EXAMPLES, { suffix: 'news', ...overrides })
 
 const started = (overrides: Record<string, unknown> = {}): Promise<Job> =>
   accepted(createJob(overrides))

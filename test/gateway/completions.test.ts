@@ -6,10 +6,8 @@ import { refuse } from './runner-double.ts'
 
 useFreshProject()
 
-const complete = (body: Record<string, unknown>, headers: Record<string, string> = {}) =>
-  client.call('POST', '/v1/completions', { model: MODEL, prompt: 'Once', ...body }, headers)
 const answerTo = async (body: Record<string, unknown>, headers: Record<string, string> = {}) => {
-  const response = await complete(body, headers)
+  const response = await client.complete(body, headers)
   if (response.status !== 200) throw new Error(await response.text())
   return response.json<Completion>()
 }
@@ -101,7 +99,7 @@ describe('a text completion', () => {
       token_logprobs: [null, -0.25, -0.5],
       text_offset: [0, 1, 2],
     })
-    const { events } = await readSse(await complete({ ...asked, stream: true }))
+    const { events } = await readSse(await client.complete({ ...asked, stream: true }))
     const streamed = (events as unknown as Completion[]).flatMap(
       (chunk) => chunk.choices[0]?.logprobs?.tokens ?? [],
     )
@@ -125,7 +123,7 @@ describe('a text completion', () => {
   it('streams every choice, echo first, and then its usage', async ({ expect }) => {
     const asked = { prompt: ['one', 'two'], n: 2, echo: true, logprobs: 1 }
     const whole = await answerTo(asked)
-    const response = await complete({
+    const response = await client.complete({
       ...asked,
       stream: true,
       stream_options: { include_usage: true },
@@ -149,14 +147,14 @@ describe('a task in a text completion', () => {
   it('needs to be told from where on to rotate', async ({ expect }) => {
     const { digest } = await publishTask(projectId, 'ag-news', { bias: [0.5, 0] })
     const headers = { 'x-task': 'ag-news' }
-    const refused = await complete({}, headers)
+    const refused = await client.complete({}, headers)
     expect(refused.status).toBe(400)
     expect(await refused.json()).toMatchObject({
       error: { param: 'rotate_from', code: 'rotate_from_required' },
     })
     expect(runner.generateRequests).toHaveLength(0)
 
-    const response = await complete({ prompt: ['a', 'b'], rotate_from: [2, 0] }, headers)
+    const response = await client.complete({ prompt: ['a', 'b'], rotate_from: [2, 0] }, headers)
     expect(response.headers.get('x-arcana-adapter')).toBe(digest)
     expect(await response.json()).toMatchObject({
       model: `${MODEL}:ag-news`,
@@ -178,7 +176,7 @@ describe('a task in a text completion', () => {
           ? { ...event, applied: { ...event.applied, rotate_from: null } }
           : event,
       )
-    const response = await complete({ rotate_from: 1 }, { 'x-task': 'a' })
+    const response = await client.complete({ rotate_from: 1 }, { 'x-task': 'a' })
     expect(response.status).toBe(502)
     expect(await response.json()).toMatchObject({ error: { code: 'proof_mismatch' } })
   })
@@ -186,8 +184,8 @@ describe('a task in a text completion', () => {
   it('of scope all rotates from 0 or not at all', async ({ expect }) => {
     await publishTask(projectId, 'whole', { scope: 'all' })
     const headers = { 'x-task': 'whole' }
-    expect((await complete({ rotate_from: 0 }, headers)).status).toBe(200)
-    expect((await complete({ rotate_from: 1 }, headers)).status).toBe(400)
+    expect((await client.complete({ rotate_from: 0 }, headers)).status).toBe(200)
+    expect((await client.complete({ rotate_from: 1 }, headers)).status).toBe(400)
   })
 })
 
@@ -207,7 +205,7 @@ describe('a text completion that cannot be served', () => {
     ['stream options without a stream', { stream_options: {} }, 'stream_options'],
   ]
   it.for(cases)('with %s is refused by name', async ([, body, param], { expect }) => {
-    const response = await complete(body)
+    const response = await client.complete(body)
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ error: { type: 'invalid_request_error', param } })
     expect(runner.generateRequests).toHaveLength(0)
@@ -222,12 +220,12 @@ describe('a text completion that cannot be served', () => {
         : null
     }
     const asked = { prompt: ['good', 'bad', 'good'] }
-    const whole = await complete(asked)
+    const whole = await client.complete(asked)
     expect(whole.status).toBe(400)
     expect(await whole.json()).toMatchObject({
       error: { code: 'context_length_exceeded', param: 'prompt' },
     })
-    const { events, isDone } = await readSse(await complete({ ...asked, stream: true }))
+    const { events, isDone } = await readSse(await client.complete({ ...asked, stream: true }))
     expect(isDone).toBe(false)
     expect(events.at(-1)).toMatchObject({ error: { code: 'context_length_exceeded' } })
   })

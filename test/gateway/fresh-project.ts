@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, vi } from 'vitest'
-import { clientOf, makeProject, type Client } from './harness.ts'
+import { clientOf, makeProject, MODEL, type Client } from './harness.ts'
 import { RunnerDouble } from './runner-double.ts'
 
 /** Of the test that runs now: its runner, its project and a client with the project's key. */
@@ -40,6 +40,21 @@ export async function accepted<Body>(answer: Promise<Response>): Promise<Body> {
 /** @returns the id of the examples' file */
 export const uploadExamples = async (examples: readonly object[]): Promise<string> =>
   (await accepted<{ id: string }>(postExamples(examples))).id
+
+/** Asks for a job that learns examples by a rotation. */
+export const postJob = async (
+  rotation: object,
+  examples: readonly object[],
+  overrides: Record<string, unknown> = {},
+): Promise<Response> =>
+  client.call('POST', '/v1/fine_tuning/jobs', {
+    model: MODEL,
+    training_file: await uploadExamples(examples),
+    suffix: 'learnt',
+    seed: 7,
+    method: { type: 'rotation', rotation },
+    ...overrides,
+  })
 
 /** Asks for a job until it has one of the statuses: those of an end where none are named. */
 export const finishJob = <Job extends { readonly status: string }>(

@@ -8,9 +8,9 @@ import {
   accepted,
   client,
   finishJob,
+  postJob,
   projectId,
   runner,
-  uploadExamples,
   useFreshProject,
 } from './fresh-project.ts'
 import { MODEL, publishTask } from './harness.ts'
@@ -34,24 +34,13 @@ type Line = { readonly input: string; readonly label: string }
 const lines = (count: number): Line[] =>
   Array.from({ length: count }, (_, i) => ({ input: `line ${i}`, label: LABELS[i % 2]! }))
 
-async function start(
+const RANDOM = { optimizer: 'random', n_trials: 24 }
+const METHOD = { guard: 'enforce', hyperparameters: RANDOM }
+const start = (
   rotation: Record<string, unknown>,
   examples: readonly Line[] = lines(20),
   suffix = 'news',
-): Promise<Job> {
-  const job = client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(examples),
-    suffix,
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: { guard: 'enforce', hyperparameters: RANDOM, ...rotation },
-    },
-  })
-  return accepted(job)
-}
-const RANDOM = { optimizer: 'random', n_trials: 24 }
+): Promise<Job> => accepted(postJob({ ...METHOD, ...rotation }, examples, { suffix }))
 const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }
 
 const finish = (id: string) => finishJob<Job>(id)

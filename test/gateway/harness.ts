@@ -63,6 +63,10 @@ export function clientOf(key: string) {
         { model: MODEL, messages: [{ role: 'user', content: 'Hi' }], ...body },
         headers,
       ),
+    complete: (body: object, headers: Record<string, string> = {}) =>
+      call('POST', '/v1/completions', { model: MODEL, prompt: 'Once', ...body }, headers),
+    respond: (body: object, headers: Record<string, string> = {}) =>
+      call('POST', '/v1/responses', { model: MODEL, input: 'Hi', ...body }, headers),
   }
 }
 

@@ -1,13 +1,10 @@
 import { describe, it } from 'vitest'
 import type { GenerateEvent } from '../../src/protocol/runner.ts'
 import { client, runner, useFreshProject } from './fresh-project.ts'
-import { MODEL, readSse } from './harness.ts'
+import { readSse } from './harness.ts'
 import { refuse } from './runner-double.ts'
 
 useFreshProject()
-
-const complete = (body: Record<string, unknown>, headers: Record<string, string> = {}) =>
-  client.call('POST', '/v1/completions', { model: MODEL, prompt: 'Hi', ...body }, headers)
 
 /** The deadline passes once the request is admitted. */
 const expireAfterAdmission = () => {
@@ -32,7 +29,7 @@ describe('service_tier', () => {
       ['priority', 'priority'],
       ['fast', 'priority'],
     ]) {
-      for (const ask of [client.chat, complete]) {
+      for (const ask of [client.chat, client.complete]) {
         const answer = await (await ask({ service_tier: asked })).json()
         expect(answer).toMatchObject({ service_tier: served })
         expect(runner.generateRequests.at(-1)?.service_tier).toBe(served)
@@ -58,7 +55,7 @@ describe('service_tier', () => {
 
 describe('x-arcana-timeout', () => {
   it('gives the runner what is left of the time', async ({ expect }) => {
-    for (const ask of [client.chat, complete]) {
+    for (const ask of [client.chat, client.complete]) {
       expect((await ask({}, { 'x-arcana-timeout': '2.5' })).status).toBe(200)
       const timeoutMs = runner.generateRequests.at(-1)?.timeout_ms
       expect(timeoutMs).toBeGreaterThan(1000)

@@ -1,21 +1,10 @@
 import { env } from 'cloudflare:workers'
-import { afterEach, beforeEach, describe, it, vi } from 'vitest'
+import { describe, it } from 'vitest'
 import { publishVersion, type NewVersion } from '../../src/db/versions.ts'
-import { clientOf, makeProject, MODEL, publishTask, type Client } from './harness.ts'
-import { RunnerDouble } from './runner-double.ts'
+import { client, projectId, useFreshProject } from './fresh-project.ts'
+import { MODEL, publishTask } from './harness.ts'
 
-let client: Client
-let projectId: string
-
-beforeEach(async () => {
-  new RunnerDouble().install()
-  const project = await makeProject()
-  projectId = project.projectId
-  client = clientOf(project.key)
-})
-afterEach(() => {
-  vi.restoreAllMocks()
-})
+useFreshProject()
 
 const promote = (name: string, version: number, expected_live: number) =>
   client.call('POST', `/v1/tasks/${name}/promote`, { version, expected_live })

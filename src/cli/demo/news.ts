@@ -41,6 +41,6 @@ export function splitNews(lines: readonly NewsLine[], perClass: number): NewsSpl
   return { training, test }
 }
 
-export function toJsonLines(lines: readonly NewsLine[]): string {
+export function toJsonLines(lines: readonly object[]): string {
   return lines.map((line) => `${JSON.stringify(line)}\n`).join('')
 }

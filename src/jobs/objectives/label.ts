@@ -88,7 +88,7 @@ function toLabelDataset(
   if (unknown.length > 0) {
     return fail({
       reason: 'unknown_label',
-      message: `the answer is not one of the labels in line ${nameLines(unknown)}`,
+      message: `in line ${nameLines(unknown)}, the answer is not one of the labels`,
       param,
     })
   }

@@ -47,24 +47,24 @@ async function stepSearch(
 ): Promise<Transition> {
   const { spec, trials } = context
   const optimiser = findOptimiser(context, pinned, null)
-  const asked = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
-  if (asked.length === 0) {
+  const candidates = optimiser.ask(trials).slice(0, MAX_ROUND_TRIALS)
+  if (candidates.length === 0) {
     return { state: { phase: 'guarding' }, events: [message(describeGuard(context))] }
   }
-  const rotations = asked.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
+  const rotations = candidates.map((z) => toStored(spec, pinned, optimiser.toRotation(z)).rotation)
   const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
   const round = (trials.at(-1)?.round ?? -1) + 1
-  const told = asked.map((z, i): Trial => {
+  const newTrials = candidates.map((z, i): Trial => {
     const value = finiteValue(context, pinned, scores[i]!, () => true)
     return { round, index: trials.length + i, z, value }
   })
   const events: NewEvent[] = []
   let best = bestValue(trials)
-  for (const { index, value } of told) {
+  for (const { index, value } of newTrials) {
     best = value !== null && (best === null || value > best) ? value : best
     events.push(trialEvent({ round, index, value, best, total: spec.numTrials }))
   }
-  return { state: {}, trials: told, events }
+  return { state: {}, trials: newTrials, events }
 }
 
 /** A candidate's value; null if it is not finite: then the trial has failed. */
@@ -113,23 +113,23 @@ async function stepFolds(
 ): Promise<Transition> {
   const { spec } = context
   const folds = guardFolds(context)
-  const asked = Array.from({ length: countGuardFolds(context) }, (_, fold) => {
+  const candidates = Array.from({ length: countGuardFolds(context) }, (_, fold) => {
     const optimiser = findOptimiser(context, pinned, fold)
-    const told = trialsOf(context, fold)
+    const ownTrials = trialsOf(context, fold)
     return optimiser
-      .ask(told)
+      .ask(ownTrials)
       .slice(0, MAX_FOLD_ROUND)
-      .map((z, i) => ({ fold, index: told.length + i, z, rotation: optimiser.toRotation(z) }))
+      .map((z, i) => ({ fold, index: ownTrials.length + i, z, rotation: optimiser.toRotation(z) }))
   }).flat()
-  if (asked.length === 0) {
+  if (candidates.length === 0) {
     return {
       state: { phase: 'reporting' },
       events: [message('Measuring what the job and its folds have found.')],
     }
   }
-  const rotations = asked.map(({ rotation }) => toStored(spec, pinned, rotation).rotation)
+  const rotations = candidates.map(({ rotation }) => toStored(spec, pinned, rotation).rotation)
   const scores = await context.objective.measureRotations(context, pinned, spec.training, rotations)
-  const foldTrials = asked.map(({ fold, index, z }, candidate): FoldTrial => {
+  const foldTrials = candidates.map(({ fold, index, z }, candidate): FoldTrial => {
     const isSeen = (example: number) => folds[example] !== fold
     return { fold, index, z, value: finiteValue(context, pinned, scores[candidate]!, isSeen) }
   })

@@ -91,7 +91,7 @@ function checkOldHyperparameters(
   for (const [name, value] of Object.entries(body.hyperparameters ?? {})) {
     if (isLeftOpen(value) || (Object.hasOwn(own, name) && own[name] === value)) continue
     const message = !hyperparameterNames.includes(name)
-      ? 'is no hyperparameter of the method "rotation"'
+      ? 'is not a hyperparameter of the method "rotation"'
       : own[name] === undefined
         ? `must be given as method.rotation.hyperparameters.${name}`
         : `differs from method.rotation.hyperparameters.${name}`

@@ -137,7 +137,7 @@ export const chatMessagesSchema = z
       if (callId == null) return reject('tool_call_id', 'is required in a tool message')
       const answered = calls.find(({ id }) => id === callId)
       if (!answered) {
-        return reject('tool_call_id', 'is none of the calls of the assistant message before it')
+        return reject('tool_call_id', 'is not a call of the assistant message before it')
       }
       if (message.name != null && message.name !== answered.name) {
         return reject('name', `must be "${answered.name}", the function of this call`)

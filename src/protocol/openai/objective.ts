@@ -41,7 +41,7 @@ export function checkObjective(
   if (learnt === undefined || learnt === 'label') return
   for (const name of ['labels', 'min_confidence', 'fallback_label'] as const) {
     if (fields[name] == null) continue
-    add(name, `applies only to labels; this job learns "${learnt}"`)
+    add(name, `applies only to labels; this job learns by "${learnt}"`)
   }
 }
 

@@ -81,7 +81,7 @@ export function checkTools(
   if (typeof choice === 'string') return { functions, choice, parallel }
   const { name } = choice
   if (!functions.some((each) => each.name === name)) {
-    reject(['tool_choice', ...at, 'name'], 'is none of the tools')
+    reject(['tool_choice', ...at, 'name'], 'is not one of the tools')
   }
   return { functions, choice: { name }, parallel }
 }

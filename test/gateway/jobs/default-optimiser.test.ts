@@ -1,6 +1,5 @@
 import { describe, it } from 'vitest'
-import { client, uploadExamples, useFreshProject } from '../fresh-project.ts'
-import { MODEL } from '../harness.ts'
+import { client, postJob, useFreshProject } from '../fresh-project.ts'
 
 useFreshProject()
 
@@ -15,14 +14,7 @@ const PAIRS = twelve((i) => ({
 }))
 const GRADER = { type: 'string_check', operation: 'ilike', reference: 'thanks' }
 
-async function start(lines: Lines, rotation: object): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(lines),
-    suffix: 'left-open',
-    method: { type: 'rotation', rotation },
-  })
-}
+const start = (lines: Lines, rotation: object): Promise<Response> => postJob(rotation, lines)
 
 describe('the optimizer, left to the service', () => {
   it.for([

@@ -4,14 +4,12 @@ import type { PreferenceReport } from '../../../src/protocol/openai/text-report.
 import { decodeBinaryBody } from '../../../src/protocol/runner-scoring.ts'
 import {
   accepted,
-  client,
   finishJob,
   postExamples,
+  postJob,
   runner,
-  uploadExamples,
   useFreshProject,
 } from '../fresh-project.ts'
-import { MODEL } from '../harness.ts'
 
 useFreshProject()
 
@@ -31,22 +29,13 @@ const LINES = Array.from({ length: NUM_PAIRS }, (_, i) => ({
 }))
 const GRADIENT = { optimizer: 'gradient', n_steps: 6, learning_rate: 0.1 }
 
-async function post(
+const METHOD = { guard: 'enforce', beta: 0.5, hyperparameters: GRADIENT }
+
+const post = (
   rotation: Record<string, unknown>,
   examples: readonly object[] = LINES,
   suffix = 'polite',
-): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(examples),
-    suffix,
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: { guard: 'enforce', beta: 0.5, hyperparameters: GRADIENT, ...rotation },
-    },
-  })
-}
+): Promise<Response> => postJob({ ...METHOD, ...rotation }, examples, { suffix })
 const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 

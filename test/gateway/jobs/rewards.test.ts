@@ -1,18 +1,18 @@
 import { describe, it } from 'vitest'
-import { decodeAdapter } from '../../../adapters/format/decode.ts'
 import type { RewardReport } from '../../../src/protocol/openai/text-report.ts'
-import type { Arm, GenerateRequest } from '../../../src/protocol/runner.ts'
+import type { GenerateRequest } from '../../../src/protocol/runner.ts'
 import {
   accepted,
   client,
   finishJob,
+  postJob,
   projectId,
   runner,
-  uploadExamples,
   useFreshProject,
 } from '../fresh-project.ts'
-import { MODEL, publishTask } from '../harness.ts'
-import { GEOMETRY, refuse } from '../runner-double.ts'
+import { firstAngle } from '../first-angle.ts'
+import { publishTask } from '../harness.ts'
+import { refuse } from '../runner-double.ts'
 
 useFreshProject()
 
@@ -30,40 +30,22 @@ const lines = (count: number) => Array.from({ length: count }, (_, i) => ({ inpu
 const LIKES_GOOD = { type: 'string_check', reference: 'GOOD', operation: 'ilike' }
 const RANDOM = { optimizer: 'random', n_trials: 16 }
 
-async function post(
+const METHOD = {
+  instructions: 'Go on.',
+  guard: 'enforce',
+  grader: LIKES_GOOD,
+  generation: { max_tokens: 12, temperature: 0.5 },
+  hyperparameters: RANDOM,
+}
+
+const post = (
   rotation: Record<string, unknown>,
   examples: readonly object[] = lines(8),
   suffix = 'cheer',
-): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(examples),
-    suffix,
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: {
-        instructions: 'Go on.',
-        guard: 'enforce',
-        grader: LIKES_GOOD,
-        generation: { max_tokens: 12, temperature: 0.5 },
-        hyperparameters: RANDOM,
-        ...rotation,
-      },
-    },
-  })
-}
+): Promise<Response> => postJob({ ...METHOD, ...rotation }, examples, { suffix })
 const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 
-/** The first angle of an arm's adapter; 0 for the base model. */
-function firstAngle({ adapters }: Arm): number {
-  const digest = adapters[0]?.digest
-  if (digest === undefined) return 0
-  const decoded = decodeAdapter(runner.adapters.get(digest)!, GEOMETRY)
-  if (!decoded.ok) throw new Error(decoded.error.message)
-  return [...decoded.value.rotation.layers.values()][0]!.angles[0]!
-}
 const saysGood = (): void => {
   runner.words = (arm) => (firstAngle(arm) > 0 ? ['A', ' good', ' day'] : ['A', ' bad', ' day'])
 }

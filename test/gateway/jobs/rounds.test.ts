@@ -1,23 +1,20 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
-import { decodeAdapter } from '../../../adapters/format/decode.ts'
 import type { JobEvent } from '../../../src/protocol/openai/fine-tuning.ts'
 import type { RewardReport } from '../../../src/protocol/openai/text-report.ts'
-import type { Arm } from '../../../src/protocol/runner.ts'
 import type { TargetDataset } from '../../../src/protocol/runner-scoring.ts'
 import {
   accepted,
   client,
   finishJob,
+  postJob,
   projectId,
   runner,
-  uploadExamples,
   useFreshProject,
 } from '../fresh-project.ts'
-import { MODEL } from '../harness.ts'
+import { firstAngle } from '../first-angle.ts'
 import { holdCall } from '../hold-call.ts'
-import { GEOMETRY } from '../runner-double.ts'
 
 useFreshProject()
 
@@ -37,41 +34,23 @@ const LINES = Array.from({ length: NUM_LINES }, (_, i) => ({ input: `line ${i}` 
 const LIKES_GOOD = { type: 'string_check', reference: 'GOOD', operation: 'ilike' }
 const ROUNDS = { n_rounds: 3, n_samples: 6, n_steps: 2, learning_rate: 0.2 }
 
-async function post(
+const METHOD = {
+  instructions: 'Go on.',
+  grader: LIKES_GOOD,
+  generation: { max_tokens: 12 },
+  hyperparameters: ROUNDS,
+}
+
+const post = (
   rotation: Record<string, unknown> = {},
   suffix = 'cheer',
   lines: readonly object[] = LINES,
-): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(lines),
-    suffix,
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: {
-        instructions: 'Go on.',
-        grader: LIKES_GOOD,
-        generation: { max_tokens: 12 },
-        hyperparameters: ROUNDS,
-        ...rotation,
-      },
-    },
-  })
-}
+): Promise<Response> => postJob({ ...METHOD, ...rotation }, lines, { suffix })
 const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 const eventsOf = async ({ id }: Job): Promise<JobEvent[]> => {
   const response = await client.call('GET', `/v1/fine_tuning/jobs/${id}/events?limit=100`)
   return (await response.json<{ data: JobEvent[] }>()).data.reverse()
-}
-
-function firstAngle({ adapters }: Arm): number {
-  const digest = adapters[0]?.digest
-  if (digest === undefined) return 0
-  const decoded = decodeAdapter(runner.adapters.get(digest)!, GEOMETRY)
-  if (!decoded.ok) throw new Error(decoded.error.message)
-  return decoded.value.rotation.layers.get(0)?.angles[0] ?? 0
 }
 
 /**

@@ -5,11 +5,11 @@ import {
   accepted,
   client,
   finishJob,
+  postJob,
   runner,
   uploadExamples,
   useFreshProject,
 } from '../fresh-project.ts'
-import { MODEL } from '../harness.ts'
 import { countTokens } from '../runner-double.ts'
 
 useFreshProject()
@@ -32,28 +32,14 @@ const lines = (count: number) =>
   Array.from({ length: count }, (_, i) => ({ input: `line ${i}`, target: TARGETS[i % 4]! }))
 const GRADIENT = { optimizer: 'gradient', n_steps: 12, learning_rate: 0.1 }
 
-async function post(
+const METHOD = { instructions: 'Answer.', guard: 'enforce', hyperparameters: GRADIENT }
+
+const post = (
   rotation: Record<string, unknown>,
   examples: readonly object[] = lines(12),
   overrides: Record<string, unknown> = {},
-): Promise<Response> {
-  return client.call('POST', '/v1/fine_tuning/jobs', {
-    model: MODEL,
-    training_file: await uploadExamples(examples),
-    suffix: 'reply',
-    seed: 7,
-    method: {
-      type: 'rotation',
-      rotation: {
-        instructions: 'Answer.',
-        guard: 'enforce',
-        hyperparameters: GRADIENT,
-        ...rotation,
-      },
-    },
-    ...overrides,
-  })
-}
+): Promise<Response> =>
+  postJob({ ...METHOD, ...rotation }, examples, { suffix: 'reply', ...overrides })
 const start = (...args: Parameters<typeof post>) => accepted<Job>(post(...args))
 const finish = (id: string) => finishJob<Job>(id)
 

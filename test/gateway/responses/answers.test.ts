@@ -7,15 +7,13 @@ import { MODEL, publishTask, readSse, withCalls } from '../harness.ts'
 
 useFreshProject()
 
-const post = (body: object, headers: Record<string, string> = {}) =>
-  client.call('POST', '/v1/responses', { model: MODEL, input: 'Hi', ...body }, headers)
 const ask = async (body: object, headers: Record<string, string> = {}): Promise<ResponseObject> => {
-  const response = await post(body, headers)
+  const response = await client.respond(body, headers)
   if (!response.ok) throw new Error(await response.text())
   return response.json<ResponseObject>()
 }
 const stream = async (body: object, headers: Record<string, string> = {}) => {
-  const response = await post({ ...body, stream: true }, headers)
+  const response = await client.respond({ ...body, stream: true }, headers)
   const { events, isDone } = await readSse(response)
   return { response, events: events as unknown as ResponseEvent[], isDone }
 }
@@ -44,7 +42,7 @@ describe('a response', () => {
   it('answers in OpenAI’s shape, and says what was asked and that nothing is kept', async ({
     expect,
   }) => {
-    const response = await post({
+    const response = await client.respond({
       instructions: 'Be brief.',
       temperature: 0.5,
       max_output_tokens: 9,
@@ -111,7 +109,7 @@ describe('a response', () => {
     })
     expect(events.slice(4, 6)).toMatchObject([{ delta: 'Hello' }, { delta: ' there' }])
     expect(withoutOwn(lastOf(events))).toEqual(withoutOwn(await ask({})))
-    const again = await (await post({ stream: true })).text()
+    const again = await (await client.respond({ stream: true })).text()
     expect(again.split('\n\n')[0]).toMatch(
       /^event: response\.created\ndata: \{"type":"response\.created"/,
     )
@@ -152,7 +150,7 @@ describe('a response', () => {
 
   it('that fails midway is 502, or says so as its last event', async ({ expect }) => {
     runner.editEvents = (events) => [...events.slice(0, 2), 'die']
-    expect((await post({})).status).toBe(502)
+    expect((await client.respond({})).status).toBe(502)
     runner.editEvents = (events) =>
       events.map((event) =>
         event.event === 'end' ? { ...event, applied: { ...event.applied, layers: [1] } } : event,
@@ -278,7 +276,7 @@ describe('a task’s response', () => {
       [{ model: `${MODEL}:news` }, {}],
       [{}, { 'x-task': 'news' }],
     ] as const) {
-      const response = await post(
+      const response = await client.respond(
         { ...body, instructions: 'Mine.', stop: 'x', include: ['message.output_text.logprobs'] },
         headers,
       )

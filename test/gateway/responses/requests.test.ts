@@ -5,9 +5,6 @@ import { refuse } from '../runner-double.ts'
 
 useFreshProject()
 
-const post = (body: object, headers: Record<string, string> = {}) =>
-  client.call('POST', '/v1/responses', { model: MODEL, input: 'Hi', ...body }, headers)
-
 const CALL = { type: 'function_call', call_id: 'c1', name: 'f', arguments: '{"a": 1}' }
 const RESULT = { type: 'function_call_output', call_id: 'c1', output: 'yes' }
 const SAID = {
@@ -21,7 +18,7 @@ const USER = { role: 'user', content: 'Hi' }
 
 describe('a list of items', () => {
   it('is read as a chat’s messages, an answer’s text and calls as one', async ({ expect }) => {
-    const response = await post({
+    const response = await client.respond({
       instructions: 'First.',
       input: [
         { role: 'system', content: 'S' },
@@ -90,7 +87,7 @@ describe('what changes nothing', () => {
       reasoning: { effort: 'low', summary: 'auto' },
       max_tool_calls: 3,
     }
-    const response = await post({
+    const response = await client.respond({
       ...fields,
       include: ['reasoning.encrypted_content'],
       text: { verbosity: 'low' },
@@ -99,13 +96,13 @@ describe('what changes nothing', () => {
     expect(response.status).toBe(200)
     const named = response.headers.get('x-arcana-ignored')!.split(', ')
     expect(named.sort()).toEqual([...Object.keys(fields), 'include', 'text.verbosity'].sort())
-    await post(HARMLESS)
+    await client.respond(HARMLESS)
     const [one, two] = runner.generateRequests
     expect({ ...one, service_tier: 'default' }).toEqual({ ...two, request_id: one!.request_id })
   })
 
   it('is not named where it says what is done anyway', async ({ expect }) => {
-    const response = await post(HARMLESS)
+    const response = await client.respond(HARMLESS)
     expect(response.status).toBe(200)
     expect(response.headers.has('x-arcana-ignored')).toBe(false)
     expect(await response.json()).toMatchObject({ service_tier: 'default' })
@@ -187,7 +184,7 @@ describe('what is not served', () => {
     ['confidence in free text', { arcana: { min_confidence: 0.5 } }, 'arcana.min_confidence'],
   ]
   it.for(cases)('is refused by name: %s', async ([, body, param], { expect }) => {
-    const response = await post(body)
+    const response = await client.respond(body)
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({
       error: { type: 'invalid_request_error', param },
@@ -197,11 +194,14 @@ describe('what is not served', () => {
 
   it('of a task’s labels is refused by this route’s own names', async ({ expect }) => {
     await publishTask(projectId, 'news')
-    const response = await post({ text: { format: { type: 'json_object' } } }, { 'x-task': 'news' })
+    const response = await client.respond(
+      { text: { format: { type: 'json_object' } } },
+      { 'x-task': 'news' },
+    )
     expect(response.status).toBe(400)
     const { error } = await response.json<{ error: { param: string; message: string } }>()
     expect(error.param).toBe('text.format')
-    expect(error.message).toMatch(/^text\.format is of free text/)
+    expect(error.message).toMatch(/^text\.format applies only to free text/)
   })
 
   it('of the runner’s faults is named likewise', async ({ expect }) => {
@@ -215,7 +215,7 @@ describe('what is not served', () => {
         request.url.endsWith('/v1/generate')
           ? refuse(400, 'invalid_request', 'fatal', { param: fault })
           : null
-      const response = await post({})
+      const response = await client.respond({})
       expect(response.status).toBe(400)
       expect(await response.json()).toMatchObject({ error: { param } })
     }
