@@ -1,6 +1,6 @@
 import { median, round } from './statistics.ts'
 
-/** What the issue asks of a figure: the speed of the first arm over that of the best other. */
+/** Goal of a figure: the speed of the first arm over that of the best other arm. */
 export type Bar = { readonly atLeast: number; readonly aim: number }
 
 export type Arm = {

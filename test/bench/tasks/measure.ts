@@ -19,7 +19,7 @@ import { TASK_SETS, type Row } from './sets.ts'
 import type { JobFigures, Measured, Setting } from './store.ts'
 
 const NUM_SHOTS = 4
-/** Logistic regression's, on label log probabilities and on hidden states (shared/notes). */
+/** C of the logistic regressions, on label log probabilities and on hidden states; not tuned. */
 const LABELS_C = 1
 const PROBE_C = 0.1
 
