@@ -29,7 +29,7 @@ export async function run(args: readonly string[]): Promise<void> {
     print({ figure: 'memory once ready', ...runner.memory() })
     const digests = await pushAdapters(runner)
     const random = createRng(1)
-    // Kernels and shapes are made once.
+    // Warms up kernels and shapes.
     await Promise.all(Array.from({ length: 16 }, () => measure(runner, wireOf(random, digests))))
     const rows: Record<string, object> = {}
     for (const rate of rates) {
@@ -83,7 +83,7 @@ function wireOf(random: () => number, digests: readonly string[]): GenerateReque
       temperature: 1,
       top_p: 1,
       stop: [],
-      // Every answer has its full length: what is compared is time.
+      // Every answer has its full length, so that only time differs.
       logit_bias: [[2, -100]],
     },
   }

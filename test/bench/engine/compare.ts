@@ -5,7 +5,7 @@ export type Bar = { readonly atLeast: number; readonly aim: number }
 
 export type Arm = {
   readonly name: string
-  /** @returns a figure of which more is better */
+  /** @returns a figure; higher is better */
   readonly measure: (round: number) => Promise<number>
 }
 
