@@ -83,7 +83,7 @@ function wireOf(random: () => number, digests: readonly string[]): GenerateReque
       temperature: 1,
       top_p: 1,
       stop: [],
-      // Every answer has its full length, so that only time differs.
+      // Every answer has its full length: what is compared is time.
       logit_bias: [[2, -100]],
     },
   }

@@ -13,7 +13,7 @@ let folder = ''
 let database: Database
 
 beforeAll(() => {
-  // Real D1 in workerd, with one database per test.
+  // Real D1 in workerd; a database a test.
   const names = Object.fromEntries(Array.from({ length: 5 }, (_, i) => [`DB${i}`, `db-${i}`]))
   miniflare = new Miniflare(
     convertV4MiniflareOptions({

@@ -121,7 +121,7 @@ describe('an attempt', () => {
     expect(await attempt(pool, WISH, call)).toBe(b.url)
   })
 
-  it('asks only one runner for a step of a job', async ({ expect }) => {
+  it('asks one runner alone for a step of a job', async ({ expect }) => {
     const call = vi.fn(() => Promise.reject(new RunnerFault('died', 'in the middle')))
     await expect(attempt(pool, WISH, call, { firstOnly: true })).rejects.toThrow('in the middle')
     expect(call).toHaveBeenCalledTimes(1)

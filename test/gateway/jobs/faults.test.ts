@@ -29,7 +29,7 @@ describe('a step that failed', () => {
     expect(judgeFault(error).kind).toBe(kind)
   })
 
-  it('waits half an hour for a runner, and minutes after an unknown error', ({ expect }) => {
+  it('waits half an hour for a runner, and minutes for what it does not know', ({ expect }) => {
     expect(judgeFault(new RunnerFault('unreachable', 'x'))).toMatchObject({ limitMs: 1_800_000 })
     expect(judgeFault(new TypeError('bug'))).toMatchObject({ limitMs: 120_000 })
   })

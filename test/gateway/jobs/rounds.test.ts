@@ -215,7 +215,7 @@ describe('a job that fits a grader’s scores in rounds', () => {
     expect(runner.calls).toHaveLength(numCalls)
   })
 
-  it('says so if the grader gives all texts the same score', async ({ expect }) => {
+  it('says so where the grader tells no text from another', async ({ expect }) => {
     canBeTaught(true)
     const grader = { ...LIKES_GOOD, reference: 'day' }
     const job = await finish((await start({ grader })).id)
