@@ -67,7 +67,7 @@ async function attack(stack: Stack, kind: Kind, numPeers: number, count: number)
 function open(port: number, kind: Kind, localAddress: string): Socket {
   const socket = connect({ port, host: '127.0.0.1', localAddress })
   socket.on('error', () => undefined)
-  // Its end is seen only where it is read.
+  // A socket reports its end only if it is read.
   socket.resume()
   if (kind === 'dripping') {
     socket.write(HEAD)

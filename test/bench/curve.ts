@@ -23,7 +23,7 @@ const PANEL = { width: 240, height: 220 }
 type Point = {
   readonly set: string
   readonly column: string
-  /** As asked for; balanced over labels there may be fewer. */
+  /** The requested number; balanced over labels there may be fewer. */
   readonly examples: number
   readonly seeds: number
   readonly balanced_accuracy: number
@@ -31,7 +31,7 @@ type Point = {
   readonly highest: number
   readonly deviation: number | null
   readonly log_loss: number
-  /** Null where there is no job. */
+  /** Null for a column without a job. */
   readonly job_seconds: number | null
 }
 

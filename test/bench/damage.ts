@@ -21,7 +21,7 @@ import { deleteTasks, learnPublished, openService, uploadRows } from './tasks/se
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 
 const DEFAULT_DATA = fileURLToPath(new URL('../../../shared/data', import.meta.url))
-/** What an adapter given as a file is called while it is measured. */
+/** The task's name for an adapter from a file. */
 const UPLOADED_TASK = 'damage-bench'
 const NUM_TRAIN_ROWS = 20
 const DEFAULT_NUM_TRIALS = 150

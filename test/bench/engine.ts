@@ -20,7 +20,7 @@ export async function run(names: readonly string[]): Promise<void> {
       try {
         summaries.push(...(await measure(lab)))
       } catch (error) {
-        // The others are still worth having.
+        // The other figures are still useful.
         console.log(JSON.stringify({ figure: name, failed: String(error) }))
         process.exitCode = 1
       }

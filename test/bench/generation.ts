@@ -31,10 +31,10 @@ import { readRows, TASK_SETS } from './tasks/sets.ts'
 const NUM_GRADER_ROWS = 20
 /** The second judge is fitted to another draw of rows. */
 const SECOND_SEED_OFFSET = 1
-/** Draws of rows that a judge is tried with: of a hard set, some teach nothing that is published. */
+/** Draws of rows to try for a judge, because on a hard set some jobs publish nothing. */
 const NUM_JUDGE_DRAWS = 5
 const JUDGE_SEED_STEP = 2
-/** Codes of jobs that ended well and published nothing. */
+/** Error codes of jobs that ran normally and published nothing. */
 const NOTHING_LEARNT: ReadonlySet<string> = new Set(['no_gain'])
 
 type Plan = {
@@ -109,7 +109,7 @@ export async function run(args: readonly string[]): Promise<void> {
   })
 }
 
-/** @returns null where the set is not beside this checkout */
+/** @returns null if the set is not beside this checkout */
 async function measureSet(openai: OpenAI, plan: Plan): Promise<SetSummary | null> {
   const { set: name, seed, split, numRows, maxTokens, temperature } = plan
   const set = GENERATION_SETS[name]
@@ -184,7 +184,7 @@ async function tryJudge(openai: OpenAI, set: string, seed: number): Promise<stri
   }
 }
 
-/** @returns the task's name, null where the job found nothing to publish @throws {Error} it failed */
+/** @returns the task's name, null if the job published nothing @throws {Error} it failed */
 async function learn(
   openai: OpenAI,
   { set: name, hyperparameters, seed, maxTokens, temperature }: Plan,

@@ -20,7 +20,7 @@ export async function run(args: readonly string[]): Promise<void> {
     print({ figure: 'memory once ready', ...runner.memory() })
     const digests = await pushAdapters(runner)
     const random = createRng(1)
-    // Kernels and shapes are made once.
+    // Warms up kernels and shapes.
     await Promise.all(Array.from({ length: 16 }, () => measure(runner, wireOf(random, digests))))
     const rows: Record<string, object> = {}
     for (const rate of rates) {

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 
-/** What a bench's module exports. It prints one JSON object a figure, and a table where it helps. */
+/** The export of a benchmark's module. It prints one JSON object per figure, and maybe a table. */
 export type Bench = {
-  /** @param args what stands after the name */
+  /** @param args the arguments after the name */
   readonly run: (args: readonly string[]) => Promise<void>
 }
 
@@ -28,7 +28,7 @@ if (name === undefined) {
   await bench.run(args)
 }
 
-/** What figures depend on. The load is the machine's before the bench: above 0, others work too. */
+/** The machine. Its load is measured before the benchmark; above 0, other programs run too. */
 function describeMachine() {
   const ort = new URL('../../node_modules/onnxruntime-node/package.json', import.meta.url)
   return {

@@ -28,10 +28,10 @@ import { mean, summarise, type Scores } from './tasks/summary.ts'
 import { head, row, short } from './tasks/table.ts'
 
 const NUM_TRAIN_ROWS = 20
-/** Shots are drawn by a seed of their own. */
+/** Shots have a seed of their own. */
 const SHOT_POOL_SEED_OFFSET = 1000
 
-/** Columns, and what each is. */
+/** Columns and their descriptions. */
 const COLUMNS = {
   zero_base: 'the base model, no shots',
   zero_adapter: 'an adapter fitted without shots, no shots',
@@ -39,7 +39,7 @@ const COLUMNS = {
   four_adapter: 'an adapter fitted on the four-shot frame, four shots',
   four_moved: 'the adapter that was fitted without shots, four shots',
 } as const
-/** Column less another. */
+/** Differences between two columns. */
 const COMPARED = [
   ['zero_adapter', 'zero_base'],
   ['four_base', 'zero_base'],
@@ -91,7 +91,7 @@ export async function run(args: readonly string[]): Promise<void> {
           store.add(part)
           console.log(JSON.stringify(summarise(part)))
         } catch (error) {
-          // The others are measured all the same; a second run makes up for this one.
+          // The others are measured anyway; a second run measures this one.
           console.error(JSON.stringify({ ...setting, failed: String(error) }))
           process.exitCode = 1
         }
@@ -133,7 +133,7 @@ async function measureShots(openai: OpenAI, plan: Plan): Promise<Measured> {
       seed,
       optimizer,
       numTrials,
-      // The lines of the four-shot file bring their own.
+      // The lines of the four-shot file have their own system message.
       instructions: before.length === 0 ? instructions : null,
       words,
     })
@@ -146,7 +146,7 @@ async function measureShots(openai: OpenAI, plan: Plan): Promise<Measured> {
     tasks.push(frame)
     const zero = await learn('zero', [])
     const four = await learn('four', shots)
-    // Where nothing was published, the base model is what a request gets.
+    // If nothing was published, a request gets the base model.
     const armOf = ({ task }: typeof zero): string => task ?? frame
     const plain = await compareRows(openai, [armOf(zero)], test, words)
     const shown = await compareRows(openai, [armOf(four), armOf(zero)], test, words, shots)

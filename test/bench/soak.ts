@@ -17,7 +17,7 @@ const DEFAULT_AT_ONCE = 24
 const NUM_WISHES = 40
 const NUM_ADAPTERS = 12
 const REPORT_INTERVAL_MS = 30_000
-/** Requests that the caller leaves, and that have too little time. */
+/** Shares of requests whose caller disconnects, and whose deadline is too short. */
 const SHARE_LEAVING = 0.1
 const SHARE_LATE = 0.05
 const SENTENCE = 'The river runs under seven old stone bridges while engineers count coins. '
@@ -139,7 +139,7 @@ async function askOnce(
   }
 }
 
-/** All that must not depend on company: text, tokens, log probabilities, by arm. */
+/** The parts of an answer that must not depend on other requests: text, tokens, log probabilities. */
 function answerOf(events: readonly GenerateEvent[]): string {
   const said = events.flatMap((event): [number, unknown][] => {
     if (event.event === 'token') return [[event.arm, [event.ids, event.logprobs]]]
@@ -197,7 +197,7 @@ function createWish(random: Random, adapters: readonly Adapter[]): GenerateReque
   }
 }
 
-/** A job's call, again and again. @returns how to make it; it answers with the scores as text */
+/** Prepares a job's call to repeat. @returns a function that makes it and returns the scores as text */
 async function prepareScore(runner: RunnerProcess): Promise<() => Promise<string>> {
   const dataset: Dataset = {
     labels: ['yes', 'no', 'perhaps so'],

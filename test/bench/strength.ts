@@ -104,7 +104,7 @@ type Plan = {
   readonly numRows: number
 }
 
-/** @returns null where the set is not beside this checkout */
+/** @returns null if the set is not beside this checkout */
 async function sweep(openai: OpenAI, plan: Plan): Promise<Swept | null> {
   const { set, seed, optimizer, numTrials, split, numRows } = plan
   const train = readRows(set, 'train')
@@ -147,7 +147,7 @@ async function sweep(openai: OpenAI, plan: Plan): Promise<Swept | null> {
       num_rows: test.length,
       points: STRENGTHS.map((strength, i) => {
         const served = answers[i]!.map((answer) => answer.served)
-        // A temperature goes with a version at its full strength alone; the curve is without it.
+        // A temperature applies only at full strength, so the curve omits it.
         const logProbs =
           strength === 1 ? applyTemperature(served, 1 / opposite.temperature) : served
         const column = { gold, columns: { adapter: logProbs }, jobs: {} }

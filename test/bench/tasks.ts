@@ -24,7 +24,7 @@ import { meanOverSets, round, summarise } from './tasks/summary.ts'
 import { bySeedMarkdown, METRICS, toMarkdown, type Tables } from './tasks/table.ts'
 
 const NUM_TRAIN_ROWS = 20
-/** The column that the others are held against, where it was measured; else the last. */
+/** The column that the others are compared with if it was measured; else the last one. */
 const CHALLENGER = 'auto'
 
 export async function run(args: readonly string[]): Promise<void> {
@@ -71,7 +71,7 @@ export async function run(args: readonly string[]): Promise<void> {
   }
 }
 
-/** @returns how many columns are missing at the end, of sets that are here */
+/** @returns the number of missing columns of the available sets */
 export async function measureMissing(
   settings: readonly Setting[],
   columns: readonly string[],
@@ -102,7 +102,7 @@ export async function measureMissing(
         store.add(part)
         console.log(JSON.stringify(summarise(part)))
       } catch (error) {
-        // The others are measured all the same; a second run makes up for this one.
+        // The others are measured anyway; a second run measures this one.
         console.error(JSON.stringify({ ...setting, failed: String(error) }))
       }
       numMissing += lacking(setting).length

@@ -50,7 +50,7 @@ describe('docs/clients.md', () => {
   })
 })
 
-/** @returns the first line that does not stand in the program, after those before it */
+/** @returns the first line that the program lacks after the lines before it; null if it has all */
 function firstMissing(block: readonly string[], program: readonly string[]): string | null {
   let from = 0
   for (const line of block) {

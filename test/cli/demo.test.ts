@@ -20,7 +20,7 @@ describe('the news lines', () => {
     )
   })
 
-  it('are split into a few a class and all the others', async ({ expect }) => {
+  it('are split into a few per class and the rest', async ({ expect }) => {
     const lines = await readNews()
     const { training, test } = splitNews(lines, 5)
     for (const label of LABELS) {
@@ -33,7 +33,7 @@ describe('the news lines', () => {
 })
 
 describe('the scores', () => {
-  it('count answers by right label, and the share on the diagonal', ({ expect }) => {
+  it('count answers by right label, and give the share on the diagonal', ({ expect }) => {
     const confusion = confusionOf([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], 2)
     expect(confusion).toEqual([
       [1, 1],
@@ -42,7 +42,7 @@ describe('the scores', () => {
     expect(accuracyOf(confusion)).toBe(0.6)
   })
 
-  it('calibrate away a leaning towards one label', ({ expect }) => {
+  it('remove a preference for one label by calibration', ({ expect }) => {
     // Label 0 is always ahead by two, whatever the input says.
     const logProbs = [
       [0, -1],
@@ -54,7 +54,7 @@ describe('the scores', () => {
     expect(logProbs.map((row) => bestLabel(row, bias))).toEqual([1, 0])
   })
 
-  it('print with every outcome in columns of one width', ({ expect }) => {
+  it('print in columns of equal width', ({ expect }) => {
     const confusion = [
       [3, 1],
       [0, 4],
@@ -78,7 +78,7 @@ describe('the scores', () => {
 })
 
 describe('npm run demo without a server', () => {
-  it('says what to do, without a stack', async ({ expect }) => {
+  it('says what to do, without a stack trace', async ({ expect }) => {
     const port = String(await freePort())
     const run = (env: NodeJS.ProcessEnv) =>
       spawnSync(process.execPath, [MAIN], { env, encoding: 'utf8', timeout: 20_000 })

@@ -11,14 +11,14 @@ const INSTALL_TIMEOUT_MS = 900_000
 /** A library that is ready to run. */
 export type Installed = {
   readonly name: string
-  /** What is pinned, on one line. */
+  /** The pinned packages, on one line. */
   readonly pins: string
   readonly command: readonly string[]
-  /** The script's copy, beside what it imports. */
+  /** The script's copy, beside its installed imports. */
   readonly folder: string
-  /** Stands for the home folder while it runs: some libraries keep caches and settings there. */
+  /** The home folder for the script, because some libraries keep caches and settings there. */
   readonly home: string
-  /** Whether it was installed only now. */
+  /** Whether this run installed it. */
   readonly isNew: boolean
 }
 
@@ -26,10 +26,10 @@ export type Installed = {
 type Language = {
   readonly pinFile: string
   readonly pinsOf: (text: string) => readonly string[]
-  /** Run one after the other in the copy. */
+  /** Commands to run in the copy, in this order. */
   readonly install: readonly (readonly string[])[]
   readonly command: readonly string[]
-  /** What installing makes. */
+  /** Files that the installation makes. */
   readonly made: string
 }
 
@@ -50,7 +50,7 @@ const JAVASCRIPT: Language = {
     Object.entries((JSON.parse(text) as { dependencies: Record<string, string> }).dependencies).map(
       ([name, version]) => `${name}@${version}`,
     ),
-  // Optional ones of promptfoo are a gigabyte of other services' clients.
+  // promptfoo's optional dependencies are a gigabyte of clients for other services.
   install: [
     ['npm', 'install', '--prefix', '.', '--no-package-lock', '--ignore-scripts', '--omit=optional'],
   ],
@@ -59,8 +59,8 @@ const JAVASCRIPT: Language = {
 }
 
 /**
- * Copies a library's folder to the cache, and installs there what it pins unless that was done.
- * @throws {Error} with what pip or npm said
+ * Copies a library's folder to the cache and installs its pinned packages there, unless they are.
+ * @throws {Error} with the output of pip or npm
  */
 export async function prepare(name: string): Promise<Installed> {
   const source = join(import.meta.dirname, name)

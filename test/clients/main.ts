@@ -11,7 +11,7 @@ import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
 import { prepare, type Installed } from './environment.ts'
 import { runProgram } from './run-program.ts'
 
-/** As docs/clients.md calls it. */
+/** The task's name in docs/clients.md. */
 const TASK = 'news-demo'
 const JOB_TIMEOUT_MS = 300_000
 const SCRIPT_TIMEOUT_MS = 600_000
@@ -63,7 +63,7 @@ for (const { name, failed, pins } of outcomes) {
 }
 if (outcomes.some(({ failed }) => failed)) process.exitCode = 1
 
-/** The demo's task, fitted in a few steps and live whatever the guard says of it. */
+/** The demo's task, fitted in a few steps and live whatever the outcome. */
 async function learnTask(stack: Stack): Promise<void> {
   const api = new Api(stack)
   const { training } = await newsSplit()

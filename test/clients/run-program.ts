@@ -4,14 +4,14 @@ import { once } from 'node:events'
 const MAX_KEPT_CHARS = 16_000
 
 export type Ran = {
-  /** Null where a signal ended it, as after the timeout. */
+  /** Null if a signal ended it, as the timeout does. */
   readonly code: number | null
   readonly stdout: string
-  /** The end of both streams, as they came. */
+  /** The last output of both streams. */
   readonly output: string
 }
 
-/** Runs a program to its end. Settings of OpenAI's clients and npm's marks are not passed on. */
+/** Runs a program to its end, without npm's variables and the settings of OpenAI's clients. */
 export async function runProgram(
   [program, ...args]: readonly string[],
   options: {

@@ -50,7 +50,7 @@ function callsOf({ choices: [choice] }: OpenAI.ChatCompletion) {
 }
 
 describe('tools in the generic form', () => {
-  it('are called where they must be, whole and streamed', async ({ expect }) => {
+  it('are called if required, whole and streamed', async ({ expect }) => {
     for (const tool_choice of ['required', NAMED] as const) {
       const { data, response } = await openai.chat.completions
         .create(bodyWith({ tool_choice }))
@@ -74,7 +74,7 @@ describe('tools in the generic form', () => {
     }
   })
 
-  it('may be left alone, with strict functions too', async ({ expect }) => {
+  it('need not be called, not even strict functions', async ({ expect }) => {
     const { data, response } = await openai.chat.completions
       .create(bodyWith({ max_completion_tokens: 40, n: 2 }))
       .withResponse()
@@ -90,9 +90,7 @@ describe('tools in the generic form', () => {
     expect(data.usage!.prompt_tokens).toBeGreaterThan(none.data.usage!.prompt_tokens + 100)
   })
 
-  it('stand beside a response format, to which an answer without calls holds', async ({
-    expect,
-  }) => {
+  it('work beside a response format, which an answer without calls follows', async ({ expect }) => {
     const Answer = z.object({ topic: z.enum(['weather', 'sports']), sure: z.boolean() })
     const body = bodyWith({ response_format: zodResponseFormat(Answer, 'answer') })
     const { choices } = await openai.chat.completions.parse(body)
@@ -105,7 +103,7 @@ describe('tools in the generic form', () => {
     expect(callsOf(forced).map(({ name }) => name)).toEqual(['get_weather'])
   })
 
-  it('go on from a result', async ({ expect }) => {
+  it('continue from a result', async ({ expect }) => {
     const first = await openai.chat.completions.create(bodyWith({ tool_choice: NAMED }))
     const { message } = first.choices[0]!
     const result = {

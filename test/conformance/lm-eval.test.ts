@@ -23,7 +23,7 @@ const BASE = 'smollm2-135m-instruct'
 const TASK = 'turned'
 const CHOICES = ['World', 'Sports', 'Business']
 
-/** Log likelihood and whether it is greedy, of each choice of a row, written as text. */
+/** Per choice of a row, as text: the log likelihood and whether it is greedy. */
 type Sample = {
   readonly doc: { readonly text: string }
   readonly filtered_resps: readonly (readonly [string, string])[]
@@ -89,7 +89,7 @@ describe('lm-evaluation-harness', needs('ARCANA_LM_EVAL_PYTHON', python !== unde
   const scoresOf = (samples: readonly Sample[]) =>
     samples.map(({ filtered_resps: choices }) => choices.map(([value]) => Number(value)))
 
-  /** The same by a call of our own. */
+  /** The same from our own call. */
   async function score({ doc }: Sample, choice: number, model: string): Promise<number> {
     const context = `Headline: ${doc.text} Section:`
     const tokensOf = async (prompt: string) =>
@@ -118,7 +118,7 @@ describe('lm-evaluation-harness', needs('ARCANA_LM_EVAL_PYTHON', python !== unde
     return logprobs.reduce<number>((sum, value) => sum + value!, 0)
   }
 
-  it('scores the base model alike by ids and by text', async ({ expect }) => {
+  it('scores the base model equally by ids and by text', async ({ expect }) => {
     const byIds = await evaluate('local-completions', BASE)
     expect(byIds).toHaveLength(6)
     const byText = await evaluate('local-completions', BASE, ',tokenized_requests=False')

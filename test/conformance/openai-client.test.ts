@@ -29,7 +29,7 @@ beforeAll(async () => {
   openai = new OpenAI({ baseURL: stack.baseUrl, apiKey: stack.apiKey, maxRetries: 0 })
 })
 afterAll(async () => {
-  // Absent where the start failed, whose error is the one to show.
+  // Absent if the start failed; that error is the one to show.
   await (stack as Stack | undefined)?.stop()
 })
 
@@ -69,7 +69,7 @@ describe('chat completions of the base model', () => {
     expect(answer._request_id).toMatch(/^req_/)
   })
 
-  it('say the same streamed, with usage at the end', async ({ expect }) => {
+  it('give the same answer as a stream, with usage at the end', async ({ expect }) => {
     const body = {
       model: MODEL,
       messages: ask('Name three colours.'),
@@ -92,7 +92,7 @@ describe('chat completions of the base model', () => {
     }
     expect(text).toBe(whole.choices[0]?.message.content)
     expect(finish).toBe(whole.choices[0]?.finish_reason)
-    // The second time the prompt was there already.
+    // The second time, the prompt is in the prefix cache.
     const { prompt_tokens_details: details, ...counts } = usage!
     const { prompt_tokens_details: wholeDetails, ...wholeCounts } = whole.usage!
     expect(counts).toEqual(wholeCounts)
@@ -110,7 +110,7 @@ describe('chat completions of the base model', () => {
     expect(final.choices[0]?.message.content).not.toBe('')
   })
 
-  it('keep to the seed, the stop string and the token limit', async ({ expect }) => {
+  it('follow the seed, the stop string and the token limit', async ({ expect }) => {
     const sample = async (seed: number) => {
       const answer = await openai.chat.completions.create({
         model: MODEL,
@@ -170,7 +170,7 @@ describe('chat completions of the base model', () => {
     )
   })
 
-  it('are bent by a logit bias and by fields of other servers', async ({ expect }) => {
+  it('follow a logit bias and the fields of other servers', async ({ expect }) => {
     const body = {
       model: MODEL,
       messages: ask('Say hello.'),
@@ -194,7 +194,7 @@ describe('chat completions of the base model', () => {
     expect(penalised.choices[0]!.message.content).not.toBe('')
   })
 
-  it('left by their clients free their rows', async ({ expect }) => {
+  it('free their rows when their clients disconnect', async ({ expect }) => {
     const NUM_LONG = 16
     const controller = new AbortController()
     const long = Array.from({ length: NUM_LONG }, (_, i) =>
@@ -234,7 +234,7 @@ describe('text completions', () => {
   const body = { model: MODEL, temperature: 0, max_tokens: 6 } as const
   const textOf = (answer: OpenAI.Completion) => answer.choices.map(({ text }) => text)
 
-  it('go on with text, ids or a batch of either, streamed or not', async ({ expect }) => {
+  it('continue text, ids or a batch of either, streamed or not', async ({ expect }) => {
     const prompts = ['The capital of France is', 'One, two, three,']
     const batch = await openai.completions.create({ ...body, prompt: prompts, n: 2 })
     expect(batch.choices.map(({ index }) => index)).toEqual([0, 1, 2, 3])
@@ -309,7 +309,7 @@ describe('response formats', () => {
     response_format: schemaFormat(PERSON),
   }
 
-  it('hold the answer to a schema, streamed or whole', async ({ expect }) => {
+  it('make the answer follow a schema, streamed or whole', async ({ expect }) => {
     const answer = await openai.chat.completions.create({ ...body, n: 2 })
     const stream = await openai.chat.completions.create({ ...body, stream: true })
     let streamed = ''
@@ -331,7 +331,7 @@ describe('response formats', () => {
 })
 
 describe('errors', () => {
-  it('are the client’s own classes with OpenAI’s codes', async ({ expect }) => {
+  it('arrive as the client’s own classes with OpenAI’s codes', async ({ expect }) => {
     const create = (body: object) =>
       openai.chat.completions.create({ model: MODEL, messages: ask('Hi'), ...body })
     const tool = { type: 'function', function: { name: 'f' } } as const
@@ -400,7 +400,7 @@ describe('from a file to an answer', () => {
     expect(error.message).toContain('line 9 ')
   })
 
-  it('keeps, lists, reads back and deletes files', async ({ expect }) => {
+  it('stores, lists, returns and deletes files', async ({ expect }) => {
     const content = asJsonl(LINES)
     const file = await openai.files.create({
       file: await toFile(Buffer.from(content), 'train.jsonl'),
@@ -417,7 +417,7 @@ describe('from a file to an answer', () => {
     expect((await failure(openai.files.retrieve(file.id))).status).toBe(404)
   })
 
-  it('learns a task and serves it, proven, beside the base', async ({ expect }) => {
+  it('learns a task and serves it with a proof, beside the base', async ({ expect }) => {
     const file = await openai.files.create({
       file: await toFile(Buffer.from(asJsonl(LINES)), 'train.jsonl'),
       purpose: 'fine-tune',
@@ -432,7 +432,7 @@ describe('from a file to an answer', () => {
         type: 'rotation',
         rotation: {
           instructions: 'Is this Sports or Business? Answer with the category only.',
-          // So short a search is worth little; what is tested is the client.
+          // So short a search finds little, but the test is about the client.
           force: true,
           hyperparameters: { optimizer: 'bo', n_trials: 40 },
         },

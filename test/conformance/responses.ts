@@ -12,9 +12,9 @@ const Weather = z.object({ city: z.enum(['Paris', 'Rome']), days: z.int().min(1)
 const WEATHER = zodResponsesFunction({ name: 'get_weather', parameters: Weather })
 const FORCED = { type: 'function', name: 'get_weather' } as const
 
-/** What is an answer's own: its ids, its times, and what an earlier request had computed for it. */
+/** Fields that differ between equal answers: ids, times and cached tokens. */
 const OWN = ['id', 'call_id', 'created_at', 'completed_at', 'cached_tokens']
-/** What the client adds. */
+/** A field that the client adds. */
 const ADDED = ['output_parsed', 'parsed', 'parsed_arguments']
 const withoutOwn = (value: unknown): unknown =>
   JSON.parse(
@@ -33,7 +33,7 @@ export function describeResponses(model: string, openai: () => OpenAI): void {
   })
 
   describe('responses', () => {
-    it('say what the same chat says', async ({ expect }) => {
+    it('give the answer that the same chat gives', async ({ expect }) => {
       const chat = await openai().chat.completions.create({
         model,
         messages: [
@@ -73,7 +73,7 @@ export function describeResponses(model: string, openai: () => OpenAI): void {
       expect(response.headers.get('x-arcana-ignored')).toBe('store')
     })
 
-    it('that are cut are incomplete, streamed as whole', async ({ expect }) => {
+    it('that are cut are incomplete, streamed or whole', async ({ expect }) => {
       const body = bodyWith({ input: 'Tell me a story.', max_output_tokens: 6, store: false })
       const whole = await openai().responses.create(body)
       expect(whole).toMatchObject({
@@ -116,7 +116,7 @@ export function describeResponses(model: string, openai: () => OpenAI): void {
       expect(streamed.output_parsed).toEqual(parsed.output_parsed)
     })
 
-    it('call a function, and go on from its output', async ({ expect }) => {
+    it('call a function, and continue from its output', async ({ expect }) => {
       const question: Item = { role: 'user', content: 'What is the weather in Paris?' }
       const body = bodyWith({ input: [question], tools: [WEATHER], tool_choice: FORCED })
       const { data: called, response } = await openai().responses.parse(body).withResponse()
@@ -144,7 +144,7 @@ export function describeResponses(model: string, openai: () => OpenAI): void {
       expect(answer.output_text).not.toBe('')
     })
 
-    it('refuse what they cannot do by the client’s own class', async ({ expect }) => {
+    it('refuse unsupported requests with the client’s own class', async ({ expect }) => {
       const create = (body: Omit<Body, 'stream'>) => openai().responses.create(bodyWith(body))
       const format = {
         type: 'json_schema',

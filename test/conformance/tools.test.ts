@@ -83,7 +83,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-// OpenAI calls it deprecated; it is what makes a test repeatable.
+// OpenAI calls it deprecated, but it makes the test repeatable.
 const seededWith = (seed: number) => ({ seed })
 
 const ask = (body: Partial<OpenAI.Chat.ChatCompletionCreateParamsNonStreaming>) =>
@@ -144,7 +144,7 @@ describe('a named function', () => {
 })
 
 describe('a required call', () => {
-  it('is of one of the functions, each answer with its own', async ({ expect }) => {
+  it('calls one of the functions, in each answer its own', async ({ expect }) => {
     const answer = await ask({ tool_choice: 'required', temperature: 1, n: 4, ...seededWith(4) })
     const ids = new Set<string>()
     for (const { message, finish_reason: reason } of answer.choices) {
@@ -166,7 +166,7 @@ describe('a required call', () => {
     )
   })
 
-  it('is a single one where parallel calls are not wanted', async ({ expect }) => {
+  it('is a single call without parallel calls', async ({ expect }) => {
     const answer = await ask({
       tool_choice: 'required',
       parallel_tool_calls: false,
@@ -178,7 +178,7 @@ describe('a required call', () => {
 })
 
 describe('a free choice', () => {
-  it('may answer in text, of a prompt that holds the functions', async ({ expect }) => {
+  it('may answer in text, from a prompt with the functions', async ({ expect }) => {
     const [withTools, without] = await Promise.all([
       ask({ max_completion_tokens: 4 }),
       ask({ tool_choice: 'none', max_completion_tokens: 4 }),
@@ -195,7 +195,7 @@ describe('a free choice', () => {
     expect(JSON.parse(call!.arguments)).toHaveProperty('city')
   })
 
-  it('holds a strict function’s arguments once it is called', async ({ expect }) => {
+  it('enforces a strict function’s arguments once it is called', async ({ expect }) => {
     const strict: Tool = { ...WEATHER, function: { ...WEATHER.function, strict: true } }
     const answer = await ask({
       tools: [strict],
@@ -217,7 +217,7 @@ describe('a free choice', () => {
 })
 
 describe('a whole conversation', () => {
-  it('goes on from the result of a call', async ({ expect }) => {
+  it('continues from the result of a call', async ({ expect }) => {
     const first = await ask({
       tool_choice: { type: 'function', function: { name: 'get_weather' } },
     })
@@ -237,7 +237,7 @@ describe('a whole conversation', () => {
   })
 })
 
-describe('what is refused', () => {
+describe('a refusal', () => {
   it('names the function whose schema is not enforced', async ({ expect }) => {
     const odd: Tool = {
       type: 'function',
@@ -250,7 +250,7 @@ describe('what is refused', () => {
     const error = await failure(ask({ tools: [WEATHER, odd], tool_choice: 'required' }))
     expect(error).toMatchObject({ status: 400, param: 'tools[1].function.parameters' })
     expect(error.message).toContain('uniqueItems')
-    // Shown only, it may stay.
+    // Without strict the model only sees the schema, so it is accepted.
     const loose: Tool = { ...odd, function: { ...odd.function, strict: false } }
     const answer = await ask({ tools: [loose], max_completion_tokens: 2 })
     expect(answer.choices).toHaveLength(1)

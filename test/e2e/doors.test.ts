@@ -1,4 +1,4 @@
-/** What a stranger on this machine, or a web page, can do with what `npm start` opens. */
+/** Attacks by another user of this machine, or a web page, on everything that `npm start` opens. */
 import {
   chmod,
   lstat,
@@ -20,7 +20,7 @@ import { asStranger, isOtherUser, type StrangersCall } from '../fixtures/strange
 const SECRET_TEXT = 'only-for-the-owner'
 const RESTART_TIMEOUT_MS = 30_000
 
-/** A folder that another user may look for files in, so that a refusal is never the system's. */
+/** A folder that another user may read, so that file modes do not refuse the attacks. */
 let parent = ''
 let stack: Stack
 let listeners: Listeners
@@ -28,7 +28,7 @@ beforeAll(async () => {
   parent = await mkdtemp(join(tmpdir(), 'arcana-doors-'))
   await chmod(parent, 0o755)
   const home = join(parent, 'home')
-  // As a version before this one has left it.
+  // The modes that an earlier version left.
   await mkdir(join(home, 'state', 'old'), { recursive: true })
   await writeFile(join(home, 'state', 'old', 'blob'), 'x')
   await writeFile(join(parent, 'secret.txt'), SECRET_TEXT, { mode: 0o600 })
@@ -46,7 +46,7 @@ afterAll(async () => {
   await rm(parent, { recursive: true, force: true })
 })
 
-/** Every listener of the process tree, the way in to each. */
+/** Every listener of the process tree, with its address. */
 const targets = (): StrangersCall['target'][] => [
   ...listeners.ports.map((port) => ({ host: '127.0.0.1', port })),
   ...listeners.paths.map((socketPath) => ({ socketPath })),
@@ -150,14 +150,12 @@ describe('the attacks on Miniflare’s own server', () => {
 })
 
 describe('ARCANA_HOME', () => {
-  it('is mended at a start, which says so in one line', ({ expect }) => {
+  it('gets its modes corrected at a start, which says so in one line', ({ expect }) => {
     const lines = stack.stderr().split('\n')
     expect(lines.filter((line) => /other users .* could read \d+ files/.test(line))).toHaveLength(1)
   })
 
-  it('and all that is made in it is for its owner alone; links are left alone', async ({
-    expect,
-  }) => {
+  it('and everything made in it is only for its owner; links are untouched', async ({ expect }) => {
     const open: string[] = []
     let numSeen = 0
     const look = async (path: string): Promise<void> => {
@@ -181,7 +179,7 @@ describe('ARCANA_HOME', () => {
   })
 })
 
-describe('an error that nobody caught in the gateway’s host', () => {
+describe('an uncaught error in the gateway’s host', () => {
   it('is logged with its cause, and the host comes back', async ({ expect }) => {
     const home = join(parent, 'throwing')
     const fault = new URL('../fixtures/throw-on-signal.ts', import.meta.url).href

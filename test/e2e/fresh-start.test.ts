@@ -1,4 +1,4 @@
-/** What a newcomer does first: start with nothing, look at the demo, stop, start again. */
+/** A new user's first steps: start with an empty home, run the demo, stop, start again. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
@@ -24,14 +24,16 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
-// No shared cache: the model is fetched and its graph built, as on a new machine.
+// Without the shared cache: the start fetches the model and builds its graph, as on a new machine.
 const start = (): Promise<Stack> => startStack({ home, env: { ARCANA_MODEL_CACHE: undefined } })
 
 describe('a machine that has never run Arcana', () => {
   let fileId = ''
   let apiKey = ''
 
-  it('is ready within three minutes, model fetched and graph built', async ({ expect }) => {
+  it('is ready within three minutes, including the model’s download and the graph’s build', async ({
+    expect,
+  }) => {
     stack = await start()
     apiKey = stack.apiKey
     expect(stack.readyMs).toBeLessThan(FIRST_START_LIMIT_MS)

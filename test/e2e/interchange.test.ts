@@ -58,7 +58,7 @@ const download = async (path: string) => {
   return new Uint8Array(await response.arrayBuffer())
 }
 
-/** Log probabilities of a text's tokens, rotated from the first on. */
+/** Log probabilities of a text's tokens, with every token rotated. */
 async function logProbsOf(selection: string | null): Promise<number[]> {
   const body = { model: BASE_MODEL, prompt: TEXT, max_tokens: 0, echo: true, logprobs: 0 }
   const answer = (await (selection === null
@@ -70,7 +70,7 @@ const largest = (a: readonly number[], b: readonly number[]) =>
   Math.max(...a.map((value, i) => Math.abs(value - b[i]!)))
 
 describe('an adapter', () => {
-  it('goes out as a file and as PEFT, and comes back as the same map', async ({ expect }) => {
+  it('is exported as a file and as PEFT, and imported as the same map', async ({ expect }) => {
     const { version, bytes } = await upload('wild', 'all', randomRotation(MODEL_SHAPE, 3, 0.4))
     expect(version).toMatchObject({ id: 'wild@1', is_live: true, scope: 'all' })
     expect(await download('wild/versions/1/adapter')).toEqual(bytes)
@@ -99,7 +99,7 @@ describe('an adapter', () => {
     expect(largest(await logProbsOf('undo'), await logProbsOf('wild*-1'))).toBeLessThan(ROUNDING)
   })
 
-  it('moves further from the base with its strength, without a jump', async ({ expect }) => {
+  it('moves further from the base with its strength, without jumps', async ({ expect }) => {
     const base = await logProbsOf(null)
     const moved: number[] = []
     for (const strength of [0, 0.01, 0.25, 0.5, 0.75, 1, 1.25, 1.5]) {
@@ -116,7 +116,7 @@ describe('an adapter', () => {
 })
 
 describe('damage', () => {
-  it('is measured on other knowledge, and nothing leaks to the base', async ({ expect }) => {
+  it('is measured on other knowledge, without a change of the base model', async ({ expect }) => {
     await upload('later', 'generated', randomRotation(MODEL_SHAPE, 4, 0.6))
     const choices = (input: string, right: string, ...wrong: string[]) => ({
       input,
@@ -153,7 +153,7 @@ describe('damage', () => {
       expect(wild!.perplexity === null).toBe(set.kind === 'choice')
       measured.push(later!)
     }
-    // What any child knows, the base model mostly does too.
+    // The base model knows most of these simple facts.
     expect(measured[0]!.accuracy!.base).toBeGreaterThanOrEqual(2 / 3)
     // A phrase said forty times is nearly certain, and less so under wild angles.
     const { base, adapter, difference } = measured[2]!.perplexity!
@@ -164,7 +164,7 @@ describe('damage', () => {
 })
 
 describe('a tarot job', () => {
-  it('searches the first layers and publishes what beats the base, or says there is nothing', async ({
+  it('searches the first layers, and publishes an adapter that beats the base or none', async ({
     expect,
   }) => {
     const { training } = await newsSplit()

@@ -1,4 +1,4 @@
-/** That `npm start` leaves nothing behind, whichever of its processes is killed, and how. */
+/** `npm start` leaves no process behind, whichever of its processes is killed and how. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -17,9 +17,9 @@ import {
   type StackPids,
 } from '../fixtures/stack.ts'
 
-/** The longest that a process may outlive what it belongs to. */
+/** The longest that a process may outlive its parent. */
 const END_TIMEOUT_MS = 8_000
-/** A child that was killed is back and answering after at most this. */
+/** A killed child answers again within this time. */
 const RESTART_TIMEOUT_MS = 30_000
 
 let home = ''
@@ -92,7 +92,7 @@ describe('a start', () => {
     }
   })
 
-  it('refuses a home that another one uses, and a PORT that is none', async ({ expect }) => {
+  it('refuses a home that another start uses, and an invalid PORT', async ({ expect }) => {
     const running = await start()
     await expect(startStack({ home })).rejects.toThrow(/another `npm start` is using/)
     expect(await answers(running)).toBe(200)
@@ -140,7 +140,7 @@ describe('an end', () => {
     await nothingLeft(pids, running.port)
   })
 
-  it('takes the runner along even where a native library hangs at its exit', async ({ expect }) => {
+  it('ends the runner even if a native library hangs at its exit', async ({ expect }) => {
     const hanging = new URL('../fixtures/hanging-exit.ts', import.meta.url).href
     const env = { NODE_OPTIONS: `--import=${hanging}`, ARCANA_RUNNER_ID: 'hanging' }
     const runner = await startRunnerProcess(env)
@@ -197,7 +197,7 @@ async function pidOf(running: Stack, name: keyof StackPids): Promise<number> {
 
 describe('the workerd wrapper', () => {
   it('ends its process with its parent even where setpriv is missing', async ({ expect }) => {
-    // A PATH with the wrapper's other tools only, and a sleeping stand-in for workerd.
+    // The PATH has only the wrapper's other tools, and a sleeping stand-in for workerd.
     const bin = join(home, 'bin')
     spawnSync('mkdir', [bin])
     spawnSync('ln', ['-s', '/bin/sleep', '/bin/sh', bin])

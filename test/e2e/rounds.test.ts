@@ -1,4 +1,4 @@
-/** What a grader likes, drawn, graded and fitted in rounds by the real product, workerd killed meanwhile. */
+/** A job in rounds on the real product, with SIGKILL to workerd between its steps. */
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import type { FineTuningJob } from '../../src/protocol/openai/fine-tuning.ts'
 import { Api } from '../fixtures/api.ts'
@@ -37,7 +37,7 @@ async function start(task: string): Promise<FineTuningJob> {
   })
 }
 
-/** What the rounds' texts scored: a function of the texts, and those of the rotations. */
+/** The scores of the rounds' texts, which depend only on the rotations and seeds. */
 async function scoresOf({ id }: FineTuningJob) {
   const { data } = await api.events(id)
   return data
@@ -47,12 +47,12 @@ async function scoresOf({ id }: FineTuningJob) {
 }
 
 describe('a job in rounds', () => {
-  it('ends as it would have where workerd dies between its steps', async ({ expect }) => {
+  it('ends the same if workerd dies between its steps', async ({ expect }) => {
     const calm = await api.untilFinished((await start('calm')).id, JOB_TIMEOUT_MS)
     const scores = await scoresOf(calm)
     console.log(JSON.stringify({ status: calm.status, error: calm.error?.code, scores }))
     expect(scores.map(([trial]) => trial)).toEqual([0, 1, 2])
-    // The texts differ in what they are worth, so that there was something to fit.
+    // The scores differ, so that there was something to fit.
     expect(scores[0]![2]).toBeGreaterThan(0)
     expect(scores[0]![2]).toBeLessThan(1)
     expect(new Set(scores.map(([, value]) => value)).size).toBeGreaterThan(1)

@@ -49,7 +49,7 @@ const say = async (content: string, headers: Record<string, string>) => {
 }
 
 describe('a job on texts', () => {
-  it('learns a manner of speaking from targets, and speaks so', async ({ expect }) => {
+  it('learns a manner of speaking from targets, and uses it', async ({ expect }) => {
     const file = await upload(LINES.map(([input, target]) => ({ input, target })))
     const job = await run('captain', file, {
       hyperparameters: { optimizer: 'gradient', n_steps: 6 },
@@ -90,7 +90,7 @@ describe('a job on texts', () => {
     expect(guard).toMatchObject({ outcome: 'proven', p_value: 2 ** -6 })
   })
 
-  it('is graded by another task, and finds the same again', async ({ expect }) => {
+  it('is graded by another task, and a second job finds the same', async ({ expect }) => {
     const bytes = encodeAdapter({
       modelDigest: MODEL_DIGEST,
       scope: 'generated',

@@ -15,16 +15,16 @@ import { until } from '../fixtures/stack.ts'
 
 const NUM_CALLERS = 3
 const CHAOS_MS = 6_000
-/** Clocks of two processes, and the way between them. */
+/** Tolerance for the clocks of two processes, and the time between them. */
 const SLACK_MS = 30
-/** A circuit that is open for longest. */
+/** The longest time that a circuit stays open. */
 const REPAIR_TIMEOUT_MS = 15_000
 
 let runner: RunnerProcess
 let gateway: GatewayProcess
 let proxy: Server
 let isBreaking = false
-/** When the proxy was asked to generate. */
+/** Times at which the proxy received a generation. */
 const askedAtMs: number[] = []
 
 beforeAll(async () => {
@@ -76,7 +76,7 @@ describe('a runner that fails every generation after admission', () => {
   it('gets at most three of them, and then one each time its circuit is half-open', async ({
     expect,
   }) => {
-    // What runs for the first time is slow, and the callers shall begin together.
+    // The first run is slow, and the callers have to begin together.
     await Promise.all(Array.from({ length: 2 * NUM_CALLERS }, chat))
     askedAtMs.length = 0
     isBreaking = true

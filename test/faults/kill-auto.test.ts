@@ -14,7 +14,7 @@ import { Api, NEWS_INSTRUCTIONS, newsSplit } from '../fixtures/api.ts'
 import { startStack, until, type Stack } from '../fixtures/stack.ts'
 
 const JOB_TIMEOUT_MS = 100_000
-/** Of the moments; named where a test fails, so that it can be failed again. */
+/** Seed of the random moments; a failure names it, so that it can be repeated. */
 const SEED = Number(process.env['ARCANA_TEST_SEED'] ?? Date.now() % 1e6)
 const random = createRng(SEED)
 
@@ -46,7 +46,7 @@ async function strike(misfortune: Misfortune): Promise<void> {
     try {
       process.kill(pid, 'SIGKILL')
     } catch {
-      // Gone with its supervisor already.
+      // It has already ended with its supervisor.
     }
   }
   if (misfortune !== 'everything') return
@@ -67,7 +67,7 @@ const metricsOf = async (id: string) => {
 /**
  * Runs a job to its end; each misfortune strikes within its own share of the steps.
  * @param numSteps of the job left alone
- * @returns all that must not depend on misfortunes
+ * @returns everything that must not depend on the kills
  */
 async function run(
   task: string,
@@ -106,7 +106,7 @@ async function run(
 }
 
 describe(`jobs struck at random moments (seed ${SEED})`, () => {
-  it('of auto take the same steps and publish the same versions', async ({ expect }) => {
+  it('by auto take the same steps and publish the same versions', async ({ expect }) => {
     const { training } = await newsSplit()
     // Two lines a class: a step is then quick, and the folds are five all the same.
     const seen = new Map<string, number>()
@@ -117,7 +117,7 @@ describe(`jobs struck at random moments (seed ${SEED})`, () => {
     const file = await upload(few)
     const rotation = {
       instructions: NEWS_INSTRUCTIONS,
-      // Two configurations, and all the time they may want.
+      // Two configurations, with a budget that does not bind.
       hyperparameters: { optimizer: 'auto', n_trials: 2, budget_seconds: 3600 },
     }
     const calm = await run('calm', file, rotation)
@@ -129,7 +129,7 @@ describe(`jobs struck at random moments (seed ${SEED})`, () => {
     expect(struck, `seed ${SEED}`).toEqual(calm)
   })
 
-  it('of a grader grade the same texts and end the same way', async ({ expect }) => {
+  it('with a grader grade the same texts and end the same way', async ({ expect }) => {
     const file = await upload(
       [
         ['Where is the station?', 'It is past the bridge.'],

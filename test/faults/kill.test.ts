@@ -13,7 +13,7 @@ import { Api, newsSplit } from '../fixtures/api.ts'
 import { startStack, until, type Stack } from '../fixtures/stack.ts'
 
 const NUM_TRIALS = 40
-/** Enough for a round or two; far from the end. */
+/** Enough for one or two rounds, and far from the end. */
 const EARLY = 10
 const LATER = 24
 const JOB_TIMEOUT_MS = 150_000
@@ -40,7 +40,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
-/** Runs a job, with a misfortune somewhere in it, and returns the one version that it published. */
+/** Runs a job with a kill during it, and returns the one version that it published. */
 async function runJob(
   task: string,
   disturb: (jobId: string) => Promise<void>,
@@ -73,7 +73,7 @@ const kill = async (...names: ('runner' | 'gateway' | 'workerd')[]): Promise<voi
 const allTrials = Array.from({ length: NUM_TRIALS }, (_, i) => i)
 
 describe('a job', () => {
-  it('is done without misfortune', async ({ expect }) => {
+  it('ends when nothing is killed', async ({ expect }) => {
     const version = await runJob('calm', () => Promise.resolve())
     undisturbed = version.adapter_digest ?? ''
     expect(undisturbed).not.toBe('')
@@ -88,7 +88,7 @@ describe('a job', () => {
     })
     expect(version.adapter_digest).toBe(undisturbed)
     expect(await trialsOf(version.job)).toEqual(allTrials)
-    // The runner that was killed had the first task's adapter; the new one is given it again.
+    // The killed runner had the first task's adapter; the gateway sends it to the new one.
     const { arcana } = await api.ask(test[0]!.input, 'calm')
     expect(arcana.adapters.map(({ digest }) => digest)).toEqual([undisturbed])
   })
@@ -104,7 +104,7 @@ describe('a job', () => {
     expect(await trialsOf(version.job)).toEqual(allTrials)
   })
 
-  it('goes on when everything was killed and is started again', async ({ expect }) => {
+  it('continues after everything was killed and started again', async ({ expect }) => {
     const version = await runJob('all-killed', async (id) => {
       await api.untilTrials(id, EARLY, JOB_TIMEOUT_MS)
       const pids = await stack.pids()
@@ -131,7 +131,7 @@ describe('after all that', () => {
     )
   })
 
-  it('every task answers alike, with its own proof', async ({ expect }) => {
+  it('every task gives the same answers, with its own proof', async ({ expect }) => {
     const answers = []
     for (const task of ['calm', 'runner-killed', 'gateway-killed', 'all-killed']) {
       const { choices, arcana } = await api.ask(test[1]!.input, task)

@@ -85,7 +85,7 @@ describe('the gateway before any resource', () => {
     }
   })
 
-  it('takes the bootstrapped key and says 404 for what is not there', async ({ expect }) => {
+  it('accepts the bootstrapped key, and answers 404 for an unknown path', async ({ expect }) => {
     const response = await exports.default.fetch('http://gateway/v1/nothing', {
       headers: { authorization: 'Bearer sk-test' },
     })
@@ -93,7 +93,7 @@ describe('the gateway before any resource', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'unknown_url' } })
   })
 
-  it('says of what OpenAI has and this gateway does not what to do instead', async ({ expect }) => {
+  it('answers routes of OpenAI that it lacks with what to do instead', async ({ expect }) => {
     for (const path of ['/v1/responses/resp_1', '/v1/embeddings', '/v1/batches', '/v1/audio/x']) {
       const response = await exports.default.fetch(`http://gateway${path}`, {
         method: 'POST',

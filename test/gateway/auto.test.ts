@@ -46,12 +46,12 @@ const EXAMPLES = Array.from({ length: 10 }, (_, i) => ({
   label: i % 2 === 0 ? 'Sports' : 'World',
 }))
 
-/** Few configurations and a budget that does not end them: what is found is then the same again. */
+/** Few configurations and a budget that does not bind, so that the result is reproducible. */
 const AUTO = {
   type: 'rotation',
   rotation: {
     instructions: 'Say the category.',
-    // Ten examples show a guard little, and it is not what is tested.
+    // Ten examples are too few for the guard, which is not under test.
     guard: 'report',
     hyperparameters: { optimizer: 'auto', n_trials: 4, budget_seconds: 600 },
   },
@@ -79,7 +79,7 @@ const chat = (model: string) =>
   })
 
 describe('a job by auto', () => {
-  it('tries configurations, says which, and publishes the best', async ({ expect }) => {
+  it('tries configurations, reports them, and publishes the best', async ({ expect }) => {
     const job = await waitFor((await started()).id)
     expect(job.error).toBeNull()
     expect(job).toMatchObject({
@@ -93,12 +93,12 @@ describe('a job by auto', () => {
     expect(auto.held_out_loss).toBeLessThan(auto.base_loss)
     expect(auto.chosen.length).toBeGreaterThan(1)
     expect(job.arcana.progress.base_value).toBeCloseTo(-auto.base_loss, 6)
-    // Loaded ahead of the first call that needs it.
+    // The runner loads it before the first call that needs it.
     expect(runner.callsTo('PUT /v1/datasets')).toBe(1)
     expect(runner.calls.some((call) => call.endsWith('?use=gradient'))).toBe(true)
   })
 
-  it('publishes a first version on the way, which is not live', async ({ expect }) => {
+  it('publishes a checkpoint that is not live', async ({ expect }) => {
     const slow = runner.intercept
     let isHeld = false
     let release = (): void => undefined
@@ -134,7 +134,7 @@ describe('a job by auto', () => {
     }>()
     expect(running.estimated_finish - running.created_at).toBeGreaterThanOrEqual(600)
     expect(running.estimated_finish - running.created_at).toBeLessThan(660)
-    // It answers by its number; the task has no live version yet.
+    // It answers only by its version; the task has no live version yet.
     expect((await chat(`${MODEL}:news@1`)).status).toBe(200)
     const unnamed = await chat(`${MODEL}:news`)
     expect(unnamed.status).toBe(404)
@@ -161,7 +161,7 @@ describe('a job by auto', () => {
     expect((await chat(`${MODEL}:news`)).status).toBe(200)
   })
 
-  it('finds the same after its object is lost in the middle, twice', async ({ expect }) => {
+  it('finds the same after its object is lost twice', async ({ expect }) => {
     const whole = await waitFor((await started({ suffix: 'whole' })).id)
     const numCalls = runner.callsTo('POST /v1/gradient')
     for (const [suffix, at] of [
@@ -175,14 +175,14 @@ describe('a job by auto', () => {
       release()
       const cut = await waitFor(id)
       expect(cut.status).toBe('succeeded')
-      // The call under way is made again, and no other.
+      // Only the interrupted call is repeated.
       expect(countCalls()).toBe(numCalls + 1)
       expect(cut.arcana.report!.adapter_digest).toBe(whole.arcana.report!.adapter_digest)
       expect((await checkpointsOf(id)).data).toHaveLength(2)
     }
   })
 
-  it('asks for many examples in whole groups, so that all calls share their prompts', async ({
+  it('sends many examples in whole groups, so that all calls share their prompts', async ({
     expect,
   }) => {
     const many = Array.from({ length: 100 }, (_, i) => ({
@@ -219,7 +219,7 @@ describe('a job by auto', () => {
     ).toEqual([`${MODEL}:news@1`])
   })
 
-  it('ends with its budget, and then with what it has', async ({ expect }) => {
+  it('ends at its budget with its best fits', async ({ expect }) => {
     runner.intercept = async (request) => {
       if (request.url.endsWith('/v1/gradient')) await new Promise((done) => setTimeout(done, 10))
       return null
@@ -231,11 +231,11 @@ describe('a job by auto', () => {
     const { auto } = job.arcana.report!
     expect(auto.configurations.length).toBeGreaterThan(1)
     expect(auto.configurations.length).toBeLessThan(100)
-    // A call may be under way when the budget ends.
+    // A call may be running when the budget ends.
     expect(auto.seconds_spent).toBeLessThan(8)
   })
 
-  it('is bo under the scope all, as its default, and where a subspace is named', async ({
+  it('is bo under the scope all, also by default, and if a subspace is named', async ({
     expect,
   }) => {
     for (const rotation of [

@@ -52,9 +52,9 @@ describe('the base model', () => {
     expect(events[4]).toMatchObject({ choices: [], usage: { total_tokens: 9 } })
   })
 
-  it('passes the sampling on with OpenAI’s defaults', async ({ expect }) => {
+  it('sends the runner sampling parameters with OpenAI’s defaults', async ({ expect }) => {
     await client.chat({})
-    // Computed prompts are shared within the project.
+    // The tenant of the prefix cache is the project.
     expect(runner.generateRequests[0]?.tenant).toBe(projectId)
     await client.chat({
       temperature: 0.2,
@@ -94,8 +94,8 @@ describe('the base model', () => {
   })
 })
 
-describe('how tokens are drawn', () => {
-  it('is passed on as asked, and left out where it changes nothing', async ({ expect }) => {
+describe('a sampling parameter', () => {
+  it('goes to the runner, or is omitted if it changes nothing', async ({ expect }) => {
     const shaping = {
       top_k: 40,
       min_p: 0.05,
@@ -190,7 +190,7 @@ describe('how tokens are drawn', () => {
 })
 
 describe('a stream that waits', () => {
-  it('is kept alive by comments that are no events', async ({ expect }) => {
+  it('is kept alive by comments', async ({ expect }) => {
     runner.delayMs = (event) => (event !== 'die' && event.event === 'end' ? 2500 : 0)
     const text = await (await client.chat({ stream: true })).text()
     expect(text).toContain('\n\n: keepalive\n\n')
@@ -201,7 +201,7 @@ describe('a stream that waits', () => {
 describe('a response format', () => {
   const schema = { type: 'object', properties: { b: {}, a: { type: 'null' } } }
 
-  it('goes to the runner, its schema as it stands', async ({ expect }) => {
+  it('goes to the runner with its schema unchanged', async ({ expect }) => {
     const format = { name: 'x', description: 'y', schema, strict: true }
     await client.chat({ response_format: { type: 'json_object' } })
     await client.chat({ response_format: { type: 'json_schema', json_schema: format } })
@@ -214,7 +214,7 @@ describe('a response format', () => {
     expect(JSON.stringify(runner.generateRequests[1]!.response_format)).toContain('"b":{},"a":')
   })
 
-  it('that is not held in all says in a header what is a hint', async ({ expect }) => {
+  it('that is enforced only in part names the rest in a header', async ({ expect }) => {
     const json_schema = { name: 'x', schema: { type: 'object' } }
     const body = { response_format: { type: 'json_schema', json_schema } }
     const whole = await client.chat(body)
@@ -251,7 +251,7 @@ describe('a response format', () => {
   })
 })
 
-describe('a client that goes away', () => {
+describe('a client that disconnects', () => {
   it('during a stream frees the runner’s row', async ({ expect }) => {
     runner.delayMs = () => 20
     runner.words = () => Array.from({ length: 500 }, () => 'x ')

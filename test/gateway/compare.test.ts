@@ -46,7 +46,7 @@ describe('a comparison', () => {
     expect(runner.generateRequests).toHaveLength(2) // once before the adapter was pushed
   })
 
-  it('says where answers part', async ({ expect }) => {
+  it('says where answers diverge', async ({ expect }) => {
     await publishTask(projectId, 'a', { labels: null })
     runner.words = (arm) => {
       const [adapter] = arm.adapters
@@ -59,13 +59,13 @@ describe('a comparison', () => {
       seed: number
     }>()
     expect(arms.map((arm) => arm.first_diverging_token)).toEqual([null, 2, 2, null])
-    // Without a seed of the caller's, one is drawn for all and told.
+    // Without the caller's seed, one is drawn for all arms and returned.
     expect(runner.generateRequests.at(-1)!.arms.map((arm) => arm.seed)).toEqual(
       Array.from({ length: 4 }, () => seed),
     )
   })
 
-  it('of the base alone has no frame', async ({ expect }) => {
+  it('of only the base has no frame', async ({ expect }) => {
     const response = await post({ arms: ['base'] })
     expect(await response.json()).toMatchObject({ frame: null, arms: [{ labels: null }] })
   })
@@ -79,7 +79,7 @@ describe('a comparison', () => {
     expect(runner.generateRequests.at(-1)!.messages).toEqual(messages)
   })
 
-  it('that cannot be made is refused by arm', async ({ expect }) => {
+  it('that is invalid is refused with the arm’s name', async ({ expect }) => {
     await publishTask(projectId, 'a')
     await publishTask(projectId, 'other', { labels: ['x', 'y'] })
     for (const [body, param, status] of [
@@ -102,7 +102,7 @@ describe('a comparison', () => {
     expect(free.status).toBe(200)
   })
 
-  it('fails whole where one arm’s proof is wrong', async ({ expect }) => {
+  it('fails as a whole if one arm’s proof is wrong', async ({ expect }) => {
     await publishTask(projectId, 'a')
     runner.editEvents = (events) =>
       events.map((event) =>

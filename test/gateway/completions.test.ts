@@ -13,7 +13,7 @@ const answerTo = async (body: Record<string, unknown>, headers: Record<string, s
 }
 
 describe('a text completion', () => {
-  it('goes on with a prompt in OpenAI’s shape and with OpenAI’s defaults', async ({ expect }) => {
+  it('continues a prompt in OpenAI’s shape and with OpenAI’s defaults', async ({ expect }) => {
     expect(await answerTo({})).toMatchObject({
       id: expect.stringMatching(/^cmpl-/) as string,
       object: 'text_completion',
@@ -48,7 +48,7 @@ describe('a text completion', () => {
     )
     expect(body.usage).toMatchObject({ prompt_tokens: 84, completion_tokens: 48 })
     expect(mostAtOnce).toBeLessThan(6)
-    // Every prompt is drawn as it would be alone.
+    // Every prompt has the answer that it has alone.
     const seeds = runner.generateRequests.map(({ arms }) => arms.map(({ seed }) => seed).join())
     expect(new Set(seeds).size).toBe(1)
     expect(new Set(runner.generateRequests.map((request) => request.request_id)).size).toBe(12)
@@ -86,7 +86,9 @@ describe('a text completion', () => {
     })
   })
 
-  it('lists the token that ended it, since scores are read up to the last', async ({ expect }) => {
+  it('lists the token that ended it, because the harness ignores the last score', async ({
+    expect,
+  }) => {
     const stop = { id: 2, token: '<|im_end|>', bytes: [60], logprob: -0.5, top: [] }
     runner.words = () => []
     runner.editEvents = (events) =>
@@ -144,7 +146,7 @@ describe('a text completion', () => {
 })
 
 describe('a task in a text completion', () => {
-  it('needs to be told from where on to rotate', async ({ expect }) => {
+  it('needs rotate_from', async ({ expect }) => {
     const { digest } = await publishTask(projectId, 'ag-news', { bias: [0.5, 0] })
     const headers = { 'x-task': 'ag-news' }
     const refused = await client.complete({}, headers)
@@ -168,7 +170,7 @@ describe('a task in a text completion', () => {
     expect(answered[0]?.arms[0]).not.toHaveProperty('bias')
   })
 
-  it('is an error where the runner rotated from elsewhere', async ({ expect }) => {
+  it('is an error if the runner rotated from another token', async ({ expect }) => {
     await publishTask(projectId, 'a')
     runner.editEvents = (events) =>
       events.map((event) =>
@@ -211,7 +213,9 @@ describe('a text completion that cannot be served', () => {
     expect(runner.generateRequests).toHaveLength(0)
   })
 
-  it('for one prompt of many fails whole, and in band where it has begun', async ({ expect }) => {
+  it('for one prompt of many fails as a whole, and in band if the answer has begun', async ({
+    expect,
+  }) => {
     runner.intercept = async (request) => {
       if (!request.url.endsWith('/v1/generate')) return null
       const { prompt } = await request.clone().json<{ prompt: string }>()

@@ -10,7 +10,7 @@ import { MODEL, publishTask } from './harness.ts'
 
 useFreshProject()
 
-/** Flips one bit of what is stored under a key. @returns the bytes as they were */
+/** Flips one bit of the blob under a key. @returns the original bytes */
 async function flipBit(key: string): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(await (await env.BLOBS.get(key))!.arrayBuffer())
   const flipped = bytes.slice()
@@ -27,7 +27,7 @@ const versionsOf = async (task: string) =>
 const modelOf = (task: string) => accepted<Model>(client.call('GET', `/v1/models/${MODEL}:${task}`))
 
 describe('a stored adapter with one bit flipped', () => {
-  it('is neither given nor served, is marked, and is mended by the same bytes', async ({
+  it('is neither downloaded nor served, is marked, and is repaired by the same bytes', async ({
     expect,
   }) => {
     const logged = vi.spyOn(console, 'error')
@@ -74,7 +74,7 @@ describe('a stored adapter with one bit flipped', () => {
     expect((await client.chat({}, { 'x-task': 'news' })).status).toBe(200)
   })
 
-  it('is not read where the runner has it already', async ({ expect }) => {
+  it('is not read if the runner has the adapter', async ({ expect }) => {
     const { digest } = await publishTask(projectId, 'warm')
     expect((await client.chat({}, { 'x-task': 'warm' })).status).toBe(200)
     await flipBit(adapterKey(projectId, digest))
@@ -83,7 +83,7 @@ describe('a stored adapter with one bit flipped', () => {
     expect(get.mock.calls.every(([, data]) => data.byteLength < 1000)).toBe(true)
   })
 
-  it('of examples ends the job that needs them, by name', async ({ expect }) => {
+  it('in examples fails the job that needs them, with the reason', async ({ expect }) => {
     const key = `${projectId}/jobs/a/training.json`
     const bytes = new TextEncoder().encode('{"examples":[]}')
     const digest = await sha256Hex(bytes)

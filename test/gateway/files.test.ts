@@ -57,7 +57,7 @@ describe('a training file', () => {
     expect(await numStored()).toBe(0)
   })
 
-  it('with bad lines is refused with every one named by number', async ({ expect }) => {
+  it('with bad lines is refused, with the number of each', async ({ expect }) => {
     const content = [
       LINES[0],
       'not json',
@@ -120,7 +120,7 @@ describe('a training file', () => {
     expect(error.message).toContain('line 2 is not UTF-8')
   })
 
-  it('larger than one part of a blob arrives whole', async ({ expect }) => {
+  it('larger than one part of a blob is stored whole', async ({ expect }) => {
     const line = `{"input": "${'y'.repeat(100_000)}", "label": "a"}\n`
     const content = line.repeat(120)
     const response = await upload(content)

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, vi } from 'vitest'
 import { clientOf, makeProject, MODEL, type Client } from './harness.ts'
 import { RunnerDouble } from './runner-double.ts'
 
-/** Of the test that runs now: its runner, its project and a client with the project's key. */
+/** The running test's runner, project, and a client with the project's key. */
 export let runner: RunnerDouble
 export let client: Client
 export let projectId: string
@@ -21,7 +21,7 @@ export function useFreshProject(): void {
   })
 }
 
-/** Sends examples as a training file, a line each. */
+/** Uploads examples as a training file, one per line. */
 export function postExamples(examples: readonly object[]): Promise<Response> {
   const form = new FormData()
   const text = examples.map((line) => JSON.stringify(line)).join('\n')
@@ -30,7 +30,7 @@ export function postExamples(examples: readonly object[]): Promise<Response> {
   return client.call('POST', '/v1/files', form)
 }
 
-/** What an answer holds, where the request was taken. */
+/** The body of a successful answer. */
 export async function accepted<Body>(answer: Promise<Response>): Promise<Body> {
   const response = await answer
   if (!response.ok) throw new Error(await response.text())

@@ -53,7 +53,7 @@ const normalised = (logits: readonly number[]): number[] => {
 const numberOf = ({ messages }: { readonly messages: readonly { readonly content: string }[] }) =>
   Number(/\d+/.exec(messages.at(-1)!.content)![0])
 
-/** A base model that knows the answer and prefers one label all the same. */
+/** A base model that knows the answer but prefers one label. */
 const knowsButLeans = (angles: Float32Array, example: { label: number }) => {
   const right = 2 - Math.abs(angles[0] ?? 0)
   return normalised([6 + (example.label === 0 ? right : -right), 0])
@@ -119,7 +119,7 @@ describe('the guard', () => {
     },
   )
 
-  it('publishes a label bias without angles where that does as well', async ({ expect }) => {
+  it('publishes a label bias without angles if that does as well', async ({ expect }) => {
     runner.scoreLabels = knowsButLeans
     const job = await finish((await start({})).id)
     expect(job).toMatchObject({
@@ -133,7 +133,7 @@ describe('the guard', () => {
         },
       },
     })
-    // It too does better than the base model, and no better than the bias.
+    // The adapter is better than the base model too, but no better than the bias.
     expect(guardOf(job).compared.adapter.gains.bias_only).toBeLessThanOrEqual(0)
     expect(guardOf(job).summary).toMatch(/^A label bias alone helps: .*The rotation adds nothing/)
     const [first, second] = job.arcana.report!.bias
@@ -151,7 +151,7 @@ describe('the guard', () => {
     const file = await client.call('GET', '/v1/tasks/news/versions/1/adapter')
     expect(file.status).toBe(400)
     expect(await file.json()).toMatchObject({ error: { code: 'no_adapter' } })
-    // In a sum a bias adds its part, and no adapter.
+    // In a sum a bias-only version adds its bias and no adapter.
     const { digest } = await publishTask(projectId, 'other', { labels: [...LABELS] })
     const sum = await client.chat({}, { 'x-task': 'other+news*0.5' })
     expect(sum.status).toBe(200)
@@ -160,7 +160,9 @@ describe('the guard', () => {
     ])
   })
 
-  it('keeps back what does not help, and publishes it when forced', async ({ expect }) => {
+  it('withholds an adapter that does not help, and publishes it when forced', async ({
+    expect,
+  }) => {
     runner.scoreLabels = knowsNothing
     const job = await finish((await start({})).id)
     expect(job.status).toBe('failed')
@@ -193,7 +195,7 @@ describe('the guard', () => {
     expect(await again.json()).toMatchObject({ error: { code: 'nothing_to_publish' } })
   })
 
-  it('says where nothing shows that the base model knows the task, and only there', async ({
+  it('warns if and only if nothing shows that the base model knows the task', async ({
     expect,
   }) => {
     const warningsOf = async (job: Job) => {
@@ -218,7 +220,7 @@ describe('the guard', () => {
     ])
     expect(lost.told).toContain(lost.warnings[0]!.message)
 
-    // One that answers every line alike, and knows: chance for whoever counts its answers.
+    // This model answers every line with one label but knows the task: its accuracy is chance.
     runner.scoreLabels = knowsButLeans
     const leaning = await finish((await start({}, lines(20), 'leaning')).id)
     expect(guardOf(leaning).out_of_fold.base.balanced_accuracy).toBe(0.5)
@@ -226,7 +228,7 @@ describe('the guard', () => {
     expect(known.knowledge.p_value).toBeLessThan(0.001)
     expect(known).toMatchObject({ warnings: [], told: [] })
 
-    // One that knows nothing by itself, and can be taught.
+    // This model knows nothing by itself but can be taught.
     runner.scoreLabels = (angles, example) => {
       const gain = angles[0] ?? 0
       return normalised([example.label === 0 ? gain : 0, example.label === 1 ? gain : 0])
@@ -238,7 +240,7 @@ describe('the guard', () => {
     expect(learnt).toMatchObject({ warnings: [], told: [] })
   })
 
-  it('publishes what is promising, not live, and names it to whoever asks for the task', async ({
+  it('publishes a promising version that is not live, and names it to requests for the task', async ({
     expect,
   }) => {
     runner.scoreLabels = helpsMost
@@ -267,7 +269,7 @@ describe('the guard', () => {
     expect(error.message).toContain('"news@1" is its newest candidate')
     expect((await client.chat({ model: job.fine_tuned_model! })).status).toBe(200)
 
-    // Nothing was kept back, so there is nothing to force; promotion is one call.
+    // Nothing was withheld, so there is nothing to force; promotion is one call.
     const forced = await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/publish`, {
       force: true,
     })
@@ -282,7 +284,7 @@ describe('the guard', () => {
     expect((await client.chat({}, { 'x-task': 'news' })).status).toBe(200)
   })
 
-  it('leaves a live version live where a new one is only promising', async ({ expect }) => {
+  it('keeps a live version live if a new one is only promising', async ({ expect }) => {
     expect((await finish((await start({})).id)).fine_tuned_model).toBe(`${MODEL}:news`)
     runner.scoreLabels = helpsMost
     const second = await finish((await start({})).id)
@@ -291,7 +293,7 @@ describe('the guard', () => {
     expect(await task.json()).toMatchObject({ live_version: 1 })
   })
 
-  it('makes what is promising live for a job that says so', async ({ expect }) => {
+  it('makes a promising version live for a job that asks for it', async ({ expect }) => {
     runner.scoreLabels = helpsMost
     const job = await finish((await start({ publish: 'promising' })).id)
     expect(job.fine_tuned_model).toBe(`${MODEL}:news`)
@@ -303,7 +305,9 @@ describe('the guard', () => {
     expect(warned.join()).toContain('It goes live all the same, as the job asked.')
   })
 
-  it('has something to try for four lines, and says that they are too few', async ({ expect }) => {
+  it('publishes a version to try from four lines, and says that they are too few', async ({
+    expect,
+  }) => {
     const few = await finish((await start({}, lines(4))).id)
     expect(few.fine_tuned_model).toBe(`${MODEL}:news@1`)
     expect(guardOf(few).outcome).toBe('promising')
@@ -321,7 +325,7 @@ describe('the guard', () => {
     })
   })
 
-  it('only reports, and warns, for a job that does not have it enforced', async ({ expect }) => {
+  it('only reports, and warns, for a job that does not enforce it', async ({ expect }) => {
     runner.scoreLabels = helpsMost
     const job = await finish((await start({ guard: 'report' })).id)
     expect(job.status).toBe('succeeded')
@@ -339,20 +343,20 @@ describe('the guard', () => {
     expect(warnings.map(({ message }) => message).join()).toContain(
       'It goes live all the same, because the job’s guard is "report".',
     )
-    // Where a bias does as well, the adapter is published and the bias named.
+    // If a bias does as well, the adapter is published and the report names the bias.
     runner.scoreLabels = knowsButLeans
     const biased = await finish((await start({ guard: 'report' }, lines(20), 'biased')).id)
     expect(guardOf(biased)).toMatchObject({ outcome: 'bias_only', would_publish: 'bias_only' })
     expect(guardOf(biased).answer).toBe(
       biased.arcana.report!.adapter_digest ? 'adapter' : 'bias_only',
     )
-    // What does not even gain on its own examples is published by no mode.
+    // No mode publishes an adapter that does not gain on its own examples.
     runner.scoreLabels = knowsNothing
     const none = await finish((await start({ guard: 'report' }, lines(20), 'none')).id)
     expect(none.fine_tuned_model === null).toBe(guardOf(none).answer !== 'adapter')
   })
 
-  it('judges each fold by a search that its examples have no part in', async ({ expect }) => {
+  it('judges each fold by a search without its examples', async ({ expect }) => {
     const bo = { optimizer: 'bo', n_trials: 20 }
     const calm = await finish((await start({ hyperparameters: bo, force: true })).id)
     const { guard_trials_done: done, guard_trials_total: total } = calm.arcana.progress
@@ -361,7 +365,7 @@ describe('the guard', () => {
     expect(runner.callsTo('POST /v1/gradient')).toBe(20)
   })
 
-  it('repeats no fold’s trial and changes none where its object is lost', async ({ expect }) => {
+  it('repeats and changes no fold’s trial if its object is lost', async ({ expect }) => {
     const digestOf = ({ arcana }: Job) => [arcana.report!.adapter_digest, arcana.report!.guard]
     const calm = await finish((await start({ force: true }, lines(20), 'calm')).id)
     let numScored = 0
@@ -373,7 +377,7 @@ describe('the guard', () => {
       return null
     }
     const { id } = await start({ force: true }, lines(20), 'killed')
-    // The job's own 24 trials are scored by then, and part of the folds'.
+    // By then the job's own 24 trials are scored, and some of the folds'.
     for (const seen of [44, 64, 84]) {
       await vi.waitFor(
         () => {
@@ -413,7 +417,7 @@ describe('warnings of a job', () => {
     expect(warned.some((message) => message.includes('"Business"'))).toBe(true)
   })
 
-  it('stop a job whose lines are all of one input', async ({ expect }) => {
+  it('stop a job whose lines all have one input', async ({ expect }) => {
     const same = lines(6).map(({ label }) => ({ input: 'the same', label }))
     await expect(start({}, same)).rejects.toThrow('too_few_inputs')
   })

@@ -135,7 +135,7 @@ const callPart = (index: number, json: string, name?: string): GenerateEvent => 
   ...(name === undefined ? {} : { name }),
 })
 
-/** What the double says, with a call of f and one of g before its end, each in parts. */
+/** The double's answer, with a call of f and one of g before its end, each in parts. */
 export const withCalls = (events: readonly GenerateEvent[]): GenerateEvent[] =>
   events.flatMap((event): GenerateEvent[] =>
     event.event === 'end'

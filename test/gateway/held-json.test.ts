@@ -9,7 +9,7 @@ const after = <T>(ms: number, value: T) =>
   })
 
 describe('an answer in one piece', () => {
-  it('that is known soon is sent as it is, or fails with its own error', async ({ expect }) => {
+  it('that is ready soon is sent unchanged, or fails with its own error', async ({ expect }) => {
     const caller = new AbortController()
     const held = await holdJson(after(5, { a: 1 }), caller, 1000)
     expect(held).toEqual({ kind: 'known', value: { a: 1 } })
@@ -32,7 +32,7 @@ describe('an answer in one piece', () => {
     await expect(sendHeld(held, {}).text()).rejects.toThrow('died')
   })
 
-  it('whose reader goes away ends the work for it', async ({ expect }) => {
+  it('whose reader disconnects ends its work', async ({ expect }) => {
     const caller = new AbortController()
     const held = await holdJson(after(10_000, null), caller, 10)
     await sendHeld(held, {}).body!.cancel()

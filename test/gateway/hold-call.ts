@@ -1,7 +1,7 @@
 import { vi } from 'vitest'
 import { runner } from './fresh-project.ts'
 
-/** Holds the runner's answer to the `at`th call of a path, from the first on counted here. */
+/** Holds the runner's answer to the `at`th call of a path, counted from now on. */
 export function holdCall(path: string, at: number) {
   let numCalls = 0
   const { promise: held, resolve } = Promise.withResolvers<null>()

@@ -13,7 +13,7 @@ const MIB = 1024 * 1024
 const repeat = (text: string, maxBytes: number, numAround = 100) =>
   Array.from({ length: Math.floor((maxBytes - numAround) / (text.length + 1)) }, () => text).join()
 
-/** Bodies just under the limit, each made of what costs most to check. */
+/** Bodies just under the limit, with content that costs most to check. */
 const CHATS: Readonly<Record<string, string>> = {
   'empty messages': `"messages":[${repeat('{"role":"user","content":""}', MIB)}]`,
   'messages that are none': `"messages":[${repeat('{}', MIB)}]`,
@@ -31,7 +31,7 @@ const CHATS: Readonly<Record<string, string>> = {
     "json_schema":{"name":"a","schema":{"enum":[${repeat('{}', MIB, 400)}]}}}`,
 }
 
-/** What a check may say of a body; each fault costs as much as a hundred sound values. */
+/** The most faults in an error; each costs as much as a hundred valid values. */
 const MAX_ISSUES = 400
 
 describe('a body within its limits', () => {
@@ -81,7 +81,7 @@ describe('a training file', () => {
     })
   })
 
-  it('lets others run as it is read, by its bytes and by its lines', async ({ expect }) => {
+  it('lets others run while it is read, by its bytes and by its lines', async ({ expect }) => {
     let numPauses = 0
     const pause = () => {
       numPauses += 1
@@ -95,7 +95,7 @@ describe('a training file', () => {
     expect(numPauses).toBeGreaterThan(12)
   })
 
-  it('is taken as before', async ({ expect }) => {
+  it('is accepted as before', async ({ expect }) => {
     const form = new FormData()
     form.append('file', new File(['{"input":"a","label":"b"}'], 'a.jsonl'))
     form.append('purpose', 'fine-tune')

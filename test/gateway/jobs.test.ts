@@ -71,7 +71,7 @@ describe('a job', () => {
       },
     })
     expect(job.arcana.progress.best_value).toBeGreaterThan(job.arcana.progress.base_value)
-    // What is stored is what was scored, to the bit.
+    // The stored adapter equals the scored one to the bit.
     expect(job.arcana.report).toMatchObject({ adapter_value: job.arcana.progress.best_value })
 
     const task = await (
@@ -117,7 +117,7 @@ describe('a job', () => {
     await client.call('POST', `/v1/fine_tuning/jobs/${job.id}/cancel`)
   })
 
-  it('without a suffix gets a name of its own for its task', async ({ expect }) => {
+  it('without a suffix gets a generated task name', async ({ expect }) => {
     const names = new Set<string>()
     for (const suffix of [undefined, null]) {
       const job = await createJob({ suffix })
@@ -130,7 +130,7 @@ describe('a job', () => {
     expect(names.size).toBe(2)
   })
 
-  it('takes labels that are numbers or booleans as their text, and says so', async ({ expect }) => {
+  it('takes the text of labels that are numbers or booleans, and warns', async ({ expect }) => {
     const lines = [1, 0, '1', true].map((label, i) => ({ input: `line ${i}`, label }))
     const training_file = await uploadExamples(lines)
     const job = await createJob({ training_file })
@@ -149,9 +149,7 @@ describe('a job', () => {
     })
   })
 
-  it('takes OpenAI’s older hyperparameters where they say nothing else than the method', async ({
-    expect,
-  }) => {
+  it('accepts OpenAI’s older hyperparameters if they agree with the method', async ({ expect }) => {
     for (const hyperparameters of [
       {},
       null,
@@ -195,7 +193,7 @@ describe('a job', () => {
     const job = await createJob({
       training_file: await uploadExamples([chat('a', 'x'), chat('b', 'y')]),
       validation_file: await uploadExamples([chat('c', 'y'), chat('d', 'x'), chat('e', 'x')]),
-      // So few chats would be taken for texts of their own.
+      // So few chats would count as texts otherwise.
       method: {
         type: 'rotation',
         rotation: { objective: 'label', hyperparameters: { optimizer: 'bo', n_trials: 12 } },
@@ -241,7 +239,7 @@ describe('a job', () => {
     expect(runner.callsTo('POST /v1/score')).toBe(3 * (6 + 3 * 6 + 2 + 3))
   })
 
-  it('scores fewer examples at once where labels are many', async ({ expect }) => {
+  it('scores fewer examples per call with many labels', async ({ expect }) => {
     const labelled = Array.from({ length: 200 }, (_, i) => ({
       input: `example ${i}`,
       label: `label ${i % 100}`,
@@ -269,7 +267,9 @@ describe('a job', () => {
     expect(sizes).toEqual(Array(5).fill([64, 64, 64, 8]).flat())
   })
 
-  it('that finds nothing better fails with no_gain and publishes nothing', async ({ expect }) => {
+  it('that finds no better rotation fails with no_gain and publishes nothing', async ({
+    expect,
+  }) => {
     runner.scoreLabels = (angles) => {
       const loss = -angles.reduce((sum, angle) => sum + Math.abs(angle), 0)
       return [Math.log(0.5) + loss, Math.log(0.5) + loss]
@@ -343,7 +343,7 @@ describe('a job', () => {
 })
 
 describe('a job that cannot be made', () => {
-  it('is refused with the field at fault', async ({ expect }) => {
+  it('is refused with the name of the field', async ({ expect }) => {
     const training_file = await uploadExamples(EXAMPLES)
     const oneLabel = await uploadExamples([EXAMPLES[0]!, EXAMPLES[2]!])
     const many = Array.from({ length: 201 }, (_, i) => ({ input: 'x', label: `label ${i}` }))

@@ -1,7 +1,7 @@
 import { accepted, client, finishJob, uploadExamples } from './fresh-project.ts'
 import { MODEL } from './harness.ts'
 
-/** A job as the API shows it, where a test looks. */
+/** The fields of the API's job that the tests read. */
 export type Job = {
   id: string
   status: string
@@ -23,7 +23,7 @@ export const EXAMPLES = [
   { input: 'treaty', label: 'World' },
 ]
 
-/** Trials enough to find something, few enough for a test. */
+/** Enough trials to find a gain, and few enough for a test. */
 const METHOD = {
   type: 'rotation',
   rotation: {
@@ -32,7 +32,7 @@ const METHOD = {
   },
 }
 
-/** A job whose guard only reports where `method` says nothing else: four examples can show nothing. */
+/** A job whose guard only reports by default, because four examples show nothing. */
 export async function createJob(overrides: Record<string, unknown> = {}): Promise<Job> {
   const body = {
     model: MODEL,

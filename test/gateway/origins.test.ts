@@ -66,9 +66,7 @@ describe('a page of an allowed origin', () => {
     }
   })
 
-  it('is any page’s where the operator says so, and the gateway’s own always', async ({
-    expect,
-  }) => {
+  it('is any page’s if the operator says `*`, and the gateway’s own always', async ({ expect }) => {
     for (const [origins, origin, allowed] of [
       ['*', APP, '*'],
       ['', 'http://gateway', 'http://gateway'],
@@ -83,7 +81,7 @@ describe('a page of an allowed origin', () => {
 })
 
 describe('a page of another origin', () => {
-  it('is told nothing', async ({ expect }) => {
+  it('gets no headers that allow it', async ({ expect }) => {
     for (const origin of [
       'https://evil.example',
       'https://app.example.evil',

@@ -44,7 +44,7 @@ describe('a query parameter', () => {
 })
 
 describe('a list of jobs', () => {
-  it('is of those with the metadata that is asked for', async ({ expect }) => {
+  it('has only the jobs with the requested metadata', async ({ expect }) => {
     const make = async (suffix: string, metadata: object | null) =>
       (await createJob({ suffix, metadata })).id
     const zero = await make('zero', null)

@@ -55,19 +55,19 @@ export class RunnerDouble {
   modelDigest = MODEL_DIGEST
   secret = 'test-runner-secret'
   isDown = false
-  /** Looked at before the double's own answer; null lets that answer. */
+  /** Answers instead of the double; null for the double's own answer. */
   intercept: Handler = () => null
-  /** Answers for hosts that are no runner; null is a host that is not there. */
+  /** Answers for hosts other than runners; null for a host that does not exist. */
   elsewhere: Handler = () => null
-  /** Which of the labels a choice is sure of. */
+  /** The label that a choice is sure of. */
   chosenLabel: (request: GenerateRequest) => number = () => 0
   /** Milliseconds before an event of a generation. */
   delayMs: (event: GenerateEvent | 'die') => number = () => 0
-  /** Sends a generation's events one byte a chunk. */
+  /** Sends a generation's events in chunks of one byte. */
   isCutFine = false
   /** Changes or cuts the events of a generation. */
   editEvents: (events: GenerateEvent[]) => (GenerateEvent | 'die')[] = (events) => events
-  /** The words an unrestricted answer is made of. */
+  /** The words of a free answer. */
   words: (arm: Arm) => string[] = () => ['Hello', ' there']
   /** log P of each label for an example under a candidate's angles: higher is better. */
   scoreLabels: (
@@ -86,7 +86,7 @@ export class RunnerDouble {
     this.url = url
   }
 
-  /** Puts this double, and others at other addresses, in the place of the network. */
+  /** Replaces the network with this double, and others at other addresses. */
   install(...others: readonly RunnerDouble[]): void {
     vi.spyOn(globalThis, 'fetch').mockImplementation(async (input, init) => {
       const request = new Request(input, init)
@@ -111,7 +111,7 @@ export class RunnerDouble {
     return this.calls.filter((call) => call.startsWith(prefix)).length
   }
 
-  /** A target's text, of words that the double has said. */
+  /** The text of a target that the double generated. */
   textOf(target: TargetDataset['examples'][number]['target']): string {
     if (typeof target === 'string') return target
     return target.ids.map((id) => this.#words[id] ?? '?').join('')
@@ -224,7 +224,7 @@ export class RunnerDouble {
     return Response.json({ build_digest: this.buildDigest, log_probs })
   }
 
-  /** Of a target one value. */
+  /** A target has one value. */
   #scoresOf(dataset: Dataset, example: number, angles: Float32Array): number[] {
     return isTargetDataset(dataset)
       ? [this.scoreTarget(angles, this.#toText(dataset.examples[example]!))]
@@ -235,7 +235,7 @@ export class RunnerDouble {
     return { messages, target: this.textOf(target) }
   }
 
-  /** A token a word that the double has said. */
+  /** The words that the double generated; each is one token. */
   #idOf(word: string): number {
     const known = this.#words.indexOf(word)
     return known >= 0 ? known : this.#words.push(word) - 1
@@ -385,7 +385,7 @@ export class RunnerDouble {
   }
 }
 
-/** The prompt given back as tokens of one character each. */
+/** Echoes the prompt as tokens of one character each. */
 function promptOf({ prompt, sampling }: GenerateRequest, arm: number): GenerateEvent {
   const text = typeof prompt === 'string' ? prompt : String.fromCharCode(...(prompt ?? []))
   const { logprobs } = sampling
@@ -412,14 +412,14 @@ const logprobOf = (text: string, numTop: number): PositionLogprob => ({
   })),
 })
 
-/** As the double counts a target's tokens: its words and the end of the turn. */
+/** A target's tokens in the double are its words and the end of the turn. */
 export const countTokens = (target: string): number => target.split(' ').length + 1
 
-/** Likes positive first angles, as `defaultScores` does. */
+/** Scores positive first angles higher, as `defaultScores` does. */
 const defaultTargetScore: RunnerDouble['scoreTarget'] = (angles, { target }) =>
   countTokens(target) * (Math.tanh(angles[0] ?? 0) - 2)
 
-/** Likes small positive first angles, so that there is something to learn. */
+/** Scores small positive first angles higher, so that there is something to learn. */
 function defaultScores(
   angles: Float32Array,
   example: LabelDataset['examples'][number],
@@ -431,7 +431,7 @@ function defaultScores(
   return logits.map((logit) => logit - norm)
 }
 
-/** Downhill of the default scores is a larger first angle. */
+/** The gradient of the default scores: a larger first angle is better. */
 function defaultSlopes(angles: Float32Array, weights: Float32Array): Float32Array {
   const slopes = new Float32Array(angles.length)
   slopes[0] = -weights.reduce((sum, weight) => sum + weight, 0) / Math.cosh(angles[0]!) ** 2

@@ -39,12 +39,12 @@ describe('service_tier', () => {
     expect(new Set(events.map((event) => event['service_tier']))).toEqual(new Set(['flex']))
   })
 
-  it('is not spoken of where nobody asked', async ({ expect }) => {
+  it('is not in the answer if the request has none', async ({ expect }) => {
     expect(await (await client.chat({})).json()).not.toHaveProperty('service_tier')
     expect(runner.generateRequests.at(-1)).not.toHaveProperty('service_tier')
   })
 
-  it('that cannot be had here is refused', async ({ expect }) => {
+  it('that is not supported is refused', async ({ expect }) => {
     for (const tier of ['scale', 'batch', 1]) {
       const response = await client.chat({ service_tier: tier })
       expect(response.status).toBe(400)
@@ -54,7 +54,7 @@ describe('service_tier', () => {
 })
 
 describe('x-arcana-timeout', () => {
-  it('gives the runner what is left of the time', async ({ expect }) => {
+  it('gives the runner the remaining time', async ({ expect }) => {
     for (const ask of [client.chat, client.complete]) {
       expect((await ask({}, { 'x-arcana-timeout': '2.5' })).status).toBe(200)
       const timeoutMs = runner.generateRequests.at(-1)?.timeout_ms
@@ -65,7 +65,7 @@ describe('x-arcana-timeout', () => {
     expect(runner.generateRequests.at(-1)).not.toHaveProperty('timeout_ms')
   })
 
-  it('that is no time is refused', async ({ expect }) => {
+  it('that is not a valid time is refused', async ({ expect }) => {
     for (const value of ['0', '-1', 'soon', '1e9', '']) {
       const response = await client.chat({}, { 'x-arcana-timeout': value })
       expect(response.status).toBe(400)
@@ -73,7 +73,7 @@ describe('x-arcana-timeout', () => {
     }
   })
 
-  it('once passed gives 504, which clients are told not to repeat', async ({ expect }) => {
+  it('gives 504 once it has passed, and tells clients not to repeat', async ({ expect }) => {
     expireAfterAdmission()
     const response = await client.chat({}, { 'x-arcana-timeout': '1' })
     expect(response.status).toBe(504)
@@ -89,7 +89,7 @@ describe('x-arcana-timeout', () => {
     expect((await client.chat({}, { 'x-arcana-timeout': '6' })).status).toBe(504)
   })
 
-  it('once passed ends a stream by an error, without [DONE]', async ({ expect }) => {
+  it('ends a stream with an error once it has passed, without [DONE]', async ({ expect }) => {
     expireAfterAdmission()
     const response = await client.chat({ stream: true }, { 'x-arcana-timeout': '1' })
     expect(response.status).toBe(200)
@@ -99,7 +99,7 @@ describe('x-arcana-timeout', () => {
   })
 })
 
-it('a full runner’s own Retry-After is passed on', async ({ expect }) => {
+it('a full runner’s own Retry-After reaches the caller', async ({ expect }) => {
   runner.intercept = (request) =>
     request.url.endsWith('/v1/generate')
       ? refuse(503, 'over_capacity', 'over_capacity', { retry_after_seconds: 17 })

@@ -31,7 +31,7 @@ describe('tasks', () => {
     expect((await client.call('GET', '/v1/tasks/c')).status).toBe(404)
   })
 
-  it('move to a version only from the one expected', async ({ expect }) => {
+  it('move to a version only from the expected one', async ({ expect }) => {
     await publishTask(projectId, 'a')
     await publishTask(projectId, 'a')
     const back = await promote('a', 1, 2)
@@ -47,16 +47,14 @@ describe('tasks', () => {
     expect((await client.call('POST', '/v1/tasks/a/promote', { version: 2 })).status).toBe(400)
   })
 
-  it('moved by many at once move for exactly one', async ({ expect }) => {
+  it('moved by many callers at once move for exactly one', async ({ expect }) => {
     for (let i = 0; i < 6; i++) await publishTask(projectId, 'a')
     const answers = await Promise.all([1, 2, 3, 4, 5].map((version) => promote('a', version, 6)))
     const statuses = answers.map(({ status }) => status).sort()
     expect(statuses).toEqual([200, 409, 409, 409, 409])
   })
 
-  it('deleted are gone, with their versions, and their numbers are not used again', async ({
-    expect,
-  }) => {
+  it('are deleted with their versions, and never reuse version numbers', async ({ expect }) => {
     await publishTask(projectId, 'a')
     await publishTask(projectId, 'a')
     expect((await client.chat({}, { 'x-task': 'a@1' })).status).toBe(200)
@@ -105,7 +103,7 @@ describe('publication', () => {
   const live = async () =>
     (await (await client.call('GET', '/v1/tasks/a')).json<{ live_version: number }>()).live_version
 
-  it('replayed gives the same number and undoes nothing done since', async ({ expect }) => {
+  it('replayed gives the same number and undoes no later change', async ({ expect }) => {
     expect(await publishVersion(env.DB, version(`${projectId}-1`))).toBe(1)
     expect(await publishVersion(env.DB, version(`${projectId}-2`))).toBe(2)
     await promote('a', 1, 2)

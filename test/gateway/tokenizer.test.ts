@@ -48,7 +48,7 @@ describe('the tokenizer', () => {
     expect(runner.calls).toEqual([])
   })
 
-  it('refuses what it cannot read, by name', async ({ expect }) => {
+  it('refuses invalid fields by name', async ({ expect }) => {
     const cases: [string, object, number, string][] = [
       ['/tokenize', { prompt: 7 }, 400, 'prompt'],
       ['/tokenize', { prompt: 'x', return_token_strs: true }, 400, 'return_token_strs'],

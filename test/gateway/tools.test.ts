@@ -1,4 +1,4 @@
-/** Functions on the gateway's side; what a model does with them is in test/conformance/tools.test.ts. */
+/** Functions at the gateway; test/conformance/tools.test.ts tests them with a model. */
 import { describe, it } from 'vitest'
 import type {
   ChatCompletion,
@@ -17,7 +17,7 @@ const TOOLS = [
 ]
 
 describe('tools', () => {
-  it('go to the runner as they stand, with the choice', async ({ expect }) => {
+  it('go to the runner unchanged, with the choice', async ({ expect }) => {
     await client.chat({ tools: TOOLS })
     await client.chat({ tools: TOOLS, tool_choice: 'required', parallel_tool_calls: false })
     await client.chat({ tools: TOOLS, tool_choice: { type: 'function', function: { name: 'g' } } })
@@ -55,13 +55,13 @@ describe('tools', () => {
     expect(runner.generateRequests).toHaveLength(2)
   })
 
-  it('that may not be called are not shown', async ({ expect }) => {
+  it('that must not be called are not shown to the model', async ({ expect }) => {
     await client.chat({ tools: TOOLS, tool_choice: 'none' })
     await client.chat({ tools: [], tool_choice: 'auto', parallel_tool_calls: true })
     expect(runner.generateRequests.map(({ tools }) => tools)).toEqual([undefined, undefined])
   })
 
-  it('called come back in OpenAI’s shape', async ({ expect }) => {
+  it('come back as calls in OpenAI’s shape', async ({ expect }) => {
     runner.editEvents = withCalls
     runner.words = () => []
     const body = await (await client.chat({ tools: TOOLS })).json<ChatCompletion>()
@@ -81,7 +81,7 @@ describe('tools', () => {
     expect(ids[0]).toMatch(/^call_[0-9a-f]{32}$/)
   })
 
-  it('called are streamed in deltas, the name and id on a call’s first', async ({ expect }) => {
+  it('are streamed as deltas, with name and id in a call’s first', async ({ expect }) => {
     runner.editEvents = withCalls
     runner.words = () => ['Let me see.']
     const { events, isDone } = await readSse(await client.chat({ tools: TOOLS, stream: true }))
@@ -172,7 +172,7 @@ describe('a conversation with calls', () => {
   })
 })
 
-describe('what is no tool', () => {
+describe('an invalid tool', () => {
   const named = (name: string) => ({ type: 'function', function: { name } })
   const said = (message: object) => ({ messages: [{ role: 'user', content: 'Hi' }, message] })
   const cases: readonly [string, Record<string, unknown>, string][] = [

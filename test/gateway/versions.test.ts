@@ -84,13 +84,13 @@ describe('an uploaded adapter', () => {
     expect(await back.bytes()).toEqual(bytes)
   })
 
-  it('begins a task that was not there', async ({ expect }) => {
+  it('creates a task that did not exist', async ({ expect }) => {
     const response = await upload('new-task', adapterBytes({ scope: 'generated' }))
     expect(await response.json()).toMatchObject({ id: 'new-task@1', is_live: true, labels: null })
     expect((await client.chat({}, { 'x-task': 'new-task' })).status).toBe(200)
   })
 
-  it('that is not for the model, or not sound, is refused and leaves nothing', async ({
+  it('that is for another model, or malformed, is refused and leaves nothing', async ({
     expect,
   }) => {
     const wide = { ...GEOMETRY, numHeads: GEOMETRY.numHeads + 1 }
@@ -138,7 +138,7 @@ describe('an uploaded adapter', () => {
 })
 
 describe('an adapter as PEFT', () => {
-  it('leaves as a zipped folder, and comes back as the same rotation', async ({ expect }) => {
+  it('is exported as a zipped folder, and imported as the same rotation', async ({ expect }) => {
     await upload('a', adapterBytes(), { version: JSON.stringify(LABELS) })
     const response = await download('a@1', '?format=peft')
     expect(response.headers.get('content-type')).toBe('application/zip')
@@ -229,7 +229,7 @@ describe('an adapter as PEFT', () => {
 })
 
 describe('a download', () => {
-  it('is of existing versions of the own project only', async ({ expect }) => {
+  it('works only for existing versions of the caller’s project', async ({ expect }) => {
     await publishTask(projectId, 'a')
     expect((await download('a@1')).status).toBe(200)
     expect(await errorOf(await download('a@2'))).toMatchObject({

@@ -26,7 +26,7 @@ function expectOneLine(line: string): void {
   if (line.includes('\n')) throw new Error('an event is one line')
 }
 
-test('a log has one JSON object a line, at its level and above', ({ expect }) => {
+test('a log has one JSON object per line, at its level and above', ({ expect }) => {
   const { log, lines } = createTestLog('info')
   log('debug', 'small')
   log('info', 'call_refused', { message: 'two\nlines', stack: undefined })
@@ -43,7 +43,7 @@ test('a log has one JSON object a line, at its level and above', ({ expect }) =>
   expect(silent.lines).toEqual([])
 })
 
-test('what becomes of a request is logged, and how bad that is', ({ expect }) => {
+test('the end of a request is logged with its severity', ({ expect }) => {
   const { log, lines } = createTestLog('debug')
   const listener = logRequests(log)
   listener({ kind: 'submitted', request })

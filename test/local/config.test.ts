@@ -18,7 +18,7 @@ describe('readLocalConfig', () => {
     })
   })
 
-  it('takes what the environment says', ({ expect }) => {
+  it('reads the environment', ({ expect }) => {
     const env = {
       PORT: '9000',
       ARCANA_HOME: '/srv/x',
@@ -87,7 +87,7 @@ describe('the key file and the lock', () => {
     expect(hashKey('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
   })
 
-  it('is held by one at a time and free after release', ({ expect }) => {
+  it('are held by one process at a time and free after release', ({ expect }) => {
     const path = join(dir, 'lock')
     const unlock = lockHome(path)
     expect(unlock).not.toBeNull()

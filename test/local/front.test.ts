@@ -87,7 +87,7 @@ const open = async (): Promise<Socket> => {
   return socket
 }
 
-/** All that comes until the end, and when it came. */
+/** Everything received until the end, and when it ended. */
 async function rest(socket: Socket): Promise<{ text: string; ms: number }> {
   const startedAt = performance.now()
   let text = ''
@@ -136,7 +136,7 @@ describe('a request', () => {
     expect(await (await call('/stream')).text()).toBe('one\ntwo\n')
   })
 
-  it('whose client leaves ends at the gateway too', async ({ expect }) => {
+  it('whose client disconnects ends at the gateway too', async ({ expect }) => {
     await startOpen()
     const controller = new AbortController()
     const call = fetch(`http://${HOST}:${port}/slow`, { signal: controller.signal })
@@ -167,7 +167,7 @@ describe('a request', () => {
     expect(seen[0]!.headers['expect']).toBeUndefined()
   })
 
-  it('that expects anything else is served all the same', async ({ expect }) => {
+  it('with another expectation is served too', async ({ expect }) => {
     await startOpen()
     const call = request({ host: HOST, port, path: '/x', headers: { expect: 'kindness' } }).end()
     const [answer] = (await once(call, 'response')) as [IncomingMessage]
@@ -175,7 +175,7 @@ describe('a request', () => {
     answer.resume()
   })
 
-  it('of an allowed page may be read also where the front answers', async ({ expect }) => {
+  it('from an allowed page gets readable answers from the front too', async ({ expect }) => {
     front = new Front(join(folder, 'socket'), {}, ['https://app.example'])
     port = await freePort()
     await front.listen(port, HOST)
@@ -204,7 +204,7 @@ describe('a request', () => {
     expect((await fetch(`http://${HOST}:${port}/healthz`)).status).toBe(503)
   })
 
-  it('goes over kept connections', async ({ expect }) => {
+  it('uses kept connections', async ({ expect }) => {
     await startOpen()
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     for (let at = 0; at < 20; at++) {
@@ -232,7 +232,7 @@ describe('a connection', () => {
     expect(numUpstreamConnections).toBe(0)
   })
 
-  it('that drips its headers is closed all the same', async ({ expect }) => {
+  it('that drips its headers is closed too', async ({ expect }) => {
     await startOpen({ headersTimeoutMs: SHORT_MS })
     const socket = await open()
     socket.write('GET / HTTP/1.1\r\nhost: x\r\n')

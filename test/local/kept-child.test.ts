@@ -33,13 +33,13 @@ describe('KeptChild', () => {
     expect(lines.join()).not.toContain('again')
   })
 
-  it('fails where the child ends before it was ready', async ({ expect }) => {
+  it('fails if the child ends before it is ready', async ({ expect }) => {
     const { child, pids } = keep('process.exit(3)')
     await expect(child.start()).rejects.toThrow('the thing ended with status 3 before it was ready')
     expect(pids).toHaveLength(2)
   })
 
-  it('starts a killed child again, later each time it dies young', async ({ expect }) => {
+  it('restarts a killed child, after a longer wait each time it dies early', async ({ expect }) => {
     const { child, lines, pids } = keep(`${LISTEN} ${READY}`)
     await child.start()
     for (const delay of [250, 500]) {
@@ -51,7 +51,7 @@ describe('KeptChild', () => {
     await child.stop()
   })
 
-  it('kills a child that does not listen', async ({ expect }) => {
+  it('kills a child that ignores its end', async ({ expect }) => {
     const { child, pids } = keep(`setInterval(() => {}, 1000); ${READY}`)
     await child.start()
     const pid = pids.at(-1)!
@@ -59,7 +59,7 @@ describe('KeptChild', () => {
     expect(await isRunning(pid)).toBe(false)
   })
 
-  it('does not start again once stopped while it waits to', async ({ expect }) => {
+  it('does not restart a child if it is stopped during the wait', async ({ expect }) => {
     const { child, pids, lines } = keep(`${LISTEN} ${READY}`)
     await child.start()
     process.kill(pids.at(-1)!, 'SIGKILL')

@@ -43,7 +43,7 @@ async function tables(): Promise<string[]> {
 }
 
 describe('applyMigrations', () => {
-  it('applies what is missing, in order of name, once', async ({ expect }) => {
+  it('applies missing migrations once, in the order of their names', async ({ expect }) => {
     await save('0001_second.sql', 'ALTER TABLE a ADD COLUMN y integer;')
     await save('0000_first.sql', FIRST)
     await save('notes.txt', 'not sql')
@@ -54,7 +54,7 @@ describe('applyMigrations', () => {
     expect(await tables()).toEqual(['a', 'b', 'd1_migrations'])
   })
 
-  it('leaves nothing of a migration that fails', async ({ expect }) => {
+  it('leaves no trace of a failed migration', async ({ expect }) => {
     await save('0000_first.sql', 'CREATE TABLE a (x);\n--> statement-breakpoint\nCREATE NONSENSE;')
     await expect(applyMigrations(database, folder)).rejects.toThrow(/0000_first\.sql failed/)
     expect(await tables()).toEqual(['d1_migrations'])

@@ -16,13 +16,13 @@ export type Call = (
   headers?: Readonly<Record<string, string>>,
 ) => Promise<unknown>
 
-/** What one continuation got. */
+/** The score of one continuation. */
 type Scored = {
   readonly logProb: number
   readonly numTokens: number
   /** Whether each of its tokens was the likeliest. */
   readonly isGreedy: boolean
-  /** Token log probabilities as sent, to be compared bit for bit. */
+  /** Token log probabilities as received, to compare bit for bit. */
   readonly raw: readonly number[]
   readonly contextTokens: number
 }
@@ -31,13 +31,13 @@ export type Damage = {
   readonly set: string
   readonly task: string
   readonly numItems: number
-  /** Null for a set of texts alone. */
+  /** Null for a set that has only texts. */
   readonly accuracy: {
     readonly base: number
     readonly adapter: number
     readonly difference: PairedDifference
   } | null
-  /** Of the right continuation's tokens; null for a set of choices. The difference is in nats. */
+  /** Perplexity of the right continuation; null for a set of choices. The difference is in nats. */
   readonly perplexity: {
     readonly base: number
     readonly adapter: number
@@ -51,9 +51,9 @@ export type Damage = {
 }
 
 const MODEL = 'smollm2-135m-instruct'
-/** Texts of one request. */
+/** Number of texts in one request. */
 const BATCH_LEN = 32
-/** The base model is asked again for so many items. */
+/** Number of items for which the base model is asked again. */
 const NUM_REPEATED_ITEMS = 20
 
 /** @param tasks names or versions, as `x-task` takes them */

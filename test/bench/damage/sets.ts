@@ -1,12 +1,12 @@
-/** What an adapter could damage: other knowledge, as texts to be scored. */
+/** Other knowledge that an adapter could damage, as texts to score. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** A given text and the continuations to score after it. */
+/** A text and the continuations to score after it. */
 export type Item = {
   readonly context: string
   readonly continuations: readonly string[]
-  /** Index of the right continuation; 0 where there is one alone. */
+  /** Index of the right continuation; 0 if there is only one. */
   readonly gold: number
 }
 
@@ -76,7 +76,7 @@ export const DAMAGE_SETS: readonly string[] = Object.keys(READERS)
 
 /**
  * The first items of a set's split (its rows are shuffled already).
- * @throws {Error} the folder has no such set, or a set is not known
+ * @throws {Error} the folder has no such set, or the set is unknown
  */
 export async function readDamageSet(
   folder: string,
@@ -95,7 +95,7 @@ export async function readDamageSet(
   )
 }
 
-/** @throws {Error} a set that is not known */
+/** @throws {Error} the set is unknown */
 export function toDamageSet(name: string, rows: readonly Row[], maxItems: number): DamageSet {
   const reader = READERS[name]
   if (reader === undefined) throw new Error(`no set "${name}"; there are ${DAMAGE_SETS.join(', ')}`)
@@ -107,7 +107,7 @@ export function toDamageSet(name: string, rows: readonly Row[], maxItems: number
   return { name, ...reader, items: items.slice(0, maxItems) }
 }
 
-/** Stretches of an article, each with what stands before it; cut before a space. */
+/** Parts of an article, each with the text before it; cut before a space. */
 function windowsOf(article: string): Item[] {
   const windows: Item[] = []
   let from = 0

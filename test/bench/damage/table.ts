@@ -1,7 +1,7 @@
 import { head, row, short } from '../tasks/table.ts'
 import type { Damage } from './measure.ts'
 
-/** Base against adapter by task and set, and whether the base was left as it was. */
+/** Base against adapter by task and set, and whether the base model is unchanged. */
 export function toMarkdown(results: readonly Damage[], split: string): string {
   const rows = results.flatMap(({ task, set, numItems, accuracy, perplexity, baseAfterwards }) =>
     [

@@ -18,7 +18,7 @@ import {
 
 const ENTRY = fileURLToPath(new URL('../../../gpu-runner/main.ts', import.meta.url))
 const SECRET = 'bench-secret-of-this-machine'
-/** Bans a token as llama.cpp's `ignore_eos` does, within what the wire allows. */
+/** Bans a token as llama.cpp's `ignore_eos` does, with a logit bias. */
 const BAN = -100
 
 export type Arcana = Target & {

@@ -1,11 +1,11 @@
 import { median, round } from './statistics.ts'
 
-/** What the issue asks of a figure: the speed of the first arm over that of the best other. */
+/** Goal of a figure: the speed of the first arm over that of the best other arm. */
 export type Bar = { readonly atLeast: number; readonly aim: number }
 
 export type Arm = {
   readonly name: string
-  /** @returns a figure of which more is better */
+  /** @returns a figure; higher is better */
   readonly measure: (round: number) => Promise<number>
 }
 

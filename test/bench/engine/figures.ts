@@ -1,4 +1,4 @@
-/** The figures of `npm run bench -- engine`, by the names that pick them. */
+/** The figures of `npm run bench -- engine`, by the names that select them. */
 import { createRng, permutation } from '../../../adapters/optimise/rng.ts'
 import { compare, type Arm, type Summary } from './compare.ts'
 import type { Lab } from './lab.ts'
@@ -94,7 +94,7 @@ async function arms(lab: Lab): Promise<Summary[]> {
   return summaries
 }
 
-/** First tokens a second where all but the prompt's last token is cached, and where nothing is. */
+/** First tokens per second with all but the prompt's last token cached, and with an empty cache. */
 async function prefix(lab: Lab): Promise<Summary[]> {
   const arcana = await lab.arcana()
   const firstTokensPerSecond = async (prompt: readonly number[], tenant: string) => {
@@ -146,7 +146,7 @@ async function residents(lab: Lab): Promise<Summary[]> {
   }
 }
 
-/** The most memory each held in a process of its own, after one prompt and sixteen sequences. */
+/** Peak memory of each target in its own process, after one prompt and sixteen sequences. */
 async function memory(lab: Lab): Promise<Summary[]> {
   const summaries: Summary[] = []
   for (const { name, start } of await starts(lab)) {
@@ -189,7 +189,7 @@ async function everyTarget(lab: Lab): Promise<Target[]> {
   return [await lab.arcana(), ...(await lab.peers())]
 }
 
-/** Sixteen requests at once; each of Arcana's with an adapter, where there are any. */
+/** Sixteen concurrent requests; on Arcana each with an adapter, if there are any. */
 function wave(
   lab: Lab,
   target: Target,

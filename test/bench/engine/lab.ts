@@ -1,4 +1,4 @@
-/** What figures share: the model's tokeniser and shape, and servers that are started once. */
+/** The resources that figures share: the model's tokenizer and shape, and servers started once. */
 import { digestOf, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
 import {
   decodeModelConfig,
@@ -59,14 +59,14 @@ export class Lab {
     return (this.#peerKinds ??= installPeers())
   }
 
-  /** Every peer that can be had here, running. */
+  /** Every available peer, running. */
   peers(): Promise<readonly Target[]> {
     return (this.#peers ??= this.peerKinds().then((kinds) =>
       Promise.all(kinds.map(async (kind) => this.#checked(await kind.start(this.gguf)))),
     ))
   }
 
-  /** A target that answers nonsense would make nonsense of its figures. */
+  /** A target that answers nonsense gets no figures. */
   async #checked<T extends Target>(target: T): Promise<T> {
     const prompt = this.tokenizer.encode(QUESTION)
     const { ids } = await target.generate(prompt, { numTokens: NUM_ANSWER_TOKENS })
@@ -78,12 +78,12 @@ export class Lab {
     throw new Error(`${target.name} does not know that ${ANSWER} is ${QUESTION}`)
   }
 
-  /** Ids that no earlier prompt began with. */
+  /** Token ids with which no earlier prompt begins. */
   freshPrompt(length: number): number[] {
     return Array.from({ length }, () => FIRST_WORD_ID + Math.floor(this.#random() * NUM_WORD_IDS))
   }
 
-  /** @returns digests of so many different adapters, made resident */
+  /** Makes different adapters resident. @returns their digests */
   async putAdapters(arcana: Arcana, count: number): Promise<string[]> {
     const digests: string[] = []
     for (let seed = 0; seed < count; seed++) {

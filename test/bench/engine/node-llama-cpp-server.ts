@@ -9,7 +9,7 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { PeerSettings } from './peers.ts'
 
-/** What is used of the package, which is no dependency of this project. */
+/** The used part of the package, which is not a dependency of this project. */
 type Sequence = {
   clearHistory(): Promise<void>
   evaluate(ids: readonly number[], options: object): AsyncIterable<number>

@@ -27,7 +27,7 @@ const NODE_LLAMA_CPP = '3.22.1'
 const INSTALL_TIMEOUT_MS = 240_000
 const HEALTH_INTERVAL_MS = 10
 
-/** Of one llama.cpp server; KV is f16 and the prompt cache off in all. */
+/** Settings of one llama.cpp server; in all of them KV is f16 and the prompt cache off. */
 export type PeerSettings = {
   readonly model: string
   readonly slots: number
@@ -44,7 +44,7 @@ const SETTINGS = { slots: 16, context: 1024, batch: 2048, ubatch: 512, threads: 
 
 export type Peer = { readonly name: string; start(model: string): Promise<Target> }
 
-/** The peers that can be had here; for each that cannot, one line says why. */
+/** The available peers; for each unavailable one, one line says why. */
 export async function installPeers(): Promise<Peer[]> {
   const peers: Peer[] = []
   for (const [name, install] of [
@@ -131,7 +131,7 @@ async function installNodeLlamaCpp(): Promise<Start> {
   }
 }
 
-/** Runs an installation once; a folder without its marker was cut short and is made anew. */
+/** Runs an installation once; a folder without its marker is incomplete and is made again. */
 async function installOnce(
   name: string,
   install: (into: string) => Promise<void>,

@@ -15,13 +15,13 @@ const MAX_KEPT_LOG_LEN = 16_000
 /** One request, by this process's clock. */
 export type Generation = {
   readonly startMs: number
-  /** When each token arrived, for each arm. */
+  /** Arrival time of each token, per arm. */
   readonly tokenMs: readonly (readonly number[])[]
   readonly ids: readonly (readonly number[])[]
 }
 
 export type GenerateOptions = {
-  /** Tokens to generate; the end-of-turn token is banned, so exactly as many come. */
+  /** Number of tokens to generate; the end-of-turn token is banned, so exactly as many arrive. */
   readonly numTokens: number
   /** Arcana only: digests of adapters, an arm each; absent is one arm of the base model. */
   readonly adapters?: readonly string[]
@@ -31,11 +31,11 @@ export type GenerateOptions = {
 
 export interface Target {
   readonly name: string
-  /** From its spawn until it listened. */
+  /** Time from its spawn until it listened. */
   readonly listenMs: number
-  /** Greedy. Nothing of an earlier prompt is used, but where a tenant is named. */
+  /** Greedy. Only a request with a tenant uses the cache of earlier prompts. */
   generate(prompt: readonly number[], options: GenerateOptions): Promise<Generation>
-  /** The most memory the process has held, in MiB. */
+  /** Peak memory of the process, in MiB. */
   peakMemoryMib(): Promise<number>
   stop(): Promise<void>
 }

@@ -7,9 +7,9 @@ import { compareRows, MODEL, type Message } from '../tasks/service.ts'
 import { TASK_SETS } from '../tasks/sets.ts'
 import type { GenerationSet, Prompt } from './sets.ts'
 
-/** Comparisons under way at once. */
+/** Number of concurrent comparisons. */
 const NUM_CONCURRENT = 6
-/** Texts of one request. */
+/** Number of texts in one request. */
 const BATCH_LEN = 32
 
 export type Sampling = {
@@ -23,10 +23,10 @@ export type Continuation = { readonly text: string; readonly numTokens: number }
 /** A judge's task by the set that it was fitted to. */
 export type Judges = { readonly grader: string; readonly second: string }
 
-/** One way of going on, over all prompts. */
+/** One column: the continuations of all prompts. */
 export type Column = {
   readonly continuations: readonly Continuation[]
-  /** What the job's grader gives each text, and what the second judge does: probabilities. */
+  /** Probabilities that the job's grader and the second judge give each text. */
   readonly grades: readonly number[]
   readonly secondGrades: readonly number[]
   /** Log probability of each text under the base model, after the neutral prompt, and its tokens. */
@@ -110,7 +110,7 @@ async function gradeTexts(
   return answers!.map((logProbs) => Math.exp(logProbs[words.indexOf(grader.label)]!))
 }
 
-/** What the base model, under the neutral prompt, would give each text: its tokens by the echo. */
+/** Log probability of each text's tokens under the base model after the neutral prompt, by echo. */
 async function scoreUnderBase(
   openai: OpenAI,
   instructions: string,

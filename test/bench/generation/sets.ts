@@ -4,9 +4,9 @@ import { readSharedRows } from '../../fixtures/runner.ts'
 /** Prompts to go on from, and what their continuations are graded by. Fixed before anything was measured. */
 export type GenerationSet = {
   readonly title: string
-  /** Neutral: what is liked has to be learnt. */
+  /** Neutral instructions, so that the job has to learn the grader's preference. */
   readonly instructions: string
-  /** The base model asked outright for what the grader likes. */
+  /** Instructions that ask directly for what the grader rewards. */
   readonly asked: string
   /** A labelled set (`TASK_SETS`) that a grader is fitted to, and the label that it is to give. */
   readonly grader: { readonly set: string; readonly label: string }
@@ -27,10 +27,10 @@ export const GENERATION_SETS: Readonly<Record<string, GenerationSet>> = {
   },
 }
 
-/** A prompt and its place in its split, from 1: what a table names it by. */
+/** A prompt and its row number in its split, from 1, by which a table names it. */
 export type Prompt = { readonly row: number; readonly input: string }
 
-/** The first `limit` prompts of a split; null where this checkout has no data. */
+/** The first `limit` prompts of a split; null if this checkout has no data. */
 export function readPrompts(set: string, split: string, limit = Infinity): Prompt[] | null {
   const rows = readSharedRows(set, split)
   return rows?.slice(0, limit).map(({ input }, i) => ({ row: i + 1, input })) ?? null

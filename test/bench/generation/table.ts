@@ -6,11 +6,11 @@ import type { GenerationSet, Prompt } from './sets.ts'
 import { distinctPairs, hidePrompt } from './text.ts'
 
 export type JobSummary = {
-  /** What the one that was asked for came to be. */
+  /** The optimiser that the requested one resolved to. */
   readonly optimizer: string
   readonly seconds: number
   readonly outcome: string
-  /** Out-of-fold, in the grader's own unit. */
+  /** Out of fold, in the grader's unit. */
   readonly gain: number | null
   readonly p_value: number | null
   readonly rounds: readonly { readonly drawn: number | null; readonly held_out: number }[] | null
@@ -39,7 +39,7 @@ export type SetSummary = {
   readonly columns: Readonly<Record<string, Figures>>
   readonly differences: Readonly<Record<string, Differences>>
   readonly jobs: Readonly<Record<string, JobSummary>>
-  /** Continuations alone, the prompt by its row. */
+  /** Only continuations; the prompt is named by its row. */
   readonly samples: readonly {
     readonly row: number
     readonly texts: Readonly<Record<string, { readonly text: string; readonly grade: number }>>
@@ -194,6 +194,6 @@ function sectionOf(summary: SetSummary): string[] {
 
 const signed = (value: number): string => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(3)}`
 
-/** A model's words as they are, not as Markdown. */
+/** Escapes a model's text for Markdown. */
 const escapeCell = (text: string): string =>
   text.replace(/\s+/g, ' ').replace(/[\\`*_{}[\]<>()#|~]/g, (character) => `\\${character}`)

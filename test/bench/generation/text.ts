@@ -1,7 +1,7 @@
-/** What is said of continuations beside their grades, and how they may be shown. */
+/** Diversity of continuations, and how they may be shown. */
 
 const wordsOf = (text: string): string[] => text.split(/\s+/).filter((word) => word !== '')
-/** Letters and digits alone: quotation marks do not make another word. */
+/** Only letters and digits, so that quotation marks do not make another word. */
 const plain = (word: string): string => word.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '')
 
 /** Distinct word pairs among all of the texts', as a share; 1 where there are none. */
@@ -13,11 +13,11 @@ export function distinctPairs(texts: readonly string[]): number {
   return pairs.length === 0 ? 1 : new Set(pairs).size / pairs.length
 }
 
-/** Words in a row that a text may share with its prompt: more would show a data set's row. */
+/** Longest run of words that may repeat the prompt; a longer one would show a data set's row. */
 const MAX_SHARED_WORDS = 4
 const HIDDEN = '[…]'
 
-/** A continuation without the runs of words that it repeats of its prompt. */
+/** A continuation without the runs of words that it repeats from its prompt. */
 export function hidePrompt(text: string, prompt: string): string {
   const words = wordsOf(text)
   const given = ` ${wordsOf(prompt).map(plain).join(' ')} `

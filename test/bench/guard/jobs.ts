@@ -1,4 +1,4 @@
-/** Jobs in this process, and everything their guard needs, kept to be judged again. */
+/** Runs jobs in this process and keeps everything that the guard needs to judge them again. */
 import { createHash } from 'node:crypto'
 import { decodeAdapter, encodeAdapter } from '../../../adapters/format/adapter-file.ts'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
@@ -35,9 +35,9 @@ export type JobRecord = {
   readonly base: LabelLogProbs
   readonly own: LabelLogProbs
   readonly candidates: readonly LabelLogProbs[]
-  /** Validation rows that no job learns from: what the adapter is truly worth. */
+  /** Validation rows that no job learns from; they measure the adapter's true gain. */
   readonly unseen: UnseenScores
-  /** Test rows, for the final figures alone. */
+  /** Test rows, only for the final figures. */
   readonly test?: UnseenScores
 }
 
@@ -52,11 +52,11 @@ export type Draw = {
   readonly seed: number
   readonly train: readonly Row[]
   readonly unseen: readonly Row[]
-  /** Null where the job is not asked about test rows. */
+  /** Null if the job is not scored on test rows. */
   readonly test: readonly Row[] | null
-  /** Whether the training rows' labels have nothing to do with their inputs. */
+  /** Whether the training rows' labels are shuffled. */
   readonly isShuffled: boolean
-  /** Seconds that `auto` may take; null is one fit by `gradient`. */
+  /** Budget of `auto` in seconds; null for one fit by `gradient`. */
   readonly budgetSeconds: number | null
 }
 
@@ -127,13 +127,13 @@ async function byAuto(spec: Spec, budgetMs: number, answer: Answer): Promise<Fou
   return { rotation: search.best(state).rotation, foldRotations: search.foldRotations(state) }
 }
 
-/** Shuffling keeps how often each label occurs. */
+/** Shuffling keeps the number of each label. */
 function shuffleLabels(rows: readonly Row[], seed: number): Row[] {
   const order = permutation(rows.length, createRng(seed, 32))
   return rows.map((row, i) => ({ ...row, word: rows[order[i]!]!.word }))
 }
 
-/** What the adapter's file would hold. */
+/** The rotation rounded to the adapter file's precision. */
 function asStored(rotation: Rotation, geometry: Geometry): Rotation {
   const file = { modelDigest: MODEL_DIGEST, scope: 'generated', rotation, dtype: 'F16' } as const
   const decoded = decodeAdapter(encodeAdapter(file), geometry)
@@ -171,7 +171,7 @@ function putDataset(runner: Runner, set: string, rows: readonly Row[]): Tokenise
   return runner.datasets.put(createHash('sha256').update(bytes).digest('hex'), bytes)
 }
 
-/** As a job asks: batch by batch, so that what is computed together are neighbours. */
+/** Batch by batch as in a job, so that examples computed together are neighbours. */
 async function differentiate(
   runner: Runner,
   dataset: TokenisedDataset,

@@ -1,4 +1,4 @@
-/** How often the guard's test would see a gain: real predictions, diluted and drawn anew. */
+/** Power of the guard's test, by real predictions that are diluted and resampled. */
 import { GUARD_LEVEL } from '../../../adapters/guard/verdict.ts'
 import { fitLabelBias } from '../../../adapters/objective/label-bias.ts'
 import { applyBias } from '../../../adapters/objective/label-log-probs.ts'
@@ -9,7 +9,7 @@ import { predictLabels } from '../../../adapters/statistics/classification.ts'
 import { learntTest } from '../../../adapters/statistics/learnt-test.ts'
 import type { JobRecord } from './jobs.ts'
 
-/** Shares of the predictions that are another row's instead. */
+/** Shares of the predictions that are replaced with another row's. */
 const DILUTIONS = [0, 0.25, 0.5, 0.75, 1]
 const NUMBERS_OF_EXAMPLES = [12, 20, 40, 100]
 const NUM_DRAWS = 100

@@ -1,4 +1,4 @@
-/** What `npm run bench -- guard --results` leaves in docs/results. */
+/** The files that `npm run bench -- guard --results` writes. */
 import type { TopLevelSpec } from 'vega-lite'
 import { CHART_CONFIG, renderSvg } from '../results/chart.ts'
 import { writeResults } from '../results/write.ts'

@@ -1,4 +1,4 @@
-/** What the guard says of jobs that were kept, and what they were truly worth. */
+/** The guard's verdicts on kept jobs, and the jobs' true gains. */
 import { predictOutOfFold } from '../../../adapters/guard/out-of-fold.ts'
 import { judge, type Verdict } from '../../../adapters/guard/verdict.ts'
 import { biasedMeanLogProb, fitLabelBias } from '../../../adapters/objective/label-bias.ts'
@@ -13,7 +13,7 @@ import {
 } from '../../../adapters/statistics/classification.ts'
 import type { JobRecord, UnseenScores } from './jobs.ts'
 
-/** How the answers do on rows that no job learnt from. */
+/** Figures on rows that no job learnt from. */
 export type Worth = {
   /** Balanced accuracy of the base model. */
   readonly base: number
@@ -29,7 +29,7 @@ export type Judged = Verdict & { readonly worth: Worth }
 
 export type Rows = 'unseen' | 'test'
 
-/** @throws {Error} test rows are asked for, and the job was not scored on them */
+/** @throws {Error} the job was not scored on the requested test rows */
 export function judgeRecord(record: JobRecord, rows: Rows = 'unseen'): Judged {
   const { gold, folds, base, own, candidates } = record
   const scores: UnseenScores | undefined = record[rows]
@@ -65,7 +65,7 @@ const isLive = ({ outcome }: Verdict): boolean => outcome === 'proven' || outcom
 
 type Line = Record<string, string | number>
 
-/** One row a set, number of examples and kind of labels. */
+/** One row per set, number of examples and kind of labels. */
 export function summarise(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
   const groups = Map.groupBy(records, ({ set, rows: count, isShuffled, optimizer }) =>
     [set, count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),
@@ -99,7 +99,7 @@ const countOutcomes = (judged: readonly Judged[]): Record<Verdict['outcome'], nu
 const MAX_LOSS = 0.01
 const isWorse = ({ worth }: Judged): boolean => worth.gain < -MAX_LOSS
 
-/** What the guard promises, over all jobs of a number of examples. */
+/** The guard's goals, over all jobs with one number of examples. */
 export function summarisePromises(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
   const groups = Map.groupBy(records, ({ rows: count, isShuffled, optimizer }) =>
     [count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),

@@ -1,18 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { StackAccess } from '../../fixtures/stack.ts'
 
-/** Asks for one path again and again, and notes its longest wait. */
+/** Requests one path again and again, and records the longest wait. */
 export class Caller {
   #isOver = false
   #longestMs = 0
   readonly #loop: Promise<void>
 
-  /** @param pauseMs between an answer and the next question */
+  /** @param pauseMs between an answer and the next request */
   constructor(stack: StackAccess, path: string, pauseMs = 0) {
     this.#loop = this.#ask(new URL(path, stack.baseUrl), stack.apiKey, pauseMs)
   }
 
-  /** The longest wait since it was last taken. */
+  /** The longest wait since the last call. */
   takeLongestMs(): number {
     const taken = Math.round(this.#longestMs)
     this.#longestMs = 0

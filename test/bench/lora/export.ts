@@ -1,4 +1,4 @@
-/** What lora/fit.py reads: the bench's own draws, prompts as token ids, label tries and folds. */
+/** Writes the input of lora/fit.py: the benchmark's draws, prompts as token ids, label tries and folds. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { countFolds, stratifiedFolds } from '../../../adapters/optimise/gradient/folds.ts'
@@ -9,7 +9,7 @@ import { HiddenStates } from '../tasks/hidden-states.ts'
 import { digestRows, readRows, TASK_SETS, type Row } from '../tasks/sets.ts'
 import type { Setting } from '../tasks/store.ts'
 
-/** One file a set, `SET.json`; it holds tokenised rows, so it belongs into no repository. */
+/** Writes `SET.json` per set. It holds tokenised rows, so do not commit it. */
 export async function exportForLora(settings: readonly Setting[], folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true })
   const hidden = await HiddenStates.open()

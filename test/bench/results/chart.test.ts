@@ -2,7 +2,7 @@ import { describe, it } from 'vitest'
 import { CHART_CONFIG, renderSvg } from './chart.ts'
 
 describe('renderSvg', () => {
-  it('draws a line a series and writes the axes, without a browser', async ({ expect }) => {
+  it('draws one line per series and the axes, without a browser', async ({ expect }) => {
     const svg = await renderSvg({
       $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
       config: CHART_CONFIG,

@@ -2,7 +2,7 @@
 import { parse, View } from 'vega'
 import { compile, type Config, type TopLevelSpec } from 'vega-lite'
 
-/** @throws {Error} a specification that Vega-Lite does not take */
+/** @throws {Error} Vega-Lite does not accept the specification */
 export async function renderSvg(spec: TopLevelSpec): Promise<string> {
   const view = new View(parse(compile(spec).spec), { renderer: 'none' })
   try {
@@ -12,7 +12,7 @@ export async function renderSvg(spec: TopLevelSpec): Promise<string> {
   }
 }
 
-/** White, so that a dark page does not swallow the axes; colours that the colour-blind tell apart. */
+/** White, so that the axes show on a dark page; colours that colour-blind readers can distinguish. */
 export const CHART_CONFIG: Config = {
   background: 'white',
   font: 'sans-serif',

@@ -2,12 +2,12 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { format, resolveConfig } from 'prettier'
 
-/** What Prettier knows; the others are written as they are. */
+/** Prettier formats these; other files are written unchanged. */
 const FORMATTED: ReadonlySet<string> = new Set(['.md', '.json'])
 
 /**
  * Writes a bench's results, formatted as the repository's own files are.
- * @param files text by file name; anything that is no text as JSON
+ * @param files content by file name; content other than text is written as JSON
  */
 export async function writeResults(
   folder: string,

@@ -17,7 +17,7 @@ afterAll(() => {
 })
 
 describe('HiddenStates', () => {
-  it('reads what the logits are made of: the state times the embeddings', async ({ expect }) => {
+  it('reads the state that times the embeddings gives the logits', async ({ expect }) => {
     const ids = hidden.encode('Answer with yes or no only.', [
       { role: 'user', content: 'Is the harbour wet?' },
     ])

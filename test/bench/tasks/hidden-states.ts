@@ -41,7 +41,7 @@ import { modelPath, TEST_CACHE_DIR } from '../../fixtures/model.ts'
 import { MODEL_DIGEST } from '../../fixtures/runner.ts'
 
 const { onnx } = onnxProto
-/** The builder's name for what the output matrix is applied to, [logit_rows, hidden]. */
+/** The builder's name for the input of the output matrix, [logit_rows, hidden]. */
 const LAST_HIDDEN = 'final.wanted'
 const GRAPH_FILE = 'last-hidden.onnx'
 const NUM_THREADS = 2
@@ -52,7 +52,7 @@ export class HiddenStates {
   readonly #tokenizer: ChatTokenizer
   readonly #slots: SlotTable
   readonly #tries: LabelTries
-  /** By token ids: seeds and sizes ask about the same test rows. */
+  /** States by token ids, because all seeds and sizes use the same test rows. */
   readonly #states = new Map<string, Float32Array>()
 
   private constructor(session: Session, config: ModelConfig, tokenizer: ChatTokenizer) {
@@ -153,7 +153,7 @@ export class HiddenStates {
   }
 }
 
-/** The build's own graph, written again beside its weights with the hidden state among its outputs. */
+/** Writes the build's graph again beside its weights, with the hidden state among its outputs. */
 async function withLastHidden(build: Build): Promise<string> {
   const file = path.join(path.dirname(build.modelPath), GRAPH_FILE)
   if (existsSync(file)) return file

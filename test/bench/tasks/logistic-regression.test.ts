@@ -20,7 +20,9 @@ describe('logisticRegression', () => {
     expect(Math.exp(row![1]!)).toBeCloseTo(expected, 5)
   })
 
-  it('weighs each example by what it is off, with fewer examples than features', ({ expect }) => {
+  it('has weights made of the examples’ errors, with fewer examples than features', ({
+    expect,
+  }) => {
     const rng = createRng(7)
     const [n, size, numLabels, c] = [9, 40, 3, 0.1]
     const train = Array.from({ length: n }, () => Array.from({ length: size }, () => rng.normal()))
@@ -49,7 +51,7 @@ describe('logisticRegression', () => {
     }
   })
 
-  it('takes no notice of a feature that never varies', ({ expect }) => {
+  it('ignores a feature that never varies', ({ expect }) => {
     const options = { numLabels: 2, c: 1 }
     const plain = logisticRegression([[0], [1], [2], [4]], [0, 0, 1, 1], [[1.5]], options)
     const wider = logisticRegression(

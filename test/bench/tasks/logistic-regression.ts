@@ -68,7 +68,7 @@ function fit(
     )
     if (steepest < TOLERANCE) return ahead
     const next = ahead.map((own, label) => own.map((w, k) => w - step * slopes[label]![k]!))
-    // Momentum that has come to point uphill is dropped.
+    // Restarts the momentum if it points uphill.
     let uphill = 0
     next.forEach((own, label) => {
       own.forEach((w, k) => (uphill += slopes[label]![k]! * (w - weights[label]![k]!)))

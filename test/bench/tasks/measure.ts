@@ -19,11 +19,11 @@ import { TASK_SETS, type Row } from './sets.ts'
 import type { JobFigures, Measured, Setting } from './store.ts'
 
 const NUM_SHOTS = 4
-/** Logistic regression's, on label log probabilities and on hidden states (shared/notes). */
+/** C of the logistic regressions, on label log probabilities and on hidden states; not tuned. */
 const LABELS_C = 1
 const PROBE_C = 0.1
 
-/** Ways of answering that need no job. */
+/** Columns that need no job. */
 export const BASELINES = ['base', 'calibrated', 'logistic', 'probe', 'shots'] as const
 export type Baseline = (typeof BASELINES)[number]
 export const isBaseline = (column: string): column is Baseline =>
@@ -39,7 +39,7 @@ export type Plan = Setting & {
   /** Baselines, and names of optimisers. */
   readonly columns: readonly string[]
   readonly numTrials: number
-  /** The pool that training rows are drawn from. */
+  /** The pool of rows to draw training rows from. */
   readonly train: readonly Row[]
   readonly test: readonly Row[]
 }
@@ -87,9 +87,9 @@ export async function measure(tools: Tools, plan: Plan): Promise<Measured> {
     if (learnt.length > 0 || wanted.has('base') || needsTraining) {
       const arms = adapters.length > 0 ? adapters : [frame]
       const [base, ...adapted] = await compareRows(openai, arms, test, words)
-      // Where the base was measured before, it says the same again.
+      // The base model gives the same answers as in an earlier measurement.
       columns['base'] = base!
-      // Where nothing was published, the base model is what a request gets.
+      // If nothing was published, a request gets the base model.
       for (const { optimizer, task } of learnt) {
         columns[optimizer] = task === null ? base! : adapted[adapters.indexOf(task)]!
       }

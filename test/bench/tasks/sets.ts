@@ -14,8 +14,8 @@ const same = (...labels: readonly string[]): Record<string, string> =>
   Object.fromEntries(labels.map((label) => [label, label]))
 
 /**
- * Instructions that were fixed before anything was measured: those of shared/notes/optimisers.md
- * where it has one, else the set's own (`meta.json`) with its labels named.
+ * Instructions and label words of each set, fixed before anything was measured. Unless the project had
+ * earlier instructions, they are the set's own (`meta.json`) with its labels named.
  */
 export const TASK_SETS: Readonly<Record<string, TaskSet>> = {
   ag_news: {

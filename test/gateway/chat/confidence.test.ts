@@ -28,7 +28,7 @@ describe('confidence', () => {
     return response.json<Answer>()
   }
 
-  it('is under the version’s temperature, in answers and comparisons', async ({ expect }) => {
+  it('has the version’s temperature applied, in answers and comparisons', async ({ expect }) => {
     sayUnsure()
     await publishTask(projectId, 'warm', { temperature: 2 })
     const { arcana, choices } = await ask('warm')
@@ -49,7 +49,7 @@ describe('confidence', () => {
     ])
   })
 
-  it('below the request’s least gives no content, or the fallback', async ({ expect }) => {
+  it('below the request’s minimum gives no content, or the fallback', async ({ expect }) => {
     sayUnsure()
     await publishTask(projectId, 'warm', { temperature: 2 })
     const sure = await ask('warm', { min_confidence: 0.6 })
@@ -62,7 +62,9 @@ describe('confidence', () => {
     expect(named.choices[0]!.message.content).toBe('unsure')
   })
 
-  it('below the task’s own least does likewise, and a request’s goes first', async ({ expect }) => {
+  it('below the task’s minimum does the same, and a request’s minimum overrides it', async ({
+    expect,
+  }) => {
     sayUnsure()
     await publishTask(projectId, 'shy', { minConfidence: 0.9, fallbackLabel: 'ask a human' })
     expect((await ask('shy')).choices[0]!.message.content).toBe('ask a human')
@@ -72,7 +74,7 @@ describe('confidence', () => {
     expect((await ask('shy', { min_confidence: 0 })).choices[0]!.message.content).toBe('World')
   })
 
-  it('holds in a stream', async ({ expect }) => {
+  it('is checked in a stream', async ({ expect }) => {
     sayUnsure()
     await publishTask(projectId, 'shy', { minConfidence: 0.9, fallbackLabel: 'ask a human' })
     const textOf = async (body: object, task = 'shy') => {
@@ -98,7 +100,7 @@ describe('confidence', () => {
     expect(await textOf({}, 'mute')).toEqual({ text: null, withheld: true })
   })
 
-  it('is refused where an answer is free text, or without a least', async ({ expect }) => {
+  it('is refused for free text, or without a minimum', async ({ expect }) => {
     for (const [body, param] of [
       [{ arcana: { min_confidence: 0.5 } }, 'arcana.min_confidence'],
       [{ arcana: { min_confidence: 2 } }, 'arcana.min_confidence'],

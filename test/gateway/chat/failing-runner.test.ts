@@ -37,7 +37,7 @@ describe('a runner that fails', () => {
     expect(events.at(-1)).toMatchObject({ error: { code: 'runner_died' } })
   })
 
-  it('with lines that are not of the protocol gives 502', async ({ expect }) => {
+  it('by lines outside the protocol gives 502', async ({ expect }) => {
     for (const text of [
       'not json\n',
       '{"event":"surprise"}\n',
@@ -53,7 +53,7 @@ describe('a runner that fails', () => {
     }
   })
 
-  it('reading events cut anywhere, even inside a character, joins them', async ({ expect }) => {
+  it('is not one that cuts events anywhere, even inside a character', async ({ expect }) => {
     runner.words = () => ['Grüße', ' 世界']
     for (const isCutFine of [false, true]) {
       runner.isCutFine = isCutFine
@@ -72,7 +72,7 @@ describe('a runner that fails', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'over_capacity' } })
   })
 
-  it('to keep an adapter it was just given is asked only once more', async ({ expect }) => {
+  it('to keep an adapter that it received is asked only once more', async ({ expect }) => {
     await publishTask(projectId, 'a')
     runner.intercept = (request) =>
       request.url.endsWith('/v1/generate') ? refuse(409, 'adapter_not_resident', 'retryable') : null

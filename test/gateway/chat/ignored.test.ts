@@ -13,7 +13,7 @@ const EVERYWHERE = {
 }
 const NAMED = 'x-arcana-ignored'
 
-describe('what changes nothing', () => {
+describe('a parameter without effect', () => {
   it('is accepted in a chat and named in a header', async ({ expect }) => {
     const fields = { ...EVERYWHERE, reasoning_effort: 'low', verbosity: 'high', store: false }
     for (const stream of [false, true]) {
@@ -30,14 +30,14 @@ describe('what changes nothing', () => {
     })
   })
 
-  it('is accepted of a completion likewise', async ({ expect }) => {
+  it('is accepted in a completion too', async ({ expect }) => {
     const body = { model: MODEL, prompt: 'Hi', ...EVERYWHERE }
     const response = await client.call('POST', '/v1/completions', body)
     expect(response.status).toBe(200)
     expect(response.headers.get(NAMED)).toBe(Object.keys(EVERYWHERE).join(', '))
   })
 
-  it('is not named where it was left out, or says what is done anyway', async ({ expect }) => {
+  it('is not named if it is absent, or has the value that applies anyway', async ({ expect }) => {
     const response = await client.chat({
       prediction: null,
       reasoning_effort: null,

@@ -4,7 +4,7 @@ import { MODEL } from '../harness.ts'
 
 useFreshProject()
 
-it('more tokens than the model can answer with are refused as OpenAI does', async ({ expect }) => {
+it('max_tokens past the model’s context is refused as OpenAI does', async ({ expect }) => {
   const limit = runner.status().model.max_context
   const refused = [
     await client.chat({ max_tokens: 1e9 }),

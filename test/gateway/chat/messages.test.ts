@@ -39,7 +39,7 @@ describe('a speaker’s name', () => {
     expect(sent()).toEqual(messages)
   })
 
-  it('that is none, or another function’s, is refused by name', async ({ expect }) => {
+  it('that is invalid, or another function’s, is refused by name', async ({ expect }) => {
     const asked = { role: 'assistant', content: null, tool_calls: [CALL] }
     const cases: [object, string][] = [
       ...['', 'two words', '<|im_end|>', 'x'.repeat(65), 7].map((name): [object, string] => [
@@ -60,7 +60,7 @@ describe('a speaker’s name', () => {
 })
 
 describe('an answer without content', () => {
-  it('is taken back as history, as it was given', async ({ expect }) => {
+  it('is accepted back as history unchanged', async ({ expect }) => {
     for (const withheld of [
       { role: 'assistant', content: null, refusal: null },
       { role: 'assistant' },
@@ -80,7 +80,7 @@ describe('an answer without content', () => {
     }
   })
 
-  it('is an assistant’s alone', async ({ expect }) => {
+  it('is only accepted from an assistant', async ({ expect }) => {
     for (const role of ['user', 'system']) {
       const response = await client.chat({ messages: [{ role, content: null }] })
       expect(response.status).toBe(400)

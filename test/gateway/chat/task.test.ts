@@ -47,7 +47,7 @@ describe('a task', () => {
       sampling: { temperature: 0 },
       choice: { labels: ['World', 'Sports'] },
     })
-    // Pushed once, when it was first missing.
+    // The gateway sent the adapter once, when it was missing.
     expect(runner.callsTo('PUT /v1/adapters')).toBe(1)
   })
 
@@ -79,7 +79,7 @@ describe('a task', () => {
     expect(told).toEqual([logprobs])
     const one = await (await client.chat({ logprobs: true }, headers)).json<ChatCompletion>()
     expect(one.choices[0].logprobs?.content).toEqual([{ ...world, top_logprobs: [] }])
-    // A label that is held back is not told this way either.
+    // A withheld label does not appear here either.
     const held = { ...asked, arcana: { min_confidence: 0.7 } }
     const withheld = await (await client.chat(held, headers)).json<ChatCompletion>()
     expect(withheld.choices[0]).toMatchObject({ message: { content: null }, logprobs: null })
@@ -87,7 +87,7 @@ describe('a task', () => {
     expect(JSON.stringify(none)).not.toContain('"top_logprobs"')
   })
 
-  it('that has a probability of 0 says OpenAI’s least', async ({ expect }) => {
+  it('with a probability of 0 gives OpenAI’s least log probability', async ({ expect }) => {
     await publishTask(projectId, 'ag-news')
     const body = { logprobs: true, top_logprobs: 2 }
     const answer = await (await client.chat(body, { 'x-task': 'ag-news' })).json<ChatCompletion>()
@@ -125,7 +125,7 @@ describe('a task', () => {
     expect(wrong.status).toBe(400)
   })
 
-  it('says so when the caller’s system message replaces its frame', async ({ expect }) => {
+  it('warns when the caller’s system message replaces its frame', async ({ expect }) => {
     await publishTask(projectId, 'ag-news')
     const messages = [
       { role: 'system', content: 'Mine.' },
@@ -192,7 +192,7 @@ describe('a task', () => {
     expect(runner.generateRequests.at(-1)?.arms[0]?.bias).toEqual([4.5, 2])
   })
 
-  it('in a sum that does not go together is refused', async ({ expect }) => {
+  it('in a sum with incompatible terms is refused', async ({ expect }) => {
     await publishTask(projectId, 'a')
     await publishTask(projectId, 'other-labels', { labels: ['x', 'y'] })
     await publishTask(projectId, 'other-scope', { scope: 'all' })
@@ -281,7 +281,9 @@ describe('the proof', () => {
     },
   )
 
-  it('is checked again at the end, in band where the answer has begun', async ({ expect }) => {
+  it('is checked again at the end, and fails in band if the answer has begun', async ({
+    expect,
+  }) => {
     await publishTask(projectId, 'a')
     runner.editEvents = (events) =>
       events.map((event) =>

@@ -73,13 +73,13 @@ describe('a runner that answers its status and fails every generation after admi
     a.editEvents = die
     const answers: string[] = []
     for (let i = 0; i < 8; i++) {
-      // Its status is asked for between, and answered.
+      // It answers its status in between.
       pass(20)
       answers.push(await ask())
     }
     expect(answers).toEqual(['a: died', 'a: died', ...Array.from({ length: 6 }, () => 'b')])
     expect(a.callsTo('GET /v1/status')).toBeGreaterThan(1)
-    // The probe fails: it is left alone for twice as long.
+    // The probe fails, so the circuit stays open twice as long.
     pass(LATER_MS)
     expect(await ask()).toBe('a: died')
     pass(499)
@@ -91,7 +91,7 @@ describe('a runner that answers its status and fails every generation after admi
     expect(await ask()).toBe('a')
   })
 
-  it('is no concern of the calls that it answers', async ({ expect }) => {
+  it('keeps the calls that it answers', async ({ expect }) => {
     a.intercept = (request) =>
       request.url.endsWith('/v1/generate') ? refuse(500, 'internal', 'fatal') : null
     for (let i = 0; i < 2; i++) expect(await ask()).toMatch(/^a: ApiError/)
@@ -102,9 +102,7 @@ describe('a runner that answers its status and fails every generation after admi
 })
 
 describe('an attempt', () => {
-  it('leaves a runner that is not there for the next, and is told when there is none', async ({
-    expect,
-  }) => {
+  it('tries the next runner if one is down, and fails if none is left', async ({ expect }) => {
     const call = vi.fn(async ({ client }: { client: { url: string } }) => {
       await Promise.resolve()
       if (client.url === a.url) throw new RunnerCallFailure('unreachable', 'gone')
@@ -117,7 +115,7 @@ describe('an attempt', () => {
     pass(LATER_MS)
     await expect(attempt(pool, WISH, call)).rejects.toThrow(Unserved)
     expect(call).toHaveBeenCalledTimes(2)
-    // Back after a moment, without anybody's doing.
+    // The runner comes back after a moment.
     b.isDown = false
     pass(LATER_MS)
     expect(await attempt(pool, WISH, call)).toBe(b.url)
@@ -129,7 +127,7 @@ describe('an attempt', () => {
     expect(call).toHaveBeenCalledTimes(1)
   })
 
-  it('holds nothing against a runner whose caller left', async ({ expect }) => {
+  it('does not count a caller’s disconnect as the runner’s failure', async ({ expect }) => {
     const controller = new AbortController()
     const call = () => {
       controller.abort()

@@ -36,7 +36,9 @@ describe('the choice of a runner', () => {
     ])
   })
 
-  it('leaves out what is down, open, of another protocol or another model', ({ expect }) => {
+  it('excludes runners that are down, or have an open circuit, another protocol or another model', ({
+    expect,
+  }) => {
     const model = new RunnerDouble().status().model
     const snapshots = [
       snapshot('down', null),
@@ -49,7 +51,7 @@ describe('the choice of a runner', () => {
     expect(urlsOf(chooseRunner(snapshots, WISH))).toEqual(['half-open'])
   })
 
-  it('tells a wrong model and a wrong build from no runner at all', ({ expect }) => {
+  it('distinguishes a wrong model and a wrong build from no runner', ({ expect }) => {
     const one = [snapshot('one')]
     const choose = (wish: object) => urlsOf(chooseRunner(one, { ...WISH, ...wish }))
     expect(choose({ modelDigest: MODEL_DIGEST, buildDigest: BUILD_DIGEST })).toEqual(['one'])

@@ -24,12 +24,12 @@ describe('a circuit', () => {
     expect(circuit.stateAt(789)).toBe('open')
     circuit.succeed(circuit.begin(790)!)
     expect(circuit.stateAt(791)).toBe('closed')
-    // As if nothing had been: it takes two failures again.
+    // It is closed as at the start: two failures open it again.
     circuit.fail(circuit.begin(800)!, 801)
     expect(circuit.stateAt(801)).toBe('closed')
   })
 
-  it('counts calls that die together once', ({ expect }) => {
+  it('counts calls that fail together once', ({ expect }) => {
     const circuit = new CircuitBreaker()
     const calls = Array.from({ length: 10 }, () => circuit.begin(0)!)
     for (const call of calls) circuit.fail(call, 100)
@@ -49,7 +49,7 @@ describe('a circuit', () => {
     expect(circuit.stateAt(9)).toBe('open')
   })
 
-  it('lets another probe through where the first said nothing, or was lost', ({ expect }) => {
+  it('lets another probe through if the first gave no result, or was lost', ({ expect }) => {
     const circuit = new CircuitBreaker()
     circuit.fail(circuit.begin(0)!, 1)
     circuit.fail(circuit.begin(2)!, 3)

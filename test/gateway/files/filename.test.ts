@@ -14,7 +14,7 @@ const NAMES = [
   '👩‍🔬.jsonl',
 ]
 
-/** As a client writes it: `parameters` is all that follows `name="file"`. */
+/** A form as a client writes it; `parameters` follows `name="file"`. */
 async function upload(parameters: string) {
   const body =
     '--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n' +
@@ -57,7 +57,7 @@ describe('an upload’s file name', () => {
     }
   })
 
-  it('that cannot be read is refused with a word', async ({ expect }) => {
+  it('that cannot be parsed is refused with the reason', async ({ expect }) => {
     for (const parameters of ['; filename="я', '; filename="я" x', `; filename*=utf-8''%D1%`]) {
       const response = await upload(parameters)
       expect(response.status, parameters).toBe(400)

@@ -14,7 +14,7 @@ const assistant = (content: string | null, more: object = {}) => ({
 })
 
 describe('a line of a training file', () => {
-  it('may have null or nothing in what it does not use', ({ expect }) => {
+  it('may have null or an empty list in unused fields', ({ expect }) => {
     const plain = read({ messages: [user('hi'), assistant('yes')] })
     expect(
       read({
@@ -51,7 +51,7 @@ describe('a line of a training file', () => {
     ).toMatchObject({ messages: [{ role: 'user', content: 'hi', name: 'bob' }], answer: 'yes' })
   })
 
-  it('is learnt by its last answer that has weight; others are context', ({ expect }) => {
+  it('teaches its last answer with a weight; earlier ones are context', ({ expect }) => {
     const turns = (...weights: (0 | 1 | undefined)[]) =>
       read({
         messages: weights.flatMap((weight, i) => [
@@ -68,7 +68,7 @@ describe('a line of a training file', () => {
       expect(line).not.toHaveProperty('notes')
     }
     expect(turns(1, 1)).toMatchObject({ ...second, notes: ['earlier_answers'] })
-    // Nothing that comes after an answer changes it.
+    // Messages after the answer do not change it.
     expect(turns(1, 0)).toEqual(read({ messages: [user('q0'), assistant('a0')] }))
     const silent = [user('q0'), assistant(null, { weight: 0 }), user('q1'), assistant('a1')]
     expect(read({ messages: silent })).toMatchObject({
@@ -76,7 +76,7 @@ describe('a line of a training file', () => {
     })
   })
 
-  it('that would lose something is refused by name', ({ expect }) => {
+  it('with an unsupported part is refused by name', ({ expect }) => {
     const call = { id: 'c', type: 'function', function: { name: 'f', arguments: '{}' } }
     const last = assistant('yes')
     const cases: [object, string][] = [
@@ -97,7 +97,10 @@ describe('a line of a training file', () => {
         'messages[1].role: "tool": results of functions are not learnt',
       ],
       [{ messages: [user('q'), last], tools: [call] }, 'tools: a task does not learn'],
-      [{ messages: [user('q'), last], functions: [{ name: 'f' }] }, 'functions: a task does not learn'],
+      [
+        { messages: [user('q'), last], functions: [{ name: 'f' }] },
+        'functions: a task does not learn',
+      ],
       [{ messages: [user('q'), assistant(null)] }, 'the assistant’s answer is blank'],
       [{ messages: [user('q'), last], wait: 1 }, 'unknown field "wait"'],
       [{ input: 'q', label: '' }, 'label: must not be empty'],
@@ -106,7 +109,7 @@ describe('a line of a training file', () => {
     for (const [line, fault] of cases) expect(read(line)).toContain(fault)
   })
 
-  it('whose earlier answers have weight is warned of', ({ expect }) => {
+  it('whose earlier answers have a weight gives a warning', ({ expect }) => {
     const chat = (text: string, answer: string) => {
       const messages = [user('q'), assistant('a', { weight: 1 }), user(text), assistant(answer)]
       const parsed = parseTrainingLine(JSON.stringify({ messages }))

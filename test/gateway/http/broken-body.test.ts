@@ -3,7 +3,7 @@ import { it } from 'vitest'
 import { receiveUpload } from '../../../src/files/upload.ts'
 import { readJsonObject } from '../../../src/http/read-json.ts'
 
-/** A body that breaks off after its first bytes, as one whose client leaves. */
+/** A body that breaks off after its first bytes, as if its client had disconnected. */
 const brokenBody = (start: string, contentType: string): Request =>
   new Request('http://gateway/', {
     method: 'POST',

@@ -20,7 +20,7 @@ const post = (
   client.call('POST', path, body, { 'content-encoding': encoding, 'content-type': type })
 const chat = (body: Uint8Array, encoding = 'gzip') => post('/v1/chat/completions', body, encoding)
 
-/** Mebibytes of white space; the platform's own is fast. */
+/** Compresses mebibytes of white space; the platform's own gzip is fast. */
 const compress = (numMib: number): Promise<Uint8Array> => {
   let left = numMib
   const blanks = new ReadableStream<Uint8Array>({
@@ -41,7 +41,7 @@ const form = (lines: string) =>
   )
 
 describe('a gzip body', () => {
-  it('is read as what it holds', async ({ expect }) => {
+  it('is read as its inflated content', async ({ expect }) => {
     for (const encoding of ['gzip', 'GZIP', 'x-gzip']) {
       expect((await chat(gzipSync(utf8(CHAT), { filename: 'chat.json' }), encoding)).status).toBe(
         200,
@@ -62,7 +62,7 @@ describe('a gzip body', () => {
     })
   })
 
-  it('that holds more than the limit is refused as it is inflated', async ({ expect }) => {
+  it('that inflates past the limit is refused while it is inflated', async ({ expect }) => {
     const bomb = await compress(200)
     expect(bomb.length).toBeLessThan(MIB)
     const startedAt = performance.now()
@@ -102,7 +102,7 @@ describe('a gzip body', () => {
     expect(size).toBeLessThanOrEqual(8 * MIB)
   })
 
-  it('that is not sound is the caller’s fault', async ({ expect }) => {
+  it('that is malformed is the caller’s fault', async ({ expect }) => {
     const sound = gzipSync(utf8(CHAT))
     const changed = (at: number) => sound.map((byte, i) => (i === at ? byte ^ 1 : byte))
     const twice = new Uint8Array([...sound, ...sound])

@@ -38,7 +38,7 @@ describe('a job by bo', () => {
     expect(events.filter(({ message }) => message.includes('directions')).length).toBe(1)
   })
 
-  it('finds the same after its object is lost, before and after it has directions', async ({
+  it('finds the same if its object is lost before or after it has directions', async ({
     expect,
   }) => {
     const whole = await waitFor((await createJob({ method: bo(), suffix: 'whole' })).id)
@@ -58,7 +58,7 @@ describe('a job by bo', () => {
     }
   })
 
-  it('looks for its directions anew where the build of the model changed', async ({ expect }) => {
+  it('computes its directions again if the build of the model changed', async ({ expect }) => {
     let numCalls = 0
     runner.intercept = (request) => {
       if (request.url.endsWith('/v1/score') && ++numCalls === 4) runner.buildDigest = 'e'.repeat(64)

@@ -27,7 +27,7 @@ const chat = (text: string, answer: string, line = 1) =>
   example(text, answer, line, null, 'message')
 
 describe('a job’s examples', () => {
-  it('whose labels look alike are told of, the pair by name', ({ expect }) => {
+  it('with labels that look alike give a warning that names the pair', ({ expect }) => {
     const warned = (...labels: string[]): string[] => {
       const lines = labels.map((label, i) => example(`text ${i}`, label, i + 1))
       const built = buildDatasets(lines, null, OPTIONS)
@@ -84,7 +84,7 @@ describe('a job’s examples', () => {
     })
   })
 
-  it('keep the order of labels that are given', ({ expect }) => {
+  it('keep the given order of labels', ({ expect }) => {
     const built = buildDatasets([example('a', 'x'), example('b', 'y')], [example('c', 'z')], {
       ...OPTIONS,
       labels: ['z', 'y', 'x'],
@@ -141,13 +141,13 @@ describe('a job’s examples', () => {
   })
 })
 
-describe('what a job learns', () => {
+describe('a job’s objective', () => {
   const objectiveOf = (...args: Parameters<typeof buildDatasets>) => {
     const built = buildDatasets(...args)
     return built.ok ? built.value.objective : [built.error.reason, built.error.message]
   }
 
-  it('is texts where the lines have targets, in the task’s frame', ({ expect }) => {
+  it('is texts if the lines have targets, in the task’s frame', ({ expect }) => {
     const built = buildDatasets(
       [target('a', ' One day. '), target('a', 'Then.'), target('b', 'No.')],
       null,

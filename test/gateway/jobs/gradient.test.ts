@@ -22,7 +22,7 @@ describe('a job by gradient', () => {
     },
   }
 
-  /** A job whose sixth call is held, once that is under way. */
+  /** Starts a job and waits until its sixth call is held. */
   async function heldInStep(suffix: string) {
     const held = holdCall('/v1/gradient', 6)
     const created = await createJob({ method: GRADIENT, suffix })
@@ -64,7 +64,7 @@ describe('a job by gradient', () => {
     for (const [i, { held_out_loss }] of losses.entries()) {
       if (i > 0) expect(held_out_loss).toBeLessThan(losses[i - 1]!.held_out_loss!)
     }
-    // One call a step, for all folds together; one before them, and one for what the last came to.
+    // One call per step for all folds, one before them, and one for the result of the last step.
     expect(runner.callsTo('POST /v1/gradient')).toBe(1 + 12 + 1)
   })
 
@@ -75,14 +75,16 @@ describe('a job by gradient', () => {
     release()
     const cut = await waitFor(created.id)
     expect(cut.status).toBe('succeeded')
-    // The step under way is done again, and no other.
+    // Only the interrupted step is repeated.
     expect(countCalls()).toBe(15)
     const digestOf = (job: Job) =>
       (job.arcana.report as unknown as { adapter_digest: string }).adapter_digest
     expect(digestOf(cut)).toBe(digestOf(whole))
   })
 
-  it('begins anew, moments and all, where the build of the model changed', async ({ expect }) => {
+  it('starts again, including the moments, if the build of the model changed', async ({
+    expect,
+  }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
     let numCalls = 0
     runner.intercept = (request) => {
@@ -99,7 +101,7 @@ describe('a job by gradient', () => {
     expect(moved.arcana.progress.best_value).toBe(whole.arcana.progress.best_value)
   })
 
-  it('begins anew where another release wrote the state of its search', async ({ expect }) => {
+  it('starts again if another release wrote the state of its search', async ({ expect }) => {
     const whole = await waitFor((await createJob({ method: GRADIENT, suffix: 'whole' })).id)
     const { created, release } = await heldInStep('outdated')
     const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${created.id}`))
@@ -121,7 +123,7 @@ describe('a job by gradient', () => {
     )
   })
 
-  it('publishes nothing where no step helps examples that were held out', async ({ expect }) => {
+  it('publishes nothing if no step helps held-out examples', async ({ expect }) => {
     runner.slopes = (angles) => new Float32Array(angles.length).fill(1)
     const job = await waitFor((await createJob({ method: GRADIENT })).id)
     expect(job).toMatchObject({ status: 'failed', error: { code: 'no_gain' } })

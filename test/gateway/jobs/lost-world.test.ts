@@ -6,8 +6,8 @@ import { refuse } from '../runner-double.ts'
 
 useFreshProject()
 
-describe('a job whose world fails', () => {
-  it('waits for a runner that is down, and goes on', async ({ expect }) => {
+describe('a job whose runner or object fails', () => {
+  it('waits for a runner that is down, and continues', async ({ expect }) => {
     runner.isDown = true
     const { id } = await createJob()
     await vi.waitFor(
@@ -21,7 +21,7 @@ describe('a job whose world fails', () => {
     expect((await waitFor(id)).status).toBe('succeeded')
   })
 
-  it('gives a runner that lost its datasets the examples again', async ({ expect }) => {
+  it('sends the examples again to a runner that lost its datasets', async ({ expect }) => {
     let numScores = 0
     runner.intercept = (request) => {
       if (request.url.endsWith('/v1/score') && ++numScores % 3 === 0) runner.datasets.clear()
@@ -60,13 +60,13 @@ describe('a job whose world fails', () => {
     expect(killed!.versions[0]!.adapter_digest).toBe(calm!.versions[0]!.adapter_digest)
   })
 
-  it('begins its trials anew where the build of the model changed', async ({ expect }) => {
+  it('starts its trials again if the build of the model changed', async ({ expect }) => {
     runner.intercept = async (request) => {
       if (request.url.endsWith('/v1/score')) await new Promise((done) => setTimeout(done, 100))
       return null
     }
     const { id } = await createJob()
-    // By this job's own progress: a job that an earlier test left behind may score too.
+    // Counted by this job's own progress, because a job of an earlier test may score too.
     await vi.waitFor(async () => {
       if ((await readJob(id)).arcana.progress.trials_done < 8) throw new Error('not there yet')
     })
@@ -80,7 +80,7 @@ describe('a job whose world fails', () => {
     expect(events.some(({ message }) => message.includes('another build'))).toBe(true)
   })
 
-  it('fails at once where the runner refuses the examples', async ({ expect }) => {
+  it('fails at once if the runner refuses the examples', async ({ expect }) => {
     runner.intercept = (request) =>
       request.url.includes('/v1/datasets/')
         ? refuse(400, 'context_length_exceeded', 'unserviceable')

@@ -7,10 +7,10 @@ import { MODEL } from '../harness.ts'
 
 useFreshProject()
 
-/** Any stored object, taken apart without its type: it is of a release that this code does not know. */
+/** A stored object without its type, because another release wrote it. */
 type Stored = Record<string, unknown>
 
-/** What `report.guard` held before there were four outcomes. */
+/** `report.guard` as it was before there were four outcomes. */
 const OLD_GUARD = {
   p_value: 0.36,
   against: 'label_frequencies',
@@ -30,7 +30,7 @@ const OLD_GUARD = {
   trials_per_fold: 16,
 }
 
-/** Writes a finished job's spec and state as the release before would have left them. */
+/** Writes a finished job's spec and state as the earlier release wrote them. */
 async function asOfOldRelease(job: Job, change: (state: Stored) => Stored): Promise<void> {
   const stub = env.JOBS.get(env.JOBS.idFromName(`${projectId}/${job.id}`))
   await runInDurableObject(stub, async (_, { storage }) => {
@@ -53,7 +53,7 @@ async function asOfOldRelease(job: Job, change: (state: Stored) => Stored): Prom
     write('state', change({ ...state, publication: { ...publication, report } }))
     await storage.setAlarm(Date.now())
   })
-  // That job had not published anything yet.
+  // That job has not published anything yet.
   await env.DB.batch([
     env.DB.prepare('DELETE FROM versions WHERE job_id = ?').bind(job.id),
     env.DB.prepare('DELETE FROM tasks WHERE project_id = ?').bind(projectId),
@@ -62,7 +62,7 @@ async function asOfOldRelease(job: Job, change: (state: Stored) => Stored): Prom
 }
 
 describe('a job that an older release left', () => {
-  it('as inconclusive is read as it was, and can be published', async ({ expect }) => {
+  it('as inconclusive is read unchanged, and can be published', async ({ expect }) => {
     const made = await waitFor((await createJob()).id)
     const error = { code: 'inconclusive', message: 'Nothing was published.', param: null }
     await asOfOldRelease(made, (state) => ({

@@ -57,7 +57,7 @@ function canBeTaught(): void {
 }
 
 describe('a job on pairs', () => {
-  it('learns what is preferred, and says what it did', async ({ expect }) => {
+  it('learns the preference, and reports it', async ({ expect }) => {
     canBeTaught()
     const weights: Float32Array[] = []
     runner.intercept = async (request) => {
@@ -112,13 +112,13 @@ describe('a job on pairs', () => {
       const counts = new Set(row.filter((weight) => weight !== 0).map(Math.abs))
       expect(counts.size).toBe(1)
     }
-    // Pairs that are told apart already count for less than they would at the identity.
+    // Pairs whose preferred text is likelier already weigh less than at the identity.
     for (const row of rowsOf(second!)) {
       expect(size(row)).toBeGreaterThan(0)
       expect(size(row)).toBeLessThan(0.5)
       for (let pair = 0; pair < NUM_PAIRS; pair++) expect(row[2 * pair]).toBe(-row[2 * pair + 1]!)
     }
-    // A fold's candidate has nothing of the fold's own pairs, of either text.
+    // A fold's candidate has no weight on either text of the fold's own pairs.
     const ofFold = first!.slice(0, 2 * NUM_PAIRS)
     expect(ofFold.some((weight) => weight === 0)).toBe(true)
     for (let pair = 0; pair < NUM_PAIRS; pair++) {
@@ -126,7 +126,7 @@ describe('a job on pairs', () => {
     }
   })
 
-  it('gives the same version when its object dies in mid search', async ({ expect }) => {
+  it('gives the same version when its object dies during the search', async ({ expect }) => {
     canBeTaught()
     const digestOf = async (isDisturbed: boolean, suffix: string) => {
       const job = await start({}, LINES, suffix)
@@ -142,7 +142,7 @@ describe('a job on pairs', () => {
     expect(await digestOf(true, 'two')).toBe(alone)
   })
 
-  it('is refused by field or line where it cannot be', async ({ expect }) => {
+  it('is refused by field or line if it is invalid', async ({ expect }) => {
     const paramOf = async (...args: Parameters<typeof post>) => {
       const response = await post(...args)
       const { error } = await response.json<{ error: { param: string } }>()

@@ -111,7 +111,7 @@ describe('a job with a grader of texts', () => {
     expect(runner.generateRequests.at(-1)!.choice).toBeUndefined()
   })
 
-  it('compares with targets where the grader names them', async ({ expect }) => {
+  it('compares with targets if the grader names them', async ({ expect }) => {
     saysGood()
     const grader = {
       type: 'text_similarity',
@@ -134,7 +134,7 @@ describe('a job with a grader of texts', () => {
     })
   })
 
-  it('asks another task, at the version of the job’s beginning', async ({ expect }) => {
+  it('asks another task, at the version that was live when the job began', async ({ expect }) => {
     saysGood()
     runner.chosenLabel = (request) => (lastText(request).includes('good') ? 1 : 0)
     const labels = ['negative', 'positive']
@@ -156,7 +156,7 @@ describe('a job with a grader of texts', () => {
     })
   })
 
-  it('asks a webhook on a host that is allowed, again where it fails', async ({ expect }) => {
+  it('asks a webhook on an allowed host, and again if it fails', async ({ expect }) => {
     saysGood()
     const bodies: unknown[] = []
     runner.elsewhere = async (request) => {
@@ -191,7 +191,7 @@ describe('a job with a grader of texts', () => {
     expect(numCalls).toBeLessThanOrEqual(6)
   })
 
-  it('is refused where its grader cannot be asked or has no meaning', async ({ expect }) => {
+  it('is refused if its grader is not allowed or is invalid', async ({ expect }) => {
     const refused = async (rotation: Record<string, unknown>) => {
       const response = await post(rotation)
       const { error } = await response.json<{ error: { param: string } }>()
@@ -224,7 +224,7 @@ describe('a job with a grader of texts', () => {
     ])
   })
 
-  it('ends where a prompt is past the context, naming it', async ({ expect }) => {
+  it('fails if a prompt is past the context, and names it', async ({ expect }) => {
     runner.intercept = (request) =>
       request.url.endsWith('/v1/generate')
         ? refuse(400, 'context_length_exceeded', 'fatal', { param: 'messages' })
@@ -236,7 +236,7 @@ describe('a job with a grader of texts', () => {
     })
   })
 
-  it('waits while the runner is away, and repeats its round', async ({ expect }) => {
+  it('waits while the runner is down, and repeats its round', async ({ expect }) => {
     saysGood()
     const alone = await finish((await start({}, lines(8), 'one')).id)
     let numRefused = 0

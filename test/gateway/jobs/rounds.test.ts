@@ -79,7 +79,7 @@ function canBeTaught(isPairs: boolean): void {
 }
 const fitted = (): TargetDataset[] => [...runner.datasets.values()] as TargetDataset[]
 
-describe('a job that fits the texts that its grader likes', () => {
+describe('a job that fits a grader’s scores in rounds', () => {
   it.for([
     ['iterative-dpo', 'auto', { beta: 0.5 }],
     ['raft', 'raft', {}],
@@ -118,7 +118,7 @@ describe('a job that fits the texts that its grader likes', () => {
     expect(report.rounds!.scores.at(-1)!.drawn).toBeNull()
     expect(report.best_value).toBe(report.rounds!.scores[report.rounds!.chosen_round]!.held_out)
 
-    // What was fitted are the very tokens of the texts that were kept.
+    // The fit uses exactly the tokens of the kept texts.
     expect(fitted().length).toBeGreaterThan(0)
     for (const { examples } of fitted()) {
       expect(examples.length).toBeGreaterThan(0)
@@ -134,14 +134,14 @@ describe('a job that fits the texts that its grader likes', () => {
     expect(metrics.map(({ data }) => data!['step'])).toEqual([1, 2, 3, 4])
     expect(metrics[0]!.data).toMatchObject({ held_out_score: report.rounds!.scores[0]!.held_out })
     expect(events.filter(({ message }) => message.startsWith('Round '))).toHaveLength(6)
-    // Its examples and texts are gone with its end.
+    // Its examples and texts are deleted at its end.
     await vi.waitFor(async () => {
       const left = await env.BLOBS.list({ prefix: `${projectId}/jobs/${job.id}/` })
       if (left.objects.length > 0) throw new Error('not yet')
     })
   })
 
-  it('draws texts of a prompt by seeds of their own', async ({ expect }) => {
+  it('generates the texts of a prompt with different seeds', async ({ expect }) => {
     canBeTaught(true)
     const job = await finish((await start()).id)
     expect(job.status).toBe('succeeded')
@@ -178,7 +178,7 @@ describe('a job that fits the texts that its grader likes', () => {
     },
   )
 
-  it('ends soon after it is cancelled, and leaves nothing', async ({ expect }) => {
+  it('ends soon after it is cancelled, and leaves no blobs', async ({ expect }) => {
     canBeTaught(true)
     const { reached, release } = holdCall('/v1/gradient', 2)
     const job = await start()
@@ -205,7 +205,7 @@ describe('a job that fits the texts that its grader likes', () => {
     expect(runner.callsTo('POST /v1/gradient')).toBe(0)
   })
 
-  it('leaves greedy texts to bo, and refuses what makes no sense by field', async ({ expect }) => {
+  it('uses bo for greedy texts, and refuses invalid fields by name', async ({ expect }) => {
     const greedy = await start({ hyperparameters: {}, generation: { temperature: 0 } })
     expect(greedy.method.rotation).toMatchObject({ hyperparameters: { optimizer: 'bo' } })
     await client.call('POST', `/v1/fine_tuning/jobs/${greedy.id}/cancel`)

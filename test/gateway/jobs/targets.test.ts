@@ -104,9 +104,7 @@ describe('a job on targets', () => {
     },
   )
 
-  it('is published, but not live, where examples left out gain and do not show it', async ({
-    expect,
-  }) => {
+  it('is published but not live if the held-out gain is not shown', async ({ expect }) => {
     // An angle helps a line by its number, so a fold's angle says nothing of the others.
     runner.scoreTarget = (angles, { target, messages }) => {
       const number = Number(/\d+/.exec(messages.at(-1)!.content)![0])
@@ -124,7 +122,7 @@ describe('a job on targets', () => {
     expect(job.arcana.report?.guard.summary).toMatch(/^The adapter may help, but this is not shown/)
   })
 
-  it('keeps nothing where no rotation helps its own examples', async ({ expect }) => {
+  it('publishes nothing if no rotation helps its own examples', async ({ expect }) => {
     runner.scoreTarget = (angles, { target }) =>
       countTokens(target) * (-2 - Math.abs(angles[0] ?? 0))
     const job = await finish((await start({ force: true })).id)
@@ -146,7 +144,7 @@ describe('a job on targets', () => {
     expect(perStep).toBe(4 * 13)
   })
 
-  it('gives the same version when its object dies in mid search', async ({ expect }) => {
+  it('gives the same version when its object dies during the search', async ({ expect }) => {
     const digestOf = async (isDisturbed: boolean, suffix: string) => {
       const job = await start({}, lines(12), { suffix })
       if (isDisturbed) {
@@ -161,7 +159,7 @@ describe('a job on targets', () => {
     expect(await digestOf(true, 'two')).toBe(alone)
   })
 
-  it('is refused where labels and targets do not fit', async ({ expect }) => {
+  it('is refused if labels and targets are mixed', async ({ expect }) => {
     const refused = async (...args: Parameters<typeof post>) => {
       const response = await post(...args)
       const { error } = await response.json<{ error: { param: string; message: string } }>()

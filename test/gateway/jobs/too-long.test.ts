@@ -52,7 +52,7 @@ describe('an upload with lines past the context', () => {
     expect((await fits.json<{ arcana: object }>()).arcana).toEqual({ num_examples: 5 })
   })
 
-  it('is taken where no runner can tell', async ({ expect }) => {
+  it('is accepted if no runner can measure it', async ({ expect }) => {
     runner.isDown = true
     const response = await postExamples(LINES)
     expect(response.status).toBe(200)
@@ -117,7 +117,7 @@ describe('a job with examples past the context', () => {
     }
   })
 
-  it('is refused where even an empty input does not fit', async ({ expect }) => {
+  it('is refused if even an empty input does not fit', async ({ expect }) => {
     const response = await client.call('POST', '/v1/fine_tuning/jobs', {
       model: MODEL,
       training_file: await uploadExamples(EXAMPLES),
@@ -128,7 +128,7 @@ describe('a job with examples past the context', () => {
     expect(error.message).toContain('even with an empty input')
   })
 
-  it('needs a runner that can tell, but where it only refuses', async ({ expect }) => {
+  it('needs a runner to measure its lines, unless it only refuses them', async ({ expect }) => {
     const training_file = await uploadExamples(LINES)
     runner.intercept = (request) =>
       request.url.endsWith('/v1/measure') ? refuse(503, 'over_capacity', 'over_capacity') : null
@@ -161,7 +161,7 @@ describe('a job whose labels have many tokens', () => {
     expect(await warned(EXAMPLES)).not.toContain('many tokens')
   })
 
-  it('begins where no runner can tell', async ({ expect }) => {
+  it('begins if no runner can measure its labels', async ({ expect }) => {
     const training_file = await uploadExamples(LINES_OF_EMOJI)
     runner.isDown = true
     expect(await createJob({ training_file, method: method() })).toMatchObject({

@@ -1,4 +1,4 @@
-/** What a response says; what OpenAI's client makes of it is in test/conformance/responses.test.ts. */
+/** The content of responses. test/conformance/responses.ts tests them with OpenAI's client. */
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
 import type { ResponseEvent, ResponseObject } from '../../../src/protocol/openai/responses.ts'
@@ -17,7 +17,7 @@ const stream = async (body: object, headers: Record<string, string> = {}) => {
   const { events, isDone } = await readSse(response)
   return { response, events: events as unknown as ResponseEvent[], isDone }
 }
-/** Ids, and times of day, are an answer's own. */
+/** Ids and times differ between equal answers. */
 const withoutOwn = (value: unknown): unknown =>
   JSON.parse(
     JSON.stringify(value, (key, own: unknown) =>
@@ -39,7 +39,7 @@ const TOOLS = [
   { type: 'function', name: 'g', description: 'Does g.', parameters: null },
 ]
 describe('a response', () => {
-  it('answers in OpenAI’s shape, and says what was asked and that nothing is kept', async ({
+  it('answers in OpenAI’s shape, with the request’s settings and store: false', async ({
     expect,
   }) => {
     const response = await client.respond({
@@ -95,7 +95,7 @@ describe('a response', () => {
     })
   })
 
-  it('is told in events, numbered and named, that end as the whole one', async ({ expect }) => {
+  it('streams numbered and named events that end with the whole response', async ({ expect }) => {
     const { response, events, isDone } = await stream({})
     expect(response.headers.get('content-type')).toContain('text/event-stream')
     expect(isDone).toBe(false)
@@ -189,7 +189,7 @@ describe('a response', () => {
     expect(withoutOwn(lastOf(events))).toEqual(withoutOwn(body))
   })
 
-  it('to a format is held to it', async ({ expect }) => {
+  it('with a format follows it', async ({ expect }) => {
     const schema = { type: 'object', properties: { a: { type: 'string' } } }
     const format = { type: 'json_schema', name: 'x', schema, strict: true }
     expect((await ask({ text: { format } })).text.format).toEqual(format)
@@ -204,7 +204,7 @@ describe('a response', () => {
 })
 
 describe('functions', () => {
-  it('go to the runner with the choice, and come back as asked', async ({ expect }) => {
+  it('go to the runner with the choice, and come back in the response', async ({ expect }) => {
     const body = await ask({ tools: TOOLS, tool_choice: { type: 'function', name: 'g' } })
     expect(body.tools).toEqual([
       { ...TOOLS[0], description: null },
@@ -270,7 +270,7 @@ describe('functions', () => {
 })
 
 describe('a task’s response', () => {
-  it('is its label, by model or header, with the proof', async ({ expect }) => {
+  it('has its label, by model or header, with the proof', async ({ expect }) => {
     const { digest } = await publishTask(projectId, 'news')
     for (const [body, headers] of [
       [{ model: `${MODEL}:news` }, {}],
@@ -314,7 +314,7 @@ describe('a task’s response', () => {
         'response.output_item.done response.completed',
     )
     expect(withoutOwn(lastOf(events))).toEqual(withoutOwn(body))
-    // It may be sent back as it came.
+    // It may be sent back unchanged.
     await ask({ input: [{ role: 'user', content: 'Hi' }, ...body.output] })
     expect(runner.generateRequests.at(-1)!.messages!.at(-1)).toEqual({
       role: 'assistant',

@@ -17,7 +17,9 @@ const SAID = {
 const USER = { role: 'user', content: 'Hi' }
 
 describe('a list of items', () => {
-  it('is read as a chat’s messages, an answer’s text and calls as one', async ({ expect }) => {
+  it('becomes a chat’s messages, with an answer’s text and calls in one message', async ({
+    expect,
+  }) => {
     const response = await client.respond({
       instructions: 'First.',
       input: [
@@ -64,7 +66,7 @@ describe('a list of items', () => {
   })
 })
 
-describe('what changes nothing', () => {
+describe('a parameter without effect', () => {
   const HARMLESS = {
     previous_response_id: null,
     background: false,
@@ -101,7 +103,7 @@ describe('what changes nothing', () => {
     expect({ ...one, service_tier: 'default' }).toEqual({ ...two, request_id: one!.request_id })
   })
 
-  it('is not named where it says what is done anyway', async ({ expect }) => {
+  it('is not named if it has the value that applies anyway', async ({ expect }) => {
     const response = await client.respond(HARMLESS)
     expect(response.status).toBe(200)
     expect(response.headers.has('x-arcana-ignored')).toBe(false)
@@ -109,7 +111,7 @@ describe('what changes nothing', () => {
   })
 })
 
-describe('what is not served', () => {
+describe('an unsupported feature', () => {
   const tool = (fields: object) => ({ tools: [{ type: 'function', name: 'f', ...fields }] })
   const content = (...parts: object[]) => ({ input: [USER, { role: 'user', content: parts }] })
   const hosted = [
@@ -192,7 +194,7 @@ describe('what is not served', () => {
     expect(runner.generateRequests).toHaveLength(0)
   })
 
-  it('of a task’s labels is refused by this route’s own names', async ({ expect }) => {
+  it('beside a task’s labels is refused with this route’s field names', async ({ expect }) => {
     await publishTask(projectId, 'news')
     const response = await client.respond(
       { text: { format: { type: 'json_object' } } },
@@ -204,7 +206,7 @@ describe('what is not served', () => {
     expect(error.message).toMatch(/^text\.format applies only to free text/)
   })
 
-  it('of the runner’s faults is named likewise', async ({ expect }) => {
+  it('in the runner’s faults has this route’s field names', async ({ expect }) => {
     for (const [fault, param] of [
       ['messages', 'input'],
       ['response_format', 'text.format'],

@@ -6,14 +6,14 @@ import { RunnerFault } from '../../../gpu-runner/runner-fault.ts'
 
 const GEOMETRY = { numLayers: 2, numHeads: 1, headDim: 4 }
 const NUM_SLOTS = 4
-/** The rotation of key n turns layer 1 by n. */
+/** The rotation of key n rotates layer 1 by n. */
 const rotationOf = (n: number): Rotation => ({
   geometry: GEOMETRY,
   layers: new Map([[1, { angles: Float32Array.of(n, n) }]]),
 })
 
 describe('slot table', () => {
-  test('the identity is there from the start and stays', ({ expect }) => {
+  test('the identity has a slot from the start and keeps it', ({ expect }) => {
     const table = new SlotTable(GEOMETRY, NUM_SLOTS)
     expect(table.keyOf(IDENTITY_SLOT)).toBe('')
     expect([...table.cos[0]!.subarray(0, 2), ...table.sin[0]!.subarray(0, 2)]).toEqual([1, 1, 0, 0])
@@ -22,7 +22,7 @@ describe('slot table', () => {
     expect([...table.cos[1]!.subarray(0, 2)]).toEqual([1, 1])
   })
 
-  test('a full table refuses by a fault that says to come back', ({ expect }) => {
+  test('a full table refuses with a retryable fault', ({ expect }) => {
     const table = new SlotTable(GEOMETRY, 2)
     table.acquire('a', () => rotationOf(1))
     expect(() => table.acquire('b', () => rotationOf(2))).toThrow(RunnerFault)

@@ -13,10 +13,10 @@ import { openTestRunner, randomRotation, residentAdapter } from '../../fixtures/
 
 const NUM_CYCLES = Number(process.env['ARCANA_TEST_CYCLES'] ?? 10_000)
 const NUM_WARMUP_CYCLES = 500
-/** Requests there at once. */
+/** Number of concurrent requests. */
 const NUM_AT_ONCE = 24
 const NUM_ADAPTERS = 40
-/** One in so many is let go on until it has said something. */
+/** One in this many requests runs until its first token. */
 const ONE_IN = 40
 const TIMEOUT_MS = 3_600_000
 /** Heap that V8 keeps for itself; a leaked request with its KV would be far more after all cycles. */
@@ -97,7 +97,7 @@ test(
               engine.abort(request)
             }, below(3))
         } catch {
-          // Every slot is leased: refused, and that must leave nothing either.
+          // Every slot is leased, so the request is refused; that must leave nothing either.
           numRefused += 1
           stop()
           setImmediate(resolve)
@@ -138,7 +138,7 @@ test(
     for (const digest of digests) runner.adapters.delete(digest)
     expect(runner.adapters.digests).toEqual([])
     expect(growth.heap).toBeLessThan(MAX_GROWTH_BYTES)
-    // What the prefix cache may hold more than after the warm-up.
+    // The prefix cache may have grown by this since the warm-up.
     expect(growth.arrayBuffers).toBeLessThan(MAX_GROWTH_BYTES + engine.prefixCache.maxBytes)
   },
 )

@@ -44,7 +44,7 @@ function randomRequest(random: () => number, id: string): GenerateRequest {
   const { digest, scope } = pick(adapters)
   return {
     request_id: id,
-    // Some come upon prompts that were computed before them, and some do not.
+    // Some find their prompt in the prefix cache, and some do not.
     ...(random() < 0.5 ? { tenant: 'crowd' } : {}),
     messages: [{ role: 'user', content }],
     arms: [
@@ -66,7 +66,7 @@ function randomRequest(random: () => number, id: string): GenerateRequest {
   }
 }
 
-describe('a row does not depend on its batch mates', () => {
+describe('a row does not depend on the other rows of the batch', () => {
   test('a decode step gives bit-equal logits in every batch size', async ({ expect }) => {
     const { executor, config, context } = runner
     const slots = adapters.map(({ digest }, i) =>

@@ -1,4 +1,4 @@
-/** Given text through the real model: continued, echoed, scored, rotated from a position on. */
+/** Given text on the real model: continued, echoed, scored, rotated from a position on. */
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { IDENTITY_SLOT } from '../../../gpu-runner/adapters/slot-table.ts'
 import { KvTensors } from '../../../gpu-runner/kv-cache/kv-tensors.ts'
@@ -72,14 +72,14 @@ async function logprobsByHand(ids: readonly number[]): Promise<number[]> {
 }
 
 describe('given text', () => {
-  test('is gone on with as it stands, as text or as ids', async ({ expect }) => {
+  test('is continued unchanged, as text or as ids', async ({ expect }) => {
     const { tokenizer } = runner.context
     const ids = tokenizer.encode(TEXT)
     const [byText, byIds] = [await complete(TEXT), await complete(ids)]
     expect(tokensOf(byText)).toHaveLength(4)
     expect(tokensOf(byIds)).toEqual(tokensOf(byText))
     expect(byText.at(-2)).toMatchObject({ event: 'end', usage: { prompt_tokens: ids.length } })
-    // A chat's own prompt, written out, is the chat.
+    // A chat's prompt, written out, gives the chat's answer.
     const messages = [{ role: 'user' as const, content: 'Name three colours.' }]
     const chat = await generate(runner, {
       request_id: 'test',
@@ -118,7 +118,7 @@ describe('scored text', () => {
     expect(tokensOf(all)).toEqual(tokensOf(await complete(LONG, { max_tokens: 1 })))
   })
 
-  test('alone takes no step and no row', async ({ expect }) => {
+  test('without generation takes no step and no row', async ({ expect }) => {
     const before = runner.engine.counters.decodeSteps
     const all = await complete(TEXT, { max_tokens: 0, logprobs: 0 }, { echo: true })
     expect(all.at(-2)).toMatchObject({
@@ -132,7 +132,7 @@ describe('scored text', () => {
     expect(await scored([500])).toMatchObject([{ id: 500, logprob: null }])
   })
 
-  test('has the same numbers in company and beside cached prompts', async ({ expect }) => {
+  test('has the same numbers beside other requests and cached prompts', async ({ expect }) => {
     const alone = await scored(LONG)
     const together = await Promise.all([
       complete(TEXT, { max_tokens: 30 }),
@@ -146,7 +146,7 @@ describe('scored text', () => {
 })
 
 describe('an adapter from a position on', () => {
-  test('leaves what stands before it the base model’s, bit by bit', async ({ expect }) => {
+  test('leaves the tokens before it as the base model has them, bit by bit', async ({ expect }) => {
     const digest = await residentAdapter(runner, randomRotation(runner, 11, 0.4))
     const arm = (from: number): Arm => ({
       adapters: [{ digest, weight: 1 }],
@@ -184,7 +184,7 @@ describe('an adapter from a position on', () => {
     expect(fromZero).not.toEqual(await scored(TEXT))
   })
 
-  test('is said to be applied from there', async ({ expect }) => {
+  test('is reported with that position', async ({ expect }) => {
     const digest = await residentAdapter(runner, randomRotation(runner, 13, 0.4))
     const arms: Arm[] = [
       { adapters: [{ digest, weight: 1 }], scope: 'generated', rotate_from: 3 },
@@ -205,7 +205,7 @@ describe('an adapter from a position on', () => {
 })
 
 describe('what is refused', () => {
-  test('prompts and positions that are none, by name', async ({ expect }) => {
+  test('invalid prompts and positions, by name', async ({ expect }) => {
     const all = await residentAdapter(runner, randomRotation(runner, 14, 0.4), 'all')
     const rotated = (from: number): Arm[] => [{ ...BASE, rotate_from: from }]
     const cases: [string | number[], Partial<GenerateRequest>, string, string][] = [

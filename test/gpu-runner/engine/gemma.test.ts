@@ -150,9 +150,7 @@ describe('Gemma 3 270M as served', () => {
     })
   }
 
-  test('turns a row by its adapter, and leaves the base as it is at strength 0', async ({
-    expect,
-  }) => {
+  test('rotates a row by its adapter, and is the base model at strength 0', async ({ expect }) => {
     const digest = await residentAdapter(
       runner,
       randomRotation(runner, 3, 0.6),

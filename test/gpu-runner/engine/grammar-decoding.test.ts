@@ -1,4 +1,4 @@
-/** A row held to a grammar, over logits made up here: the real grammar thread, no model. */
+/** A row under a grammar, with made-up logits: the real grammar thread, without a model. */
 import { describe, test } from 'vitest'
 import { TextDecoding, type DecodingOutput } from '../../../gpu-runner/decoding/decoding.ts'
 import type { OpenGrammar } from '../../../gpu-runner/grammar/grammar-store.ts'
@@ -28,7 +28,7 @@ function decodingOf(
     stops,
     sampler: { temperature: 1, topP: 1 },
     random: createRng(5),
-    // Towards text that the grammar bars, and towards the end.
+    // Logits favour text that the grammar does not admit, and the end.
     processors: biased
       ? [
           logitBias([
@@ -43,7 +43,7 @@ function decodingOf(
   })
 }
 
-/** Steps to the end; a step that says nothing is done again with the same logits, as the engine does. */
+/** Steps to the end; a step without a token is repeated with the same logits, as in the engine. */
 function run(decoding: TextDecoding): { outputs: DecodingOutput[]; numRepeated: number } {
   const random = createRng(9)
   const outputs: DecodingOutput[] = []
@@ -64,8 +64,10 @@ function run(decoding: TextDecoding): { outputs: DecodingOutput[]; numRepeated: 
 const textOf = (outputs: readonly DecodingOutput[]): string =>
   outputs.map((output) => (output.kind === 'token' ? output.text : '')).join('')
 
-describe('a decoding held to a grammar', () => {
-  test('says what the grammar admits, whatever the logits and biases', async ({ expect }) => {
+describe('a decoding under a grammar', () => {
+  test('generates only what the grammar admits, whatever the logits and biases', async ({
+    expect,
+  }) => {
     const texts: string[] = []
     for (const options of [{}, { biased: true }, { logprobs: 2 }]) {
       const grammar = await open()
@@ -96,7 +98,7 @@ describe('a decoding held to a grammar', () => {
     expect(textOf(repeated.outputs)).toBe(textOf(late.outputs))
   })
 
-  test('ends with stop where it is whole at its last token, else with length', async ({
+  test('ends with stop if it is complete at its last token, else with length', async ({
     expect,
   }) => {
     const endAt = async (maxTokens: number): Promise<DecodingOutput[]> => {
@@ -116,7 +118,7 @@ describe('a decoding held to a grammar', () => {
     expect(textOf(stopped.outputs)).toMatch(/^{"a": \d+, $/)
   })
 
-  test('is a fault of its own request where its thread is lost', async ({ expect }) => {
+  test('fails only its own request if its thread is lost', async ({ expect }) => {
     const grammar = await open()
     const decoding = decodingOf(grammar)
     await store.release()

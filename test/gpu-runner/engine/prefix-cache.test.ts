@@ -45,8 +45,8 @@ const cachedOf = (answer: Awaited<ReturnType<typeof run>>): number[] =>
 const promptLen = (content: string): number =>
   runner.context.tokenizer.encodeChat([{ role: 'user', content }]).length
 
-describe('a prompt computed before', () => {
-  test('is not computed again, and its answer has the very same bits', async ({ expect }) => {
+describe('a cached prompt', () => {
+  test('is not computed again, and its answer has the same bits', async ({ expect }) => {
     const first = await run(ask(LONG))
     const before = runner.engine.counters.prefillTokens
     const second = await run(ask(LONG))
@@ -60,7 +60,7 @@ describe('a prompt computed before', () => {
     expect(unshared.tokens).toEqual(first.tokens)
   })
 
-  test('serves as far as it is the same, at chunk boundaries', async ({ expect }) => {
+  test('serves its common beginning, at chunk boundaries', async ({ expect }) => {
     await run(ask(LONG))
     const other = `${LONG} And then?`
     const shared = await run(ask(other))
@@ -85,14 +85,14 @@ describe('a prompt computed before', () => {
     expect(cachedOf(await run(ask(LONG)))).toEqual([0])
     const full = promptLen(LONG) - 1
     expect(cachedOf(await run(under(generated, 'generated')))).toEqual([full])
-    // Rotated prompts are shared under the very same rotation only.
+    // Rotated prompts are shared only under the same rotation.
     expect(cachedOf(await run(under(all, 'all', 0.5)))).toEqual([0])
     const again = await run(under(all, 'all'))
     expect(cachedOf(again)).toEqual([full])
     expect(again.tokens).toEqual(rotated.tokens)
   })
 
-  test('is told apart arm by arm in one request', async ({ expect }) => {
+  test('is looked up arm by arm in one request', async ({ expect }) => {
     const all = await residentAdapter(runner, randomRotation(runner, 3, 0.4), 'all')
     await run(ask(LONG))
     const arms: Arm[] = [BASE, BASE, { adapters: [{ digest: all, weight: 1 }], scope: 'all' }]
@@ -103,9 +103,7 @@ describe('a prompt computed before', () => {
   })
 })
 
-test('a rotated stretch of a prompt is never kept, and what stands before it is', async ({
-  expect,
-}) => {
+test('a rotated part of a prompt is never kept, and the part before it is', async ({ expect }) => {
   const digest = await residentAdapter(runner, randomRotation(runner, 4, 0.4))
   const from = 200
   const arm: Arm = { adapters: [{ digest, weight: 1 }], scope: 'generated', rotate_from: from }
@@ -119,7 +117,7 @@ test('a rotated stretch of a prompt is never kept, and what stands before it is'
 })
 
 describe('the budget', () => {
-  test('holds whatever is asked for, and answers stay right past it', async ({ expect }) => {
+  test('is never exceeded, and answers stay right beyond it', async ({ expect }) => {
     const small = await openTestRunner({ prefixCacheBytes: 20 << 20 })
     try {
       const { prefixCache } = small.engine

@@ -1,7 +1,7 @@
 import { test } from 'vitest'
 import { Profile } from '../../../gpu-runner/engine/profile.ts'
 
-test('a profile books work by phase, and what is left is idle', async ({ expect }) => {
+test('a profile counts work by phase, and the rest as idle', async ({ expect }) => {
   const clock = { ms: 1000 }
   const profile = new Profile(() => clock.ms)
   const spend = (ms: number): number => (clock.ms += ms)

@@ -10,7 +10,7 @@ import { readReference } from '../../fixtures/model.ts'
 import { needs } from '../../fixtures/needs.ts'
 import { openTestRunner, readSharedRows } from '../../fixtures/runner.ts'
 
-/** What the reference's authors allow a float32 build. */
+/** The tolerance that the reference states for a float32 build. */
 const MAX_LOGIT_DIFFERENCE = 1e-2
 /** Above this margin the served build must choose the same token. */
 const CLEAR_MARGIN = 1
@@ -71,7 +71,7 @@ describe('numbers of the reference', needs('../shared/reference', reference !== 
             } else if (top[0]![1] - top[1]![1] > CLEAR_MARGIN) {
               expect(tokens[0]).toBe(top[0]![0])
             } else {
-              // No clear best: the served build must still rank the reference's best highly.
+              // Without a clear best, the served build must still rank the reference's best highly.
               const better = logits.filter((value) => value > logits[top[0]![0]]!).length
               expect(better).toBeLessThan(top.length)
             }

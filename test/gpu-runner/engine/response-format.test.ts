@@ -1,4 +1,4 @@
-/** Answers held to a grammar, by the real model. */
+/** Answers under a grammar, by the real model. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import type { Runner } from '../../../gpu-runner/runner.ts'
@@ -51,12 +51,12 @@ const endOf = (events: readonly GenerateEvent[], arm = 0) =>
     { event: 'end' }
   >
 
-describe('an answer of a response format', () => {
+describe('an answer with a response format', () => {
   test('satisfies its schema wherever it ends, in a batch with others', async ({ expect }) => {
     const random = createRng(4)
     const ajv = new Ajv2020({ strict: false, validateFormats: false })
     let numFinished = 0
-    // More schemas than grammars may be kept; eight at a time share the decode batch.
+    // More schemas than the store keeps; eight at a time share the decode batch.
     for (let round = 0; round < 5; round++) {
       const schemas = Array.from({ length: 8 }, () => randomSchema(random, 2))
       const answers = await Promise.all(
@@ -79,7 +79,7 @@ describe('an answer of a response format', () => {
     expect(numFinished).toBeGreaterThan(25)
   })
 
-  test('is the same alone and in company', async ({ expect }) => {
+  test('is the same alone and beside others', async ({ expect }) => {
     const one = (seed: number) =>
       ask(PROMPTS[0]!, PERSON, { temperature: 0.8, max_tokens: 40 }, [{ ...BASE, seed }])
     const alone = await one(3)
@@ -93,7 +93,7 @@ describe('an answer of a response format', () => {
     expect(tokensOf(company[0])).not.toEqual(tokensOf(alone))
   })
 
-  test('goes with adapters, arms, penalties and log probabilities', async ({ expect }) => {
+  test('works with adapters, arms, penalties and log probabilities', async ({ expect }) => {
     const digest = await residentAdapter(runner, randomRotation(runner, 7, 0.4))
     const rotated: Arm = { adapters: [{ digest, weight: 1 }], scope: 'generated' }
     const free = await generate(runner, {
@@ -109,14 +109,14 @@ describe('an answer of a response format', () => {
       expect(Object.keys(JSON.parse(textOf(events, arm)) as object)).toContain('age')
     }
     expect(tokensOf(events, 1)).not.toEqual(tokensOf(events, 0))
-    // They are of the model's own distribution, which knows nothing of the grammar.
+    // They describe the model's own distribution, without the grammar.
     const first = (of: readonly GenerateEvent[]) =>
       of.flatMap((event) => (event.event === 'token' ? (event.logprobs ?? []) : []))[0]!
     expect(first(events).top).toEqual(first(free).top)
     expect(first(events).token).toMatch(/^{/)
   })
 
-  test('ends with stop where its last token is also its last allowed', async ({ expect }) => {
+  test('ends with stop if its last token is also the last one allowed', async ({ expect }) => {
     const schema = { type: 'object', properties: { a: { const: 'yes' } }, required: ['a'] }
     const whole = await ask('Say yes.', schema)
     expect(textOf(whole)).toBe('{"a": "yes"}')
@@ -129,7 +129,7 @@ describe('an answer of a response format', () => {
     expect(textOf(stopped)).toBe('{"a": "')
   })
 
-  test('gives its place in the grammar back, aborted or not', async ({ expect }) => {
+  test('releases its grammar, aborted or not', async ({ expect }) => {
     const { grammars } = runner
     const format = { type: 'json_schema' as const, schema: PERSON }
     const opened = await grammars.open(format, 2)

@@ -14,14 +14,14 @@ import { generate, openTestRunner, randomRotation, residentAdapter } from '../..
 const NUM_SCHEDULES = Number(process.env['ARCANA_TEST_SCHEDULES'] ?? 30)
 const SEED = Number(process.env['ARCANA_TEST_SEED'] ?? 20261122)
 const NUM_WISHES = 32
-/** Few, so that requests wait and are set aside. */
+/** Few rows, so that requests wait and are preempted. */
 const NUM_ROWS = 4
 const TIMEOUT_MS = 3_600_000
 
 let runner: Runner
 const adapters: { digest: string; scope: 'generated' | 'all' }[] = []
 beforeAll(async () => {
-  // Small enough that kept prompts are given up at times.
+  // Small enough that it evicts prompts at times.
   runner = await openTestRunner({ maxNumSeqs: NUM_ROWS, prefixCacheBytes: 24 << 20, jobShare: 1 })
   for (let seed = 0; seed < 3; seed++) {
     const scope = seed === 2 ? 'all' : 'generated'
@@ -33,7 +33,7 @@ afterAll(() => runner.release())
 
 const SENTENCE = 'The river runs under seven old stone bridges while engineers count coins. '
 
-/** What may be asked for; each is run alone once. */
+/** The possible requests; each also runs alone once. */
 function createWish(random: () => number, id: number): GenerateRequest {
   const pick = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)]!
   const numArms = pick([1, 1, 1, 2, 3])
@@ -85,7 +85,7 @@ test(
     const random = createRng(SEED)
     const wishes = Array.from({ length: NUM_WISHES }, (_, id) => {
       const wish = createWish(random, id)
-      // A label is no text: nothing but its own penalties and probabilities would be refused.
+      // A choice of labels refuses the parameters of free text.
       if (wish.choice) delete wish.sampling.repetition_penalty
       return wish
     })
@@ -146,7 +146,7 @@ test(
         if (kind === 'decode_step' || kind === 'prefill_chunk') act()
       })
       while (visits.length < numVisits || engine.scheduler.hasWork) {
-        // Where the engine has nothing to do, time goes on all the same.
+        // Time passes even if the engine is idle.
         if (!engine.scheduler.hasWork) act()
         await new Promise((resolve) => setImmediate(resolve))
       }
@@ -165,7 +165,7 @@ test(
           differing.push(`schedule ${schedule}, wish ${wish}, arm ${arm}`)
         }
       }
-      // Nothing is left of it.
+      // It leaves nothing behind.
       expect(engine.load).toEqual({ running: 0, waiting: 0, parked: 0 })
       expect(engine.parkedKv.numBlocks).toBe(0)
       expect(context.slots.numLeased).toBe(0)
@@ -182,7 +182,7 @@ test(
     )
     // Kernels are bit-equal in every company, so not even a tie may fall otherwise.
     expect(differing).toEqual([])
-    // The schedules did hold what they are about.
+    // The schedules contained the cases under test.
     expect(numPreempted).toBeGreaterThan(NUM_SCHEDULES / 4)
     expect(numHits).toBeGreaterThan(NUM_SCHEDULES / 4)
     expect(counts.left).toBeGreaterThan(NUM_SCHEDULES / 10)

@@ -47,7 +47,7 @@ function start(wire: GenerateRequest) {
   return { events, ended, firstToken: firstToken.promise }
 }
 
-/** What the engine does while some work is under way, in order. */
+/** The engine's steps during some work, in order. */
 async function watch(work: () => Promise<unknown>): Promise<EngineEvent[]> {
   const seen: EngineEvent[] = []
   const stop = runner.engine.listen((event) => seen.push(event))
@@ -57,7 +57,7 @@ async function watch(work: () => Promise<unknown>): Promise<EngineEvent[]> {
 }
 
 describe('a long prompt', () => {
-  test('holds up running rows by one chunk a step, however long it is', async ({ expect }) => {
+  test('delays running rows by one chunk per step, however long it is', async ({ expect }) => {
     const running = start(
       ask('Tell me a long story.', {
         sampling: { max_tokens: 60, temperature: 0, top_p: 1, stop: [] },
@@ -78,7 +78,7 @@ describe('a long prompt', () => {
     }
   })
 
-  test('of tier flex waits at a chunk’s end for the prompts of others', async ({ expect }) => {
+  test('of tier flex waits after a chunk for the prompts of others', async ({ expect }) => {
     const alone = tokensOf(await generate(runner, ask(LONG, { service_tier: 'flex' })))
     const long = start(ask(LONG, { service_tier: 'flex', echo: true }))
     while (!long.events.some(({ event }) => event === 'prompt')) await nextTurn()
@@ -95,7 +95,7 @@ describe('a long prompt', () => {
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
 
 describe('rows of tier flex', () => {
-  test('give way, and their tokens are those of their lone runs', async ({ expect }) => {
+  test('are preempted, and their tokens are those of their lone runs', async ({ expect }) => {
     const digest = await residentAdapter(runner, randomRotation(runner, 5, 0.4))
     const wires = Array.from({ length: NUM_ROWS }, (_, i) =>
       ask(`Tell me story number ${i}.`, {
@@ -112,7 +112,7 @@ describe('rows of tier flex', () => {
           temperature: i < 2 ? 0.9 : 0,
           top_p: 0.95,
           stop: [],
-          // Drawn tokens depend on those before them too.
+          // Sampled tokens depend on the tokens before them.
           repetition_penalty: 1.2,
         },
       }),
@@ -124,7 +124,7 @@ describe('rows of tier flex', () => {
     const before = counters.preempted
     const flex = wires.map(start)
     await Promise.all(flex.map(({ firstToken }) => firstToken))
-    // Twice: rows are set aside, come back, and are set aside once more.
+    // Twice: rows are preempted, resumed, and preempted again.
     for (let round = 0; round < 2; round++) {
       const others = await Promise.all(
         ['Name a colour.', 'Name a river.', 'Name a town.'].map((content) =>
@@ -142,7 +142,7 @@ describe('rows of tier flex', () => {
     expect(runner.context.slots.numLeased).toBe(0)
   })
 
-  test('that wait aside keep nothing once their caller leaves', async ({ expect }) => {
+  test('that are parked keep nothing once their caller disconnects', async ({ expect }) => {
     const arms = Array.from({ length: NUM_ROWS }, (_, seed) => ({
       adapters: [],
       scope: 'generated' as const,
@@ -171,7 +171,7 @@ describe('a deadline', () => {
     sampling: { max_tokens: 100, temperature: 1, top_p: 1, stop: [] },
   })
 
-  test('that passes in the queue or while running ends the request by an error', async ({
+  test('that passes in the queue or while running ends the request with an error', async ({
     expect,
   }) => {
     const before = runner.engine.counters.expired
@@ -185,7 +185,7 @@ describe('a deadline', () => {
     expect(cut.at(-1)).toMatchObject(late)
     expect(runner.engine.counters.expired).toBe(before + 2)
     expect(runner.engine.load).toEqual({ running: 0, waiting: 0, parked: 0 })
-    // The rows are free for whoever comes next.
+    // The rows are free for the next request.
     expect((await generate(runner, ask('Name a colour.'))).at(-1)).toMatchObject({ event: 'done' })
   })
 })
@@ -199,7 +199,7 @@ describe('jobs beside live requests', () => {
     })),
   }
 
-  test('take their share of the time at most, and all of it when alone', async ({ expect }) => {
+  test('take at most their share of the time, and all of it when alone', async ({ expect }) => {
     const bytes = new TextEncoder().encode(JSON.stringify(dataset))
     const digest = createHash('sha256').update(bytes).digest('hex')
     const tokenised = runner.datasets.put(digest, bytes)
@@ -250,7 +250,7 @@ describe('jobs beside live requests', () => {
       `jobs took ${Math.round(jobMs)} of ${Math.round(liveMs)} ms beside live requests, ` +
         `${Math.round(100 * measured)} % of the last 10 s of live time; ${numCalls} calls`,
     )
-    // A step that is under way at either end is not the share's to prevent.
+    // The share does not prevent a step that is running at either end.
     const longestStepMs = 250
     expect(jobMs).toBeLessThanOrEqual(JOB_SHARE * liveMs + longestStepMs)
     expect(measured).toBeLessThanOrEqual(JOB_SHARE + longestStepMs / liveMs)

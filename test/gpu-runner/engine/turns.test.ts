@@ -3,7 +3,7 @@ import { Turns, type Lane } from '../../../gpu-runner/engine/turns.ts'
 
 const STEP_MS: Readonly<Record<Lane, number>> = { live: 7, job: 60 }
 
-/** Turns over a clock that only work moves. */
+/** Turns with a clock that only work advances. */
 function createClock(share: number) {
   const clock = { ms: 0 }
   const turns = new Turns(share, () => clock.ms)
@@ -40,7 +40,7 @@ describe('turns', () => {
     }
   })
 
-  test('give a job everything once live requests are gone, after its debt in quiet', async ({
+  test('give a job all of the time once live requests are gone and quiet time has paid its debt', async ({
     expect,
   }) => {
     const { clock, turns, order, step } = createClock(0.3)
@@ -57,7 +57,7 @@ describe('turns', () => {
     expect(order.slice(2)).toEqual(new Array<Lane>(6).fill('job'))
   })
 
-  test('go on after work that failed', async ({ expect }) => {
+  test('continue after failed work', async ({ expect }) => {
     const { step, turns } = createClock(0.3)
     await expect(turns.run('job', () => Promise.reject(new Error('broken')))).rejects.toThrow(
       'broken',

@@ -1,4 +1,4 @@
-/** Grammars over the real vocabulary: what their masks admit, and what they cost at most. */
+/** Grammars over the real vocabulary: the tokens that their masks admit, and bounds on their cost. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import {
@@ -149,7 +149,7 @@ describe('a schema that cannot be enforced', () => {
     },
   )
 
-  test('costs a bounded time on another thread, and no more the second time', async ({
+  test('costs a bounded time on another thread, and nothing the second time', async ({
     expect,
   }) => {
     const small = new GrammarStore(tokenizer, { ...options, compileTimeoutMs: 1500 })
@@ -172,14 +172,14 @@ describe('a schema that cannot be enforced', () => {
     expect(longestGapMs).toBeLessThan(1000)
     expect((await faultOf(hostile, small)).message).toBe(fault.message)
     expect(performance.now() - againMs).toBeLessThan(500)
-    // The next schema is served as if nothing had been.
+    // The next schema is served normally.
     const grammar = await small.open({ type: 'json_object' }, 1)
     expect(walk(grammar.rows[0]!, createRng(1), 5)).toMatch(/^{/)
     grammar.close()
     await small.release()
   })
 
-  test('for its memory ends its own thread alone', async ({ expect }) => {
+  test('that runs out of memory ends only its own thread', async ({ expect }) => {
     const small = new GrammarStore(tokenizer, { ...options, maxHeapBytes: 24 << 20 })
     const texts = Array.from({ length: 1000 }, (_, i) => `${String(i).repeat(30)}${'x'.repeat(60)}`)
     const schema = { type: 'array', items: { enum: texts } }
@@ -195,9 +195,7 @@ describe('compiled grammars', () => {
     schema: { type: 'object', properties: { [name]: { type: 'null' } }, required: [name] },
   })
 
-  test('are kept by what they admit, and given up least recently used first', async ({
-    expect,
-  }) => {
+  test('are shared by equal schemas, and evicted least recently used first', async ({ expect }) => {
     const few = new GrammarStore(tokenizer, { ...options, maxGrammars: 2 })
     const first = await few.open(formatOf('a'), 1)
     // The same but for its annotations.

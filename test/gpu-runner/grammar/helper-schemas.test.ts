@@ -1,4 +1,4 @@
-/** Schemas as the official helpers write them: served, and every finished answer is read by them. */
+/** Schemas of the official helpers: the runner serves them, and the helpers parse every finished answer. */
 import { zodFunction, zodResponseFormat } from 'openai/helpers/zod'
 import { describe, test } from 'vitest'
 import { z } from 'zod'
@@ -16,7 +16,7 @@ useGrammarStore({ maxGrammars: 3, compileTimeoutMs: 120_000 })
 const NUM_TOGETHER = 6
 const NUM_WALKS = 2
 
-/** @returns finished answers and the hints that stand beside them */
+/** @returns finished answers, and the keywords that were only hints */
 async function walk(
   schema: Record<string, unknown>,
   strict: boolean,
@@ -38,7 +38,7 @@ const Tree: z.ZodType<Tree> = z.object({
   },
 })
 
-/** What zod 4 writes and OpenAI's helper passes on, as a property. */
+/** Properties as zod 4 writes them and OpenAI's helper passes them on. */
 const FROM_ZOD: Readonly<Record<string, z.ZodType>> = {
   'z.int()': z.int(),
   'z.int() with bounds': z.int().min(1).max(5),
@@ -319,7 +319,7 @@ describe('a schema as pydantic and others write it', () => {
     ],
     ['a set of one', object({ type: 'array', uniqueItems: true, maxItems: 1 }), /^\{"a": \[/],
   ]
-  test.for(cases)('is held where it is strict: %s', async ([, schema, form], { expect }) => {
+  test.for(cases)('is enforced under strict: %s', async ([, schema, form], { expect }) => {
     const { texts, hints } = await walk(schema, true)
     expect(hints).toEqual([])
     expect(texts.length).toBeGreaterThan(0)

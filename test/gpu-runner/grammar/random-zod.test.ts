@@ -1,4 +1,4 @@
-/** Random zod schemas through the official helper: what is held parses, what is not has a name. */
+/** Random zod schemas through the official helper: each is converted or refused by name. */
 import { zodResponseFormat } from 'openai/helpers/zod'
 import { describe, test } from 'vitest'
 import { z } from 'zod'
@@ -15,7 +15,7 @@ const writeSchema = (schema: z.ZodObject, isRaw: boolean): unknown =>
     ? z.toJSONSchema(schema, { io: 'input' })
     : zodResponseFormat(schema, 'answer').json_schema.schema
 
-/** @returns null where it is refused by name */
+/** @returns null if it is refused by name */
 function read(schema: unknown): ReadSchema | null {
   try {
     return readSchema(schema, { isStrict: true })
@@ -29,7 +29,7 @@ describe.for([
   ['the official helper', false],
   ['zod itself', true],
 ] as const)('random schemas of %s', ([, isRaw]) => {
-  test('are refused by name or read into what they parse', ({ expect }) => {
+  test('are refused by name, or converted to texts that they parse', ({ expect }) => {
     const random = createRng(isRaw ? 31 : 30)
     let numRead = 0
     for (let i = 0; i < 300; i++) {
@@ -37,7 +37,7 @@ describe.for([
       const written = writeSchema(schema, isRaw)
       const grammar = read(written)
       if (grammar === null) {
-        // Left out without strict, and named.
+        // Without strict the keyword is dropped and named.
         expect(readSchema(written, { isStrict: false }).hints.length).toBeGreaterThan(0)
         continue
       }

@@ -1,4 +1,4 @@
-/** Random zod schemas, and random texts of what a schema was read into. */
+/** Random zod schemas, and random texts of converted schemas. */
 import { z } from 'zod'
 import type { SchemaNode } from '../../../gpu-runner/grammar/schema/node.ts'
 import type { Pattern } from '../../../gpu-runner/grammar/schema/pattern.ts'
@@ -34,13 +34,13 @@ const LEAVES: readonly ((random: Random) => z.ZodType)[] = [
   (random) => pick(random, [z.cuid2(), z.ulid(), z.nanoid(), z.e164(), z.hex(), z.hostname()]),
   () => z.string().regex(/^[A-Z]{2}-\d+(\.\d)?$/),
   () => z.string().startsWith('a"b').describe('begins so'),
-  // Not held by any grammar: refused by name.
+  // No grammar can enforce these, so they are refused by name.
   () => z.jwt(),
   () => z.number().multipleOf(0.05),
 ]
 
 export type ZodOptions = {
-  /** Kinds that the official helper refuses by itself. */
+  /** Kinds that the official helper itself refuses. */
   readonly isRaw: boolean
 }
 

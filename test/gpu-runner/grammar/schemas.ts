@@ -1,4 +1,4 @@
-/** Random JSON Schemas of the kind that is enforced. */
+/** Random JSON Schemas with enforced keywords only. */
 import type { createRng } from '../../../gpu-runner/sampling/rng.ts'
 
 type Random = ReturnType<typeof createRng>

@@ -1,4 +1,4 @@
-/** Calls that a grammar admits, over the real vocabulary, are read back as calls of their schemas. */
+/** Calls that a grammar admits, over the real vocabulary, parse as calls that follow their schemas. */
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, it } from 'vitest'
 import type { GrammarRow } from '../../../gpu-runner/grammar/grammar-row.ts'
@@ -22,7 +22,7 @@ const FUNCTIONS: readonly ToolFunction[] = [
       additionalProperties: false,
     },
   },
-  // Both refer to a place of the same name, each in its own schema.
+  // Both have a $ref to the same name, each in its own schema.
   { name: 'walk', parameters: { ...NODE, additionalProperties: false, $defs: { node: NODE } } },
   {
     name: 'rest',
@@ -47,7 +47,7 @@ useGrammarStore()
 const MAX_STEPS = 300
 const CLOSING = ['"', '}', ']', '0', '</', '}\n', '\n']
 
-/** Walks at random among what is admitted; `begun` is said first. @returns null past the steps */
+/** Walks at random over admitted tokens, after the text `begun`. @returns null if it does not end */
 function walk(row: GrammarRow, random: () => number, begun = ''): string | null {
   const bytes: number[] = []
   const logits = new Float32Array(tokenizer.vocabSize)
@@ -152,7 +152,9 @@ describe('a grammar of calls', () => {
     expect(numCalls).toBeGreaterThan(6)
   })
 
-  it('without a mark of a call leaves text free that does not begin as one', async ({ expect }) => {
+  it('in a format without marks leaves text free that does not begin as a call', async ({
+    expect,
+  }) => {
     const [add, ...others] = FUNCTIONS
     const tools = toolsOf({ choice: 'auto', functions: [{ ...add!, strict: true }, ...others] })
     const written = writeToolGrammar(GENERIC_FORMAT, tools)!
@@ -179,7 +181,7 @@ describe('a grammar of calls', () => {
   it.for([...TOOL_FORMATS, GENERIC_FORMAT])(
     'beside a response format admits calls or an answer of it: $name',
     async (format, { expect }) => {
-      // Refers to a place of the same name as two of the functions do.
+      // Has a $ref to the same name as two of the functions.
       const schema = {
         type: 'object',
         properties: { topic: { $ref: '#/$defs/node' } },
@@ -216,7 +218,7 @@ describe('a grammar of calls', () => {
       const grammar = await store.openWritten(written, 1, 'tools')
       expect(() => walk(grammar.rows[0]!, random, 'Well')).toThrow('is barred')
       grammar.close()
-      // Required calls leave the format nothing to hold.
+      // Required calls leave nothing for the format to enforce.
       const required = toolsOf({})
       expect(writeToolGrammar(format, required, responseFormat)).toEqual(
         writeToolGrammar(format, required),
@@ -224,7 +226,7 @@ describe('a grammar of calls', () => {
     },
   )
 
-  it('is none where nothing is held', ({ expect }) => {
+  it('is absent if there is nothing to enforce', ({ expect }) => {
     expect(writeToolGrammar(TOOL_FORMATS[0]!, toolsOf({ choice: 'auto' }))).toBeNull()
   })
 
@@ -238,7 +240,7 @@ describe('a grammar of calls', () => {
     throw new Error('not refused')
   }
 
-  it('refuses by name what it cannot hold', ({ expect }) => {
+  it('refuses by name a schema that it cannot enforce', ({ expect }) => {
     const odd: ToolFunction = {
       name: 'odd',
       parameters: { type: 'object', properties: { a: { type: 'array', uniqueItems: true } } },
@@ -250,7 +252,7 @@ describe('a grammar of calls', () => {
       message: expect.stringMatching(/odd.*"uniqueItems"/) as unknown,
       details: { param: 'tools[1].function.parameters' },
     })
-    // Where it is not strict, the rest of the schema is held.
+    // Without strict, the rest of the schema is enforced.
     const loose = writeToolGrammar(format!, toolsOf({ functions: [FUNCTIONS[0]!, odd] }))
     expect(loose?.hints).toEqual(['tools[1]#/properties/a/uniqueItems'])
     expect(faultOf(format!, { functions: [listed] }).message).toMatch(/must be an object/)

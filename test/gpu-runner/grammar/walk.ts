@@ -34,7 +34,7 @@ export function walkRow(
   return null
 }
 
-/** What brings an end nearer, best first. */
+/** Tokens that lead towards an end, best first. */
 const CLOSERS = [['"', '}', ']'], ['@', '.'], ['0']]
 
 function closing(tokenizer: ChatTokenizer, admitted: readonly number[]): readonly number[] | null {

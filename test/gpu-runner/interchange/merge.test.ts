@@ -61,7 +61,7 @@ beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'arcana-merge-'))
   const runner = await openTestRunner({ decodeFormat: 'float32' })
   const rotation = randomRotation(runner, 5, 0.4)
-  // One layer with scales: what PEFT cannot hold, weights can.
+  // One layer has scales, which PEFT cannot express but weights can.
   const scaled = rotation.layers.get(7)!
   const layers = new Map(rotation.layers).set(7, {
     ...scaled,
@@ -88,7 +88,7 @@ async function openMerged(path: string, name: string): Promise<Runner> {
 }
 
 describe('a merged model file', () => {
-  it('in float32 has the logits of the adapter as served', async ({ expect }) => {
+  it('in float32 has the logits of the served adapter', async ({ expect }) => {
     const out = join(folder, 'merged-f32.gguf')
     const done = await merge('--adapter', adapterFile, '--out', out)
     expect(done.text).toMatch(/with layers 0 1 2 4 .* 29 merged, f32/)

@@ -58,7 +58,7 @@ describe('PEFT itself', needs('ARCANA_PEFT_PYTHON', python !== undefined), () =>
     runner = await openTestRunner({ decodeFormat: 'float32' })
     ids = runner.context.tokenizer.encode(TEXT)
     const { geometry, layers } = randomRotation(runner, 11, 0.4)
-    // Some layers only, and one pair that turns by more than a quarter.
+    // Only some layers, and one pair with an angle above a quarter turn.
     rotation = { geometry, layers: new Map([...layers].filter(([layer]) => layer % 3 !== 1)) }
     rotation.layers.get(0)!.angles[0] = 2.5
     const exported = exportPeftOft(
@@ -104,7 +104,7 @@ describe('PEFT itself', needs('ARCANA_PEFT_PYTHON', python !== undefined), () =>
     expect(figures.base).toBeLessThan(MAX_DIFFERENCE)
     expect(figures.applied).toBeLessThan(MAX_DIFFERENCE)
     expect(figures.merged).toBeLessThan(MAX_DIFFERENCE)
-    // The adapter does something, and turned the other way it does something else.
+    // The adapter has an effect, and its mirror image another one.
     expect(figures.effect).toBeGreaterThan(1)
     expect(figures.mirrored).toBeGreaterThan(1)
   })

@@ -5,7 +5,7 @@ import { prefixKeys } from '../../../gpu-runner/kv-cache/prefix-keys.ts'
 
 const MAX_BYTES = 20
 
-/** Prompts over a small alphabet, one letter a block, so that they share beginnings. */
+/** Prompts over a small alphabet, one letter per block, so that they share beginnings. */
 const prompt = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 6 })
 const chainOf = (blocks: readonly string[]): string[] =>
   blocks.map((_, i) => blocks.slice(0, i + 1).join(''))
@@ -14,7 +14,7 @@ const sizeOf = (key: string): number => 1 + (key.charCodeAt(key.length - 1) % 4)
 
 type Block = { readonly key: string; readonly sizeBytes: number }
 
-/** What holds after every step. */
+/** Invariants after every step. */
 function validate(cache: PrefixCache<Block>): string[] {
   const keys = cache.keys()
   const bytes = keys.reduce((sum, key) => sum + sizeOf(key), 0)
@@ -39,7 +39,7 @@ describe('prefix cache', () => {
           const before = cache.keys()
           const found = cache.lookup(keys)
           expect(found.map(({ key }) => key)).toEqual(keys.slice(0, found.length))
-          // It stops only where the next block is not kept.
+          // A lookup stops only at a missing block.
           expect(before).not.toContain(keys[found.length])
           if (isInsert) {
             for (let end = found.length + 1; end <= keys.length; end++) {
@@ -56,7 +56,7 @@ describe('prefix cache', () => {
     )
   })
 
-  test('gives up the least recently used, and the ends of chains before their starts', ({
+  test('evicts the least recently used blocks, and the ends of chains before their starts', ({
     expect,
   }) => {
     const cache = new PrefixCache<Block>(4)
@@ -74,7 +74,9 @@ describe('prefix cache', () => {
     expect(cache.keys()).toEqual(['a', 'e', 'f', 'g'])
   })
 
-  test('refuses what cannot fit beside its own chain, at no one’s cost', ({ expect }) => {
+  test('refuses a block that cannot fit beside its own chain, without evicting others', ({
+    expect,
+  }) => {
     const cache = new PrefixCache<Block>(4)
     const never = (): Block => {
       throw new Error('made for nothing')
@@ -96,7 +98,7 @@ describe('prefix keys', () => {
     [4, 5],
   ] as const
 
-  test('are equal just as far as owner and tokens are', ({ expect }) => {
+  test('are equal exactly as far as tenant and tokens are', ({ expect }) => {
     const id = fc.integer({ min: 0, max: 2 })
     const five = fc.array(id, { minLength: 5, maxLength: 5 })
     fc.assert(

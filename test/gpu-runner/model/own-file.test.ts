@@ -12,8 +12,8 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-describe('a model file of one’s own', () => {
-  it('is known by its SHA-256', async ({ expect }) => {
+describe('a user’s own model file', () => {
+  it('is identified by its SHA-256', async ({ expect }) => {
     const path = join(folder, 'own.gguf')
     const bytes = Buffer.alloc(3_000_000, 7)
     await writeFile(path, bytes)
@@ -21,7 +21,7 @@ describe('a model file of one’s own', () => {
     expect(await digestOfOwnFile(path, 'my-model.2')).toBe(digest)
   })
 
-  it('needs a name that means no other model and fits a request’s', async ({ expect }) => {
+  it('needs a name that no other model has and that a request can hold', async ({ expect }) => {
     const path = join(folder, 'none.gguf')
     await expect(digestOfOwnFile(path, DEFAULT_MODEL_SLUG)).rejects.toThrow(/needs a new name/)
     for (const slug of ['a:b', 'A', '', 'a b', '-x']) {

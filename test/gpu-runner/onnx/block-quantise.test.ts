@@ -11,7 +11,7 @@ import {
 } from '../../../gpu-runner/onnx/serving/block-quantise.ts'
 import { createRng } from '../../../gpu-runner/sampling/rng.ts'
 
-/** What MatMulNBits makes of a block: (code − 2^(bits−1))·scale. */
+/** Dequantises a block as MatMulNBits does: (code − 2^(bits−1))·scale. */
 function valuesOf({ bits, codes, scales }: QuantisedMatrix): number[] {
   return Array.from({ length: scales.length * BLOCK_SIZE }, (_, i) => {
     const code = bits === 8 ? codes[i]! : (codes[i >> 1]! >> (4 * (i & 1))) & 15
@@ -31,7 +31,7 @@ function randomBlocks(numBlocks: number, blockBytes: number): Uint8Array {
 }
 
 describe('block weights', () => {
-  test('Q4_0, Q5_0 and Q8_0 mean the same numbers after conversion', ({ expect }) => {
+  test('Q4_0, Q5_0 and Q8_0 convert exactly', ({ expect }) => {
     const q4 = randomBlocks(9, 18)
     expect(valuesOf(requantiseQ4_0(q4))).toEqual([...dequantise('Q4_0', q4, 9 * BLOCK_SIZE)])
     const q5 = randomBlocks(9, 22)
@@ -58,7 +58,7 @@ describe('block weights', () => {
     let squaredByRounding = 0
     for (const [i, value] of exact.entries()) {
       const error = restored[i]! - value
-      // All of a block's weights are off by one and the same amount.
+      // All weights of a block differ by the same amount.
       const first = i - (i % BLOCK_SIZE)
       expect(Math.abs(error - (restored[first]! - exact[first]!))).toBeLessThan(1e-6)
       squared += error ** 2
@@ -94,7 +94,7 @@ describe('block weights', () => {
     expect(numShifted).toBeGreaterThan((0.5 * numWeights) / BLOCK_SIZE)
   })
 
-  test('a Q4_1 block that no grid holds is rounded instead', ({ expect }) => {
+  test('a Q4_1 block that fits no grid is rounded instead', ({ expect }) => {
     const bytes = new Uint8Array(40).fill(0xff)
     const view = new DataView(bytes.buffer)
     // A step of 0, and a minimum far above the step.

@@ -51,7 +51,7 @@ describe.each(['c-api', 'js-binding'] as const)('the rotation node through the %
     const layers = [
       undefined,
       { angles: uniform(NUM_HEADS * PAIRS) },
-      // Not of unit length: the operator must treat its tables as plain numbers.
+      // Not unit length, because the operator must treat its tables as plain numbers.
       { angles: uniform(NUM_HEADS * PAIRS), logScale: uniform(NUM_HEADS * PAIRS) },
     ]
     for (const [slot, layer] of layers.entries()) {

@@ -8,7 +8,7 @@ import { generate, openTestRunner, tokensOf } from '../../fixtures/runner.ts'
 const hidden = new URL('../../fixtures/without-koffi.ts', import.meta.url).href
 const WITHOUT_C_API = { NODE_OPTIONS: `--import=${hidden}` }
 
-test('where the C API cannot be loaded a runner takes the binding, says why, and gives the same tokens', async ({
+test('a runner without the C API uses the binding, says why, and gives the same tokens', async ({
   expect,
 }) => {
   const adapter = await randomRotationBytes(1)
@@ -49,14 +49,12 @@ test('where the C API cannot be loaded a runner takes the binding, says why, and
   }
 })
 
-test('where the C API cannot be loaded a runner that was told to use it does not start', async ({
-  expect,
-}) => {
+test('a runner without the C API does not start if its settings demand it', async ({ expect }) => {
   const start = startRunnerProcess({ ...WITHOUT_C_API, ARCANA_ORT_BACKEND: 'c-api' })
   await expect(start).rejects.toThrow(/koffi-\S+ is not installed/)
 })
 
-test('no reason is given where nothing was missed', ({ expect }) => {
+test('no reason is given if the C API loads', ({ expect }) => {
   expect(openBackend('c-api').fallbackReason).toBeNull()
   expect(openBackend('js-binding').fallbackReason).toBe('asked for')
 })

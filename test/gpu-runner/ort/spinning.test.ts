@@ -45,7 +45,7 @@ describe.each(['c-api', 'js-binding'] as const)('spinning through the %s', (name
       const { user, system } = process.cpuUsage(before)
       idleCpuMs.push((user + system) / 1000)
     }
-    // The least: the test runner's own work may fall into one pause or another.
+    // The minimum, because the test runner's own work may fall into a pause.
     expect(Math.min(...idleCpuMs)).toBeLessThan(MAX_IDLE_CPU_MS)
     binding.release()
     session.release()

@@ -22,7 +22,7 @@ describe('log probabilities', () => {
     expect(-logNormaliser(new Float32Array(2))).toBeCloseTo(Math.log(0.5), 15)
   })
 
-  test('the top ones are the first of the sorted vocabulary, equals by id', ({ expect }) => {
+  test('the top ones are the first of the sorted vocabulary, with ties by id', ({ expect }) => {
     fc.assert(
       fc.property(logitRows, fc.integer({ min: 0, max: 45 }), (logits, count) => {
         const normaliser = logNormaliser(logits)

@@ -58,14 +58,14 @@ describe('logits processors', () => {
               expected - (given.presence_penalty + given.frequency_penalty * count),
             )
           }
-          // The sign of a zero says nothing.
+          // The sign of a zero does not matter.
           expect(logits[id]! + 0).toBe(expected + 0)
         }
       }),
     )
   })
 
-  test('settings that change nothing are no processors', ({ expect }) => {
+  test('settings without effect make no processors', ({ expect }) => {
     expect(createLogitsProcessors({})).toEqual([])
     expect(
       createLogitsProcessors({

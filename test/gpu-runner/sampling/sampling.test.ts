@@ -5,7 +5,7 @@ import { sample, type SamplerOptions } from '../../../gpu-runner/sampling/sample
 import { StopMatcher } from '../../../gpu-runner/sampling/stop-matcher.ts'
 
 describe('sampler', () => {
-  test('temperature 0 takes the largest, and the first of equals', ({ expect }) => {
+  test('temperature 0 takes the largest logit, and on a tie the first', ({ expect }) => {
     const never = () => {
       throw new Error('greedy draws nothing')
     }
@@ -56,7 +56,7 @@ describe('sampler', () => {
     )
   })
 
-  test('what all of them allow is drawn by its renormalised share', ({ expect }) => {
+  test('tokens that all of them allow are drawn by their renormalised shares', ({ expect }) => {
     const logits = [0.4, 0.3, 0.2, 0.06, 0.04].map(Math.log)
     const random = createRng(5)
     const counts = [0, 0, 0, 0, 0]
@@ -68,14 +68,14 @@ describe('sampler', () => {
     expect(counts[0]! / numDraws).toBeCloseTo(4 / 7, 1)
   })
 
-  test('seeds are streams of their own', ({ expect }) => {
+  test('each seed has its own stream', ({ expect }) => {
     const first = (seed: number) => Array.from({ length: 4 }, createRng(seed))
     expect(first(1)).toEqual(first(1))
     expect(first(1)).not.toEqual(first(2))
   })
 })
 
-/** The tokens that may be drawn, by the words of the documentation and no cleverness. */
+/** The tokens that may be drawn, by the plain definition. */
 function allowedByDefinition(
   logits: readonly number[],
   options: { temperature: number; topP: number; topK: number; minP: number },
@@ -93,7 +93,7 @@ function allowedByDefinition(
   let before = 0
   return likely
     .filter(({ p }) => {
-      // Rounding may part the sums at the very bound.
+      // Rounding may separate the sums exactly at the bound.
       const isNeeded = before / total < options.topP + 1e-12
       before += p
       return isNeeded
@@ -180,7 +180,7 @@ describe('a draw from a large vocabulary', () => {
   ])('is the definition’s: %o', (options, { expect }) => {
     const random = createRng(5)
     for (let round = 0; round < 12; round++) {
-      // From nearly flat to nearly certain; equal logits among them.
+      // From nearly flat to nearly certain, with some equal logits.
       const spread = 1 + round
       const logits = Float32Array.from({ length: 3_000 }, () =>
         Math.fround(Math.round(8 * spread * (random() + random() - 1)) / 8),

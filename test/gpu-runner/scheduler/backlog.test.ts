@@ -1,7 +1,7 @@
 import { describe, test } from 'vitest'
 import { Pace, retryAfterSeconds } from '../../../gpu-runner/scheduler/backlog.ts'
 
-describe('when to come back', () => {
+describe('Retry-After', () => {
   const pace = new Pace()
   pace.prefilled(128, 64)
   pace.stepped(20)
@@ -11,7 +11,7 @@ describe('when to come back', () => {
     // 1,000 tokens at half a millisecond; 32 rows of 50 tokens, 16 at once, at 20 ms.
     const backlog = { promptTokens: 1000, rowLimits: new Array<number>(32).fill(500) }
     expect(pace.drainMs(backlog, 16)).toBeCloseTo(500 + 100 * 20, 6)
-    // Rows that may take less than answers usually do count with what they may.
+    // Rows whose limit is below the mean answer count with their limit.
     const short = { promptTokens: 0, rowLimits: new Array<number>(32).fill(10) }
     expect(pace.drainMs(short, 16)).toBeCloseTo(20 * 20, 6)
   })

@@ -10,7 +10,7 @@ function contend(share: JobShare, steps: readonly { liveMs: number; jobMs: numbe
   let now = 0
   let jobTotal = 0
   let worstExcess = -Infinity
-  // Where each stretch could begin: any moment may be the worst to look from.
+  // A period may begin at any moment, so all of them are checked.
   const starts: { at: number; job: number }[] = [{ at: 0, job: 0 }]
   share.setLive(true, now)
   for (const { liveMs, jobMs } of steps) {
@@ -39,9 +39,7 @@ const stepsArbitrary = fc.array(
 const shareArbitrary = fc.integer({ min: 1, max: 99 }).map((percent) => percent / 100)
 
 describe('the share of jobs', () => {
-  test('over any stretch beside live requests is at most what is set, and one step', ({
-    expect,
-  }) => {
+  test('over any period beside live requests is at most the setting and one step', ({ expect }) => {
     fc.assert(
       fc.property(shareArbitrary, stepsArbitrary, (limit, steps) => {
         const { worstExcess } = contend(new JobShare(limit), steps)
@@ -50,7 +48,7 @@ describe('the share of jobs', () => {
     )
   })
 
-  test('comes near what is set where both always have work', ({ expect }) => {
+  test('approaches the setting if both always have work', ({ expect }) => {
     for (const limit of [0.1, 0.3, 0.7]) {
       const share = new JobShare(limit)
       const steps = Array.from({ length: 20_000 }, () => ({ liveMs: 10, jobMs: 60 }))
@@ -61,7 +59,7 @@ describe('the share of jobs', () => {
     }
   })
 
-  test('is everything where nobody else is there, and makes no debt', ({ expect }) => {
+  test('is all of the time without live requests, and makes no debt', ({ expect }) => {
     const share = new JobShare(0.3)
     let now = 0
     for (let step = 0; step < 50; step++) {
@@ -75,7 +73,7 @@ describe('the share of jobs', () => {
     expect(share.measured(now)).toBe(0)
   })
 
-  test('a step that live requests come upon counts from their coming', ({ expect }) => {
+  test('a step during which live requests arrive counts from their arrival', ({ expect }) => {
     const share = new JobShare(0.5)
     share.setJobRunning(true, 0)
     share.setLive(true, 60)
@@ -84,15 +82,13 @@ describe('the share of jobs', () => {
     expect(share.mayRun(140)).toBe(true)
   })
 
-  test('short gaps between live requests do not pay a debt that their length would not', ({
-    expect,
-  }) => {
+  test('short gaps between live requests pay a debt only by their length', ({ expect }) => {
     const share = new JobShare(0.3)
     share.setLive(true, 0)
     share.setJobRunning(true, 0)
     share.setJobRunning(false, 70)
     share.setLive(false, 77)
-    // 7 ms of live time pay 3 of the 70; the rest is quiet time's to pay.
+    // 7 ms of live time pay 3 of the 70; quiet time pays the rest.
     expect(share.quietMsNeeded(77)).toBeCloseTo(67, 6)
     share.setLive(true, 82)
     expect(share.quietMsNeeded(82)).toBeNull()

@@ -25,7 +25,7 @@ type Wish = {
   readonly timeoutSteps: number
 }
 
-/** An engine's walk over the real scheduler and the real rows, with numbers in place of a model. */
+/** A random walk over the real scheduler and the real rows, with numbers instead of a model. */
 class Walk {
   readonly scheduler = new Scheduler({ maxNumSeqs: MAX_NUM_SEQS, maxWaiting: 8 })
   readonly store = new RowStore(SHAPE, MAX_NUM_SEQS, MAX_CONTEXT)
@@ -123,7 +123,7 @@ class Walk {
     this.ended.set(request, how)
   }
 
-  /** What the KV of a prompt, or of a row's own tokens, holds. */
+  /** The expected KV of a prompt, or of a row's own tokens. */
   #name(of: unknown): number {
     const name = this.#names.get(of) ?? this.#names.size + 1
     this.#names.set(of, name)
@@ -134,7 +134,7 @@ class Walk {
     return { numTokens: 1, sizeBytes: data.byteLength, data }
   }
 
-  /** What holds before and after every turn. */
+  /** Invariants before and after every turn. */
   validate(): void {
     const { scheduler, faults } = this
     const { running, prefills, waiting } = scheduler
@@ -186,7 +186,7 @@ const action = fc.oneof(
 const MANY_TURNS = 2_000
 
 describe('the scheduler', () => {
-  test('whatever comes, rows keep their own KV, and every request ends once', ({ expect }) => {
+  test('rows always keep their own KV, and every request ends once', ({ expect }) => {
     let numPreempted = 0
     let numResumed = 0
     fc.assert(
@@ -215,7 +215,7 @@ describe('the scheduler', () => {
       }),
       { numRuns: 300 },
     )
-    // The walks did meet what they are about.
+    // The walks contained the cases under test.
     expect(numPreempted).toBeGreaterThan(100)
     expect(numResumed).toBeGreaterThan(50)
   })
@@ -244,7 +244,9 @@ describe('the scheduler', () => {
     expect(walk.scheduler.counters.preempted).toBe(0)
   })
 
-  test('rows of flex give way, the newest first, and come back before new ones', ({ expect }) => {
+  test('rows of flex are preempted, the newest first, and resume before new requests', ({
+    expect,
+  }) => {
     const walk = new Walk()
     for (let i = 0; i < MAX_NUM_SEQS; i++) walk.submit(ask('flex'))
     for (let i = 0; i <= MAX_NUM_SEQS; i++) walk.turn()
@@ -260,7 +262,7 @@ describe('the scheduler', () => {
     expect(walk.faults).toEqual([])
   })
 
-  test('nobody is set aside in vain, nor for flex', ({ expect }) => {
+  test('no row is preempted in vain, or for flex', ({ expect }) => {
     const walk = new Walk()
     walk.submit(ask('default', { groups: [2] }))
     walk.submit(ask('flex', { groups: [2] }))
@@ -273,7 +275,7 @@ describe('the scheduler', () => {
     expect(walk.scheduler.running).toHaveLength(4)
   })
 
-  test('a prompt of a better tier is computed first, and the other goes on from where it was', ({
+  test('a prompt of a better tier is computed first, and the other one then resumes', ({
     expect,
   }) => {
     const walk = new Walk()

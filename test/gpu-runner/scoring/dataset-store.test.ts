@@ -30,7 +30,7 @@ function put(texts: readonly string[]) {
 }
 
 describe('a dataset', () => {
-  it('names every example past the context, not the first alone', ({ expect }) => {
+  it('names every example past the context, not only the first', ({ expect }) => {
     const long = 'word '.repeat(MAX_CONTEXT)
     expect(() => put(['short', long, 'short', long])).toThrow(
       expect.objectContaining({
@@ -42,7 +42,7 @@ describe('a dataset', () => {
     expect(() => put([...new Array<string>(25).fill(long)])).toThrow(/ 20 and 5 more$/)
   })
 
-  it('is measured without being kept, to the very token', async ({ expect }) => {
+  it('is measured exactly without being kept', async ({ expect }) => {
     const chats = Array.from({ length: MAX_CONTEXT }, (_, i) => [
       { role: 'user' as const, content: `word${' word'.repeat(i)}` },
     ])
@@ -76,7 +76,7 @@ describe('a dataset', () => {
     expect(ofLabels.length).toBeLessThan(ofTargets.length)
   })
 
-  it('knows what all of its prompts begin and end with', ({ expect }) => {
+  it('knows the common beginning and end of its prompts', ({ expect }) => {
     const { prompts, sharedEnds } = put(['one sheep', 'two sheep and a dog', 'red'])
     const { start, end } = sharedEnds
     for (const side of [
@@ -92,7 +92,7 @@ describe('a dataset', () => {
     expect(same.sharedEnds).toEqual({ start: same.prompts[0]!.length, end: 0 })
   })
 
-  it('whose examples fit is kept as tokens', ({ expect }) => {
+  it('with examples that fit is kept as tokens', ({ expect }) => {
     const { prompts, answers } = put(['short', 'word '.repeat(20)])
     expect(answers).toMatchObject({ kind: 'labels', gold: [0, 1] })
     expect(prompts[1]!.length).toBeGreaterThan(prompts[0]!.length)

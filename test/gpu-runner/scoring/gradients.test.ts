@@ -19,7 +19,7 @@ import { modelPath, readReference, TEST_CACHE_DIR } from '../../fixtures/model.t
 import { needs } from '../../fixtures/needs.ts'
 import { MODEL_DIGEST, openTestRunner } from '../../fixtures/runner.ts'
 
-/** What the issue asks of both reference gradients. */
+/** Largest relative error of both gradients against the reference. */
 const MAX_RELATIVE_ERROR = 1e-3
 /** Central differences of float32 losses: a step large enough to be seen above their rounding. */
 const DIFFERENCE_STEP = 2e-2

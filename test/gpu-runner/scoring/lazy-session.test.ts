@@ -21,7 +21,7 @@ function countingSession() {
 const nothing = () => Promise.resolve()
 const loaded = (loading: Promise<Session>) => loading
 
-describe('a session loaded when needed', () => {
+describe('a lazy session', () => {
   beforeEach(() => {
     vi.useFakeTimers()
   })
@@ -29,7 +29,7 @@ describe('a session loaded when needed', () => {
     vi.useRealTimers()
   })
 
-  test('is opened once for users at once and one after another', async ({ expect }) => {
+  test('is opened once for concurrent and successive users', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     await Promise.all([lazy.use(nothing), lazy.use(nothing)])
     await vi.advanceTimersByTimeAsync(IDLE_MS - 1)
@@ -37,7 +37,7 @@ describe('a session loaded when needed', () => {
     expect(counts).toMatchObject({ opened: 1, released: 0 })
   })
 
-  test('is let go after its idle time, and opened again', async ({ expect }) => {
+  test('is released after its idle time, and opened again', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     await lazy.use(nothing)
     await vi.advanceTimersByTimeAsync(IDLE_MS)
@@ -47,7 +47,7 @@ describe('a session loaded when needed', () => {
     expect(counts).toMatchObject({ opened: 2, released: 1 })
   })
 
-  test('is not let go while it is in use', async ({ expect }) => {
+  test('is not released while it is in use', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     let finish = (): void => undefined
     const long = lazy.use(() => new Promise<void>((resolve) => (finish = resolve)))
@@ -61,7 +61,7 @@ describe('a session loaded when needed', () => {
     expect(counts.released).toBe(1)
   })
 
-  test('is tried again after a load that failed', async ({ expect }) => {
+  test('is loaded again after a failed load', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     counts.failNext = true
     await expect(lazy.use(loaded)).rejects.toThrow('no memory')
@@ -86,7 +86,7 @@ describe('a session loaded when needed', () => {
     expect(steps).toEqual(['began', 'loaded'])
   })
 
-  test('is loaded ahead of its user, and let go where none comes', async ({ expect }) => {
+  test('is loaded ahead of its user, and released if none comes', async ({ expect }) => {
     const { counts, lazy } = countingSession()
     lazy.warm()
     await lazy.use(loaded)

@@ -1,8 +1,8 @@
 import { describe, test } from 'vitest'
 import { dropPromptTokens } from '../../../gpu-runner/scoring/prompt-dropout.ts'
 
-describe('tokens that a step does without', () => {
-  test('are of the prompt’s own alone, about the share that is asked for', ({ expect }) => {
+describe('dropped tokens', () => {
+  test('are only the prompt’s own, at about the requested share', ({ expect }) => {
     const dropped = dropPromptTokens([100, 1100], [3, 0], { share: 0.4, seed: 1 })
     expect(Math.min(...dropped)).toBeGreaterThanOrEqual(100)
     expect(Math.max(...dropped)).toBeLessThan(1100)
@@ -11,7 +11,7 @@ describe('tokens that a step does without', () => {
     expect(Math.abs(dropped.length - 400)).toBeLessThan(62)
   })
 
-  test('are others for another example or candidate and under another seed', ({ expect }) => {
+  test('differ by example, candidate and seed', ({ expect }) => {
     const drop = (example: number, candidate: number, seed: number) =>
       dropPromptTokens([0, 50], [example, candidate], { share: 0.5, seed })
     expect(drop(0, 0, 1)).toEqual(drop(0, 0, 1))
@@ -21,7 +21,7 @@ describe('tokens that a step does without', () => {
     expect(drop(1, 0, 1)).not.toEqual(drop(0, 1, 1))
   })
 
-  test('are none where the prompt has none of its own, and never all of them', ({ expect }) => {
+  test('are none if the prompt has no own tokens, and never all', ({ expect }) => {
     for (let seed = 0; seed < 100; seed++) {
       expect(dropPromptTokens([5, 5], [0, 0], { share: 0.5, seed })).toEqual([])
       expect(dropPromptTokens([5, 3], [0, 0], { share: 0.5, seed })).toEqual([])

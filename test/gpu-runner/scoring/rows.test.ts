@@ -100,7 +100,7 @@ const largestGap = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
   Array.from(a).reduce((largest, value, i) => Math.max(largest, Math.abs(value - b[i]!)), 0)
 
 describe('rows of weight 0', () => {
-  test('are left out where asked, and change nothing else, in any order', async ({ expect }) => {
+  test('are omitted on request, and change nothing else, in any order', async ({ expect }) => {
     const whole = await differentiate(WEIGHTS)
     for (const order of [
       [0, 1, 2, 3],
@@ -121,7 +121,7 @@ describe('rows of weight 0', () => {
     }
   })
 
-  test('of all candidates leave an example out altogether', async ({ expect }) => {
+  test('for all candidates omit the example', async ({ expect }) => {
     const none = await differentiate(new Array<number>(12).fill(0), { skip_unweighted: true })
     expect(none.logProbs.every(Number.isNaN)).toBe(true)
     expect(none.loss.every((loss) => loss === 0)).toBe(true)
@@ -130,7 +130,7 @@ describe('rows of weight 0', () => {
 })
 
 describe('examples that are not to be computed', () => {
-  test('leave the others as they are, and their prompts in one group', async ({ expect }) => {
+  test('leave the others unchanged, and their prompts in one group', async ({ expect }) => {
     const some = WEIGHTS.map((weight, i) => (i % 4 === 1 || i % 4 === 2 ? weight : 0))
     const whole = await differentiate(some)
     const prefill = vi.spyOn(
@@ -156,7 +156,7 @@ describe('examples that are not to be computed', () => {
   })
 })
 
-describe('prompts that are read without some of their tokens', () => {
+describe('prompts under dropout', () => {
   const drop = { prompt_dropout: { share: 0.5, seed: 7 } }
 
   test('give the gradient of their own losses', async ({ expect }) => {
@@ -184,7 +184,7 @@ describe('prompts that are read without some of their tokens', () => {
     expect(loss).toEqual((await differentiate(WEIGHTS, drop)).loss)
   })
 
-  test('go without the same ones in any company', async ({ expect }) => {
+  test('drop the same tokens in any batch', async ({ expect }) => {
     const all = await differentiate(WEIGHTS, drop)
     const weights = [0, 1, 2].map((candidate) => WEIGHTS[candidate * 4 + 3]!)
     const alone = await differentiate(weights, { examples: [3], ...drop })
@@ -196,9 +196,7 @@ describe('prompts that are read without some of their tokens', () => {
     expect(largestGap(other.logProbs, all.logProbs)).toBeGreaterThan(100 * MAX_DIFFERENCE)
   })
 
-  test('go without others for each candidate, and are whole where the weight is 0', async ({
-    expect,
-  }) => {
+  test('drop other tokens for each candidate, and none at weight 0', async ({ expect }) => {
     const own = values
     const size = values.length / NUM_CANDIDATES
     // One rotation three times over.
@@ -214,7 +212,7 @@ describe('prompts that are read without some of their tokens', () => {
     expect(Math.abs(whole.logProbs[3]! - whole.logProbs[7]!)).toBeLessThan(MAX_DIFFERENCE)
   })
 
-  test('keep what all prompts share', async ({ expect }) => {
+  test('keep the tokens that all prompts share', async ({ expect }) => {
     const own = dataset
     dataset = { ...own, digest: 'b'.repeat(64), sharedEnds: { start: 3, end: 3 } }
     // Of the shortest, of six tokens, nothing is its own.
@@ -226,8 +224,8 @@ describe('prompts that are read without some of their tokens', () => {
   })
 })
 
-describe('what prompts begin with alike', () => {
-  test('is computed once a group, with the scores that each prompt has alone', async ({
+describe('the common beginning of prompts', () => {
+  test('is computed once per group, with the scores that each prompt has alone', async ({
     expect,
   }) => {
     const prefill = vi.spyOn(

@@ -82,7 +82,7 @@ const score = async (candidates: Float32Array, examples?: number[]): Promise<num
 }
 
 describe('targets of several tokens', () => {
-  test('score as the tokens of a prompt that holds them do', async ({ expect }) => {
+  test('score like the tokens of a prompt', async ({ expect }) => {
     const { answers } = dataset
     if (answers.kind !== 'targets') throw new Error('no targets')
     // The base model: the target given as prompt, its log probabilities by the echo's own path.
@@ -99,7 +99,7 @@ describe('targets of several tokens', () => {
     }
   })
 
-  test('score alone as beside longer ones', async ({ expect }) => {
+  test('score alone like beside longer ones', async ({ expect }) => {
     const together = await score(values)
     for (const example of EXAMPLES.keys()) {
       const alone = await score(values, [example])
@@ -148,7 +148,7 @@ describe('targets of several tokens', () => {
     await expect(gradient(WEIGHTS, () => true)).rejects.toMatchObject({ code: 'aborted' })
   })
 
-  test('may be the very tokens that were drawn, ended or cut', async ({ expect }) => {
+  test('may be the drawn tokens, ended or cut', async ({ expect }) => {
     const messages = [{ role: 'user' as const, content: EXAMPLES[2][0] }]
     const max_tokens = 12
     const events = await generate(runner, {
@@ -195,7 +195,7 @@ describe('targets of several tokens', () => {
     )
   })
 
-  test('are refused where they are too long, by number', ({ expect }) => {
+  test('are refused by number if they are too long', ({ expect }) => {
     const long = 'word '.repeat(300).trim()
     expect(() => put(toBytes([...EXAMPLES, ['Go on.', long]]))).toThrow(
       expect.objectContaining({

@@ -200,7 +200,7 @@ describe('gradient', () => {
     expect(end.loss).toBeLessThan(start.loss)
   })
 
-  test('is refused where values, layers, examples or the build do not fit', async ({ expect }) => {
+  test('is refused if values, layers, examples or the build do not fit', async ({ expect }) => {
     await push()
     const whole = identity([1, 1, 1])
     for (const [values, header] of [
@@ -222,7 +222,7 @@ describe('gradient', () => {
     expect(await errorOf(cut)).toMatchObject({ status: 400, code: 'invalid_request' })
   })
 
-  test('is given up between steps when its caller leaves', async ({ expect }) => {
+  test('is aborted between steps when its caller disconnects', async ({ expect }) => {
     await push()
     const numSteps = vi.spyOn(Executor.prototype, 'takeTurn')
     const controller = new AbortController()

@@ -78,7 +78,7 @@ describe('generate', () => {
     expect(tokensOf(all, 1)).not.toEqual(tokensOf(all, 0))
   })
 
-  test('an adapter of scope all turns the prompt too and costs its own prefill', async ({
+  test('an adapter of scope all rotates the prompt too and costs its own prefill', async ({
     expect,
   }) => {
     const { digest } = await pushAdapter(3, 'all')
@@ -134,7 +134,7 @@ describe('generate', () => {
     expect(await sampled(7)).not.toBe(await sampled(8))
   })
 
-  test('log probabilities are the model’s own, whatever bends the choice', async ({ expect }) => {
+  test('log probabilities are the model’s own, whatever changes the choice', async ({ expect }) => {
     const content = 'Name three colours.'
     const sampling = { max_tokens: 6, temperature: 0, top_p: 1, stop: [], logprobs: 4 }
     const plain = await generate(ask(content, { sampling }))
@@ -193,7 +193,7 @@ describe('generate', () => {
     expect(tokensOf(await generate(ask(content, { sampling: free })))).not.toEqual(greedy)
   })
 
-  test('a caller that leaves frees its row at once', async ({ expect }) => {
+  test('a caller that disconnects frees its row at once', async ({ expect }) => {
     const before = runner.engine.counters.aborted
     const sampling = { max_tokens: 400, temperature: 1, top_p: 1, stop: [] }
     const wire = ask('Write a very long story about the sea.', { sampling })
@@ -244,7 +244,7 @@ function logSoftmax(logits: Float32Array): number[] {
 }
 
 describe('what is refused', () => {
-  test('token shaping where it has no meaning, or names no token', async ({ expect }) => {
+  test('sampling parameters without meaning, or with unknown tokens', async ({ expect }) => {
     const sampling = { max_tokens: 2, temperature: 0, top_p: 1, stop: [] }
     const outside = ask('hi', { sampling: { ...sampling, logit_bias: [[49_152, 1]] } })
     expect(await errorOf(await post('/v1/generate', outside))).toMatchObject({
@@ -320,7 +320,7 @@ describe('what is refused', () => {
     expect(runner.context.slots.numLeased).toBe(0)
   })
 
-  test('labels that no decoding could tell apart', async ({ expect }) => {
+  test('labels with the same tokens', async ({ expect }) => {
     const choice = { labels: ['same', 'same'] }
     const response = await post('/v1/generate', ask('hi', { choice }))
     expect(await errorOf(response)).toMatchObject({ status: 400, param: 'labels' })
@@ -355,7 +355,7 @@ describe('what is refused', () => {
 })
 
 describe('adapters', () => {
-  test('one in use is retired by a delete, and is gone once its last request ends', async ({
+  test('an adapter deleted while in use disappears once its last request ends', async ({
     expect,
   }) => {
     const { digest } = await pushAdapter(6)

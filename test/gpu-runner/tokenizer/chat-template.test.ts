@@ -43,9 +43,7 @@ describe('ChatTemplate', () => {
     ])
   })
 
-  it('refuses contents that the template alters, since their author cannot be told', ({
-    expect,
-  }) => {
+  it('refuses contents that the template alters, because it cannot locate them', ({ expect }) => {
     const raises = new ChatTemplate('{{ messages[0].content | upper }}')
     expect(() => raises.segments([{ role: 'user', content: 'a' }])).toThrow(/alters/)
   })

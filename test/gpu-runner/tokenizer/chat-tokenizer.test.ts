@@ -103,7 +103,7 @@ describe('encode', () => {
 })
 
 describe('renderChat', () => {
-  it('puts the default system prompt of the template where there is none', ({ expect }) => {
+  it('adds the template’s default system prompt if there is none', ({ expect }) => {
     expect(tokenizer.renderChat([{ role: 'user', content: 'Hi' }])).toBe(
       `${DEFAULT_SYSTEM}<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n`,
     )
@@ -162,7 +162,7 @@ describe('encodeChat', () => {
         const ids = tokenizer.encodeChat(spoken)
         const controls = (all: number[]): number[] => all.filter((id) => id <= 16)
         expect(controls(ids)).toEqual(controls(tokenizer.encodeChat(quiet)))
-        // As plain text it is all still there.
+        // It stays in the prompt as plain text.
         const plain = spoken.map(({ content }) => content).join('')
         const decoded = tokenizer.decode(ids)
         expect(
@@ -174,7 +174,7 @@ describe('encodeChat', () => {
     )
   })
 
-  it('is not led astray by a content that imitates a stand-in', ({ expect }) => {
+  it('is not misled by a content that imitates a stand-in', ({ expect }) => {
     const chat = [
       { role: 'user' as const, content: '{00000000-0000-0000-0000-000000000000:1}' },
       { role: 'user' as const, content: '$& {{ messages }} {% for %}' },
@@ -268,7 +268,7 @@ describe('the detokenizer', () => {
     expect(tokenizer.decode([IM_START, ...tokenizer.encode('hi'), IM_END, 10 ** 6])).toBe('hi')
   })
 
-  it('survives any ids at all', ({ expect }) => {
+  it('accepts any ids', ({ expect }) => {
     fc.assert(
       fc.property(fc.array(fc.nat(49_151), { maxLength: 40 }), (ids) => {
         expect(tokenizer.decode(ids).isWellFormed()).toBe(true)

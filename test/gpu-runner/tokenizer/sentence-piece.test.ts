@@ -53,13 +53,13 @@ describe("Gemma 3's tokenizer", () => {
     )
   })
 
-  it('never makes a control token of plain text', ({ expect }) => {
+  it('never makes a control token from plain text', ({ expect }) => {
     const control = new Set([0, 1, 2, 3, 4, 105, 106])
     const ids = tokenizer.encodeLabel('<bos><eos><end_of_turn><start_of_turn><unk><pad><mask>')
     expect(ids.filter((id) => control.has(id))).toEqual([])
   })
 
-  it('puts the first token once, and knows what ends an answer', ({ expect }) => {
+  it('adds the first token once, and knows the tokens that end an answer', ({ expect }) => {
     expect(tokenizer.encode('')).toEqual([BEGIN])
     expect(tokenizer.encode('<bos>')).toEqual([BEGIN])
     expect(tokenizer.encode('<bos><bos>')).toEqual([BEGIN, BEGIN])
@@ -73,7 +73,7 @@ describe("Gemma 3's tokenizer", () => {
     )
   })
 
-  it('stops at the first token too many, and soon', ({ expect }) => {
+  it('stops soon after the first token too many', ({ expect }) => {
     expect(tokenizer.encode('a b c', { maxTokens: 4 })).toHaveLength(4)
     expect(() => tokenizer.encode('a b c', { maxTokens: 3 })).toThrow(PromptTooLongError)
     const start = performance.now()

@@ -1,4 +1,4 @@
-/** What chat templates do with functions, calls and their results. */
+/** Functions, calls and their results in chat templates. */
 import { beforeAll, describe, it } from 'vitest'
 import { openGguf } from '../../../gpu-runner/model/gguf/index.ts'
 import { ChatTemplate } from '../../../gpu-runner/tokenizer/chat-template.ts'
@@ -46,7 +46,7 @@ describe('a template of tagged calls', () => {
     )
   })
 
-  it('leaves a chat without functions as it was', ({ expect }) => {
+  it('does not change a chat without functions', ({ expect }) => {
     expect(new ChatTemplate(TAGGED_TEMPLATE).render(CHAT.slice(0, 2))).toBe(
       '<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWeather in Köln?<|im_end|>\n' +
         '<|im_start|>assistant\n',
@@ -65,7 +65,7 @@ describe('a template that takes no functions', () => {
     'To call one, answer with one JSON object and nothing else:\n' +
     '{"name": "the function\'s name", "arguments": {"an argument\'s name": "its value"}}\n'
 
-  it('is given them, calls and results in its messages', ({ expect }) => {
+  it('gets functions, calls and results in its messages', ({ expect }) => {
     const template = new ChatTemplate(source)
     const said =
       '<user>Weather in Köln?\n' +
@@ -86,14 +86,14 @@ describe('a template that takes no functions', () => {
     )
   })
 
-  it('has them as contents, whose control tokens are text', ({ expect }) => {
+  it('gets them as contents, whose control tokens are text', ({ expect }) => {
     const segments = new ChatTemplate(source).segments(CHAT, [WEATHER])
     const own = segments.filter(({ trusted }) => trusted).map(({ text }) => text)
     expect(own).toEqual(['<system>', '\n<user>', '\n<assistant>', '\n<user>', '\n<assistant>'])
   })
 })
 
-describe('what a template takes', () => {
+describe('the tool support of a template', () => {
   it.for([
     ['tagged calls', TAGGED_TEMPLATE, true, true, 'tagged'],
     ['bare JSON', BARE_TEMPLATE, true, true, 'bare-json'],
@@ -150,7 +150,7 @@ describe('control tokens written out in functions and calls', () => {
     expect(ids.map((id) => detokenizer.push(id)).join('')).toBe(whole)
   })
 
-  it('and harmless ones are encoded as the whole text is', ({ expect }) => {
+  it('and harmless texts are encoded like the whole text', ({ expect }) => {
     const ids = tokenizer.encodeChat(CHAT, { functions: [WEATHER] })
     expect(ids).toEqual(tokenizer.encode(tokenizer.renderChat(CHAT, [WEATHER])))
   })

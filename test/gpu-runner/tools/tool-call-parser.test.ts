@@ -97,7 +97,7 @@ describe('ToolCallParser', () => {
     expect(read(format, [text])).toEqual(expected)
   })
 
-  it('reads the same however the text is cut', ({ expect }) => {
+  it('parses the same however the text is cut', ({ expect }) => {
     fc.assert(
       fc.property(
         fc.constantFrom(...CASES),
@@ -112,7 +112,7 @@ describe('ToolCallParser', () => {
     )
   })
 
-  it('reads white space without end in time', ({ expect }) => {
+  it('parses endless white space in bounded time', ({ expect }) => {
     // A caller's logit bias can make any model write it; the engine's loop waits meanwhile.
     const beginnings: readonly [ToolFormat, string][] = [
       [TAGGED, 'So'],
@@ -128,7 +128,7 @@ describe('ToolCallParser', () => {
     expect(performance.now() - startedMs).toBeLessThan(10_000)
   })
 
-  it('gives arguments out as they come', ({ expect }) => {
+  it('streams arguments as they arrive', ({ expect }) => {
     const parser = new ToolCallParser(TAGGED, NAMES)
     expect(parser.push('<tool_call>\n{"name": "f", "arguments": {"a": ')).toEqual([
       { kind: 'call', name: 'f', arguments: '' },

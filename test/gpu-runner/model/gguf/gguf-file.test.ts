@@ -117,7 +117,7 @@ describe('openGguf', () => {
 
   it('refuses every truncation of a file', async ({ expect }) => {
     const whole = writeGguf(LLAMA, [NORM, MATRIX])
-    // What follows the last tensor is padding.
+    // The bytes after the last tensor are padding.
     const needed = whole.length - 28
     for (let length = 0; length < needed; length += 7) {
       const path = await save(whole.subarray(0, length))
@@ -125,9 +125,7 @@ describe('openGguf', () => {
     }
   })
 
-  it('answers damaged bytes with an error or a readable file, never otherwise', async ({
-    expect,
-  }) => {
+  it('answers damaged bytes with an error or a readable file', async ({ expect }) => {
     const whole = writeGguf(LLAMA, [NORM, MATRIX])
     await fc.assert(
       fc.asyncProperty(
@@ -165,7 +163,7 @@ describe('decodeModelConfig', () => {
     return decodeModelConfig(file.metadata)
   }
 
-  it('reads a llama configuration and derives what the file leaves out', async ({ expect }) => {
+  it('reads a llama configuration and derives absent values', async ({ expect }) => {
     expect(await decode({})).toEqual({
       family: FAMILIES.get('llama'),
       numLayers: 2,
@@ -185,7 +183,7 @@ describe('decodeModelConfig', () => {
     })
   })
 
-  it('refuses what the graph does not build, by name', async ({ expect }) => {
+  it('refuses unsupported features by name', async ({ expect }) => {
     const u32 = (value: number): GgufValue => ({ type: 'u32', value })
     const mamba: GgufValue = { type: 'string', value: 'mamba' }
     await expect(decode({ 'general.architecture': mamba })).rejects.toThrow(
@@ -204,7 +202,7 @@ describe('decodeModelConfig', () => {
 })
 
 describe('checkTensorNames', () => {
-  it('refuses a tensor that the graph would leave out', async ({ expect }) => {
+  it('refuses a tensor that the graph would ignore', async ({ expect }) => {
     const file = await openGguf(await save(writeGguf(LLAMA, [NORM])))
     await file.close()
     const config = decodeModelConfig(file.metadata)

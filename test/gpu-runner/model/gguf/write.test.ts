@@ -24,7 +24,9 @@ const SOURCE = writeGguf(
 )
 
 describe('raw metadata entries', () => {
-  it('written again after a change are the same bytes but for the change', async ({ expect }) => {
+  it('written again after a change have the same bytes except for the change', async ({
+    expect,
+  }) => {
     const entries = readRawEntries(SOURCE)
     expect(entries.map(({ key }) => key)).toEqual([
       'general.architecture',
@@ -63,7 +65,7 @@ describe('raw metadata entries', () => {
     await file.close()
   })
 
-  it('of a file cut short, or of none, are an error', ({ expect }) => {
+  it('in a truncated or empty file are an error', ({ expect }) => {
     for (let length = 0; length < SOURCE.length - 32; length++) {
       expect(() => readRawEntries(SOURCE.subarray(0, length))).toThrow(GgufError)
     }

@@ -16,11 +16,11 @@ const TOLERANCE = 2e-3
 
 type Case = {
   readonly name: string
-  /** Operators whose rules the case is about. */
+  /** Operators whose rules the case tests. */
   readonly covers: readonly string[]
-  /** Inputs by name with their dims; a name varies in a run, of the size in `SIZES`. */
+  /** Inputs by name with their dims; a named dim varies by run and has its size in `SIZES`. */
   readonly inputs: Readonly<Record<string, Dims>>
-  /** Inputs that the gradient is asked in; absent is all. */
+  /** Inputs to differentiate by; all by default. */
   readonly wanted?: readonly string[]
   /** Builds the output. */
   readonly build: (graph: ShapedGraph) => string
@@ -188,7 +188,7 @@ const sizesOf = (dims: Dims): number[] =>
 const product = (sizes: readonly number[]): number => sizes.reduce((a, b) => a * b, 1)
 
 describe('rules of differentiation', () => {
-  test.for(CASES)('$name: as finite differences say', async (given, { expect }) => {
+  test.for(CASES)('$name: as finite differences give', async (given, { expect }) => {
     const graph = new ShapedGraph()
     for (const [name, dims] of Object.entries(given.inputs)) graph.input(name, 'float32', dims)
     const output = given.build(graph)
@@ -237,7 +237,7 @@ describe('rules of differentiation', () => {
         const slope = (above - below) / (2 * STEP)
         expect(Math.abs(analytic.get(name)![i]! - slope)).toBeLessThan(TOLERANCE)
       }
-      // All zeros would agree with a graph that computes nothing.
+      // A graph that computes nothing would agree on all zeros.
       expect(Math.max(...analytic.get(name)!.map(Math.abs))).toBeGreaterThan(10 * TOLERANCE)
     }
     binding.release()

@@ -2,7 +2,7 @@ import { test } from 'vitest'
 import { ShapedGraph } from '../../../../gpu-runner/onnx/backward/shaped-graph.ts'
 import { int } from '../../../../gpu-runner/onnx/model.ts'
 
-test('a graph tells ONNX Runtime the dims of every float value between', ({ expect }) => {
+test('a graph tells ONNX Runtime the dims of every intermediate float value', ({ expect }) => {
   const graph = new ShapedGraph()
   graph.input('x', 'float32', ['n', 4])
   graph.input('ids', 'int64', ['n'])
