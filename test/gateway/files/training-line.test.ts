@@ -97,7 +97,10 @@ describe('a line of a training file', () => {
         'messages[1].role: "tool": results of functions are not learnt',
       ],
       [{ messages: [user('q'), last], tools: [call] }, 'tools: a task does not learn'],
-      [{ messages: [user('q'), last], functions: [{ name: 'f' }] }, 'functions: a task does not learn'],
+      [
+        { messages: [user('q'), last], functions: [{ name: 'f' }] },
+        'functions: a task does not learn',
+      ],
       [{ messages: [user('q'), assistant(null)] }, 'the assistant’s answer is blank'],
       [{ messages: [user('q'), last], wait: 1 }, 'unknown field "wait"'],
       [{ input: 'q', label: '' }, 'label: must not be empty'],
