@@ -2,7 +2,7 @@ import type { GenerateRequest } from '../../src/protocol/runner.ts'
 import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
-import { isOfTools } from '../tools/generic-form.ts'
+import { hasCallOrResult } from '../tools/generic-form.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 import { writeToolGrammar } from '../grammar/tool-grammar.ts'
 
@@ -36,7 +36,7 @@ export function checkTools(
   const { showsCalls, format } = tokenizer.toolSupport
   const refuse = (message: string, param: string): RunnerFault =>
     new RunnerFault('invalid_request', message, { param })
-  if (messages.some(isOfTools) && !showsCalls) {
+  if (messages.some(hasCallOrResult) && !showsCalls) {
     throw refuse(
       'this model’s chat template has no place for function calls and results',
       'messages',
@@ -56,4 +56,4 @@ export const isGeneric = (
   tokenizer: ChatTokenizer,
   { tools, messages = [] }: GenerateRequest,
 ): boolean =>
-  (tools !== undefined || messages.some(isOfTools)) && !tokenizer.toolSupport.showsFunctions
+  (tools !== undefined || messages.some(hasCallOrResult)) && !tokenizer.toolSupport.showsFunctions
