@@ -84,7 +84,7 @@ function checkRotateFrom({ arms }: GenerateRequest, promptLen: number): void {
   if (!outside) return
   throw new RunnerFault(
     'invalid_request',
-    `the prompt has ${promptLen} tokens, none at ${outside.rotate_from ?? 0}`,
+    `the prompt has ${promptLen} tokens, so it cannot be rotated from ${outside.rotate_from ?? 0}`,
     { param: 'rotate_from' },
   )
 }

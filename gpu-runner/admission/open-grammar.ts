@@ -43,10 +43,10 @@ export function checkTools(
     )
   }
   if (tools === undefined) return null
-  if (prompt !== undefined) throw refuse('a given prompt has no tools', 'tools')
-  if (choice) throw refuse('a choice of labels calls no functions', 'tools')
+  if (prompt !== undefined) throw refuse('tools need messages, not a prompt', 'tools')
+  if (choice) throw refuse('tools and a choice of labels exclude each other', 'tools')
   if (format === null) {
-    throw refuse('this model’s chat template writes calls in a form that is not read here', 'tools')
+    throw refuse('this model’s chat template writes calls in an unknown form', 'tools')
   }
   return format
 }
