@@ -43,7 +43,7 @@ export class AdapterStore {
     const known = this.#entries.get(digest)
     if (known && !known.retired) return known
     if (bytes.length > MAX_ADAPTER_BYTES) {
-      throw new RunnerFault('adapter_invalid', `over ${MAX_ADAPTER_BYTES} bytes`)
+      throw new RunnerFault('adapter_invalid', `the adapter is over ${MAX_ADAPTER_BYTES} bytes`)
     }
     const actual = createHash('sha256').update(bytes).digest('hex')
     if (actual !== digest) {

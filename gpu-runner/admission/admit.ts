@@ -1,6 +1,6 @@
 import type { GenerateEvent, GenerateRequest } from '../../src/protocol/runner.ts'
 import type { OpenGrammar } from '../grammar/grammar-store.ts'
-import { isHeld } from '../grammar/tool-grammar.ts'
+import { needsToolGrammar } from '../grammar/tool-grammar.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import { EngineRequest, type Sequence } from '../scheduler/request.ts'
 import { describeApplied, leaseSlot } from './arm-slot.ts'
@@ -27,7 +27,8 @@ export function admit(
     for (const end of leases.splice(0)) end()
   }
   try {
-    const needsGrammar = wire.response_format !== undefined || (wire.tools && isHeld(wire.tools))
+    const needsGrammar =
+      wire.response_format !== undefined || (wire.tools && needsToolGrammar(wire.tools))
     if (needsGrammar && !grammar) throw new RunnerFault('internal', 'a grammar was not opened')
     const toolFormat = checkTools(context.tokenizer, wire)
     const promptIds = encodePrompt(context.tokenizer, wire, context.maxContext - 1)
@@ -84,7 +85,7 @@ function checkRotateFrom({ arms }: GenerateRequest, promptLen: number): void {
   if (!outside) return
   throw new RunnerFault(
     'invalid_request',
-    `the prompt has ${promptLen} tokens, none at ${outside.rotate_from ?? 0}`,
+    `the prompt has ${promptLen} tokens, so it cannot be rotated from ${outside.rotate_from ?? 0}`,
     { param: 'rotate_from' },
   )
 }

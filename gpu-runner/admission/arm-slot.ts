@@ -16,7 +16,9 @@ export function leaseSlot(
 ): number {
   if (arm.adapters.length === 0) return IDENTITY_SLOT
   if (arm.scope === 'all' && (arm.rotate_from ?? 0) !== 0) {
-    throw new RunnerFault('invalid_request', 'scope all rotates from 0', { param: 'rotate_from' })
+    throw new RunnerFault('invalid_request', 'scope all can only rotate from 0', {
+      param: 'rotate_from',
+    })
   }
   leases.push(adapters.lease(arm.adapters, arm.scope))
   const slot = slots.acquire(slotKey(arm.adapters), () => adapters.compose(arm.adapters))

@@ -73,14 +73,18 @@ function createChoice(
   random: () => number,
 ): Decoding {
   if (grammar) {
-    throw new RunnerFault('invalid_request', 'a choice of labels is a response format of its own', {
-      param: 'response_format',
-    })
+    throw new RunnerFault(
+      'invalid_request',
+      'a response format and a choice of labels exclude each other',
+      {
+        param: 'response_format',
+      },
+    )
   }
   if (processors.length > 0 || sampling.logprobs !== undefined) {
     throw new RunnerFault(
       'invalid_request',
-      'a choice has the probabilities of its labels; logprobs, logit_bias and penalties are of tokens',
+      'logprobs, logit_bias and penalties apply to tokens, so they cannot go with a choice of labels',
       { param: 'choice' },
     )
   }
@@ -93,9 +97,13 @@ function createChoice(
   }
   const trie = tries.get(labels)
   if (1 + trie.maxFeedDepth > roomAfter(promptIds, maxContext)) {
-    throw new RunnerFault('context_length_exceeded', 'no room for the labels after the prompt', {
-      param: 'messages',
-    })
+    throw new RunnerFault(
+      'context_length_exceeded',
+      'the context has no room for the labels after the prompt',
+      {
+        param: 'messages',
+      },
+    )
   }
   const lastPromptToken = promptIds.at(-1)!
   const sampler = samplerOptions(sampling)

@@ -2,7 +2,7 @@ import type { GenerateRequest } from '../../src/protocol/runner.ts'
 import type { GrammarStore, OpenGrammar } from '../grammar/grammar-store.ts'
 import { RunnerFault } from '../runner-fault.ts'
 import type { ChatTokenizer } from '../tokenizer/index.ts'
-import { isOfTools } from '../tools/generic-form.ts'
+import { hasCallOrResult } from '../tools/generic-form.ts'
 import type { ToolFormat } from '../tools/tool-format.ts'
 import { writeToolGrammar } from '../grammar/tool-grammar.ts'
 
@@ -36,17 +36,17 @@ export function checkTools(
   const { showsCalls, format } = tokenizer.toolSupport
   const refuse = (message: string, param: string): RunnerFault =>
     new RunnerFault('invalid_request', message, { param })
-  if (messages.some(isOfTools) && !showsCalls) {
+  if (messages.some(hasCallOrResult) && !showsCalls) {
     throw refuse(
       'this model’s chat template has no place for function calls and results',
       'messages',
     )
   }
   if (tools === undefined) return null
-  if (prompt !== undefined) throw refuse('a given prompt has no tools', 'tools')
-  if (choice) throw refuse('a choice of labels calls no functions', 'tools')
+  if (prompt !== undefined) throw refuse('tools need messages, not a prompt', 'tools')
+  if (choice) throw refuse('tools and a choice of labels exclude each other', 'tools')
   if (format === null) {
-    throw refuse('this model’s chat template writes calls in a form that is not read here', 'tools')
+    throw refuse('this model’s chat template writes calls in an unknown form', 'tools')
   }
   return format
 }
@@ -56,4 +56,4 @@ export const isGeneric = (
   tokenizer: ChatTokenizer,
   { tools, messages = [] }: GenerateRequest,
 ): boolean =>
-  (tools !== undefined || messages.some(isOfTools)) && !tokenizer.toolSupport.showsFunctions
+  (tools !== undefined || messages.some(hasCallOrResult)) && !tokenizer.toolSupport.showsFunctions

@@ -19,7 +19,7 @@ export class ToolDecoding implements Decoding {
   /** Calls begun. */
   #numCalls = 0
   /** Calls that are complete. */
-  #numWhole = 0
+  #numComplete = 0
 
   constructor(text: Decoding, { format, names, parallel }: ToolDecodingOptions) {
     this.#text = text
@@ -40,14 +40,14 @@ export class ToolDecoding implements Decoding {
     for (const output of this.#text.read(logits)) {
       if (output.kind === 'token') {
         this.#numTokens += output.ids.length
-        outputs.push(...this.#sort(this.#parser.push(output.text), output))
-        if (this.#numWhole > 0 && !this.#parallel) {
+        outputs.push(...this.#toOutputs(this.#parser.push(output.text), output))
+        if (this.#numComplete > 0 && !this.#parallel) {
           const completionTokens = this.#numTokens
           return [...outputs, { kind: 'finish', reason: 'tool_calls', completionTokens }]
         }
       } else if (output.kind === 'finish') {
-        outputs.push(...this.#sort(this.#parser.flush()))
-        const areCalls = this.#numCalls > 0 && this.#numWhole === this.#numCalls
+        outputs.push(...this.#toOutputs(this.#parser.flush()))
+        const areCalls = this.#numCalls > 0 && this.#numComplete === this.#numCalls
         const reason = output.reason === 'stop' && areCalls ? 'tool_calls' : output.reason
         outputs.push({ ...output, reason })
       } else outputs.push(output)
@@ -56,7 +56,7 @@ export class ToolDecoding implements Decoding {
   }
 
   /** @param token the token whose text this is: its id and log probability are given out in any case */
-  #sort(
+  #toOutputs(
     parts: readonly AnswerPart[],
     token?: Extract<DecodingOutput, { kind: 'token' }>,
   ): DecodingOutput[] {
@@ -64,7 +64,7 @@ export class ToolDecoding implements Decoding {
     const calls: DecodingOutput[] = []
     for (const part of parts) {
       // Where only one call is allowed, the answer ends with it.
-      if (!this.#parallel && this.#numWhole > 0) break
+      if (!this.#parallel && this.#numComplete > 0) break
       switch (part.kind) {
         case 'text':
           text += part.text
@@ -77,7 +77,7 @@ export class ToolDecoding implements Decoding {
           calls.push(this.#callPart(part.text))
           break
         case 'call-end':
-          this.#numWhole += 1
+          this.#numComplete += 1
           break
       }
     }

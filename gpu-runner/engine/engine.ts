@@ -250,7 +250,7 @@ export class Engine {
           this.#executor.prefill(staging, 0, ids, start, slot, rotateFrom, read),
         )
         this.counters.prefillTokens += ids.length
-        this.#pace.prefilled(ids.length, ms)
+        this.#pace.addPrefill(ids.length, ms)
         this.#tell({ kind: 'prefill_chunk', numTokens: ids.length, ms })
         prefill.numDone += 1
         this.#keepChunk(prefill, chunk, prefill.numDone)
@@ -333,7 +333,7 @@ export class Engine {
         ),
       )
       outputs = result
-      this.#pace.stepped(ms)
+      this.#pace.addStep(ms)
       this.#tell({ kind: 'decode_step', numRows: batch.length, ms })
     } catch (error) {
       for (const request of new Set(batch.map((sequence) => sequence.request))) {
@@ -374,7 +374,7 @@ export class Engine {
     sequence.lastTokenAtMs = nowMs
     request.emit(toWire(sequence, output, nowMs))
     if (output.kind !== 'finish') return
-    this.#pace.finished(output.completionTokens)
+    this.#pace.addAnswer(output.completionTokens)
     request.numUnfinished -= 1
     if (request.numUnfinished > 0) return
     this.counters.finished += 1

@@ -20,7 +20,7 @@ const ANY_ARGUMENTS: SchemaNode = {
 }
 
 /** Whether the functions alone need a grammar, whatever the response format. */
-export const isHeld = ({ choice, functions }: RunnerTools): boolean =>
+export const needsToolGrammar = ({ choice, functions }: RunnerTools): boolean =>
   choice !== 'auto' || functions.some(({ strict }) => strict === true)
 
 /**
@@ -39,7 +39,7 @@ export function writeToolGrammar(
   responseFormat?: RunnerResponseFormat,
 ): WrittenGrammar | null {
   const { functions, choice, parallel } = tools
-  if (!isHeld(tools) && responseFormat === undefined) return null
+  if (!needsToolGrammar(tools) && responseFormat === undefined) return null
   const answer =
     responseFormat === undefined || choice !== 'auto' ? null : readFormat(responseFormat, 'answer:')
   const callable = functions
@@ -82,10 +82,10 @@ function readCall(
   { argumentsKey }: ToolFormat,
   each: ToolFunction,
   index: number,
-  areArgumentsHeld: boolean,
+  enforcesArguments: boolean,
 ): ReadSchema {
   const { name } = each
-  const { root, targets, hints } = areArgumentsHeld
+  const { root, targets, hints } = enforcesArguments
     ? readParameters(each, index)
     : { root: ANY_ARGUMENTS, targets: new Map<string, SchemaNode>(), hints: [] }
   const nameNode: SchemaNode = { kind: 'literals', texts: [JSON.stringify(name)] }

@@ -18,15 +18,15 @@ export class Pace {
   #msPerStep: number | null = null
   #tokensPerRow: number | null = null
 
-  prefilled(numTokens: number, ms: number): void {
+  addPrefill(numTokens: number, ms: number): void {
     if (numTokens > 0) this.#msPerPromptToken = mix(this.#msPerPromptToken, ms / numTokens)
   }
 
-  stepped(ms: number): void {
+  addStep(ms: number): void {
     this.#msPerStep = mix(this.#msPerStep, ms)
   }
 
-  finished(numTokens: number): void {
+  addAnswer(numTokens: number): void {
     this.#tokensPerRow = mix(this.#tokensPerRow, numTokens)
   }
 

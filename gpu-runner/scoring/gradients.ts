@@ -84,9 +84,9 @@ export class GradientScorer {
       ),
     )
     const computed = selectComputed(header, examples)
-    const isMissed = (place: number): boolean =>
+    const isSkipped = (place: number): boolean =>
       computed !== null && !computed.has(examples[place]!)
-    if (weights.some((row) => row.some((weight, place) => weight !== 0 && isMissed(place)))) {
+    if (weights.some((row) => row.some((weight, place) => weight !== 0 && isSkipped(place)))) {
       throw new RunnerFault(
         'invalid_request',
         'an example that computed_examples does not name has a weight',
@@ -95,7 +95,7 @@ export class GradientScorer {
     const everyCandidate = rotations.map((_, candidate) => candidate)
     // If the caller says so, an example is not computed for candidates that give it no weight.
     const activeOf = (place: number): readonly number[] => {
-      if (isMissed(place)) return []
+      if (isSkipped(place)) return []
       if (header.skip_unweighted !== true) return everyCandidate
       return everyCandidate.filter((candidate) => weights[candidate]![place] !== 0)
     }
@@ -228,11 +228,11 @@ function selectComputed(
 ): ReadonlySet<number> | null {
   if (given === undefined) return null
   const asked = new Set(examples)
-  const stranger = given.find((example) => !asked.has(example))
-  if (stranger !== undefined) {
+  const unknown = given.find((example) => !asked.has(example))
+  if (unknown !== undefined) {
     throw new RunnerFault(
       'invalid_request',
-      `computed_examples names example ${stranger}, which examples does not`,
+      `computed_examples names example ${unknown}, which examples does not`,
     )
   }
   return new Set(given)
@@ -310,12 +310,12 @@ function* runsOf(
     const candidates = active[first]!
     let end = first + 1
     while (end < examples.length && active[end]!.join() === candidates.join()) end++
-    if (candidates.length > 0) yield* partRun(examples, { start: first, end, candidates })
+    if (candidates.length > 0) yield* splitRun(examples, { start: first, end, candidates })
     first = end
   }
 }
 
-function* partRun(
+function* splitRun(
   examples: readonly TrainingExample[],
   { start, end, candidates }: Run,
 ): Generator<Run> {

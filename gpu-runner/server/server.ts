@@ -157,7 +157,8 @@ export function createRunnerServer(
     }
     const [, resource, id] = /^(\/v1\/[a-z]+)\/([^/]+)$/.exec(pathname) ?? []
     const route = routes[`${request.method ?? ''} ${resource ? `${resource}/:id` : pathname}`]
-    if (!route) throw new RunnerFault('not_found', `no ${request.method ?? ''} ${pathname}`)
+    if (!route)
+      throw new RunnerFault('not_found', `there is no ${request.method ?? ''} ${pathname}`)
     if (id !== undefined && !DIGEST_PATTERN.test(id)) {
       throw new RunnerFault('invalid_request', 'a digest is 64 lower-case hex characters')
     }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Template } from '@huggingface/jinja'
 import type { ChatMessage } from '../../src/protocol/runner.ts'
 import type { ToolFunction } from '../../src/protocol/tools.ts'
-import { GENERIC_FORMAT, isOfTools, toGenericChat } from '../tools/generic-form.ts'
+import { GENERIC_FORMAT, hasCallOrResult, toGenericChat } from '../tools/generic-form.ts'
 import { TOOL_FORMATS, type ToolFormat } from '../tools/tool-format.ts'
 
 /** A stretch of the prompt, written by the template (trusted) or by a message's author. */
@@ -61,7 +61,7 @@ export class ChatTemplate {
   }
 
   #isGeneric(messages: readonly ChatMessage[], functions: readonly ToolFunction[]): boolean {
-    const hasTools = functions.length > 0 || messages.some(isOfTools)
+    const hasTools = functions.length > 0 || messages.some(hasCallOrResult)
     return hasTools && !this.toolSupport.showsFunctions
   }
 

@@ -68,5 +68,5 @@ function writeJson(value: unknown): string {
 }
 
 /** Whether a message holds calls, or the result of one. */
-export const isOfTools = (message: ChatMessage): boolean =>
+export const hasCallOrResult = (message: ChatMessage): boolean =>
   message.role === 'tool' || 'tool_calls' in message

@@ -16,7 +16,7 @@ import { readObject } from './read-object.ts'
 import { readString } from './read-string.ts'
 import { checkRecursion } from './recursion.ts'
 import { isRecord, listAt, type SchemaPlace } from './schema-place.ts'
-import { areToldApart } from './told-apart.ts'
+import { areDisjoint } from './disjoint.ts'
 
 /** A grammar has a few rules for each subschema. */
 const MAX_NODES = 2000
@@ -88,7 +88,7 @@ class SchemaReader {
    */
   checkAlternatives(targets: ReadonlyMap<string, SchemaNode>): void {
     for (const { members, at } of this.#oneOfs) {
-      if (!areToldApart(members, targets)) {
+      if (!areDisjoint(members, targets)) {
         this.#leaveOut(
           'oneOf',
           at,

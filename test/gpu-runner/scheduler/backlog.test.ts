@@ -3,9 +3,9 @@ import { Pace, retryAfterSeconds } from '../../../gpu-runner/scheduler/backlog.t
 
 describe('Retry-After', () => {
   const pace = new Pace()
-  pace.prefilled(128, 64)
-  pace.stepped(20)
-  pace.finished(50)
+  pace.addPrefill(128, 64)
+  pace.addStep(20)
+  pace.addAnswer(50)
 
   test('follows prompts to compute and tokens to generate, at the measured pace', ({ expect }) => {
     // 1,000 tokens at half a millisecond; 32 rows of 50 tokens, 16 at once, at 20 ms.
@@ -18,8 +18,8 @@ describe('Retry-After', () => {
 
   test('is measured as a moving average', ({ expect }) => {
     const changing = new Pace()
-    for (let i = 0; i < 100; i++) changing.stepped(10)
-    for (let i = 0; i < 100; i++) changing.stepped(30)
+    for (let i = 0; i < 100; i++) changing.addStep(10)
+    for (let i = 0; i < 100; i++) changing.addStep(30)
     const ms = changing.drainMs({ promptTokens: 0, rowLimits: [1] }, 1)
     expect(ms).toBeGreaterThan(29.9)
     expect(ms).toBeLessThan(30)

@@ -7,17 +7,17 @@ const MAX_STEPS = 16
  * Whether no value satisfies two of the schemas. Only plain differences count: types, listed values, or
  * a property that both require and whose schemas differ so. False means that a value might.
  */
-export function areToldApart(nodes: readonly SchemaNode[], targets: Targets): boolean {
+export function areDisjoint(nodes: readonly SchemaNode[], targets: Targets): boolean {
   return nodes.every((node, i) =>
-    nodes.slice(i + 1).every((other) => isApart(node, other, targets, 0)),
+    nodes.slice(i + 1).every((other) => isDisjoint(node, other, targets, 0)),
   )
 }
 
 type Targets = SchemaGrammar['targets']
 
-function isApart(a: SchemaNode, b: SchemaNode, targets: Targets, step: number): boolean {
+function isDisjoint(a: SchemaNode, b: SchemaNode, targets: Targets, step: number): boolean {
   if (step > MAX_STEPS) return false
-  const again = (x: SchemaNode, y: SchemaNode): boolean => isApart(x, y, targets, step + 1)
+  const again = (x: SchemaNode, y: SchemaNode): boolean => isDisjoint(x, y, targets, step + 1)
   if (a.kind === 'ref') return again(targets.get(a.target)!, b)
   if (b.kind === 'ref') return again(a, targets.get(b.target)!)
   if (a.kind === 'union') return a.of.every((member) => again(member, b))
