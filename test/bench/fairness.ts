@@ -26,7 +26,8 @@ export async function run(args: readonly string[]): Promise<void> {
     const beside = await besideFlood(runner, numFlood, next, () =>
       sampleEverySecond(runner, () => next('quiet'), seconds),
     )
-    const asOne = await besideFlood(runner, numFlood, next, () =>
+    // A tenant's queue has room for so many together.
+    const asOne = await besideFlood(runner, numFlood - seconds, next, () =>
       sampleEverySecond(runner, () => next('flood'), seconds),
     )
     const p95 = (samples: readonly Sample[]) => quantile(samples.map(firstOf), 0.95)
