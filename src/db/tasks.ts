@@ -1,5 +1,6 @@
-import { and, asc, eq, isNull } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
+import type { PageQuery } from './paging.ts'
 import { tasks } from './schema.ts'
 
 export type TaskRow = typeof tasks.$inferSelect
@@ -17,12 +18,30 @@ export async function findTask(
   return rows[0] ?? null
 }
 
-export async function listTasks(db: D1Database, projectId: string): Promise<readonly TaskRow[]> {
+/**
+ * Tasks in order of their names, so that a page goes on where the last one ended even if that task was
+ * deleted meanwhile.
+ * @param page `after` is a task's name
+ * @returns up to one row more than the limit
+ */
+export async function listTasks(
+  db: D1Database,
+  projectId: string,
+  page: PageQuery,
+): Promise<readonly TaskRow[]> {
+  const [by, past] = page.order === 'asc' ? [asc, gt] : [desc, lt]
   return drizzle(db)
     .select()
     .from(tasks)
-    .where(and(eq(tasks.projectId, projectId), isNull(tasks.deletedAtMs)))
-    .orderBy(asc(tasks.name))
+    .where(
+      and(
+        eq(tasks.projectId, projectId),
+        isNull(tasks.deletedAtMs),
+        page.after === undefined ? undefined : past(tasks.name, page.after),
+      ),
+    )
+    .orderBy(by(tasks.name))
+    .limit(page.limit + 1)
 }
 
 /**

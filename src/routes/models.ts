@@ -1,14 +1,21 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
+import type { Config } from '../env.ts'
 import { deleteTask, findTask, listTasks, type TaskRow } from '../db/tasks.ts'
 import { listCorruptVersions } from '../db/versions.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
+import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
 import type { Model, ModelList } from '../protocol/openai/models.ts'
+import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { defaultModel, modelNotFound, readModel, servedModels } from '../tasks/requested-model.ts'
 import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
+
+/** A client that knows of no pages sees this many. */
+const MAX_PAGE = 1000
+const modelPageSchema = pageQuerySchema(MAX_PAGE, MAX_PAGE)
 
 /**
  * Lists the base model and each task. A version or a sum is not listed, but has an entry by its
@@ -17,13 +24,17 @@ import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
 export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
     const { config } = servicesOf(c.env)
-    const rows = await listTasks(c.env.DB, c.get('projectId'))
-    const corrupt = await listCorruptVersions(c.env.DB, c.get('projectId'))
-    const data = [
-      ...servedModels(config).map(baseEntry),
+    const page = parseWire(modelPageSchema, c.req.query())
+    const { bases, after } = placeOf(page.after, servedModels(config), config)
+    const limit = Math.max(0, page.limit - bases.length)
+    const projectId = c.get('projectId')
+    const rows = await listTasks(c.env.DB, projectId, { limit, after, order: 'asc' })
+    const corrupt = await listCorruptVersions(c.env.DB, projectId)
+    const entries = [
+      ...bases.map(baseEntry),
       ...rows.map((row) => taskEntry(defaultModel(config), row, corrupt)),
     ]
-    return c.json({ object: 'list', data } satisfies ModelList)
+    return c.json(toPage(entries, page.limit) satisfies ModelList)
   })
   .get('/:id', async (c) => {
     const { config } = servicesOf(c.env)
@@ -61,6 +72,22 @@ export const models = new Hono<AppEnv>()
     if (!isDeleted) throw modelNotFound(id)
     return c.json({ id, object: 'model', deleted: true })
   })
+
+/**
+ * Where a page begins: base models come first, then tasks by name.
+ * @param after id of the model that the last page ended with
+ * @throws {ApiError} 404: an id that no list has
+ */
+function placeOf(
+  after: string | undefined,
+  served: readonly string[],
+  config: Config,
+): { readonly bases: readonly string[]; readonly after: string | undefined } {
+  if (after === undefined) return { bases: served, after: undefined }
+  const { model, selection } = readModel(config, after)
+  if (selection !== null) return { bases: [], after: selection }
+  return { bases: served.slice(served.indexOf(model) + 1), after: undefined }
+}
 
 /** The base model was not made here, so it has no time of creation. */
 const BASE_CREATED = 0

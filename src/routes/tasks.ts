@@ -10,6 +10,7 @@ import {
   type TaskWithVersions,
 } from '../protocol/arcana/tasks.ts'
 import { ApiError, notFound } from '../protocol/openai/error.ts'
+import { pageQuerySchema, toPage, type Page } from '../protocol/openai/files.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { jobOfVersion } from '../jobs/checkpoint.ts'
@@ -17,11 +18,18 @@ import { servicesOf } from '../services.ts'
 import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
+const DEFAULT_PAGE = 100
+const MAX_PAGE = 1000
+/** `after` is a task's name, which orders the list. */
+const taskPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE, 'asc')
+
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {
     const base = defaultModel(servicesOf(c.env).config)
-    const rows = await listTasks(c.env.DB, c.get('projectId'))
-    return c.json({ object: 'list', data: rows.map((row) => toTask(row, base)) })
+    const page = parseWire(taskPageSchema, c.req.query())
+    const rows = await listTasks(c.env.DB, c.get('projectId'), page)
+    const shown = rows.map((row) => toTask(row, base))
+    return c.json(toPage(shown, page.limit) satisfies Page<Task>)
   })
   .get('/:name', async (c) => {
     const base = defaultModel(servicesOf(c.env).config)

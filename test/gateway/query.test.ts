@@ -7,7 +7,7 @@ useFreshProject()
 
 describe('a query parameter', () => {
   const cases = [
-    ['GET', '/v1/models?limit=2', 'limit'],
+    ['GET', '/v1/models?order=asc', 'order'],
     ['GET', `/v1/models/${MODEL}?x=1`, 'x'],
     ['GET', '/v1/files?before=file-1', 'before'],
     ['GET', '/v1/files/file-none?limit=1', 'limit'],

@@ -1,7 +1,7 @@
 import { env } from 'cloudflare:workers'
 import { describe, it } from 'vitest'
 import { publishVersion, type NewVersion } from '../../src/db/versions.ts'
-import { client, projectId, useFreshProject } from './fresh-project.ts'
+import { accepted, client, projectId, useFreshProject } from './fresh-project.ts'
 import { MODEL, publishTask } from './harness.ts'
 
 useFreshProject()
@@ -29,6 +29,41 @@ describe('tasks', () => {
       ],
     })
     expect((await client.call('GET', '/v1/tasks/c')).status).toBe(404)
+  })
+
+  it('are listed in pages, which go on after a task that is gone', async ({ expect }) => {
+    for (const name of ['b', 'd', 'a', 'c']) await publishTask(projectId, name)
+    type Page = { data: { id: string }[]; has_more: boolean; last_id: string | null }
+    const page = async (path: string): Promise<[string[], boolean]> => {
+      const {
+        data,
+        has_more: hasMore,
+        last_id: last,
+      } = await accepted<Page>(client.call('GET', path))
+      expect(last).toBe(data.at(-1)?.id ?? null)
+      return [data.map(({ id }) => id), hasMore]
+    }
+    expect(await page('/v1/tasks?limit=2')).toEqual([['a', 'b'], true])
+    await client.call('DELETE', '/v1/tasks/b')
+    expect(await page('/v1/tasks?limit=2&after=b')).toEqual([['c', 'd'], false])
+    expect(await page('/v1/tasks?limit=2&order=desc')).toEqual([['d', 'c'], true])
+    expect(await page('/v1/tasks?after=zz')).toEqual([[], false])
+    expect(await page('/v1/models?limit=1')).toEqual([[MODEL], true])
+    expect(await page(`/v1/models?limit=2&after=${MODEL}`)).toEqual([
+      [`${MODEL}:a`, `${MODEL}:c`],
+      true,
+    ])
+    expect(await page(`/v1/models?after=${MODEL}:c`)).toEqual([[`${MODEL}:d`], false])
+    for (const path of [
+      '/v1/tasks?limit=0',
+      '/v1/tasks?limit=1001',
+      '/v1/tasks?order=up',
+      '/v1/models?limit=x',
+      '/v1/models?order=asc',
+    ]) {
+      expect((await client.call('GET', path)).status).toBe(400)
+    }
+    expect((await client.call('GET', '/v1/models?after=nothing')).status).toBe(404)
   })
 
   it('move to a version only from the expected one', async ({ expect }) => {

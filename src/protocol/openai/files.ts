@@ -1,11 +1,15 @@
 import { z } from 'zod'
 
 /** `limit`, `after` and `order` of OpenAI's lists. */
-export const pageQuerySchema = (defaultLimit: number, maxLimit: number) =>
+export const pageQuerySchema = (
+  defaultLimit: number,
+  maxLimit: number,
+  defaultOrder: 'asc' | 'desc' = 'desc',
+) =>
   z.object({
     limit: z.coerce.number().int().min(1).max(maxLimit).default(defaultLimit),
     after: z.string().min(1).optional(),
-    order: z.enum(['asc', 'desc']).default('desc'),
+    order: z.enum(['asc', 'desc']).default(defaultOrder),
   })
 
 /** Lines that, with their answers, do not fit the context of the served model. */

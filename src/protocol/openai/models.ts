@@ -1,3 +1,5 @@
+import type { Page } from './files.ts'
+
 export type Model = {
   readonly id: string
   readonly object: 'model'
@@ -19,4 +21,5 @@ export type Model = {
   }
 }
 
-export type ModelList = { readonly object: 'list'; readonly data: readonly Model[] }
+/** OpenAI's list has no pages; its clients read `data`, and others may go on where `has_more`. */
+export type ModelList = Page<Model>
