@@ -1,7 +1,8 @@
 /**
- * What 8,000 connections that say nothing, or drip, cost the real stack: the memory of the front's
- * process and of workerd before, while they are open and 40 s later, how many of them are left, and
- * the longest wait of a caller in the meantime. From one address, then from eight.
+ * Opens 8,000 connections to the real stack that send nothing, or a byte now and then; first from
+ * one address, then from eight. Prints the memory of the front's process and of workerd before,
+ * while they are open and 40 s later, the number of connections still open, and the longest wait of
+ * a caller in the meantime.
  * `npm run bench -- connections [--count N]`
  */
 import { connect, type Socket } from 'node:net'

@@ -1,6 +1,6 @@
 /**
- * What more examples are worth: 4 to 128 of them, by optimiser and baseline, through the product's own
- * API as `tasks`.
+ * Measures accuracy over the number of examples, from 4 to 128, for each optimiser and baseline. It
+ * uses the product's own API, as `tasks` does.
  *
  * `--sets NAME,…` (ag_news,sst2,sms_spam), `--seeds 0,1,…` (0,1,2), `--sizes N,…` (4,8,…,128),
  * `--optimizers NAME,…` (gradient), `--trials N` (150) of those that search, `--split NAME`

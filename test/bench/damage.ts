@@ -1,7 +1,8 @@
 /**
- * What tasks do to other knowledge: mmlu, arc_easy, hellaswag (the likeliest choice), lambada (the
- * last word), wikitext2 (perplexity), base against adapter, paired, through the product's own API.
- * Against the server at ARCANA_BASE_URL with ARCANA_API_KEY, or one that is started for it.
+ * Measures how much a task harms other knowledge: mmlu, arc_easy and hellaswag (the likeliest
+ * choice), lambada (the last word), wikitext2 (perplexity). It compares base and adapter item by
+ * item through the product's own API, at the server of ARCANA_BASE_URL with ARCANA_API_KEY or at
+ * one that it starts.
  *
  * `npm run bench -- damage TASK…`, `--adapter FILE` to bring one in, `--learn SET,…` to learn some from
  * twenty examples by `--optimizer NAME` (gradient) and `--seed N` (0); `--rows N` (100), `--split NAME`

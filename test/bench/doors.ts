@@ -1,7 +1,8 @@
 /**
- * What the front before workerd costs, in turns within one run: the same requests to workerd's socket,
- * through the front, and, where another checkout of this project is named, to what its `npm start` runs.
- * One kind of request needs no runner, so that nothing hides the cost; the other is a chat.
+ * Measures the time that the front before workerd adds. It sends the same requests in turns to
+ * workerd's socket, through the front, and, with `--before`, to the `npm start` of another
+ * checkout. One kind of request needs no runner, so that nothing hides the cost; the other is a
+ * chat.
  * `npm run bench -- doors [--requests N (1000)] [--chats N (100)] [--turns N (3)] [--before CHECKOUT]`
  */
 import { Agent, request, type RequestOptions } from 'node:http'

@@ -1,7 +1,7 @@
 /**
- * The runner against llama.cpp: same GGUF, two threads each, in turns. Every target is a process of
- * its own that is asked over HTTP, and the times are those at which its tokens arrive here.
- * Arguments name figures; without any, all are measured, which takes some minutes.
+ * Compares the runner with llama.cpp on the same GGUF, with two threads each, in turns. Every
+ * target is a process of its own, asked over HTTP; this process notes when tokens arrive. Arguments
+ * name the figures to measure; without arguments it measures all, which takes some minutes.
  */
 import { FIGURES } from './engine/figures.ts'
 import { Lab } from './engine/lab.ts'

@@ -1,6 +1,7 @@
 /**
- * One tenant that floods a real runner, and one that asks once a second: how long the second's first
- * token takes, alone, beside the flood, and where both are one tenant, as before tenants took turns.
+ * Measures how much one tenant's flood delays another's requests on a real runner. One tenant keeps
+ * many requests in flight, the other asks once a second. Prints the second one's time to first
+ * token alone, beside the flood, and if both are the same tenant, as before tenants took turns.
  * `npm run bench -- fairness [seconds each, 30] [requests of the flood, 200]`
  */
 import { createRng } from '../../gpu-runner/sampling/rng.ts'

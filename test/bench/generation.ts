@@ -1,8 +1,9 @@
 /**
- * Generation by a grader: positive continuation of film reviews with an sst2 task as the grader, and
- * less toxic continuation with a tweet_offensive task. Base against adapter on prompts that no job saw,
- * through the product's own API: the grade, what a second judge says that the job never asked, how likely
- * the base model finds the texts, how diverse and how long they are, and some of them to be read.
+ * Measures what jobs with a grader learn: positive continuations of film reviews, graded by an sst2
+ * task, and less toxic continuations, graded by a tweet_offensive task. It compares base and
+ * adapter on prompts that no job saw, through the product's own API. It prints the grade, the
+ * verdict of a second judge that the job never asked, the base model's probability of the texts,
+ * their diversity and length, and samples.
  *
  * `--sets NAME,…` (imdb_generation,realtoxicityprompts), `--optimizers NAME,…` (auto), `--seed N` (0),
  * `--train N` (20) prompts to learn from, `--split NAME` (validation), `--rows N` (100), `--tokens N`

@@ -1,7 +1,8 @@
 /**
- * What the guard finds: jobs on rows of ../shared/data, through the real scorer in this process, each
- * also forced and asked about rows that it did not learn from. With right labels (the default) what is
- * not proven though it helps is a gain missed; with `--labels shuffled` whatever goes live is an error.
+ * Measures the guard's verdicts. It runs jobs on rows of ../shared/data through the real scorer in
+ * this process, and measures each job's adapter on rows that the job did not learn from, whatever
+ * the verdict. With right labels (the default) a helpful adapter that is not proven is a missed
+ * gain; with `--labels shuffled` everything that goes live is an error.
  * Every job's log probabilities are appended to a file, from which `--judge` judges them again, without
  * the model.
  *

@@ -1,7 +1,7 @@
 /**
- * How long a hostile body holds others up: each is sent once to the real stack while two callers ask
- * without a pause, one what the gateway answers by itself, one what the runner answers. Printed is each
- * caller's longest wait, and for comparison the longest while nothing is sent.
+ * Measures how long a hostile body delays other callers. It sends each body once to the real stack
+ * while two callers ask without a pause: one for an answer of the gateway itself, one for an answer
+ * of the runner. It prints each caller's longest wait, and the longest wait without a hostile body.
  * `npm run bench -- hostile [names of bodies]`
  */
 import { once } from 'node:events'

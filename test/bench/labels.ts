@@ -1,7 +1,7 @@
 /**
- * What labels of many tokens cost a job: twenty examples learnt by `gradient` with two labels each,
- * from one token to dozens, plain words beside emoji made of joined ones. Printed are each label's
- * tokens, the job's seconds, and the seconds beyond those of one-token labels for each token more.
+ * Measures the cost of long labels. `gradient` learns twenty examples with two labels, which have
+ * one token to dozens: plain words, and emoji joined from others. It prints the tokens of each
+ * label, the job's seconds, and the extra seconds per token beyond the first.
  * `npm run bench -- labels [--turns N (3)]`
  */
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,6 +1,7 @@
 /**
- * The paper's second setting: frames that hold four shots, with and without an adapter fitted on that
- * very frame, beside the same without shots. Shots are drawn apart from the rows that are learnt from.
+ * Measures adapters on prompts with four shots, the paper's second setting: with and without an
+ * adapter that was fitted on the same prompts, beside the same without shots. No row is both a shot
+ * and a training example.
  *
  * `--sets NAME,…` (ag_news,sst2,sms_spam), `--seeds 0,1,…` (0,1,2), `--optimizer NAME` (gradient),
  * `--trials N` (150) where it searches, `--split NAME` (validation), `--rows N` (300), `--kept FOLDER`

@@ -1,7 +1,8 @@
 /**
- * Everything at once on a real runner, for minutes: tiers, adapters of both scopes, arms, shared
- * prompts, choices, echoes, deadlines, callers that leave, and a job's scores. Every answer is held
- * against the same request's lone run. Prints memory at intervals, and what differed.
+ * Sends all kinds of requests to a real runner at once, for minutes: tiers, adapters of both
+ * scopes, arms, shared prompts, choices, echoes, deadlines, callers that leave, and a job's scores.
+ * It compares every answer with the same request's lone run, and prints memory at intervals and all
+ * differences.
  * `npm run bench -- soak [minutes, 15] [requests at once, 24]`
  */
 import { createHash } from 'node:crypto'

@@ -1,7 +1,7 @@
 /**
- * An adapter at strengths from 0 to 1.5, through `POST /v1/compare`: what half of it does, and what too
- * much; that strength 0 is the base model to the bit; and that −1 undoes +1, both as one adapter's
- * weights and as a second adapter with the opposite angles.
+ * Measures an adapter at strengths from 0 to 1.5 through `POST /v1/compare`. It checks that
+ * strength 0 is the base model to the bit, and that −1 undoes +1, both as the weights of one
+ * adapter and as a second adapter with the opposite angles.
  *
  * `--sets NAME,…` (ag_news,sst2,sms_spam), `--seed N` (0), `--optimizer NAME` (gradient), `--trials N`
  * (150) where it searches, `--split NAME` (validation), `--rows N` (300), `--out FOLDER` for

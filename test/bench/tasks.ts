@@ -1,7 +1,7 @@
 /**
- * What a job learns from twenty examples, measured through the product's own API: upload, jobs,
- * comparison of the base and every task on held-out rows, and what can be had without a job. Against
- * the server at ARCANA_BASE_URL with ARCANA_API_KEY, or one that is started for it.
+ * Measures what a job learns from twenty examples, through the product's own API: it uploads them,
+ * runs jobs, and compares the base model and every task on held-out rows, with baselines that need
+ * no job. It asks the server at ARCANA_BASE_URL with ARCANA_API_KEY, or starts one.
  *
  * `--sets NAME,…` (all twelve), `--seeds 0,1,…` (0,1,2), `--optimizers NAME,…` (gradient), names that
  * the service knows or `none`; `--trials N` (150) of those that search; `--split NAME` (validation:

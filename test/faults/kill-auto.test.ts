@@ -1,8 +1,8 @@
 /**
- * SIGKILL at random moments of jobs that step along gradients or generate texts. What such a job
- * decides is a function of its spec and of what is written, the time that a search of `auto` has
- * spent among it; with a budget that does not bind, a disturbed job must take the very steps of one
- * that was left alone, and publish the very versions.
+ * SIGKILL at random moments of jobs that step along gradients or generate texts. Such a job's
+ * decisions depend only on its spec and on its stored state, which includes the time that `auto`
+ * has spent. So with a budget that does not bind, a disturbed job must take the same steps as an
+ * undisturbed one, and publish the same versions.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

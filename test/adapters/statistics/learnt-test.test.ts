@@ -13,8 +13,8 @@ const balanced = (numExamples: number, numLabels: number): number[] =>
   Array.from({ length: numExamples }, (_, i) => i % numLabels)
 
 /**
- * Out-of-fold predictions by the nearest mean of the other folds' inputs: a learner as simple as can
- * be, with what matters to the test, that each example teaches the others.
+ * Out-of-fold predictions by the nearest mean of the other folds' inputs. It is a very simple
+ * learner, and each example teaches the others, which is what the test must allow for.
  */
 function learn(gold: readonly number[], signal: number, rng: Rng, numFolds = 5) {
   const numLabels = Math.max(...gold) + 1

@@ -1,6 +1,6 @@
 /**
- * Scores texts through `POST /v1/completions` with `echo`, under the base model and under a task that
- * has nothing to do with them: what a misrouted request would get. Under scope `generated` the
+ * Scores texts through `POST /v1/completions` with `echo`, under the base model and under a task
+ * that is unrelated to them, as a misrouted request would be. Under scope `generated` the
  * adapter turns the last token of the given text and everything after it, as it would if the model
  * went on by itself.
  */
@@ -45,7 +45,7 @@ export type Damage = {
   } | null
   /**
    * Largest difference of any token's log probability between the base model asked before and after
-   * the task was. Anything but 0 would be a leak.
+   * the task was. A difference other than 0 means that the task leaks into the base model.
    */
   readonly baseAfterwards: number
 }

@@ -13,8 +13,8 @@ export type Item = {
 export type DamageSet = {
   readonly name: string
   /**
-   * What counts: the likeliest choice (its log probability a character where `perCharacter`), the
-   * greedy continuation, or nothing but the text's probability.
+   * How an item is scored: by the likeliest choice (per character if `perCharacter`), by the greedy
+   * continuation, or by the text's probability.
    */
   readonly kind: 'choice' | 'target' | 'text'
   readonly perCharacter: boolean

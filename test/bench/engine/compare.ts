@@ -13,8 +13,8 @@ export type Arm = {
 export type Summary = Record<string, string | number>
 
 /**
- * Measures arms in rounds, A B C, then B C A and so on, so that a machine that slows down or speeds
- * up does so for all; prints a JSON line. Ratios are of the first arm to the best of the others.
+ * Measures arms in rounds, A B C, then B C A and so on, so that a change in the machine's speed
+ * affects all arms alike. Prints a JSON line. Ratios are of the first arm to the best of the others.
  */
 export async function compare(
   figure: string,

@@ -1,5 +1,5 @@
 /**
- * npm's node-llama-cpp behind the least of an HTTP server: POST {prompt: ids, num_tokens} answers one
+ * Serves npm's node-llama-cpp over HTTP: POST {prompt: ids, num_tokens} answers one
  * token id a line as each is computed. Arguments: the package's folder, then settings as JSON. Ends
  * when standard input closes.
  */

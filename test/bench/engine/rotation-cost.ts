@@ -1,6 +1,6 @@
 /**
- * What adapters cost to serve: decode steps of 16 rows with 16 different adapters, against the same
- * rows through a graph built without rotation nodes, step by step in turns.
+ * Measures the serving cost of adapters: decode steps of 16 rows with 16 different adapters, and
+ * the same rows through a graph without rotation nodes, step by step in turns.
  */
 import path from 'node:path'
 import { SlotTable } from '../../../gpu-runner/adapters/slot-table.ts'

@@ -1,6 +1,6 @@
 /**
- * What is measured: a server process that is sent token ids and streams tokens back. All are asked
- * over HTTP on loopback by one client in this process, whose clock gives every time.
+ * A server process under measurement. It gets token ids and streams tokens back over HTTP on
+ * loopback. One client in this process asks all targets and takes all times.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'

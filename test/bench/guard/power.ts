@@ -25,11 +25,11 @@ export type PowerPoint = {
 }
 
 /**
- * Of each set, the first job's predictions of rows that it did not learn from. A share of them is
- * replaced by predictions of other rows, which lowers the true gain; then as many are drawn, balanced
- * over the labels, as a job has examples, dealt into folds, and judged. What it leaves out: in a job two
- * examples speak about each other twice, for which the test allows, so its power is a little higher
- * there than here.
+ * Takes each set's first job and its predictions for rows that it did not learn from. It replaces a
+ * share of them by predictions for other rows, which lowers the true gain. Then it draws as many as
+ * a job has examples, balanced over the labels, splits them into folds and judges them. These
+ * predictions are independent, and those of a job's examples are not, for which the test allows; so
+ * a job's power is a little higher.
  */
 export function powerCurves(records: readonly JobRecord[]): PowerPoint[] {
   const firsts = new Map<string, JobRecord>()

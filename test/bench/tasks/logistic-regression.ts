@@ -9,8 +9,8 @@ const POWER_ITERATIONS = 30
 const CURVATURE_MARGIN = 1.2
 
 /**
- * Multinomial logistic regression with an L2 penalty on features standardised by the training rows:
- * what a few examples are worth without touching the model. The intercepts are free.
+ * Multinomial logistic regression with an L2 penalty on features standardised by the training rows.
+ * It is the baseline that leaves the model as it is. The intercepts are free.
  * @param train features, [examples][features]
  * @param gold right label of each
  * @param rows features of what is to be answered, [rows][features]

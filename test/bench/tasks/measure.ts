@@ -45,8 +45,8 @@ export type Plan = Setting & {
 }
 
 /**
- * Learns by every optimiser from the same rows and asks all of them, and the base, about the test.
- * A job that fails is told and leaves its column out.
+ * Learns by every optimiser from the same rows, and asks the base model and all tasks about the
+ * test rows. A failed job is reported and has no column.
  */
 export async function measure(tools: Tools, plan: Plan): Promise<Measured> {
   const { openai } = tools

@@ -1,7 +1,7 @@
 /**
- * How sure mean balanced accuracies are: test rows are drawn again within each label of a set, the same
- * rows for its seeds and for all columns (bootstrap, percentiles). The intervals are of the rows'
- * chance; the seeds' is in the table.
+ * Bootstrap intervals of mean balanced accuracies (percentiles). Test rows are drawn again within
+ * each label of a set, the same rows for all its seeds and columns. The intervals cover the chance
+ * of the rows; the table shows that of the seeds.
  */
 import { predictLabels } from '../../../adapters/statistics/classification.ts'
 import { createRng } from '../../../adapters/optimise/rng.ts'

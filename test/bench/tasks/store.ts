@@ -78,7 +78,7 @@ export class Store {
 
   /**
    * @param folder every `.jsonl` of it is read, columns measured elsewhere (LoRA's) among them
-   * @throws {Error} columns that are of other rows than the data here
+   * @throws {Error} columns that were measured on other rows
    */
   constructor(folder: string, readTestRows: ReadTestRows = readTestRowsOfSet) {
     this.#folder = folder
