@@ -220,7 +220,7 @@ export class Scheduler {
       case 'prefill':
         keep(this.#parkedPrefills, (entry) => entry !== next.prefill)
         this.#prefills.push(next.prefill)
-        this.counters.resumed += next.prefill.group.sequences.length
+        this.counters.resumed += numRowsIn(next.prefill)
         return
       case 'request': {
         const { request } = next
@@ -238,15 +238,12 @@ export class Scheduler {
    * @returns false, with nothing preempted, where fewer may be
    */
   #makeRoom(next: Candidate, numMissing: number, actions: RowAction[]): boolean {
-    if (this.numParked + numMissing > this.maxNumSeqs) return false
-    const sizeOf = (victim: Sequence | Prefill): number =>
-      'group' in victim ? victim.group.sequences.length : 1
     const chosen: (Sequence | Prefill)[] = []
     let numFreed = 0
     for (const victim of this.#victims(next)) {
       if (numFreed >= numMissing) break
       chosen.push(victim)
-      numFreed += sizeOf(victim)
+      numFreed += numRowsIn(victim)
     }
     if (numFreed < numMissing || this.numParked + numFreed > this.maxNumSeqs) return false
     for (const victim of chosen) {
@@ -263,8 +260,8 @@ export class Scheduler {
     const held = new Map<string, number>()
     const seated = [...this.#prefills, ...this.#running]
     for (const entry of seated) {
-      const numRows = 'group' in entry ? entry.group.sequences.length : 1
-      held.set(entry.request.tenant, (held.get(entry.request.tenant) ?? 0) + numRows)
+      const { tenant: holder } = entry.request
+      held.set(holder, (held.get(holder) ?? 0) + numRowsIn(entry))
     }
     const share = Math.max(1, Math.floor(this.maxNumSeqs / this.#tenants().size))
     const isOwed = (held.get(tenant) ?? 0) + numRowsWanted(next) <= share
@@ -274,11 +271,9 @@ export class Scheduler {
       .filter((entry) => {
         const { request } = entry
         if (request.tier === 'flex' && tier !== 'flex') return true
-        const numHeld = held.get(request.tenant)!
-        const numRows = 'group' in entry ? entry.group.sequences.length : 1
-        const isSpare = numHeld - numRows >= share
-        if (!isOwed || !isSpare || TIER_RANK[request.tier] < TIER_RANK[tier]) return false
-        held.set(request.tenant, numHeld - numRows)
+        const numLeft = held.get(request.tenant)! - numRowsIn(entry)
+        if (!isOwed || numLeft < share || TIER_RANK[request.tier] < TIER_RANK[tier]) return false
+        held.set(request.tenant, numLeft)
         return true
       })
   }
@@ -330,12 +325,16 @@ export class Scheduler {
   }
 }
 
+/** The row of a sequence, or the rows promised to a prompt. */
+const numRowsIn = (entry: Sequence | Prefill): number =>
+  'group' in entry ? entry.group.sequences.length : 1
+
 const numRowsOf = (prefills: readonly Prefill[]): number =>
-  prefills.reduce((sum, { group }) => sum + group.sequences.length, 0)
+  prefills.reduce((sum, prefill) => sum + numRowsIn(prefill), 0)
 
 function numRowsWanted(candidate: Candidate): number {
   if (candidate.kind === 'row') return 1
-  if (candidate.kind === 'prefill') return candidate.prefill.group.sequences.length
+  if (candidate.kind === 'prefill') return numRowsIn(candidate.prefill)
   return candidate.request.numUnfinished
 }
 
