@@ -24,7 +24,7 @@ import { tokenizer } from './routes/tokenizer.ts'
 import { unserved } from './routes/unserved.ts'
 import { versions } from './routes/versions.ts'
 
-const TOKENIZER_PATHS = ['/tokenize', '/detokenize', '/tokenizer_info']
+const PATHS_WITH_KEY = ['/v1/*', '/tokenize', '/detokenize', '/tokenizer_info']
 
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
@@ -34,11 +34,8 @@ export function createApp(): Hono<AppEnv> {
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
   app.route('/healthz', health)
   const auth = bearerAuth()
-  app.use('/v1/*', auth)
-  for (const path of TOKENIZER_PATHS) app.use(path, auth)
   const scope = requireScope()
-  app.use('/v1/*', scope)
-  for (const path of TOKENIZER_PATHS) app.use(path, scope)
+  for (const path of PATHS_WITH_KEY) app.use(path, auth, scope)
   app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)

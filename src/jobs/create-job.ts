@@ -1,3 +1,4 @@
+import { hexId } from '../protocol/openai/hex-id.ts'
 import { findFile } from '../db/files.ts'
 import type { Bindings, Config } from '../env.ts'
 import { ApiError, invalidField, invalidRequest } from '../protocol/openai/error.ts'
@@ -69,7 +70,7 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     request.grader === null
       ? null
       : await checkGrader(env, projectId, request.model, request.grader)
-  const id = `ftjob-${crypto.randomUUID().replaceAll('-', '')}`
+  const id = `ftjob-${hexId()}`
   const store = (dataset: Dataset | RewardSet, part: 'training' | 'validation') =>
     storeDataset(env.BLOBS, datasetKey(projectId, id, part), dataset)
   return {

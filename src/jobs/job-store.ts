@@ -1,3 +1,4 @@
+import { hexId } from '../protocol/openai/hex-id.ts'
 import type { JobEvent } from '../protocol/openai/fine-tuning.ts'
 import type { FoldTrial, JobSpec, JobState, Trial } from './job-spec.ts'
 
@@ -213,7 +214,7 @@ export class JobStore {
     for (const { level, type, message, data = null } of events) {
       this.#sql.exec(
         'INSERT INTO events (id, created_at_ms, level, type, message, data) VALUES (?, ?, ?, ?, ?, ?)',
-        `ftevent-${crypto.randomUUID().replaceAll('-', '')}`,
+        `ftevent-${hexId()}`,
         Date.now(),
         level,
         type,

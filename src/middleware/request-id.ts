@@ -1,3 +1,4 @@
+import { hexId } from '../protocol/openai/hex-id.ts'
 import { createMiddleware } from 'hono/factory'
 import type { AppEnv } from '../context.ts'
 
@@ -7,7 +8,7 @@ import type { AppEnv } from '../context.ts'
  */
 export const requestId = () =>
   createMiddleware<AppEnv>(async (c, next) => {
-    const id = `req_${crypto.randomUUID().replaceAll('-', '')}`
+    const id = `req_${hexId()}`
     c.set('requestId', id)
     await next()
     // Set afterwards, so that every answer has it, however a route made it.

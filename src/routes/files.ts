@@ -1,3 +1,4 @@
+import { hexId } from '../protocol/openai/hex-id.ts'
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { deleteFile, findFile, insertFile, listFiles, type FileRow } from '../db/files.ts'
@@ -16,7 +17,7 @@ const querySchema = pageQuerySchema(MAX_PAGE, MAX_PAGE)
 export const files = new Hono<AppEnv>()
   .post('/', async (c) => {
     const projectId = c.get('projectId')
-    const id = `file-${crypto.randomUUID().replaceAll('-', '')}`
+    const id = `file-${hexId()}`
     const blobKey = fileKey(projectId, id)
     const { config, runners } = servicesOf(c.env)
     const long = await LongLines.create(runners, defaultModel(config))

@@ -1,3 +1,4 @@
+import { hexId } from '../protocol/openai/hex-id.ts'
 import { Hono } from 'hono'
 import { touchedLayers } from '../../adapters/rotation/rotation.ts'
 import type { AppEnv } from '../context.ts'
@@ -87,7 +88,7 @@ export const versions = new Hono<AppEnv>()
       minConfidence: null,
       fallbackLabel: null,
     }
-    const id = `import-${crypto.randomUUID().replaceAll('-', '')}`
+    const id = `import-${hexId()}`
     const created: NewVersion = {
       ...content,
       projectId,

@@ -1,4 +1,5 @@
 /** `POST /v1/chat/completions`: what a request may say, what is refused by name, and the answers. */
+import { hexId } from './hex-id.ts'
 import { z } from 'zod'
 import {
   MAX_TOP_LOGPROBS,
@@ -150,7 +151,7 @@ export type ChatToolCall = {
 }
 
 /** A new id, in OpenAI's form. */
-export const createToolCallId = (): string => `call_${crypto.randomUUID().replaceAll('-', '')}`
+export const createToolCallId = (): string => `call_${hexId()}`
 
 /** One token of an answer. `logprob` comes from the model's own distribution, before any shaping. */
 export type ChatTokenLogprob = {

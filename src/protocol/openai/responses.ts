@@ -1,4 +1,5 @@
 /** Answers of `POST /v1/responses`, whole and as events. */
+import { hexId } from './hex-id.ts'
 import type { ServiceTier } from '../runner.ts'
 import type { ArcanaProof, ChatLogprobs, Usage } from './chat-completions.ts'
 import type { ApiError } from './error.ts'
@@ -152,6 +153,5 @@ export type ResponseEventBody =
 
 export type ResponseEvent = ResponseEventBody & { readonly sequence_number: number }
 
-const hexId = (): string => crypto.randomUUID().replaceAll('-', '')
 export const createMessageId = (): string => `msg_${hexId()}`
 export const createCallItemId = (): string => `fc_${hexId()}`

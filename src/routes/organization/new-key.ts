@@ -1,6 +1,6 @@
 import type { KeyOwner, KeyRow } from '../../db/keys.ts'
 import { sha256Hex } from '../../storage/digest.ts'
-import { createId } from './create-id.ts'
+import { hexId } from '../../protocol/openai/hex-id.ts'
 
 /** 192 bits: beyond guessing. */
 const KEY_BYTES = 24
@@ -18,7 +18,7 @@ export async function createKey(
   const value = `${KEY_PREFIX}${toBase64Url(bytes)}`
   const row: KeyRow = {
     hash: await sha256Hex(new TextEncoder().encode(value)),
-    id: createId('key'),
+    id: `key_${hexId()}`,
     ...owner,
     ...settings,
     prefix: value.slice(0, SHOWN_CHARS),

@@ -17,7 +17,7 @@ import {
   type Project,
 } from '../../protocol/openai/organization.ts'
 import { parseWire } from '../../protocol/parse.ts'
-import { createId } from './create-id.ts'
+import { hexId } from '../../protocol/openai/hex-id.ts'
 
 /** The projects of the caller's organisation. */
 export const organizationProjects = new Hono<AppEnv>()
@@ -32,7 +32,7 @@ export const organizationProjects = new Hono<AppEnv>()
     const { organizationId } = c.get('caller')
     const { name } = parseWire(createProjectSchema, await readJsonObject(c.req.raw))
     const row: ProjectRow = {
-      id: createId('proj'),
+      id: `proj_${hexId()}`,
       organizationId,
       name,
       createdAtMs: Date.now(),
