@@ -10,7 +10,7 @@ import { KEY_SCOPES, type KeyScope } from '../protocol/key-scopes.ts'
 export type Statement = { readonly sql: string; readonly params: readonly (string | number)[] }
 
 /** The organisation of what was made before there were any (migrations/0003_tenants.sql). */
-export const DEFAULT_ORGANIZATION = 'org-default'
+const DEFAULT_ORGANIZATION = 'org-default'
 
 /**
  * @param projectId any stable id; running it again is harmless

@@ -1,6 +1,7 @@
 import { and, eq, gte, inArray, lt, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
 import type { SQLiteColumn } from 'drizzle-orm/sqlite-core'
+import { USAGE_GROUPS, type UsageGroup } from '../protocol/openai/organization.ts'
 import { projects, usage } from './schema.ts'
 
 export type UsageRow = typeof usage.$inferInsert
@@ -28,9 +29,6 @@ export type UsageQuery = {
   readonly keyIds?: readonly string[] | undefined
   readonly models?: readonly string[] | undefined
 }
-
-export const USAGE_GROUPS = ['project_id', 'api_key_id', 'model'] as const
-export type UsageGroup = (typeof USAGE_GROUPS)[number]
 
 export type UsageSum = {
   readonly bucketStartMs: number

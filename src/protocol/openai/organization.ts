@@ -101,6 +101,10 @@ export type AdminKey = KeyFields & {
   }
 }
 
+/** What each bucket's sums are told apart by. */
+export const USAGE_GROUPS = ['project_id', 'api_key_id', 'model'] as const
+export type UsageGroup = (typeof USAGE_GROUPS)[number]
+
 /** Seconds of a bucket, and how many of them a page has. */
 export const USAGE_BUCKETS = {
   '1m': { seconds: 60, defaultLimit: 60, maxLimit: 1440 },
@@ -123,7 +127,7 @@ export const usageQuerySchema = z
     project_ids: filterSchema,
     api_key_ids: filterSchema,
     models: filterSchema,
-    group_by: z.array(z.enum(['project_id', 'api_key_id', 'model'])).default([]),
+    group_by: z.array(z.enum(USAGE_GROUPS)).default([]),
   })
   .superRefine(({ bucket_width: width, limit, start_time: start, end_time: end }, context) => {
     const { maxLimit } = USAGE_BUCKETS[width]

@@ -73,7 +73,7 @@ export async function requireProject(
   return row
 }
 
-/** @throws {ApiError} 404, as {@link requireProject}, and for one that is archived */
+/** @throws {ApiError} 404 as {@link requireProject}; 400 for a project that is archived */
 export async function requireActiveProject(
   db: D1Database,
   caller: { readonly organizationId: string },

@@ -19,7 +19,8 @@ export const organizationUsage = new Hono<AppEnv>().get('/completions', async (c
     ...Object.fromEntries(lists.map((name) => [name, readList(queries, name)])),
   })
   const { seconds, defaultLimit } = USAGE_BUCKETS[query.bucket_width]
-  const first = (query.page ?? query.start_time) - ((query.page ?? query.start_time) % seconds)
+  const from = query.page ?? query.start_time
+  const first = from - (from % seconds)
   const end = query.end_time ?? Math.floor(Date.now() / 1000) + 1
   const numLeft = Math.max(0, Math.ceil((end - first) / seconds))
   const numShown = Math.min(numLeft, query.limit ?? defaultLimit)
