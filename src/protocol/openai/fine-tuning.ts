@@ -11,6 +11,7 @@ import { checkObjective, givenObjective, objectiveFields, type Objective } from 
 import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
 import { labelTextSchema } from './label-text.ts'
+import { versionWords } from './version-words.ts'
 import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import { hyperparametersSchema, type ShownHyperparameters } from './hyperparameters.ts'
@@ -47,6 +48,7 @@ export const frameFields = {
 
 const rotationFields = z.strictObject({
   ...frameFields,
+  ...versionWords,
   ...objectiveFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
@@ -144,6 +146,8 @@ export const createJobSchema = z
       publish: rotation.publish,
       tooLong: rotation.too_long,
       force: rotation.force,
+      tags: rotation.tags ?? null,
+      notes: rotation.notes ?? null,
       confidence:
         rotation.min_confidence == null
           ? null
@@ -238,6 +242,9 @@ export type FineTuningJob = {
       readonly publish: PublishFrom
       readonly too_long: TooLong
       readonly force: boolean
+      /** Of the version that the job makes. */
+      readonly tags: readonly string[] | null
+      readonly notes: string | null
       readonly min_confidence: number | null
       readonly fallback_label: string | null
       readonly hyperparameters: ShownHyperparameters
