@@ -2,6 +2,8 @@ import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
+import { Admission } from '../limits/admission.ts'
+import { estimateTokens } from '../limits/estimate.ts'
 import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
 import { missingScope } from '../protocol/openai/error.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
@@ -75,15 +77,42 @@ export function urgencyOf(c: Context<AppEnv>, tier: ServiceTier | undefined): Ur
 }
 
 /**
+ * Admits a request under the limits of its project and key. Its answer must end the admission; the
+ * middleware does where there is no answer.
+ * @param signal aborted when the caller has gone
+ * @throws {ApiError} 429 over a limit
+ */
+export async function admit(
+  c: Context<AppEnv>,
+  plans: readonly GenerationPlan[],
+  signal: AbortSignal,
+): Promise<Admission> {
+  const { keyId, limits } = c.get('caller')
+  const admission = new Admission({
+    env: c.env,
+    projectId: c.get('projectId'),
+    limits,
+    lease: servicesOf(c.env).leases.leaseOf(keyId, limits),
+    waitUntil: (promise) => {
+      c.executionCtx.waitUntil(promise)
+    },
+    signal,
+  })
+  c.set('admission', admission)
+  await admission.begin(estimateTokens(plans.map(({ request }) => request)))
+  return admission
+}
+
+/**
  * Starts a planned request on a runner. The runner gets the project's adapters that it lacks.
  * @throws {ApiError}
  */
-export const startPlan = (
+export async function startPlan(
   c: Context<AppEnv>,
   plan: GenerationPlan,
   signal: AbortSignal,
-): Promise<Generation> =>
-  startGeneration(
+): Promise<Generation> {
+  const generation = await startGeneration(
     {
       pool: servicesOf(c.env).runners,
       readAdapter: (digest) => readAdapter(c.env, c.get('projectId'), digest),
@@ -91,6 +120,10 @@ export const startPlan = (
     plan,
     signal,
   )
+  const admission = c.get('admission')
+  if (admission === undefined) return generation
+  return { ...generation, events: admission.watch(generation.events) }
+}
 
 /** @returns a function that writes an answer's usage after the response */
 export function usageRecorder(
@@ -102,6 +135,7 @@ export function usageRecorder(
   },
 ): (used: Usage) => void {
   return (used) => {
+    c.get('admission')?.answered(used.total_tokens)
     c.executionCtx.waitUntil(
       insertUsage(c.env.DB, {
         requestId: c.get('requestId'),

@@ -26,7 +26,6 @@ export const chatCompletions = new Hono<AppEnv>().post('/', async (c) => {
 
 async function readWhole(run: ChatRun, hasLogprobs: boolean): Promise<ChatCompletion> {
   const { answers, usage } = await collectChat(run.events, hasLogprobs)
-  run.recordUsage(usage)
   const [first, ...others] = answers.map(toChoice)
   return {
     ...run.head,

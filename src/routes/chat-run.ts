@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
+import type { Admission } from '../limits/admission.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
@@ -14,6 +15,7 @@ import { proofHeaders } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import {
+  admit,
   answerHead,
   resolveRequested,
   SSE_HEADERS,
@@ -35,7 +37,6 @@ export type ChatRun = {
   readonly headers: Record<string, string>
   /** Aborted when the client goes away. */
   readonly caller: AbortController
-  readonly recordUsage: (usage: Usage) => void
   /** Sends an answer that comes whole. */
   readonly sendWhole: (answer: Promise<object>) => Promise<Response>
   readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
@@ -79,6 +80,7 @@ export async function startChat(
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
+  const admission = await admit(c, [plan], caller.signal)
   const generation = await startPlan(c, plan, caller.signal)
   const { runnerId, hasGenericTools, schemaHints } = generation
   const { logprobs: numLogprobs } = request.shaping
@@ -96,15 +98,34 @@ export async function startChat(
   }
   return {
     head: answerHead(as.prefix, requestId, requested, request.tier),
-    events: chatEvents({ generation, selection, confidence, numLogprobs }),
+    events: accountFor(
+      chatEvents({ generation, selection, confidence, numLogprobs }),
+      admission,
+      usageRecorder(c, { route: as.route, requested, runnerId }),
+    ),
     confidence,
     temperature: plan.request.sampling.temperature,
     headers,
     caller,
-    recordUsage: usageRecorder(c, { route: as.route, requested, runnerId }),
     sendWhole: async (answer) =>
       sendHeld(await holdJson(answer, caller, holdMsOf(urgency, Date.now())), headers),
     sendStream: (stream) => c.body(stream, 200, { ...headers, ...SSE_HEADERS }),
+  }
+}
+
+/** Passes an answer's events on, records its usage, and ends its admission when they end. */
+async function* accountFor(
+  events: AsyncGenerator<ChatEvent>,
+  admission: Admission,
+  recordUsage: (usage: Usage) => void,
+): AsyncGenerator<ChatEvent> {
+  try {
+    for await (const event of events) {
+      if (event.kind === 'usage') recordUsage(event.usage)
+      yield event
+    }
+  } finally {
+    admission.end()
   }
 }
 

@@ -15,7 +15,7 @@ import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
-import { startPlan, urgencyOf } from './answer-route.ts'
+import { admit, startPlan, urgencyOf } from './answer-route.ts'
 
 /** Answers one prompt under several selections, with one frame, one seed and one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
@@ -55,9 +55,14 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
+  const admission = await admit(c, [plan], caller.signal)
   const generation = await startPlan(c, plan, caller.signal)
   const collect = async (): Promise<Comparison> => {
     const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
+    // All arms of scope `generated` share one computation of the prompt.
+    const promptTokens = arms[0]!.usage.prompt_tokens * numPrefills
+    const completionTokens = arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0)
+    admission.answered(promptTokens + completionTokens)
     c.executionCtx.waitUntil(
       insertUsage(c.env.DB, {
         requestId,
@@ -68,10 +73,9 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
         model,
         selection: request.arms.join(' | '),
         runnerId: generation.runnerId,
-        // All arms of scope `generated` share one computation of the prompt.
-        promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+        promptTokens,
         cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
-        completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
+        completionTokens,
       }),
     )
     return {
@@ -87,7 +91,10 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     }
   }
   const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
-  return sendHeld(await holdJson(collect(), caller, holdMsOf(urgency, Date.now())), headers)
+  return sendHeld(
+    await holdJson(admission.during(collect), caller, holdMsOf(urgency, Date.now())),
+    headers,
+  )
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const

@@ -1,5 +1,6 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { sumUsage, usageOf, type EndEvent } from '../dispatch/count-usage.ts'
+import type { Admission } from '../limits/admission.ts'
 import { sseStream } from '../http/sse-stream.ts'
 import type { FinishReason, Usage } from '../protocol/openai/chat-completions.ts'
 import {
@@ -20,6 +21,7 @@ type CompletionStreamOptions = {
   readonly includeUsage: boolean
   readonly hasLogprobs: boolean
   readonly caller: AbortController
+  readonly admission: Admission
   /** Starts every prompt's generation and hands it over. The first has been admitted already. */
   readonly eachPrompt: <T>(
     use: (generation: Generation, index: number) => Promise<T>,
@@ -33,15 +35,17 @@ type CompletionStreamOptions = {
  * its prompt are complete.
  */
 export function completionStream(options: CompletionStreamOptions): ReadableStream<Uint8Array> {
-  const { head, includeUsage, caller, eachPrompt, recordUsage } = options
-  return sseStream(caller, async (write) => {
-    const usages = await eachPrompt((generation, prompt) =>
-      pumpPrompt(options, generation, prompt, write),
-    )
-    const usage = sumUsage(usages)
-    if (includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
-    recordUsage(usage)
-  })
+  const { head, includeUsage, caller, admission, eachPrompt, recordUsage } = options
+  return sseStream(caller, (write) =>
+    admission.during(async () => {
+      const usages = await eachPrompt((generation, prompt) =>
+        pumpPrompt(options, generation, prompt, write),
+      )
+      const usage = sumUsage(usages)
+      if (includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
+      recordUsage(usage)
+    }),
+  )
 }
 
 async function pumpPrompt(

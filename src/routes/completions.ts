@@ -26,6 +26,7 @@ import { planArm, planGeneration } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
 import {
+  admit,
   answerHead,
   resolveRequested,
   SSE_HEADERS,
@@ -61,6 +62,7 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   const caller = abortWith(c.req.raw.signal)
   // Ends this request's calls when the caller leaves, and when one prompt fails.
   const calls = abortWith(caller.signal)
+  const admission = await admit(c, plans, caller.signal)
   // The first prompt's proof is checked before any header goes out.
   const first = await startPlan(c, plans[0]!, calls.signal)
   const head = answerHead('cmpl-', requestId, requested, request.tier)
@@ -84,11 +86,12 @@ export const completions = new Hono<AppEnv>().post('/', async (c) => {
   if (request.stream) {
     const { n, includeUsage } = request
     const hasLogprobs = request.shaping.logprobs !== undefined
-    const options = { head, selection, n, includeUsage, hasLogprobs, caller }
+    const options = { head, selection, n, includeUsage, hasLogprobs, caller, admission }
     const stream = completionStream({ ...options, eachPrompt, recordUsage })
     return c.body(stream, 200, { ...headers, ...SSE_HEADERS })
   }
-  const answer = eachPrompt((generation) => collectAnswers(generation)).then((answers) => {
+  const answer = admission.during(async () => {
+    const answers = await eachPrompt((generation) => collectAnswers(generation))
     const completion = toCompletion(head, first.runnerId, selection, request, answers)
     recordUsage(completion.usage)
     return completion

@@ -61,8 +61,5 @@ function responseStream(run: ChatRun, settings: ResponseSettings): ReadableStrea
 }
 
 async function pump(run: ChatRun, writer: ResponseWriter): Promise<void> {
-  for await (const event of run.events) {
-    writer.read(event)
-    if (event.kind === 'usage') run.recordUsage(event.usage)
-  }
+  for await (const event of run.events) writer.read(event)
 }
