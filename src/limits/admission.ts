@@ -13,8 +13,6 @@ export type AdmissionOptions = {
   readonly lease: Lease
   /** Keeps the request's context alive until a promise ends. */
   readonly waitUntil: (promise: Promise<unknown>) => void
-  /** Aborted when the client has gone. */
-  readonly signal: AbortSignal
 }
 
 /**
@@ -31,15 +29,20 @@ export class Admission {
   #onEnd: () => void = () => undefined
   #numComputed = 0
   #numUsed: number | null = null
+  #signal: AbortSignal | null = null
 
   constructor(options: AdmissionOptions) {
     this.#options = options
     this.#exchange = exchangeWith(options.env, options.projectId)
   }
 
-  /** @throws {ApiError} 429 over a limit; 503 if the limits cannot be asked */
-  async begin(tokens: number): Promise<void> {
-    const { lease, limits, signal, waitUntil } = this.#options
+  /**
+   * @param signal aborted when the client has gone
+   * @throws {ApiError} 429 over a limit; 503 if the limits cannot be asked
+   */
+  async begin(tokens: number, signal: AbortSignal): Promise<void> {
+    const { lease, limits, waitUntil } = this.#options
+    this.#signal = signal
     if (limitsRequests(limits)) {
       // Others may wait for a call that this request makes, also when its client has gone.
       waitUntil(
@@ -103,8 +106,8 @@ export class Admission {
     if (this.#isOver || this.#ticket === null) return
     this.#isOver = true
     if (this.#heartbeat !== null) clearInterval(this.#heartbeat)
-    const { lease, signal, waitUntil } = this.#options
-    const used = this.#numUsed ?? (signal.aborted ? this.#numComputed : 0)
+    const { lease, waitUntil } = this.#options
+    const used = this.#numUsed ?? (this.#signal?.aborted === true ? this.#numComputed : 0)
     waitUntil(
       lease.settle(this.#ticket, used, this.#exchange).catch(logFailure).finally(this.#onEnd),
     )
