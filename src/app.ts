@@ -18,6 +18,7 @@ import { models } from './routes/models.ts'
 import { adminKeys, projectKeys } from './routes/organization/keys.ts'
 import { organizationProjects } from './routes/organization/projects.ts'
 import { organizationUsage } from './routes/organization/usage.ts'
+import { openapi } from './routes/openapi.ts'
 import { responses } from './routes/responses.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
@@ -31,7 +32,9 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.use(allowedOrigins())
-  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
+  app.get('/', (c) =>
+    c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/openapi.json' }),
+  )
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()
@@ -50,6 +53,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/organization/projects', projectKeys)
   app.route('/v1/organization/admin_api_keys', adminKeys)
   app.route('/v1/organization/usage', organizationUsage)
+  app.route('/', openapi)
   app.route('/', tokenizer)
   app.route('/', unserved)
 
