@@ -1,8 +1,12 @@
-/** Most events of a runner have a few hundred bytes; a list of labels has some tens of thousands. */
-const MAX_LINE_CHARS = 4 * 1024 * 1024
+import { joinChunks } from '../bytes/join-chunks.ts'
 
+/** Most events of a runner have a few hundred bytes; a list of labels has some tens of thousands. */
+const MAX_LINE_BYTES = 4 * 1024 * 1024
 /** Sixteen echoed prompts with twenty alternatives a token have some 40 MiB. */
 const MAX_TOTAL_BYTES = 128 * 1024 * 1024
+const NEWLINE = 10
+/** Whole lines only, so one decoder serves all streams. */
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
 /**
  * Reads the lines of a text, however it is cut into chunks; empty ones are left out.
@@ -11,35 +15,40 @@ const MAX_TOTAL_BYTES = 128 * 1024 * 1024
  * @throws {Error} the stream broke off, or its last line has no end
  */
 export async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
   const reader = stream.getReader()
-  let pending = ''
+  let pending: Uint8Array[] = []
+  let numPending = 0
   let numBytes = 0
+  let isDone = false
   try {
     for (;;) {
       const { done, value } = await reader.read()
-      numBytes += value?.length ?? 0
-      if (numBytes > MAX_TOTAL_BYTES) throw new RangeError('the stream is too long')
-      pending += decode(decoder, value)
-      const lines = pending.split('\n')
-      pending = lines.pop() ?? ''
-      if ([pending, ...lines].some(({ length }) => length > MAX_LINE_CHARS)) {
-        throw new RangeError('a line is too long')
-      }
-      for (const line of lines) if (line.trim() !== '') yield line
       if (done) break
+      numBytes += value.length
+      const end = value.lastIndexOf(NEWLINE) + 1
+      if (end === 0) {
+        pending.push(value)
+        numPending += value.length
+      } else {
+        const lines = decode(joinChunks([...pending, value.subarray(0, end)]))
+        pending = [value.subarray(end)]
+        numPending = value.length - end
+        for (const line of lines.split('\n')) if (line.trim() !== '') yield line
+      }
+      if (numPending > MAX_LINE_BYTES) throw new RangeError('a line is too long')
+      if (numBytes > MAX_TOTAL_BYTES) throw new RangeError('the stream is too long')
     }
-    if (pending.trim() !== '') throw new Error('the last line has no end')
+    isDone = true
+    if (numPending > 0) throw new Error('the last line has no end')
   } finally {
     // If the consumer stops early, the runner must stop generating.
-    await reader.cancel().catch(() => undefined)
+    if (!isDone) await reader.cancel().catch(() => undefined)
   }
 }
 
-/** @param chunk undefined at the end of the stream */
-function decode(decoder: TextDecoder, chunk: Uint8Array | undefined): string {
+function decode(bytes: Uint8Array): string {
   try {
-    return chunk === undefined ? decoder.decode() : decoder.decode(chunk, { stream: true })
+    return decoder.decode(bytes)
   } catch (error) {
     throw new SyntaxError('the stream is not UTF-8', { cause: error })
   }
