@@ -18,10 +18,11 @@ import {
   adapterFormatSchema,
   retireSchema,
   updateVersionSchema,
+  versionPageSchema,
   type TaskVersion,
 } from '../protocol/arcana/tasks.ts'
 import { invalidField, invalidRequest } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage, type Page } from '../protocol/openai/files.ts'
+import { toPage, type Page } from '../protocol/openai/files.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
@@ -36,17 +37,14 @@ import { digestOfVersion } from '../tasks/version-content.ts'
 import { noVersion, readReport, requireTask, toVersion } from './tasks.ts'
 
 const ZIP = 'application/zip'
-const DEFAULT_PAGE = 20
-const MAX_PAGE = 1000
-const versionPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE)
 
 /** A task's versions: shown, noted on, retired, downloaded and uploaded. */
 export const versions = new Hono<AppEnv>()
   .get('/:name/versions', async (c) => {
-    const { limit, order, after: afterId } = parseWire(versionPageSchema, c.req.query())
+    const { limit, order, after: afterId, tag } = parseWire(versionPageSchema, c.req.query())
     const task = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
     const after = afterId === undefined ? undefined : numberOfId(task.name, afterId)
-    const rows = await listVersions(c.env.DB, task, { limit, order, after }, c.req.query('tag'))
+    const rows = await listVersions(c.env.DB, task, { limit, order, after }, tag)
     const shown = rows.map((row) => toVersion(row, task))
     return c.json(toPage(shown, limit) satisfies Page<TaskVersion>)
   })

@@ -2,7 +2,19 @@ import { z } from 'zod'
 import { frameFields } from '../openai/fine-tuning.ts'
 import { versionWords } from '../openai/version-words.ts'
 import type { AnyReport } from '../openai/text-report.ts'
+import { pageQuerySchema } from '../openai/files.ts'
 import { MAX_LABELS, type Scope } from '../runner.ts'
+
+const DEFAULT_PAGE = 100
+const MAX_PAGE = 1000
+/** `after` is a task's name, which orders the list. */
+export const taskPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE, 'asc')
+
+const DEFAULT_VERSIONS_PAGE = 20
+/** `after` is a version's id; `tag` lists only versions that have it. */
+export const versionPageSchema = pageQuerySchema(DEFAULT_VERSIONS_PAGE, MAX_PAGE).extend({
+  tag: z.string().min(1).optional(),
+})
 
 export const promoteSchema = z.strictObject({
   version: z.int().min(1),
