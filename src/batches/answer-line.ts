@@ -6,14 +6,18 @@ import { readResponse, startResponse } from '../answers/response.ts'
 import type { UsageRow } from '../db/usage.ts'
 import type { Bindings } from '../env.ts'
 import type { BatchEndpoint } from '../protocol/openai/batches.ts'
+import { Admission } from '../limits/admission.ts'
+import type { CallerLimits } from '../limits/limits.ts'
 import { ApiError, invalidField } from '../protocol/openai/error.ts'
+import { servicesOf } from '../services.ts'
 
 /** A line that waits in queues or runs for longer than this is tried again. */
 const LINE_TIMEOUT_SECONDS = 600
 
 export type LineCall = {
   readonly projectId: string
-  readonly keyId: string | null
+  readonly keyId: string
+  readonly limits: CallerLimits
   readonly requestId: string
   readonly endpoint: BatchEndpoint
   /** JSON. */
@@ -40,12 +44,20 @@ export type LineAnswer =
  */
 export class LineAnswerer extends WorkerEntrypoint<Bindings> {
   answer(call: LineCall): Promise<LineAnswer> {
-    return answerLine(this.env, call)
+    return answerLine(this.env, call, (promise) => {
+      this.ctx.waitUntil(promise)
+    })
   }
 }
 
-async function answerLine(env: Bindings, call: LineCall): Promise<LineAnswer> {
-  const { projectId, keyId, requestId, endpoint } = call
+async function answerLine(
+  env: Bindings,
+  call: LineCall,
+  waitUntil: (promise: Promise<unknown>) => void,
+): Promise<LineAnswer> {
+  const { projectId, keyId, limits, requestId, endpoint } = call
+  const lease = servicesOf(env).leases.leaseOf(keyId, limits)
+  const admission = new Admission({ env, projectId, limits, lease, waitUntil })
   let usage: UsageRow | null = null
   const context: AnswerContext = {
     env,
@@ -55,6 +67,7 @@ async function answerLine(env: Bindings, call: LineCall): Promise<LineAnswer> {
     scopes: [],
     header: (name) => (name === 'x-arcana-timeout' ? String(LINE_TIMEOUT_SECONDS) : undefined),
     signal: new AbortController().signal,
+    admission,
     recordUsage: (row) => {
       usage = row
     },
@@ -65,6 +78,8 @@ async function answerLine(env: Bindings, call: LineCall): Promise<LineAnswer> {
     return { kind: 'answered', status: 200, body: JSON.stringify(answer), usage }
   } catch (error) {
     return answerOfError(error, requestId)
+  } finally {
+    admission.end()
   }
 }
 
@@ -101,7 +116,9 @@ function answerOfError(error: unknown, requestId: string): LineAnswer {
       ? error
       : new ApiError(500, 'The server had an error while processing your request.')
   const { status } = known
-  if (status === 503 || status === 429) return { kind: 'no_room' }
+  // A limit that the line can never keep names no time.
+  const isLater = status === 503 || (status === 429 && known.retryAfterSeconds !== null)
+  if (isLater) return { kind: 'no_room' }
   const body = JSON.stringify(known.toBody())
   if (status >= 500) return { kind: 'fault', status, body }
   return { kind: 'answered', status, body, usage: null }

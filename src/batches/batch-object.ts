@@ -163,9 +163,9 @@ export class BatchObject extends DurableObject<Bindings> implements BatchCalls {
 
   /** @returns whether the line now has its result */
   async #runLine(spec: BatchSpec, line: WaitingLine): Promise<boolean> {
-    const { projectId, keyId, endpoint } = spec
+    const { projectId, keyId, limits, endpoint } = spec
     const { requestId, body } = line
-    const answer = await this.#answer({ projectId, keyId, endpoint, requestId, body })
+    const answer = await this.#answer({ projectId, keyId, limits, endpoint, requestId, body })
     if (answer.kind === 'no_room') return false
     if (answer.kind === 'fault' && line.numFaults + 1 < MAX_TRIES) {
       this.#store.addFault(line.number)

@@ -1,3 +1,4 @@
+import type { CallerLimits } from '../limits/limits.ts'
 import type {
   Batch,
   BatchEndpoint,
@@ -10,7 +11,9 @@ import type {
 export type BatchSpec = {
   readonly projectId: string
   /** Of the key that made the batch: its lines' usage is counted to it. */
-  readonly keyId: string | null
+  readonly keyId: string
+  /** The lines are held to these, as they were when the batch was made. */
+  readonly limits: CallerLimits
   readonly id: string
   readonly createdAtMs: number
   readonly expiresAtMs: number

@@ -19,6 +19,7 @@ export const WORKER = {
   r2Buckets: { BLOBS: 'arcana-blobs' },
   durableObjects: {
     JOBS: { className: 'JobObject', useSQLite: true },
+    LIMITS: { className: 'LimitsObject', useSQLite: true },
     BATCHES: { className: 'BatchObject', useSQLite: true },
   },
 } as const

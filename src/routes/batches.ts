@@ -5,15 +5,12 @@ import { findBatch, listBatches } from '../db/batches.ts'
 import { findFile } from '../db/files.ts'
 import type { Bindings } from '../env.ts'
 import { readJsonObject } from '../http/read-json.ts'
-import { createBatchSchema } from '../protocol/openai/batches.ts'
+import { batchesQuerySchema, createBatchSchema } from '../protocol/openai/batches.ts'
 import { ApiError, invalidField, invalidRequest, notFound } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
+import { toPage } from '../protocol/openai/files.ts'
 import { hexId } from '../protocol/openai/hex-id.ts'
 import { parseWire } from '../protocol/parse.ts'
 
-const DEFAULT_PAGE = 20
-const MAX_PAGE = 100
-const querySchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE)
 const WINDOW_MS = 24 * 60 * 60_000
 
 export const batches = new Hono<AppEnv>()
@@ -31,9 +28,11 @@ export const batches = new Hono<AppEnv>()
       throw invalidField('input_file_id', `the file's purpose is ${file.purpose}, not batch`)
     }
     const createdAtMs = Date.now()
+    const { keyId, limits } = c.get('caller')
     const spec = {
       projectId,
-      keyId: c.get('caller').keyId,
+      keyId,
+      limits,
       id: `batch_${hexId()}`,
       createdAtMs,
       expiresAtMs: createdAtMs + WINDOW_MS,
@@ -48,7 +47,7 @@ export const batches = new Hono<AppEnv>()
     return c.json(await batchStub(c.env, projectId, spec.id).create(spec))
   })
   .get('/', async (c) => {
-    const page = parseWire(querySchema, c.req.query())
+    const page = parseWire(batchesQuerySchema, c.req.query())
     const rows = await listBatches(c.env.DB, c.get('projectId'), page)
     if (rows === null) throw invalidRequest('No such batch to list after.', 'after')
     return c.json(toPage(rows, page.limit))

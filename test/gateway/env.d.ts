@@ -9,7 +9,7 @@ declare global {
     }
     interface GlobalProps {
       mainModule: typeof import('../../src/index.ts')
-      durableNamespaces: 'JobObject' | 'BatchObject'
+      durableNamespaces: 'JobObject' | 'LimitsObject' | 'BatchObject'
     }
   }
 }

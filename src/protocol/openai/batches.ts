@@ -1,5 +1,6 @@
 /** `/v1/batches`: OpenAI's shapes. */
 import { z } from 'zod'
+import { pageQuerySchema } from './files.ts'
 import { metadataSchema } from './metadata.ts'
 
 export const BATCH_ENDPOINTS = ['/v1/chat/completions', '/v1/completions', '/v1/responses'] as const
@@ -8,6 +9,10 @@ export type BatchEndpoint = (typeof BATCH_ENDPOINTS)[number]
 /** OpenAI's. */
 export const MAX_BATCH_LINES = 50_000
 const MAX_CUSTOM_ID_CHARS = 512
+
+const DEFAULT_PAGE = 20
+const MAX_PAGE = 100
+export const batchesQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE)
 
 export const createBatchSchema = z
   .strictObject({
