@@ -1,10 +1,25 @@
 import { and, desc, eq, gt, isNotNull, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
+import { ApiError } from '../protocol/openai/error.ts'
 import { versions } from './schema.ts'
 
 export type Version = Readonly<typeof versions.$inferSelect>
 /** A version that has no number yet. */
 export type NewVersion = Omit<Version, 'number' | 'corruptAtMs'>
+
+export const TASK_OF_OTHER_MODEL = 'task_of_other_model'
+
+/** A task gets no version of another base model than its own. */
+export class TaskOfOtherModel extends ApiError {
+  constructor(task: string, model: string, param: string | null = null) {
+    super(
+      409,
+      `The task "${task}" belongs to another base model than ${model}. ` +
+        'Choose another name, or delete that task first.',
+      { param, code: TASK_OF_OTHER_MODEL },
+    )
+  }
+}
 
 export async function findVersion(
   db: D1Database,
@@ -47,6 +62,7 @@ export async function listVersions(
  * exist is made; without `isLive` it has no live version. The caller has just stored the adapter, so
  * versions whose copy of it was damaged are sound again.
  * @returns the version's number
+ * @throws {TaskOfOtherModel} the task belongs to another base model; then nothing is changed
  */
 export async function publishVersion(
   db: D1Database,
@@ -60,15 +76,17 @@ export async function publishVersion(
   const [, , published] = await db.batch<{ number: number }>([
     db
       .prepare(
-        `INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms)
-         SELECT ?1, ?2, ${isLive ? nextNumber : 'NULL'}, ?4, ?4
+        `INSERT INTO tasks (project_id, name, model, live_version, created_at_ms, updated_at_ms)
+         SELECT ?1, ?2, ?5, ${isLive ? nextNumber : 'NULL'}, ?4, ?4
          WHERE NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?3)
          ON CONFLICT (project_id, name) DO UPDATE SET
            ${isLive ? moved : ''}
+           model = excluded.model,
            created_at_ms = iif(deleted_at_ms IS NULL, created_at_ms, excluded.created_at_ms),
-           deleted_at_ms = NULL`,
+           deleted_at_ms = NULL
+         WHERE tasks.deleted_at_ms IS NOT NULL OR tasks.model = excluded.model`,
       )
-      .bind(v.projectId, v.task, v.jobId, v.createdAtMs),
+      .bind(v.projectId, v.task, v.jobId, v.createdAtMs, v.model),
     db
       .prepare(
         `INSERT INTO versions (project_id, task, number, digest, model, model_digest,
@@ -76,7 +94,7 @@ export async function publishVersion(
            min_confidence, fallback_label, report_key, job_id, created_at_ms)
          SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
            ?16, ?17, ?18
-         WHERE true
+         WHERE EXISTS (SELECT 1 FROM tasks WHERE project_id = ?1 AND name = ?2 AND model = ?4)
          ON CONFLICT (job_id) DO NOTHING`,
       )
       .bind(
@@ -109,7 +127,7 @@ export async function publishVersion(
       .bind(v.projectId, v.adapterDigest),
   ])
   const number = published?.results[0]?.number
-  if (number === undefined) throw new Error(`version of job ${v.jobId} is missing after publishing`)
+  if (number === undefined) throw new TaskOfOtherModel(v.task, v.model)
   return number
 }
 

@@ -14,6 +14,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/fine_tuning/jobs': [...PAGE, 'order', 'metadata'],
   'GET /v1/fine_tuning/jobs/:id/events': PAGE,
   'GET /v1/fine_tuning/jobs/:id/checkpoints': PAGE,
+  'GET /tokenizer_info': ['model'],
   'GET /v1/models': PAGE,
   'GET /v1/tasks': [...PAGE, 'order'],
   'GET /v1/tasks/:name/versions/:version/adapter': ['format'],

@@ -14,8 +14,6 @@ import { pageQuerySchema, toPage, type Page } from '../protocol/openai/files.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { jobOfVersion } from '../jobs/checkpoint.ts'
-import { servicesOf } from '../services.ts'
-import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
 const DEFAULT_PAGE = 100
@@ -25,14 +23,12 @@ const taskPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE, 'asc')
 
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const page = parseWire(taskPageSchema, c.req.query())
     const rows = await listTasks(c.env.DB, c.get('projectId'), page)
-    const shown = rows.map((row) => toTask(row, base))
+    const shown = rows.map(toTask)
     return c.json(toPage(shown, page.limit) satisfies Page<Task>)
   })
   .get('/:name', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
     const found = await listVersions(c.env.DB, row.projectId, row.name, row.retiredThrough)
     const versions = await Promise.all(
@@ -40,10 +36,9 @@ export const tasks = new Hono<AppEnv>()
         toVersion(version, row, await readReport(c.env.BLOBS, version.reportKey)),
       ),
     )
-    return c.json({ ...toTask(row, base), versions } satisfies TaskWithVersions)
+    return c.json({ ...toTask(row), versions } satisfies TaskWithVersions)
   })
   .post('/:name/promote', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const projectId = c.get('projectId')
     const name = c.req.param('name')
     const body = parseWire(promoteSchema, await readJsonObject(c.req.raw))
@@ -56,7 +51,7 @@ export const tasks = new Hono<AppEnv>()
     })
     forgetTask(projectId, name)
     const row = await requireTask(c.env.DB, projectId, name)
-    if (isPromoted) return c.json(toTask(row, base))
+    if (isPromoted) return c.json(toTask(row))
     const version = await findVersion(c.env.DB, projectId, name, body.version)
     if (version === null || version.number <= row.retiredThrough) {
       throw noVersion(name, String(body.version))
@@ -98,12 +93,13 @@ async function readReport(bucket: R2Bucket, key: string): Promise<AnyReport | nu
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
-const toTask = (row: TaskRow, base: string): Task => ({
+const toTask = (row: TaskRow): Task => ({
   object: 'arcana.task',
   id: row.name,
   name: row.name,
+  model: row.model,
   live_version: row.liveVersion,
-  fine_tuned_model: `${base}:${row.name}`,
+  fine_tuned_model: `${row.model}:${row.name}`,
   created_at: seconds(row.createdAtMs),
   updated_at: seconds(row.updatedAtMs),
 })
