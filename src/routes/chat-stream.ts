@@ -1,3 +1,4 @@
+import type { ChatRun } from '../answers/chat-run.ts'
 import { sseStream } from '../http/sse-stream.ts'
 import type {
   ArcanaProof,
@@ -7,7 +8,6 @@ import type {
   FinishReason,
 } from '../protocol/openai/chat-completions.ts'
 import type { ChatEvent } from '../tasks/chat-answer.ts'
-import type { ChatRun } from './chat-run.ts'
 
 type ChatStreamOptions = {
   readonly includeUsage: boolean

@@ -1,8 +1,8 @@
 import { Hono } from 'hono'
+import { startPlan, urgencyOf } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
-import { insertUsage } from '../db/usage.ts'
 import { checkArms, collectArms } from '../experiments/compare.ts'
-import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
+import { abortWith } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
@@ -15,13 +15,13 @@ import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
-import { startPlan, urgencyOf } from './answer-route.ts'
+import { answerContextOf, sendWhole } from './answer-route.ts'
 
 /** Answers one prompt under several selections, with one frame, one seed and one prefill. */
 export const compare = new Hono<AppEnv>().post('/', async (c) => {
   const startedAtMs = Date.now()
-  const projectId = c.get('projectId')
-  const requestId = c.get('requestId')
+  const context = answerContextOf(c)
+  const { projectId, requestId } = context
   const { config } = servicesOf(c.env)
   const request = parseWire(compareSchema, withoutNulls(await readJsonObject(c.req.raw)))
   if (c.req.header('x-task') !== undefined) {
@@ -33,7 +33,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   }
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
-  const urgency = urgencyOf(c, undefined)
+  const urgency = urgencyOf(context, undefined)
   const labels = readChoice(c.req.header('x-arcana-choice'), framing)
   if (framing !== null) checkArms(selections, framing, labels)
   const { messages, replaced } = applyFrame(framing?.frame ?? NO_FRAME, request.messages)
@@ -55,25 +55,23 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
-  const generation = await startPlan(c, plan, caller.signal)
+  const generation = await startPlan(context, plan, caller.signal)
   const collect = async (): Promise<Comparison> => {
     const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
-    c.executionCtx.waitUntil(
-      insertUsage(c.env.DB, {
-        requestId,
-        projectId,
-        keyId: c.get('caller').keyId,
-        createdAtMs: Date.now(),
-        route: 'compare',
-        model,
-        selection: request.arms.join(' | '),
-        runnerId: generation.runnerId,
-        // All arms of scope `generated` share one computation of the prompt.
-        promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
-        cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
-        completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
-      }),
-    )
+    context.recordUsage({
+      requestId,
+      projectId,
+      keyId: context.keyId,
+      createdAtMs: Date.now(),
+      route: 'compare',
+      model,
+      selection: request.arms.join(' | '),
+      runnerId: generation.runnerId,
+      // All arms of scope `generated` share one computation of the prompt.
+      promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+      cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
+      completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
+    })
     return {
       id: `cmp-${requestId.slice('req_'.length)}`,
       object: 'arcana.comparison',
@@ -87,7 +85,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     }
   }
   const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
-  return sendHeld(await holdJson(collect(), caller, holdMsOf(urgency, Date.now())), headers)
+  return sendWhole({ urgency, caller, headers }, collect())
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const

@@ -1,3 +1,4 @@
+import type { CompletionRun } from '../answers/completion.ts'
 import type { Generation } from '../dispatch/generate.ts'
 import { sumUsage, usageOf, type EndEvent } from '../dispatch/count-usage.ts'
 import { sseStream } from '../http/sse-stream.ts'
@@ -8,48 +9,32 @@ import {
   type CompletionLogprobs,
 } from '../protocol/openai/completions.ts'
 import type { PromptToken } from '../protocol/runner.ts'
-import type { ResolvedSelection } from '../tasks/compose.ts'
 import { proofOf } from '../tasks/answer-proof.ts'
-import type { AnswerHead } from './answer-route.ts'
-
-type CompletionStreamOptions = {
-  readonly head: AnswerHead
-  readonly selection: ResolvedSelection | null
-  /** How many answers each prompt gets. */
-  readonly n: number
-  readonly includeUsage: boolean
-  readonly hasLogprobs: boolean
-  readonly caller: AbortController
-  /** Starts every prompt's generation and hands it over. The first has been admitted already. */
-  readonly eachPrompt: <T>(
-    use: (generation: Generation, index: number) => Promise<T>,
-  ) => Promise<T[]>
-  readonly recordUsage: (usage: Usage) => void
-}
 
 /**
  * Streams the answers to all prompts as they come; their `index` tells them apart. An echoed prompt
  * comes before its answer. Each choice's last chunk has the proof, and is sent when all answers to
  * its prompt are complete.
  */
-export function completionStream(options: CompletionStreamOptions): ReadableStream<Uint8Array> {
-  const { head, includeUsage, caller, eachPrompt, recordUsage } = options
+export function completionStream(run: CompletionRun): ReadableStream<Uint8Array> {
+  const { head, request, caller, eachPrompt, recordUsage } = run
   return sseStream(caller, async (write) => {
     const usages = await eachPrompt((generation, prompt) =>
-      pumpPrompt(options, generation, prompt, write),
+      pumpPrompt(run, generation, prompt, write),
     )
     const usage = sumUsage(usages)
-    if (includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
+    if (request.includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
     recordUsage(usage)
   })
 }
 
 async function pumpPrompt(
-  { head, selection, n, includeUsage, hasLogprobs }: CompletionStreamOptions,
+  { head, selection, request: { n, includeUsage, shaping } }: CompletionRun,
   generation: Generation,
   prompt: number,
   write: (chunk: Completion) => void,
 ): Promise<Usage> {
+  const hasLogprobs = shaping.logprobs !== undefined
   const writers = Array.from({ length: n }, () => new LogprobsWriter())
   const ends: EndEvent[] = []
   const send = (

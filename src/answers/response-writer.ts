@@ -18,7 +18,7 @@ import {
   type ResponseSettings,
 } from '../protocol/openai/responses.ts'
 import type { ChatEvent } from '../tasks/chat-answer.ts'
-import type { AnswerHead } from './answer-route.ts'
+import type { AnswerHead } from './answer-context.ts'
 
 export type ResponseWriterOptions = {
   readonly head: AnswerHead

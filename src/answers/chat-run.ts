@@ -1,7 +1,6 @@
-/** Takes a chat from its request to its events. All routes that answer chats share this part. */
-import type { Context } from 'hono'
-import type { AppEnv } from '../context.ts'
-import { abortWith, holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
+/** Takes a chat from its request to its events. All endpoints that answer chats share this part. */
+import type { Urgency } from '../dispatch/urgency.ts'
+import { abortWith } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
@@ -16,12 +15,12 @@ import { deriveSeeds } from '../tasks/seeds.ts'
 import {
   answerHead,
   resolveRequested,
-  SSE_HEADERS,
   startPlan,
-  usageRecorder,
-  type AnswerHead,
   urgencyOf,
-} from './answer-route.ts'
+  usageRecorder,
+  type AnswerContext,
+  type AnswerHead,
+} from './answer-context.ts'
 
 /** A chat that a runner has admitted. The proof has been checked. */
 export type ChatRun = {
@@ -33,15 +32,13 @@ export type ChatRun = {
   readonly temperature: number
   /** The answer's headers: the proof, fields that were ignored, and warnings. */
   readonly headers: Record<string, string>
+  readonly urgency: Urgency
   /** Aborted when the client goes away. */
   readonly caller: AbortController
   readonly recordUsage: (usage: Usage) => void
-  /** Sends an answer that comes whole. */
-  readonly sendWhole: (answer: Promise<object>) => Promise<Response>
-  readonly sendStream: (stream: ReadableStream<Uint8Array>) => Response
 }
 
-/** The names of a route that answers chats: in ids and in the usage table. */
+/** The names of an endpoint that answers chats: in ids and in the usage table. */
 export type ChatRoute = {
   readonly prefix: 'chatcmpl-' | 'resp_'
   readonly route: 'chat.completions' | 'responses'
@@ -53,18 +50,17 @@ export type ChatRoute = {
  * @throws {ApiError} `param` has the chat's name of the field
  */
 export async function startChat(
-  c: Context<AppEnv>,
+  context: AnswerContext,
   request: ChatRequest,
   as: ChatRoute,
   ignored: readonly string[],
 ): Promise<ChatRun> {
-  const projectId = c.get('projectId')
-  const requestId = c.get('requestId')
-  const urgency = urgencyOf(c, request.tier)
-  const requested = await resolveRequested(c, request.model)
+  const { requestId, projectId } = context
+  const urgency = urgencyOf(context, request.tier)
+  const requested = await resolveRequested(context, request.model)
   const { selection } = requested
   const { messages, replaced } = frameOf(selection, request)
-  const labels = readChoice(c.req.header('x-arcana-choice'), selection)
+  const labels = readChoice(context.header('x-arcana-choice'), selection)
   const confidence = confidenceOf(request.confidence, selection, labels)
   const plan = planGeneration({
     requestId,
@@ -78,8 +74,8 @@ export async function startChat(
     sampling: request,
     urgency,
   })
-  const caller = abortWith(c.req.raw.signal)
-  const generation = await startPlan(c, plan, caller.signal)
+  const caller = abortWith(context.signal)
+  const generation = await startPlan(context, plan, caller.signal)
   const { runnerId, hasGenericTools, schemaHints } = generation
   const { logprobs: numLogprobs } = request.shaping
   const headers = {
@@ -100,11 +96,9 @@ export async function startChat(
     confidence,
     temperature: plan.request.sampling.temperature,
     headers,
+    urgency,
     caller,
-    recordUsage: usageRecorder(c, { route: as.route, requested, runnerId }),
-    sendWhole: async (answer) =>
-      sendHeld(await holdJson(answer, caller, holdMsOf(urgency, Date.now())), headers),
-    sendStream: (stream) => c.body(stream, 200, { ...headers, ...SSE_HEADERS }),
+    recordUsage: usageRecorder(context, { route: as.route, requested, runnerId }),
   }
 }
 
