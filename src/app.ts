@@ -4,6 +4,7 @@ import { describeForLog } from './http/error-log.ts'
 import { incompleteBody, isIncompleteBody } from './http/body-chunks.ts'
 import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
+import { limitHeaders } from './middleware/limit-headers.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { requireScope } from './middleware/require-scope.ts'
@@ -17,7 +18,9 @@ import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
 import { adminKeys, projectKeys } from './routes/organization/keys.ts'
 import { organizationProjects } from './routes/organization/projects.ts'
+import { rateLimits } from './routes/organization/rate-limits.ts'
 import { organizationUsage } from './routes/organization/usage.ts'
+import { openapi } from './routes/openapi.ts'
 import { responses } from './routes/responses.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
@@ -31,11 +34,14 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.use(allowedOrigins())
-  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
+  app.get('/', (c) =>
+    c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/openapi.json' }),
+  )
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()
-  for (const path of PATHS_WITH_KEY) app.use(path, auth, scope)
+  const limits = limitHeaders()
+  for (const path of PATHS_WITH_KEY) app.use(path, auth, scope, limits)
   app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
@@ -48,8 +54,10 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/compare', compare)
   app.route('/v1/organization/projects', organizationProjects)
   app.route('/v1/organization/projects', projectKeys)
+  app.route('/v1/organization/projects', rateLimits)
   app.route('/v1/organization/admin_api_keys', adminKeys)
   app.route('/v1/organization/usage', organizationUsage)
+  app.route('/', openapi)
   app.route('/', tokenizer)
   app.route('/', unserved)
 

@@ -4,7 +4,11 @@ import { askRunner } from '../dispatch/ask-runner.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { withoutNulls } from '../protocol/openai/nulls.ts'
 import { parseWire } from '../protocol/parse.ts'
-import { detokenizeRequestSchema, tokenizeRequestSchema } from '../protocol/tokenizer.ts'
+import {
+  detokenizeRequestSchema,
+  tokenizeRequestSchema,
+  tokenizerInfoQuerySchema,
+} from '../protocol/tokenizer.ts'
 import { servicesOf } from '../services.ts'
 import { readModel } from '../tasks/requested-model.ts'
 
@@ -12,7 +16,7 @@ import { readModel } from '../tasks/requested-model.ts'
 export const tokenizer = new Hono<AppEnv>()
   .get('/tokenizer_info', async (c) => {
     const { config, runners } = servicesOf(c.env)
-    const { model } = readModel(config, c.req.query('model'))
+    const { model } = readModel(config, parseWire(tokenizerInfoQuerySchema, c.req.query()).model)
     return c.json(await askRunner(runners, model, (client) => client.tokenizerInfo()))
   })
   .post('/tokenize', async (c) => {

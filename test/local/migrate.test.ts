@@ -108,6 +108,7 @@ describe('applyMigrations', () => {
         name: 'local',
         created_at_ms: 5,
         archived_at_ms: null,
+        limits: '{}',
       },
     ])
     const scopes = '["inference","inference:priority","tasks:write"]'
@@ -143,7 +144,7 @@ describe('applyMigrations', () => {
       for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
       await applyMigrations(database, folder)
     }
-    await install(names.filter((name) => name < '0004'))
+    await install(names.filter((name) => name < '0005'))
     const version = (task: string, number: number, model: string) =>
       'INSERT INTO versions (project_id, task, number, digest, model, model_digest, scope, layers, ' +
       'position, report_key, job_id, created_at_ms) VALUES ' +
