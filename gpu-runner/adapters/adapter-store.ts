@@ -138,6 +138,15 @@ export class AdapterStore {
     return [...this.#entries.values()].filter((entry) => !entry.retired).map(({ digest }) => digest)
   }
 
+  /** The adapters that were used last, the latest first. */
+  recentDigests(limit: number): string[] {
+    return [...this.#entries.values()]
+      .filter((entry) => !entry.retired)
+      .sort((a, b) => b.lastUsed - a.lastUsed)
+      .slice(0, limit)
+      .map(({ digest }) => digest)
+  }
+
   /** Makes room in a full store: the adapter that was not used for longest goes. */
   #makeRoom(): void {
     if (this.#entries.size < this.maxResident) return

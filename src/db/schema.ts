@@ -71,6 +71,8 @@ export const tasks = sqliteTable(
   {
     projectId: text('project_id').notNull(),
     name: text('name').notNull(),
+    /** The slug of the base model that the task belongs to. All its versions are of this model. */
+    model: text('model').notNull().default(''),
     /** Null while the task is deleted, and until one of its versions goes live. */
     liveVersion: integer('live_version'),
     /**

@@ -32,7 +32,7 @@ export interface GatewayOptions {
   readonly variables: {
     readonly RUNNER_URLS: string
     readonly RUNNER_SECRET: string
-    readonly BASE_MODEL: string
+    readonly BASE_MODELS: string
     readonly GRADER_HOSTS: string
     readonly ALLOWED_ORIGINS: string
   }

@@ -190,4 +190,40 @@ describe('applyMigrations', () => {
     await database.prepare("INSERT INTO batches VALUES ('p', 'b', '{}', 1, 2)").run()
     expect(await all('SELECT id FROM batches')).toEqual([{ id: 'b' }])
   })
+
+  it('gives the tasks of an older database the base model of their versions', async ({
+    expect,
+  }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('models')),
+      ),
+    )
+    const version = (task: string, number: number, model: string) =>
+      'INSERT INTO versions (project_id, task, number, digest, model, model_digest, scope, layers, ' +
+      'position, report_key, job_id, created_at_ms) VALUES ' +
+      `('p', '${task}', ${number}, 'd', '${model}', 'e', 'all', '[]', 'before', 'r', '${task}${number}', 1)`
+    for (const sql of [
+      "INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms) VALUES ('p', 'live', 1, 1, 1)",
+      "INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms) VALUES ('p', 'none', NULL, 1, 1)",
+      version('live', 1, 'a'),
+      version('live', 2, 'b'),
+      version('none', 1, 'a'),
+      version('none', 2, 'b'),
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    const { results } = await database.prepare('SELECT name, model FROM tasks ORDER BY name').all()
+    expect(results).toEqual([
+      { name: 'live', model: 'a' },
+      { name: 'none', model: 'b' },
+    ])
+  })
 })

@@ -219,7 +219,13 @@ export const withoutKey: readonly Operation[] = [
     id: 'getHealth',
     tag: 'Gateway',
     summary: 'Say whether the gateway can serve requests',
-    answer: json('Health', z.object({ status: z.literal('ok') })),
+    answer: json(
+      'Health',
+      z.object({
+        status: z.literal('ok'),
+        models: z.array(z.object({ id: z.string(), ready_runners: z.int() })),
+      }),
+    ),
     errors: [503],
     isPublic: true,
   },

@@ -122,7 +122,7 @@ const jobs: readonly Operation[] = [
     summary: 'Learn a task from a file of examples',
     body: { kind: 'json', name: 'CreateJob', schema: createJobSchema },
     answer: json('FineTuningJob', fineTuningJob),
-    errors: [404, 429, ...RUNNER_ERRORS],
+    errors: [404, 409, 429, ...RUNNER_ERRORS],
   },
   {
     method: 'GET',
@@ -286,7 +286,7 @@ const tasks: readonly Operation[] = [
       },
     },
     answer: json('TaskVersion', taskVersion),
-    errors: [...RUNNER_ERRORS],
+    errors: [409, ...RUNNER_ERRORS],
   },
   {
     method: 'GET',

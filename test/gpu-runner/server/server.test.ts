@@ -397,3 +397,47 @@ test('metrics are Prometheus text', async ({ expect }) => {
   expect(text).toMatch(/^arcana_calls_refused_total\{reason="over_capacity"\} [1-9]/m)
   expect(text).toMatch(/^arcana_job_share_limit_ratio 0.3$/m)
 })
+
+test('metrics have the names and labels by which other schedulers choose a runner', async ({
+  expect,
+}) => {
+  const linesOf = async (name: string) => {
+    const text = await (await call('/metrics')).text()
+    return text.split('\n').filter((line) => line.startsWith(name))
+  }
+  const { resident_adapters: digests, limits } = runnerStatusSchema.parse(
+    await (await call('/v1/status')).json(),
+  )
+  const [info, ...others] = await linesOf('vllm:lora_requests_info{')
+  expect(others).toEqual([])
+  const [, max, running, waiting, seconds] =
+    /^vllm:lora_requests_info\{max_lora="(\d+)",running_lora_adapters="([^"]*)",waiting_lora_adapters="([^"]*)"\} ([\d.]+)$/.exec(
+      info!,
+    )!
+  expect([Number(max), waiting]).toEqual([limits.max_resident_adapters, ''])
+  expect(running!.split(',').filter(Boolean).sort()).toEqual([...digests].sort())
+  expect(Math.abs(Number(seconds) - Date.now() / 1000)).toBeLessThan(60)
+  expect(await linesOf('vllm:num_requests_waiting{')).toEqual([
+    'vllm:num_requests_waiting{model_name="smollm2-135m-instruct"} 0',
+  ])
+
+  const leaving = new AbortController()
+  const sampling = { max_tokens: 400, temperature: 1, top_p: 1, stop: [] }
+  const response = await call('/v1/generate', {
+    method: 'POST',
+    signal: leaving.signal,
+    body: JSON.stringify(ask('Write a very long story about the sea.', { sampling })),
+  })
+  const reader = response.body!.getReader()
+  for (let text = ''; !text.includes('"token"');) {
+    text += new TextDecoder().decode((await reader.read()).value)
+  }
+  expect(await linesOf('vllm:num_requests_running{')).toEqual([
+    'vllm:num_requests_running{model_name="smollm2-135m-instruct"} 1',
+  ])
+  const [usage] = await linesOf('vllm:kv_cache_usage_perc{')
+  const share = Number(usage!.split(' ')[1])
+  expect(share).toBeGreaterThan(0)
+  expect(share).toBeLessThan(1)
+  leaving.abort()
+})
