@@ -187,6 +187,14 @@ describe('answers are as the document says:', () => {
     expect((await ask(promote, news, { version: 1, expected_live: isLive })).status).toBeLessThan(
       410,
     )
+    const rollback = await ask('POST /v1/tasks/:name/rollback', news, { expected_live: 99 })
+    expect(rollback.status).toBe(409)
+    await ask('GET /v1/tasks/:name/versions', news, undefined, { query: '?limit=1' })
+    await ask('GET /v1/tasks/:name/versions/:version', news)
+    await ask('POST /v1/tasks/:name/versions/:version', news, { tags: ['best'], notes: 'x' })
+    const retire = 'POST /v1/tasks/:name/versions/:version/retire'
+    await ask(retire, news, { grace_seconds: 600 })
+    await ask(retire, news, { grace_seconds: null })
     await ask('GET /v1/models')
     await ask('GET /v1/models', {}, undefined, { query: '?after=nothing' })
     for (const name of ['', ':news', ':news@1', ':news*0.5+news@2', ':none']) {
