@@ -158,6 +158,7 @@ function describe(operation: Operation): Json {
         description: 'Done.',
         headers: { ...EVERY_ANSWER, ...answerHeaders(operation) },
         content: contentOf(operation.answer),
+        ...(operation.links === undefined ? {} : { links: linksOf(operation.links) }),
       },
       ...Object.fromEntries(
         errorsOf(operation).map((status) => [
@@ -228,6 +229,14 @@ function answerHeaders({ answer, headers }: Operation): Json {
     ]),
   )
 }
+
+const linksOf = (links: NonNullable<Operation['links']>): Json =>
+  Object.fromEntries(
+    Object.entries(links).map(([operationId, parameters]) => [
+      operationId,
+      { operationId, parameters },
+    ]),
+  )
 
 /** The statuses that follow from what an operation takes, and its own. */
 function errorsOf({ path, body, errors = [], isPublic = false }: Operation): ErrorStatus[] {

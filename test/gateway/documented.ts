@@ -20,7 +20,16 @@ export type Document = {
 }
 
 /** Headers that every HTTP answer may have, or that say nothing about this API. */
-const COMMON = ['content-type', 'content-length', 'content-disposition', 'cache-control', 'vary']
+const COMMON = [
+  'content-type',
+  'content-length',
+  'content-disposition',
+  'content-security-policy',
+  'x-content-type-options',
+  'referrer-policy',
+  'cache-control',
+  'vary',
+]
 
 export class Documented {
   readonly document: Document

@@ -1,4 +1,5 @@
 import { zipSync } from 'fflate'
+import { exports } from 'cloudflare:workers'
 import { beforeAll, describe, it } from 'vitest'
 import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
@@ -76,6 +77,28 @@ describe('the OpenAPI document', () => {
     expect(paths['/v1/organization/usage/completions']!['get']!.security).toEqual([
       { apiKey: ['admin'] },
     ])
+  })
+})
+
+describe('the reference page', () => {
+  it('names every operation and schema, and may load nothing', async ({ expect }) => {
+    const response = await exports.default.fetch('http://gateway/docs')
+    const html = await response.text()
+    for (const methods of Object.values(documented.document.paths)) {
+      for (const { operationId } of Object.values(methods)) {
+        expect(html).toContain(`<details id="${operationId}">`)
+      }
+    }
+    const targets = [...html.matchAll(/href="#([^"]+)"/g)].map(([, id]) => id!)
+    expect(targets.length).toBeGreaterThan(50)
+    for (const id of new Set(targets)) expect(html).toContain(`id="${id}"`)
+    expect(html).not.toMatch(/<script|<link|<img|https?:|style="|@import|url\(/)
+    const policy = response.headers.get('content-security-policy') ?? ''
+    expect(policy).toContain("default-src 'none'")
+    const style = /<style>(.*)<\/style>/s.exec(html)![1]!
+    const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(style))
+    const hash = btoa(String.fromCharCode(...new Uint8Array(digest)))
+    expect(policy).toContain(`style-src 'sha256-${hash}'`)
   })
 })
 
@@ -229,7 +252,7 @@ describe('answers are as the document says:', () => {
   })
 
   it('of what needs no key, and of requests that are refused', async ({ expect }) => {
-    for (const route of ['GET /', 'GET /openapi.json']) {
+    for (const route of ['GET /', 'GET /docs', 'GET /openapi.json']) {
       expect((await ask(route)).status).toBe(200)
     }
     await ask('GET /healthz')

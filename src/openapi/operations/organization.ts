@@ -21,7 +21,7 @@ import {
   serviceAccount,
   usagePage,
 } from '../answers/organization.ts'
-import { json, type Operation, type RequestBody } from '../operation.ts'
+import { byId, byProjectAndId, json, type Operation, type RequestBody } from '../operation.ts'
 
 const body = (name: string, schema: z.ZodType): RequestBody => ({ kind: 'json', name, schema })
 const PROJECTS = '/v1/organization/projects'
@@ -45,6 +45,16 @@ const projects = (
       id: 'createProject',
       summary: 'Create a project',
       body: body('CreateProject', createProjectSchema),
+      links: byId(
+        'project',
+        'getProject',
+        'updateProject',
+        'archiveProject',
+        'listKeys',
+        'createKey',
+        'listServiceAccounts',
+        'createServiceAccount',
+      ),
       answer: json('Project', project),
     },
     {
@@ -88,6 +98,7 @@ const keys = (
       id: 'createKey',
       summary: 'Create a key',
       body: body('CreateKey', createKeySchema),
+      links: byProjectAndId('getKey', 'updateKey', 'rotateKey', 'revokeKey'),
       answer: json('ProjectKey', projectKey),
     },
     {
@@ -134,6 +145,7 @@ const keys = (
       id: 'createServiceAccount',
       summary: 'Create a service account with its key',
       body: body('CreateServiceAccount', createServiceAccountSchema),
+      links: byProjectAndId('getServiceAccount', 'deleteServiceAccount'),
       answer: json('NewServiceAccount', newServiceAccount),
     },
     {
@@ -167,6 +179,7 @@ const keys = (
       id: 'createAdminKey',
       summary: 'Create an admin key',
       body: body('CreateAdminKey', createAdminKeySchema),
+      links: byId('key', 'getAdminKey', 'revokeAdminKey'),
       answer: json('AdminKey', adminKey),
     },
     {
@@ -230,6 +243,15 @@ export const withoutKey: readonly Operation[] = [
     tag: 'Gateway',
     summary: 'This document',
     answer: { kind: 'object', schema: { type: 'object' } },
+    isPublic: true,
+  },
+  {
+    method: 'GET',
+    path: '/docs',
+    id: 'getReference',
+    tag: 'Gateway',
+    summary: 'This document as a page',
+    answer: { kind: 'html' },
     isPublic: true,
   },
 ]
