@@ -4,6 +4,7 @@ import { describeForLog } from './http/error-log.ts'
 import { incompleteBody, isIncompleteBody } from './http/body-chunks.ts'
 import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
+import { limitHeaders } from './middleware/limit-headers.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { requireScope } from './middleware/require-scope.ts'
@@ -17,6 +18,7 @@ import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
 import { adminKeys, projectKeys } from './routes/organization/keys.ts'
 import { organizationProjects } from './routes/organization/projects.ts'
+import { rateLimits } from './routes/organization/rate-limits.ts'
 import { organizationUsage } from './routes/organization/usage.ts'
 import { openapi } from './routes/openapi.ts'
 import { responses } from './routes/responses.ts'
@@ -36,7 +38,8 @@ export function createApp(): Hono<AppEnv> {
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()
-  for (const path of PATHS_WITH_KEY) app.use(path, auth, scope)
+  const limits = limitHeaders()
+  for (const path of PATHS_WITH_KEY) app.use(path, auth, scope, limits)
   app.use(knownQuery())
   app.route('/v1/chat/completions', chatCompletions)
   app.route('/v1/completions', completions)
@@ -49,6 +52,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/compare', compare)
   app.route('/v1/organization/projects', organizationProjects)
   app.route('/v1/organization/projects', projectKeys)
+  app.route('/v1/organization/projects', rateLimits)
   app.route('/v1/organization/admin_api_keys', adminKeys)
   app.route('/v1/organization/usage', organizationUsage)
   app.route('/', openapi)

@@ -1,5 +1,6 @@
 import type { Caller } from './db/keys.ts'
 import type { Bindings } from './env.ts'
+import type { Admission } from './limits/admission.ts'
 
 /** What Hono carries through a request. */
 export type AppEnv = {
@@ -10,5 +11,7 @@ export type AppEnv = {
     caller: Caller
     /** The caller's; every row and blob read after it belongs to this project. */
     projectId: string
+    /** Set by routes that ask models. */
+    admission: Admission | undefined
   }
 }

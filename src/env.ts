@@ -2,11 +2,13 @@
 import { z } from 'zod'
 import { readOrigins } from './protocol/origins.ts'
 import type { JobCalls } from './jobs/job-calls.ts'
+import type { LimitCalls } from './limits/lease-call.ts'
 
 export type Bindings = {
   readonly DB: D1Database
   readonly BLOBS: R2Bucket
   readonly JOBS: DurableObjectNamespace<JobCalls & Rpc.DurableObjectBranded>
+  readonly LIMITS: DurableObjectNamespace<LimitCalls & Rpc.DurableObjectBranded>
   /** The base URLs of the runner nodes, separated by commas. */
   readonly RUNNER_URLS: string
   /** The bearer secret of every call to a runner. */

@@ -1,5 +1,6 @@
 import { createApp } from './app.ts'
 
 export { JobObject } from './jobs/job-object.ts'
+export { LimitsObject } from './limits/limits-object.ts'
 
 export default createApp()

@@ -1,8 +1,13 @@
 import { RunnerPool } from './dispatch/runner-pool.ts'
+import { LeasePool } from './limits/lease-pool.ts'
 import { configOf, type Bindings, type Config } from './env.ts'
 
-/** The config and the runners, which an isolate keeps between requests. */
-export type Services = { readonly config: Config; readonly runners: RunnerPool }
+/** What an isolate keeps between requests. */
+export type Services = {
+  readonly config: Config
+  readonly runners: RunnerPool
+  readonly leases: LeasePool
+}
 
 const known = new WeakMap<Config, Services>()
 
@@ -11,6 +16,7 @@ export function servicesOf(env: Bindings): Services {
   const services = known.get(config) ?? {
     config,
     runners: new RunnerPool(config.runnerUrls, config.runnerSecret),
+    leases: new LeasePool(),
   }
   known.set(config, services)
   return services

@@ -2,6 +2,8 @@ import type { UsageRow } from '../db/usage.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
 import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
 import type { Bindings } from '../env.ts'
+import type { Admission } from '../limits/admission.ts'
+import { estimateTokens } from '../limits/estimate.ts'
 import { missingScope } from '../protocol/openai/error.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import type { ServiceTier } from '../protocol/runner.ts'
@@ -24,6 +26,8 @@ export type AnswerContext = {
   readonly header: (name: string) => string | undefined
   /** Aborted when nobody wants the answer any more. */
   readonly signal: AbortSignal
+  /** Under the limits of project and key; absent where nothing limits the request. */
+  readonly admission?: Admission
   /** Takes the usage of an answer once it is complete. */
   readonly recordUsage: (row: UsageRow) => void
 }
@@ -89,15 +93,26 @@ export function urgencyOf(
 }
 
 /**
+ * Admits a request under the limits of its project and key. Its answer must end the admission.
+ * @param signal aborted when the caller has gone
+ * @throws {ApiError} 429 over a limit
+ */
+export const admit = async (
+  { admission }: AnswerContext,
+  plans: readonly GenerationPlan[],
+  signal: AbortSignal,
+): Promise<void> => admission?.begin(estimateTokens(plans.map(({ request }) => request)), signal)
+
+/**
  * Starts a planned request on a runner. The runner gets the project's adapters that it lacks.
  * @throws {ApiError}
  */
-export const startPlan = (
-  { env, projectId }: AnswerContext,
+export async function startPlan(
+  { env, projectId, admission }: AnswerContext,
   plan: GenerationPlan,
   signal: AbortSignal,
-): Promise<Generation> =>
-  startGeneration(
+): Promise<Generation> {
+  const generation = await startGeneration(
     {
       pool: servicesOf(env).runners,
       readAdapter: (digest) => readAdapter(env, projectId, digest),
@@ -105,10 +120,13 @@ export const startPlan = (
     plan,
     signal,
   )
+  if (admission === undefined) return generation
+  return { ...generation, events: admission.watch(generation.events) }
+}
 
 /** @returns a function that records an answer's usage */
 export function usageRecorder(
-  { requestId, projectId, keyId, recordUsage }: AnswerContext,
+  { requestId, projectId, keyId, admission, recordUsage }: AnswerContext,
   answer: {
     readonly route: 'chat.completions' | 'completions' | 'responses'
     readonly requested: Requested
@@ -116,6 +134,7 @@ export function usageRecorder(
   },
 ): (used: Usage) => void {
   return (used) => {
+    admission?.answered(used.total_tokens)
     recordUsage({
       requestId,
       projectId,

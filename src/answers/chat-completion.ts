@@ -30,7 +30,6 @@ export async function startChatCompletion(
 export async function readChatCompletion(run: ChatCompletionRun): Promise<ChatCompletion> {
   const hasLogprobs = run.request.shaping.logprobs !== undefined
   const { answers, usage } = await collectChat(run.events, hasLogprobs)
-  run.recordUsage(usage)
   const [first, ...others] = answers.map(toChoice)
   return {
     ...run.head,

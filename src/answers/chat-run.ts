@@ -2,6 +2,7 @@
 import type { Urgency } from '../dispatch/urgency.ts'
 import { abortWith } from '../http/held-json.ts'
 import { warningHeaders } from '../http/warnings.ts'
+import type { Admission } from '../limits/admission.ts'
 import type { ChatRequest, Usage } from '../protocol/openai/chat-completions.ts'
 import type { Confidence } from '../protocol/openai/confidence.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
@@ -13,6 +14,7 @@ import { proofHeaders } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import {
+  admit,
   answerHead,
   resolveRequested,
   startPlan,
@@ -35,7 +37,6 @@ export type ChatRun = {
   readonly urgency: Urgency
   /** Aborted when the client goes away. */
   readonly caller: AbortController
-  readonly recordUsage: (usage: Usage) => void
 }
 
 /** The names of an endpoint that answers chats: in ids and in the usage table. */
@@ -75,6 +76,7 @@ export async function startChat(
     urgency,
   })
   const caller = abortWith(context.signal)
+  await admit(context, [plan], caller.signal)
   const generation = await startPlan(context, plan, caller.signal)
   const { runnerId, hasGenericTools, schemaHints } = generation
   const { logprobs: numLogprobs } = request.shaping
@@ -92,13 +94,32 @@ export async function startChat(
   }
   return {
     head: answerHead(as.prefix, requestId, requested, request.tier),
-    events: chatEvents({ generation, selection, confidence, numLogprobs }),
+    events: accountFor(
+      chatEvents({ generation, selection, confidence, numLogprobs }),
+      context.admission,
+      usageRecorder(context, { route: as.route, requested, runnerId }),
+    ),
     confidence,
     temperature: plan.request.sampling.temperature,
     headers,
     urgency,
     caller,
-    recordUsage: usageRecorder(context, { route: as.route, requested, runnerId }),
+  }
+}
+
+/** Passes an answer's events on, records its usage, and ends its admission when they end. */
+async function* accountFor(
+  events: AsyncGenerator<ChatEvent>,
+  admission: Admission | undefined,
+  recordUsage: (usage: Usage) => void,
+): AsyncGenerator<ChatEvent> {
+  try {
+    for await (const event of events) {
+      if (event.kind === 'usage') recordUsage(event.usage)
+      yield event
+    }
+  } finally {
+    admission?.end()
   }
 }
 

@@ -23,6 +23,7 @@ import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import {
+  admit,
   answerHead,
   resolveRequested,
   startPlan,
@@ -57,6 +58,8 @@ export type CompletionRun = {
     use: (generation: Generation, index: number) => Promise<T>,
   ) => Promise<T[]>
   readonly recordUsage: (usage: Usage) => void
+  /** Ends the request's admission when the whole answer has ended. */
+  readonly during: <T>(answer: () => Promise<T>) => Promise<T>
 }
 
 /**
@@ -83,6 +86,7 @@ export async function startCompletion(
   const caller = abortWith(context.signal)
   // Ends this request's calls when the caller leaves, and when one prompt fails.
   const calls = abortWith(caller.signal)
+  await admit(context, plans, caller.signal)
   // The first prompt's proof is checked before any header goes out.
   const first = await startPlan(context, plans[0]!, calls.signal)
   const { runnerId } = first
@@ -95,6 +99,7 @@ export async function startCompletion(
     caller,
     runnerId,
     recordUsage: usageRecorder(context, { route: 'completions', requested, runnerId }),
+    during: (answer) => context.admission?.during(answer) ?? answer(),
     eachPrompt: async (use) => {
       try {
         return await pLimit(MAX_IN_FLIGHT).map(plans, async (plan, index) =>
@@ -110,11 +115,13 @@ export async function startCompletion(
 
 /** @throws {ApiError} */
 export async function readCompletion(run: CompletionRun): Promise<Completion> {
-  const { head, runnerId, selection, request, eachPrompt, recordUsage } = run
-  const answers = await eachPrompt((generation) => collectAnswers(generation))
-  const completion = toCompletion(head, runnerId, selection, request, answers)
-  recordUsage(completion.usage)
-  return completion
+  const { head, runnerId, selection, request, eachPrompt, recordUsage, during } = run
+  return during(async () => {
+    const answers = await eachPrompt((generation) => collectAnswers(generation))
+    const completion = toCompletion(head, runnerId, selection, request, answers)
+    recordUsage(completion.usage)
+    return completion
+  })
 }
 
 /**

@@ -48,8 +48,5 @@ export async function readResponse(run: ResponseRun): Promise<ResponseObject> {
 
 /** Writes the answer's events until it is complete. */
 export async function writeResponse(run: ResponseRun, writer: ResponseWriter): Promise<void> {
-  for await (const event of run.events) {
-    writer.read(event)
-    if (event.kind === 'usage') run.recordUsage(event.usage)
-  }
+  for await (const event of run.events) writer.read(event)
 }

@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
+import type { CallerLimits } from '../limits/limits.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import { following, type PageQuery } from './paging.ts'
 import { keys, projects } from './schema.ts'
@@ -15,6 +16,7 @@ export type Caller = {
   readonly scopes: readonly KeyScope[]
   readonly expiresAtMs: number | null
   readonly lastUsedAtMs: number | null
+  readonly limits: CallerLimits
 }
 
 /** @returns null for a key that never was, was revoked, or whose project is archived */
@@ -27,12 +29,17 @@ export async function findCaller(db: D1Database, hash: string): Promise<Caller |
       scopes: keys.scopes,
       expiresAtMs: keys.expiresAtMs,
       lastUsedAtMs: keys.lastUsedAtMs,
+      keyLimits: keys.limits,
+      projectLimits: projects.limits,
     })
     .from(keys)
     .leftJoin(projects, eq(projects.id, keys.projectId))
     .where(and(eq(keys.hash, hash), isNull(keys.revokedAtMs), isNull(projects.archivedAtMs)))
     .limit(1)
-  return rows[0] ?? null
+  const found = rows[0]
+  if (found === undefined) return null
+  const { keyLimits, projectLimits, ...caller } = found
+  return { ...caller, limits: { key: keyLimits, project: projectLimits ?? {} } }
 }
 
 /** Written after the response: a failure is logged and costs no answer. */
@@ -91,7 +98,7 @@ export async function updateKey(
   db: D1Database,
   owner: KeyOwner,
   id: string,
-  change: Partial<Pick<KeyRow, 'name' | 'scopes' | 'expiresAtMs' | 'revokedAtMs'>>,
+  change: Partial<Pick<KeyRow, 'name' | 'scopes' | 'expiresAtMs' | 'revokedAtMs' | 'limits'>>,
 ): Promise<KeyRow | null> {
   const rows = await drizzle(db)
     .update(keys)

@@ -51,7 +51,7 @@ export async function updateProject(
   db: D1Database,
   organizationId: string,
   id: string,
-  change: Partial<Pick<ProjectRow, 'name' | 'archivedAtMs'>>,
+  change: Partial<Pick<ProjectRow, 'name' | 'archivedAtMs' | 'limits'>>,
 ): Promise<ProjectRow | null> {
   const rows = await drizzle(db)
     .update(projects)

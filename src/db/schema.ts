@@ -8,6 +8,7 @@ import {
   text,
   uniqueIndex,
 } from 'drizzle-orm/sqlite-core'
+import type { Limits } from '../limits/limits.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import type { Scope } from '../protocol/runner.ts'
 
@@ -31,6 +32,7 @@ export const projects = sqliteTable(
     createdAtMs: integer('created_at_ms').notNull(),
     /** From then on none of its keys works; its rows stay. */
     archivedAtMs: integer('archived_at_ms'),
+    limits: text('limits', { mode: 'json' }).$type<Limits>().notNull().default({}),
   },
   (t) => [index('projects_by_time').on(t.organizationId, t.createdAtMs, t.id)],
 )
@@ -55,6 +57,8 @@ export const keys = sqliteTable(
     lastUsedAtMs: integer('last_used_at_ms'),
     expiresAtMs: integer('expires_at_ms'),
     revokedAtMs: integer('revoked_at_ms'),
+    /** Beside those of its project. */
+    limits: text('limits', { mode: 'json' }).$type<Limits>().notNull().default({}),
   },
   (t) => [
     uniqueIndex('keys_id').on(t.id),

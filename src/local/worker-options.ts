@@ -17,7 +17,10 @@ export const WORKER = {
   compatibilityFlags: ['enable_request_signal'],
   d1Databases: { DB: '00000000-0000-0000-0000-000000000000' },
   r2Buckets: { BLOBS: 'arcana-blobs' },
-  durableObjects: { JOBS: { className: 'JobObject', useSQLite: true } },
+  durableObjects: {
+    JOBS: { className: 'JobObject', useSQLite: true },
+    LIMITS: { className: 'LimitsObject', useSQLite: true },
+  },
 } as const
 
 export interface GatewayOptions {
@@ -74,7 +77,10 @@ export function miniflareOptions(script: string, options: GatewayOptions): V4Min
         compatibilityFlags: [...WORKER.compatibilityFlags],
         d1Databases: { ...WORKER.d1Databases },
         r2Buckets: { ...WORKER.r2Buckets },
-        durableObjects: { JOBS: { ...WORKER.durableObjects.JOBS } },
+        durableObjects: {
+          JOBS: { ...WORKER.durableObjects.JOBS },
+          LIMITS: { ...WORKER.durableObjects.LIMITS },
+        },
         bindings: { ...options.variables },
         // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times
         // faster.

@@ -20,6 +20,7 @@ export const QUERY_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/organization/projects': [...PAGE, 'order', 'include_archived'],
   'GET /v1/organization/projects/:project/api_keys': [...PAGE, 'order'],
   'GET /v1/organization/projects/:project/service_accounts': [...PAGE, 'order'],
+  'GET /v1/organization/projects/:project/rate_limits': [...PAGE, 'order'],
   'GET /v1/organization/admin_api_keys': [...PAGE, 'order'],
   'GET /v1/organization/usage/completions': [
     'start_time',

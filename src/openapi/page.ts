@@ -73,6 +73,7 @@ type Schema = {
   readonly items?: Schema | false
   readonly anyOf?: readonly Schema[]
   readonly oneOf?: readonly Schema[]
+  readonly contentSchema?: Schema
   readonly enum?: readonly unknown[]
   readonly const?: unknown
   readonly default?: unknown
@@ -178,6 +179,7 @@ function nameType(schema: Schema): string {
   if (schema.enum !== undefined) {
     return schema.enum.map((each) => `<code>${escape(JSON.stringify(each))}</code>`).join(' | ')
   }
+  if (schema.contentSchema !== undefined) return `JSON: ${nameType(schema.contentSchema)}`
   const alternatives = schema.anyOf ?? schema.oneOf
   if (alternatives !== undefined) return [...new Set(alternatives.map(nameType))].join(' | ')
   const isBounded = (bound: number | undefined): bound is number =>

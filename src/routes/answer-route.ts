@@ -4,10 +4,25 @@ import type { AnswerContext } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
 import { insertUsage } from '../db/usage.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
+import { Admission } from '../limits/admission.ts'
+import { servicesOf } from '../services.ts'
 import { holdJson, holdMsOf, sendHeld } from '../http/held-json.ts'
 
-export function answerContextOf(c: Context<AppEnv>): AnswerContext {
-  const { keyId, scopes } = c.get('caller')
+export function answerContextOf(
+  c: Context<AppEnv>,
+): AnswerContext & { readonly admission: Admission } {
+  const { keyId, scopes, limits } = c.get('caller')
+  const admission = new Admission({
+    env: c.env,
+    projectId: c.get('projectId'),
+    limits,
+    lease: servicesOf(c.env).leases.leaseOf(keyId, limits),
+    waitUntil: (promise) => {
+      c.executionCtx.waitUntil(promise)
+    },
+  })
+  // The middleware reads its headers, and ends it where there is no answer.
+  c.set('admission', admission)
   return {
     env: c.env,
     requestId: c.get('requestId'),
@@ -16,6 +31,7 @@ export function answerContextOf(c: Context<AppEnv>): AnswerContext {
     scopes,
     header: (name) => c.req.header(name),
     signal: c.req.raw.signal,
+    admission,
     recordUsage: (row) => {
       c.executionCtx.waitUntil(insertUsage(c.env.DB, row))
     },

@@ -68,7 +68,6 @@ async function pump(
         if (includeUsage) {
           write({ ...run.head, object: 'chat.completion.chunk', choices: [], usage })
         }
-        run.recordUsage(usage)
         break
       }
     }

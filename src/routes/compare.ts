@@ -1,5 +1,5 @@
 import { Hono } from 'hono'
-import { startPlan, urgencyOf } from '../answers/answer-context.ts'
+import { admit, startPlan, urgencyOf } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
 import { checkArms, collectArms } from '../experiments/compare.ts'
 import { abortWith } from '../http/held-json.ts'
@@ -55,9 +55,14 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     urgency,
   })
   const caller = abortWith(c.req.raw.signal)
+  await admit(context, [plan], caller.signal)
   const generation = await startPlan(context, plan, caller.signal)
   const collect = async (): Promise<Comparison> => {
     const { arms, numPrefills } = await collectArms(generation, planned, request.arms)
+    // All arms of scope `generated` share one computation of the prompt.
+    const promptTokens = arms[0]!.usage.prompt_tokens * numPrefills
+    const completionTokens = arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0)
+    context.admission.answered(promptTokens + completionTokens)
     context.recordUsage({
       requestId,
       projectId,
@@ -67,10 +72,9 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
       model,
       selection: request.arms.join(' | '),
       runnerId: generation.runnerId,
-      // All arms of scope `generated` share one computation of the prompt.
-      promptTokens: arms[0]!.usage.prompt_tokens * numPrefills,
+      promptTokens,
       cachedTokens: arms[0]!.usage.prompt_tokens_details.cached_tokens,
-      completionTokens: arms.reduce((sum, arm) => sum + arm.usage.completion_tokens, 0),
+      completionTokens,
     })
     return {
       id: `cmp-${requestId.slice('req_'.length)}`,
@@ -85,7 +89,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
     }
   }
   const headers = replaced ? { 'x-arcana-warning': 'frame-replaced' } : {}
-  return sendWhole({ urgency, caller, headers }, collect())
+  return sendWhole({ urgency, caller, headers }, context.admission.during(collect))
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const

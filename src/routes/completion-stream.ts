@@ -17,15 +17,17 @@ import { proofOf } from '../tasks/answer-proof.ts'
  * its prompt are complete.
  */
 export function completionStream(run: CompletionRun): ReadableStream<Uint8Array> {
-  const { head, request, caller, eachPrompt, recordUsage } = run
-  return sseStream(caller, async (write) => {
-    const usages = await eachPrompt((generation, prompt) =>
-      pumpPrompt(run, generation, prompt, write),
-    )
-    const usage = sumUsage(usages)
-    if (request.includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
-    recordUsage(usage)
-  })
+  const { head, request, caller, eachPrompt, recordUsage, during } = run
+  return sseStream(caller, (write) =>
+    during(async () => {
+      const usages = await eachPrompt((generation, prompt) =>
+        pumpPrompt(run, generation, prompt, write),
+      )
+      const usage = sumUsage(usages)
+      if (request.includeUsage) write({ ...head, object: 'text_completion', choices: [], usage })
+      recordUsage(usage)
+    }),
+  )
 }
 
 async function pumpPrompt(

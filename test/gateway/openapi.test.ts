@@ -5,7 +5,7 @@ import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
 import { Documented } from './documented.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { makeProject, MODEL, publishTask, withCalls } from './harness.ts'
+import { clientOf, makeProject, MODEL, publishTask, withCalls } from './harness.ts'
 import { createJob, waitFor } from './label-jobs.ts'
 
 useFreshProject()
@@ -240,6 +240,10 @@ describe('answers are as the document says:', () => {
       }
       await ask(`DELETE ${at}/:key`, { project, key })
     }
+    await ask(`GET ${projects}/:project/rate_limits`, { project })
+    const limits = { project, rateLimit: 'rl-project' }
+    const one = { max_requests_per_1_minute: 1 }
+    await ask(`POST ${projects}/:project/rate_limits/:rateLimit`, limits, one)
     const admin = '/v1/organization/admin_api_keys'
     const key = (await ask(`POST ${admin}`, {}, { name: 'k' })).body['id'] as string
     await ask(`GET ${admin}`)
@@ -256,6 +260,15 @@ describe('answers are as the document says:', () => {
       expect((await ask(route)).status).toBe(200)
     }
     await ask('GET /healthz')
+    const admin = clientOf((await makeProject({ organizationId: 'org-a' })).key)
+    const limited = await makeProject({ organizationId: 'org-a' })
+    const limits = `/v1/organization/projects/${limited.projectId}/rate_limits/rl-project`
+    await admin.call('POST', limits, { max_requests_per_1_minute: 1 })
+    const own = clientOf(limited.key)
+    const answers = [await own.chat({}), await own.chat({})]
+    for (const answer of answers) await documented.hold('POST /v1/chat/completions', answer)
+    expect(answers.at(-1)!.status).toBe(429)
+    expect(answers[0]!.headers.get('x-ratelimit-limit-requests')).toBe('1')
     const json = { 'content-type': 'application/json' }
     const large = `{"model":"${'a'.repeat(1 << 20)}"}`
     const chat = 'POST /v1/chat/completions'

@@ -90,6 +90,7 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
         ['POST', '/api_keys', { name: 'x' }],
         ['GET', '/service_accounts'],
         ['POST', '/service_accounts', { name: 'x' }],
+        ['GET', '/rate_limits'],
       ] as [string, string, Body?][]
     ).map(([method, rest, body]): [string, Recipe] => [
       `${method} /v1/organization/projects/:project${rest}`,
@@ -117,6 +118,10 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
       },
     ]),
   ),
+  'POST /v1/organization/projects/:project/rate_limits/:rateLimit': {
+    path: ({ project, key }) => `/v1/organization/projects/${project}/rate_limits/rl-${key}`,
+    body: () => ({ max_requests_per_1_minute: 1 }),
+  },
   'GET /v1/organization/admin_api_keys/:key': {
     path: ({ key }) => `/v1/organization/admin_api_keys/${key}`,
   },

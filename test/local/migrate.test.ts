@@ -108,6 +108,7 @@ describe('applyMigrations', () => {
         name: 'local',
         created_at_ms: 5,
         archived_at_ms: null,
+        limits: '{}',
       },
     ])
     const scopes = '["inference","inference:priority","tasks:write"]'

@@ -1,6 +1,13 @@
 /** The gateway's error, in OpenAI's shape. It is the only exception that routes throw on purpose. */
 export type ErrorType =
-  'invalid_request_error' | 'authentication_error' | 'rate_limit_error' | 'server_error'
+  | 'invalid_request_error'
+  | 'authentication_error'
+  | 'rate_limit_error'
+  | 'server_error'
+  // What OpenAI says of a limit: which, or that money is short.
+  | 'requests'
+  | 'tokens'
+  | 'insufficient_quota'
 
 export type ErrorBody = {
   readonly error: {

@@ -50,6 +50,33 @@ export const rotateKeySchema = z.strictObject({
   grace_seconds: z.int().min(0).max(MAX_GRACE_SECONDS).default(0),
 })
 
+const limitSchema = z.int().min(0).max(Number.MAX_SAFE_INTEGER).nullish()
+/** OpenAI's two fields and Arcana's, by the limits that they set. */
+export const RATE_LIMIT_FIELDS = {
+  max_requests_per_1_minute: 'requestsPerMinute',
+  max_tokens_per_1_minute: 'tokensPerMinute',
+  max_concurrent_requests: 'concurrentRequests',
+  max_tokens_per_1_month: 'tokensPerMonth',
+} as const
+export type RateLimitField = keyof typeof RATE_LIMIT_FIELDS
+/** Null takes a limit away. */
+export const updateRateLimitSchema = z.strictObject({
+  max_requests_per_1_minute: limitSchema,
+  max_tokens_per_1_minute: limitSchema,
+  max_concurrent_requests: limitSchema,
+  max_tokens_per_1_month: limitSchema,
+} satisfies Record<RateLimitField, z.ZodType>)
+
+/** Null: no limit. */
+export type RateLimit = Readonly<Record<RateLimitField, number | null>> & {
+  readonly object: 'project.rate_limit'
+  readonly id: string
+  /** A limit counts all models together. */
+  readonly model: '*'
+  /** Null for the limits of the project itself. */
+  readonly api_key_id: string | null
+}
+
 export type Project = {
   readonly id: string
   readonly object: 'organization.project'

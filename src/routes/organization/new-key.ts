@@ -25,6 +25,7 @@ export async function createKey(
     createdAtMs: nowMs,
     lastUsedAtMs: null,
     revokedAtMs: null,
+    limits: {},
   }
   return { value, row }
 }

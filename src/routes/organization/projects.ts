@@ -37,6 +37,7 @@ export const organizationProjects = new Hono<AppEnv>()
       name,
       createdAtMs: Date.now(),
       archivedAtMs: null,
+      limits: {},
     }
     await insertProject(c.env.DB, row)
     return c.json(toProject(row))
