@@ -35,9 +35,7 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.use(allowedOrigins())
-  app.get('/', (c) =>
-    c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/openapi.json' }),
-  )
+  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/docs' }))
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()

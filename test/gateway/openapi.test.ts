@@ -1,10 +1,11 @@
 import { zipSync } from 'fflate'
+import { exports } from 'cloudflare:workers'
 import { beforeAll, describe, it, vi } from 'vitest'
 import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
 import { Documented } from './documented.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { makeProject, MODEL, publishTask, withCalls } from './harness.ts'
+import { clientOf, makeProject, MODEL, publishTask, withCalls } from './harness.ts'
 import { createJob, waitFor } from './label-jobs.ts'
 
 useFreshProject()
@@ -76,6 +77,28 @@ describe('the OpenAPI document', () => {
     expect(paths['/v1/organization/usage/completions']!['get']!.security).toEqual([
       { apiKey: ['admin'] },
     ])
+  })
+})
+
+describe('the reference page', () => {
+  it('names every operation and schema, and may load nothing', async ({ expect }) => {
+    const response = await exports.default.fetch('http://gateway/docs')
+    const html = await response.text()
+    for (const methods of Object.values(documented.document.paths)) {
+      for (const { operationId } of Object.values(methods)) {
+        expect(html).toContain(`<details id="${operationId}">`)
+      }
+    }
+    const targets = [...html.matchAll(/href="#([^"]+)"/g)].map(([, id]) => id!)
+    expect(targets.length).toBeGreaterThan(50)
+    for (const id of new Set(targets)) expect(html).toContain(`id="${id}"`)
+    expect(html).not.toMatch(/<script|<link|<img|https?:|style="|@import|url\(/)
+    const policy = response.headers.get('content-security-policy') ?? ''
+    expect(policy).toContain("default-src 'none'")
+    const style = /<style>(.*)<\/style>/s.exec(html)![1]!
+    const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(style))
+    const hash = btoa(String.fromCharCode(...new Uint8Array(digest)))
+    expect(policy).toContain(`style-src 'sha256-${hash}'`)
   })
 })
 
@@ -242,6 +265,10 @@ describe('answers are as the document says:', () => {
       }
       await ask(`DELETE ${at}/:key`, { project, key })
     }
+    await ask(`GET ${projects}/:project/rate_limits`, { project })
+    const limits = { project, rateLimit: 'rl-project' }
+    const one = { max_requests_per_1_minute: 1 }
+    await ask(`POST ${projects}/:project/rate_limits/:rateLimit`, limits, one)
     const admin = '/v1/organization/admin_api_keys'
     const key = (await ask(`POST ${admin}`, {}, { name: 'k' })).body['id'] as string
     await ask(`GET ${admin}`)
@@ -254,10 +281,19 @@ describe('answers are as the document says:', () => {
   })
 
   it('of what needs no key, and of requests that are refused', async ({ expect }) => {
-    for (const route of ['GET /', 'GET /openapi.json']) {
+    for (const route of ['GET /', 'GET /docs', 'GET /openapi.json']) {
       expect((await ask(route)).status).toBe(200)
     }
     await ask('GET /healthz')
+    const admin = clientOf((await makeProject({ organizationId: 'org-a' })).key)
+    const limited = await makeProject({ organizationId: 'org-a' })
+    const limits = `/v1/organization/projects/${limited.projectId}/rate_limits/rl-project`
+    await admin.call('POST', limits, { max_requests_per_1_minute: 1 })
+    const own = clientOf(limited.key)
+    const answers = [await own.chat({}), await own.chat({})]
+    for (const answer of answers) await documented.hold('POST /v1/chat/completions', answer)
+    expect(answers.at(-1)!.status).toBe(429)
+    expect(answers[0]!.headers.get('x-ratelimit-limit-requests')).toBe('1')
     const json = { 'content-type': 'application/json' }
     const large = `{"model":"${'a'.repeat(1 << 20)}"}`
     const chat = 'POST /v1/chat/completions'

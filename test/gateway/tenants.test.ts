@@ -172,6 +172,7 @@ const LISTS = [
 const NAMELESS = [
   'GET /',
   'GET /healthz',
+  'GET /docs',
   'GET /openapi.json',
   'POST /v1/files',
   'POST /v1/organization/projects',

@@ -5,6 +5,7 @@ import type {
   AdminKey,
   Project,
   ProjectKey,
+  RateLimit,
   ServiceAccount,
   UsagePage,
 } from '../../protocol/openai/organization.ts'
@@ -96,3 +97,15 @@ export const usagePage = z.object({
   has_more: z.boolean(),
   next_page: z.string().nullable(),
 }) satisfies z.ZodType<UsagePage>
+
+const limit = count.nullable().describe('Null: no limit.')
+export const rateLimit = z.object({
+  object: z.literal('project.rate_limit'),
+  id: z.string(),
+  model: z.literal('*'),
+  api_key_id: z.string().nullable().describe('Null for the limits of the project itself.'),
+  max_requests_per_1_minute: limit,
+  max_tokens_per_1_minute: limit,
+  max_concurrent_requests: limit,
+  max_tokens_per_1_month: limit,
+}) satisfies z.ZodType<RateLimit>
