@@ -22,18 +22,18 @@ export function recordPromotion(
     readonly cause: Promotion['cause']
     readonly previous?: number | null
     /** Notes nothing if this job has published already, or the task is of another base model. */
-    readonly ofJob?: { readonly id: string; readonly model: string }
+    readonly publishes?: { readonly jobId: string; readonly model: string }
     /** Notes nothing unless this version is live, and the other one can go live. */
     readonly ifLive?: number | null
   },
 ): D1PreparedStatement {
-  const { projectId, task, version, nowMs, cause, previous, ofJob, ifLive } = promotion
+  const { projectId, task, version, nowMs, cause, previous, publishes, ifLive } = promotion
   const last = 'SELECT max(sequence) FROM promotions WHERE project_id = ?1 AND task = ?2'
   const condition =
     ifLive === undefined
-      ? `NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?5)
-         AND NOT EXISTS (SELECT 1 FROM tasks WHERE project_id = ?1 AND name = ?2
-           AND deleted_at_ms IS NULL AND model <> ?6)`
+      ? `NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?5) AND NOT EXISTS (
+          SELECT 1 FROM tasks WHERE project_id = ?1 AND name = ?2 AND model <> ?6
+            AND deleted_at_ms IS NULL)`
       : `EXISTS (SELECT 1 FROM tasks WHERE ${canGoLive(String(version), '?5')})`
   return db
     .prepare(
@@ -43,11 +43,8 @@ export function recordPromotion(
        WHERE ${condition}`,
     )
     .bind(
-      projectId,
-      task,
-      cause,
-      nowMs,
-      ...(ifLive === undefined ? [ofJob?.id ?? null, ofJob?.model ?? null] : [ifLive]),
+      ...[projectId, task, cause, nowMs],
+      ...(ifLive === undefined ? [publishes?.jobId ?? null, publishes?.model ?? ''] : [ifLive]),
     )
 }
 

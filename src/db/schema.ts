@@ -193,6 +193,24 @@ export const jobs = sqliteTable(
   ],
 )
 
+/** Copies of batches for lists. The truth about a batch is in its Durable Object. */
+export const batches = sqliteTable(
+  'batches',
+  {
+    projectId: text('project_id').notNull(),
+    id: text('id').notNull(),
+    /** The batch as its owner sees it (protocol/openai/batches), JSON. */
+    object: text('object').notNull(),
+    /** Rises with every change, so that a late copy never overwrites a newer one. */
+    revision: integer('revision').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.id] }),
+    index('batches_by_time').on(t.projectId, t.createdAtMs, t.id),
+  ],
+)
+
 /** One row for each answered request, written after the response. */
 export const usage = sqliteTable(
   'usage',

@@ -169,7 +169,7 @@ export async function publishVersion(
             version: `(SELECT ${nextNumber})`,
             nowMs: v.createdAtMs,
             cause: 'publish',
-            ofJob: { id: v.jobId, model: v.model },
+            publishes: { jobId: v.jobId, model: v.model },
           }),
         ]
       : []),

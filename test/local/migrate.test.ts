@@ -165,6 +165,32 @@ describe('applyMigrations', () => {
     )
   })
 
+  it('adds batches and keeps the files and jobs of an older database', async ({ expect }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const all = async (sql: string) => (await database.prepare(sql).all()).results
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('batches')),
+      ),
+    )
+    for (const sql of [
+      "INSERT INTO files (project_id, id, filename, purpose, size_bytes, num_examples, blob_key, created_at_ms) VALUES ('p', 'f', 'a', 'fine-tune', 1, 2, 'k', 3)",
+      "INSERT INTO jobs (project_id, id, status, object, revision, created_at_ms) VALUES ('p', 'j', 'running', '{}', 4, 5)",
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    expect(await all('SELECT id, num_examples FROM files')).toEqual([{ id: 'f', num_examples: 2 }])
+    expect(await all('SELECT id, revision FROM jobs')).toEqual([{ id: 'j', revision: 4 }])
+    await database.prepare("INSERT INTO batches VALUES ('p', 'b', '{}', 1, 2)").run()
+    expect(await all('SELECT id FROM batches')).toEqual([{ id: 'b' }])
+  })
+
   it('gives the tasks of an older database the base model of their versions', async ({
     expect,
   }) => {
@@ -173,7 +199,12 @@ describe('applyMigrations', () => {
       for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
       await applyMigrations(database, folder)
     }
-    await install(names.filter((name) => name < '0006'))
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('models')),
+      ),
+    )
     const version = (task: string, number: number, model: string) =>
       'INSERT INTO versions (project_id, task, number, digest, model, model_digest, scope, layers, ' +
       'position, report_key, job_id, created_at_ms) VALUES ' +

@@ -33,13 +33,16 @@ const files: readonly Operation[] = [
     path: '/v1/files',
     id: 'createFile',
     tag: 'Files',
-    summary: 'Upload examples',
+    summary: 'Upload examples, or requests of a batch',
     description: 'JSON lines, each checked as it comes. If a line is invalid, nothing is kept.',
     body: {
       kind: 'form',
       schema: {
         type: 'object',
-        properties: { file: uploadedFile, purpose: { type: 'string', enum: ['fine-tune'] } },
+        properties: {
+          file: uploadedFile,
+          purpose: { type: 'string', enum: ['fine-tune', 'batch'] },
+        },
         required: ['file', 'purpose'],
         additionalProperties: false,
       },
