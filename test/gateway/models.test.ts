@@ -143,6 +143,12 @@ describe('two base models', () => {
       .bind(projectId, 'news')
       .all()
     expect(versions.results).toHaveLength(1)
+    const promotions = await env.DB.prepare(
+      'SELECT version FROM promotions WHERE project_id = ? AND task = ?',
+    )
+      .bind(projectId, 'news')
+      .all()
+    expect(promotions.results).toEqual([{ version: number }])
     const task = await accepted(client.call('GET', '/v1/tasks/news'))
     expect(task).toMatchObject({ model: MODEL, live_version: number })
     // A job learns of it before its search.

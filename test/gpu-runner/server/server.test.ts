@@ -430,7 +430,8 @@ test('metrics have the names and labels by which other schedulers choose a runne
   })
   const reader = response.body!.getReader()
   for (let text = ''; !text.includes('"token"');) {
-    text += new TextDecoder().decode((await reader.read()).value)
+    const { value } = (await reader.read()) as { value?: Uint8Array }
+    text += new TextDecoder().decode(value)
   }
   expect(await linesOf('vllm:num_requests_running{')).toEqual([
     'vllm:num_requests_running{model_name="smollm2-135m-instruct"} 1',
