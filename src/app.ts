@@ -20,6 +20,7 @@ import { adminKeys, projectKeys } from './routes/organization/keys.ts'
 import { organizationProjects } from './routes/organization/projects.ts'
 import { rateLimits } from './routes/organization/rate-limits.ts'
 import { organizationUsage } from './routes/organization/usage.ts'
+import { openapi } from './routes/openapi.ts'
 import { responses } from './routes/responses.ts'
 import { tasks } from './routes/tasks.ts'
 import { tokenizer } from './routes/tokenizer.ts'
@@ -33,7 +34,9 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.use(allowedOrigins())
-  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz' }))
+  app.get('/', (c) =>
+    c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/openapi.json' }),
+  )
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()
@@ -54,6 +57,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/organization/projects', rateLimits)
   app.route('/v1/organization/admin_api_keys', adminKeys)
   app.route('/v1/organization/usage', organizationUsage)
+  app.route('/', openapi)
   app.route('/', tokenizer)
   app.route('/', unserved)
 

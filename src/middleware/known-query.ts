@@ -9,7 +9,7 @@ const PAGE = ['limit', 'after']
  * Query parameters by route; a route that is not named here has none. One that ends with `[]` is a list:
  * it may be repeated, and is written with or without the brackets.
  */
-const KNOWN: Readonly<Record<string, readonly string[]>> = {
+export const QUERY_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/files': [...PAGE, 'order', 'purpose'],
   'GET /v1/fine_tuning/jobs': [...PAGE, 'order', 'metadata'],
   'GET /v1/fine_tuning/jobs/:id/events': PAGE,
@@ -52,7 +52,7 @@ export const knownQuery = () =>
     const route = matchedRoutes(c).at(-1)
     // Only middleware has the method ALL. A request that no route matches gets a 404 later.
     if (route !== undefined && route.method !== 'ALL') {
-      const known = KNOWN[`${route.method} ${route.path}`] ?? []
+      const known = QUERY_PARAMETERS[`${route.method} ${route.path}`] ?? []
       for (const [name, values] of Object.entries(c.req.queries())) {
         const isFilter = known.includes('metadata') && isMetadataFilter(name)
         if (known.includes(listName(name))) continue

@@ -17,6 +17,7 @@ export const schemaObjectSchema = z
     (schema) => !isShallow(schema) || JSON.stringify(schema).length <= MAX_SCHEMA_CHARS,
     `has more than ${MAX_SCHEMA_CHARS} characters`,
   )
+  .meta({ type: 'object', description: 'A JSON Schema.' })
 
 /**
  * A format given by a schema, which is enforced with or without `strict`. Under `strict` a schema

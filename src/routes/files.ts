@@ -5,14 +5,11 @@ import { deleteFile, findFile, insertFile, listFiles, type FileRow } from '../db
 import { receiveUpload } from '../files/upload.ts'
 import { LongLines } from '../jobs/fit-context.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage, type FileObject } from '../protocol/openai/files.ts'
+import { filesPageSchema, toPage, type FileObject } from '../protocol/openai/files.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { defaultModel } from '../tasks/requested-model.ts'
 import { fileKey } from '../storage/blobs.ts'
-
-const MAX_PAGE = 10_000
-const querySchema = pageQuerySchema(MAX_PAGE, MAX_PAGE)
 
 export const files = new Hono<AppEnv>()
   .post('/', async (c) => {
@@ -38,8 +35,8 @@ export const files = new Hono<AppEnv>()
     return c.json({ ...file, arcana: { ...file.arcana, too_long: tooLong } } satisfies FileObject)
   })
   .get('/', async (c) => {
-    const page = parseWire(querySchema, c.req.query())
-    const rows = await listFiles(c.env.DB, c.get('projectId'), page, c.req.query('purpose'))
+    const page = parseWire(filesPageSchema, c.req.query())
+    const rows = await listFiles(c.env.DB, c.get('projectId'), page, page.purpose)
     if (rows === null) throw invalidRequest('No such file to list after.', 'after')
     return c.json(toPage(rows.map(toFileObject), page.limit))
   })

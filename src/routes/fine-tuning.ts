@@ -6,23 +6,16 @@ import { readJsonObject } from '../http/read-json.ts'
 import { createJob } from '../jobs/create-job.ts'
 import { jobStub } from '../jobs/job-stub.ts'
 import { ApiError, invalidRequest, notFound } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
+import { toPage } from '../protocol/openai/files.ts'
 import {
+  checkpointsQuerySchema,
   createJobSchema,
+  eventsQuerySchema,
+  jobsQuerySchema,
   publishJobSchema,
   readMetadataFilter,
 } from '../protocol/openai/fine-tuning.ts'
 import { parseWire } from '../protocol/parse.ts'
-
-const DEFAULT_PAGE = 20
-/** OpenAI's default. */
-const DEFAULT_CHECKPOINTS_PAGE = 10
-const MAX_JOBS_PAGE = 100
-/** One page holds all events of an ordinary job. */
-const MAX_EVENTS_PAGE = 1000
-const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
-const checkpointsQuerySchema = pageQuerySchema(DEFAULT_CHECKPOINTS_PAGE, MAX_JOBS_PAGE)
-const eventsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_EVENTS_PAGE)
 
 export const fineTuningJobs = new Hono<AppEnv>()
   .post('/', async (c) => {

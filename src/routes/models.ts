@@ -4,18 +4,14 @@ import type { Config } from '../env.ts'
 import { deleteTask, findTask, listTasks, type TaskRow } from '../db/tasks.ts'
 import { listCorruptVersions } from '../db/versions.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage } from '../protocol/openai/files.ts'
-import type { Model, ModelList } from '../protocol/openai/models.ts'
+import { toPage } from '../protocol/openai/files.ts'
+import { modelPageSchema, type Model, type ModelList } from '../protocol/openai/models.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { defaultModel, modelNotFound, readModel, servedModels } from '../tasks/requested-model.ts'
 import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
-
-/** A client that knows of no pages sees this many. */
-const MAX_PAGE = 1000
-const modelPageSchema = pageQuerySchema(MAX_PAGE, MAX_PAGE)
 
 /**
  * Lists the base model and each task. A version or a sum is not listed, but has an entry by its

@@ -5,23 +5,19 @@ import { findVersion, listVersions, type Version } from '../db/versions.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
   promoteSchema,
+  taskPageSchema,
   type Task,
   type TaskVersion,
   type TaskWithVersions,
 } from '../protocol/arcana/tasks.ts'
 import { ApiError, notFound } from '../protocol/openai/error.ts'
-import { pageQuerySchema, toPage, type Page } from '../protocol/openai/files.ts'
+import { toPage, type Page } from '../protocol/openai/files.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { jobOfVersion } from '../jobs/checkpoint.ts'
 import { servicesOf } from '../services.ts'
 import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
-
-const DEFAULT_PAGE = 100
-const MAX_PAGE = 1000
-/** `after` is a task's name, which orders the list. */
-const taskPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE, 'asc')
 
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {

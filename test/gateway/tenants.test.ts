@@ -143,6 +143,7 @@ const LISTS = [
 const NAMELESS = [
   'GET /',
   'GET /healthz',
+  'GET /openapi.json',
   'POST /v1/files',
   'POST /v1/organization/projects',
   'POST /v1/organization/admin_api_keys',

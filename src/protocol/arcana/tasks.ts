@@ -1,7 +1,13 @@
 import { z } from 'zod'
 import { frameFields } from '../openai/fine-tuning.ts'
 import type { AnyReport } from '../openai/text-report.ts'
+import { pageQuerySchema } from '../openai/files.ts'
 import { MAX_LABELS, type Scope } from '../runner.ts'
+
+const DEFAULT_PAGE = 100
+const MAX_PAGE = 1000
+/** `after` is a task's name, which orders the list. */
+export const taskPageSchema = pageQuerySchema(DEFAULT_PAGE, MAX_PAGE, 'asc')
 
 export const promoteSchema = z.strictObject({
   version: z.int().min(1),

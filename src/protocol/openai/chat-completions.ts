@@ -22,25 +22,32 @@ import {
 import { serviceTierField } from './service-tier.ts'
 import type { RunnerTools } from '../tools.ts'
 import { toolFields, toolsOf } from './tools.ts'
-import { IGNORED_EVERYWHERE, is, refuseUnsupported, type Unsupported } from './unsupported.ts'
+import {
+  emptyArray,
+  IGNORED_EVERYWHERE,
+  nothing,
+  refuseUnsupported,
+  type Unsupported,
+} from './unsupported.ts'
 
-const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
 const UNSUPPORTED: Unsupported = {
-  audio: () => false,
-  function_call: is('none'),
-  functions: isEmptyArray,
-  modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === 'text',
-  moderation: () => false,
-  prediction: () => false,
-  web_search_options: () => false,
+  audio: nothing,
+  function_call: z.literal('none'),
+  functions: emptyArray,
+  modalities: z.array(z.literal('text')).length(1),
+  moderation: nothing,
+  prediction: nothing,
+  web_search_options: nothing,
 }
 /** These change nothing: no model here has an effort or a verbosity, and no answer is stored. */
 const IGNORED: Unsupported = {
   ...IGNORED_EVERYWHERE,
-  reasoning_effort: is('none', 'minimal', 'low', 'medium', 'high', 'xhigh'),
-  store: is(false),
-  verbosity: is('low', 'medium', 'high'),
+  reasoning_effort: z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']),
+  store: z.literal(false),
+  verbosity: z.enum(['low', 'medium', 'high']),
 }
+/** Fields that a chat may have and that the schema below does not read. */
+export const UNREAD_OF_CHATS: Unsupported = { ...UNSUPPORTED, ...IGNORED }
 
 export { messagesSchema } from './messages.ts'
 export const maxTokensSchema = z.int().min(1)

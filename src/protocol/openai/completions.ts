@@ -10,7 +10,7 @@ import {
   type CommonRequest,
 } from './sampling.ts'
 import { serviceTierField } from './service-tier.ts'
-import { is, refuseUnsupported, type Unsupported } from './unsupported.ts'
+import { IGNORED_EVERYWHERE, refuseUnsupported, type Unsupported } from './unsupported.ts'
 
 /** Each prompt becomes a request to a runner. */
 const MAX_PROMPTS = 128
@@ -18,17 +18,20 @@ const MAX_PROMPTS = 128
 const DEFAULT_MAX_TOKENS = 16
 
 const UNSUPPORTED: Unsupported = {
-  response_format: (value) =>
-    typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
-  suffix: is(''),
+  response_format: z.looseObject({ type: z.literal('text') }),
+  suffix: z.literal(''),
 }
+/** Fields that a request may have and that the schema below does not read. */
+export const UNREAD_OF_COMPLETIONS: Unsupported = { ...UNSUPPORTED, ...IGNORED_EVERYWHERE }
 
 export type Prompt = string | readonly number[]
 
 /** Checked by hand: a body has room for half a million ids, and zod would report as many faults. */
-const idsSchema = z.custom<readonly number[]>(
-  (value) => Array.isArray(value) && value.length > 0 && value.every(isId),
-)
+const idsSchema = z
+  .custom<readonly number[]>(
+    (value) => Array.isArray(value) && value.length > 0 && value.every(isId),
+  )
+  .meta({ type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 })
 const isId = (id: unknown): boolean => Number.isSafeInteger(id) && (id as number) >= 0
 const promptSchema = z.union(
   [

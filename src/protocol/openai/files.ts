@@ -12,6 +12,11 @@ export const pageQuerySchema = (
     order: z.enum(['asc', 'desc']).default(defaultOrder),
   })
 
+const MAX_FILES_PAGE = 10_000
+export const filesPageSchema = pageQuerySchema(MAX_FILES_PAGE, MAX_FILES_PAGE).extend({
+  purpose: z.string().optional(),
+})
+
 /** Lines that, with their answers, do not fit the context of the served model. */
 export type TooLongLines = {
   /** In tokens. */

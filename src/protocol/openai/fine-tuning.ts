@@ -10,6 +10,7 @@ import {
 import { checkObjective, givenObjective, objectiveFields, type Objective } from './objective.ts'
 import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
+import { pageQuerySchema } from './files.ts'
 import { labelTextSchema } from './label-text.ts'
 import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
@@ -152,6 +153,16 @@ export const createJobSchema = z
       hyperparameters: rotation.hyperparameters,
     }
   })
+
+const DEFAULT_PAGE = 20
+/** OpenAI's default. */
+const DEFAULT_CHECKPOINTS_PAGE = 10
+const MAX_JOBS_PAGE = 100
+/** One page holds all events of an ordinary job. */
+const MAX_EVENTS_PAGE = 1000
+export const jobsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_JOBS_PAGE)
+export const checkpointsQuerySchema = pageQuerySchema(DEFAULT_CHECKPOINTS_PAGE, MAX_JOBS_PAGE)
+export const eventsQuerySchema = pageQuerySchema(DEFAULT_PAGE, MAX_EVENTS_PAGE)
 
 const METADATA_FILTER = /^metadata\[(?<key>.*)\]$/su
 export const isMetadataFilter = (name: string): boolean => METADATA_FILTER.test(name)

@@ -41,7 +41,7 @@ const METRICS = [
   'rouge_l',
 ] as const
 
-const textGraderSchema = z.discriminatedUnion('type', [
+export const textGraderSchema = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('string_check'),
     name: nameSchema,

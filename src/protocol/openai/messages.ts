@@ -91,7 +91,14 @@ const chatMessageSchema = z.strictObject({
   role: z.enum([...ROLES, 'tool'], {
     error: 'must be one of system, developer, user, assistant, tool',
   }),
-  content: z.unknown().optional(),
+  content: z
+    .unknown()
+    .optional()
+    .meta({
+      anyOf: [{ type: ['string', 'null'] }, { type: 'array', items: { type: 'object' } }],
+      description:
+        'A text, or parts of the type text. An assistant that calls functions needs none.',
+    }),
   // Some clients put the function's name into a tool message.
   name: participantNameSchema.nullish(),
   tool_calls: z.array(toolCallSchema).max(MAX_TOOL_CALLS).nullish(),

@@ -1,4 +1,8 @@
-import type { Page } from './files.ts'
+import { pageQuerySchema, type Page } from './files.ts'
+
+/** A client that knows of no pages sees this many. */
+const MAX_PAGE = 1000
+export const modelPageSchema = pageQuerySchema(MAX_PAGE, MAX_PAGE)
 
 export type Model = {
   readonly id: string

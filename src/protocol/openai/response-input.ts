@@ -25,7 +25,7 @@ const partSchema = z.preprocess(
     { error: ofUnknownKind(() => 'only input_text and output_text are supported') },
   ),
 )
-const contentSchema = textContentOf(partSchema)
+const contentSchema = textContentOf(partSchema, ['input_text', 'output_text'])
 
 /** Items of an earlier answer have these. */
 const answerFields = { id: z.string().optional(), status: z.string().optional() }
@@ -76,26 +76,40 @@ function complete(item: unknown): unknown {
   return { ...given, type, ...(isSilent ? { content: '' } : {}) }
 }
 
-export const inputSchema = z.unknown().transform((input, context): ChatMessage[] => {
-  if (typeof input === 'string') return [{ role: 'user', content: input }]
-  if (!Array.isArray(input) || input.length === 0 || input.length > MAX_MESSAGES) {
-    const message = `must be a string or an array of 1 to ${MAX_MESSAGES} items`
-    context.addIssue({ code: 'custom', message })
-    return z.NEVER
-  }
-  const reader = new ItemReader()
-  for (const [i, given] of input.entries()) {
-    const item = itemSchema.safeParse(complete(given))
-    const fault = item.success ? reader.read(item.data) : null
-    if (fault !== null) context.addIssue({ code: 'custom', ...fault, path: [i, ...fault.path] })
-    for (const issue of item.error?.issues ?? []) {
-      context.issues.push({ ...issue, path: [i, ...issue.path] } as z.core.$ZodRawIssue)
+export const inputSchema = z
+  .unknown()
+  .transform((input, context): ChatMessage[] => {
+    if (typeof input === 'string') return [{ role: 'user', content: input }]
+    if (!Array.isArray(input) || input.length === 0 || input.length > MAX_MESSAGES) {
+      const message = `must be a string or an array of 1 to ${MAX_MESSAGES} items`
+      context.addIssue({ code: 'custom', message })
+      return z.NEVER
     }
-    // It reports the first fault only: a body has room for hundreds of thousands.
-    if (fault !== null || !item.success) return z.NEVER
-  }
-  return reader.messages
-})
+    const reader = new ItemReader()
+    for (const [i, given] of input.entries()) {
+      const item = itemSchema.safeParse(complete(given))
+      const fault = item.success ? reader.read(item.data) : null
+      if (fault !== null) context.addIssue({ code: 'custom', ...fault, path: [i, ...fault.path] })
+      for (const issue of item.error?.issues ?? []) {
+        context.issues.push({ ...issue, path: [i, ...issue.path] } as z.core.$ZodRawIssue)
+      }
+      // It reports the first fault only: a body has room for hundreds of thousands.
+      if (fault !== null || !item.success) return z.NEVER
+    }
+    return reader.messages
+  })
+  .meta({
+    anyOf: [
+      { type: 'string' },
+      {
+        type: 'array',
+        minItems: 1,
+        maxItems: MAX_MESSAGES,
+        items: { type: 'object' },
+      },
+    ],
+    description: 'A text, or items of the types message, function_call and function_call_output.',
+  })
 
 type Fault = { readonly path: readonly string[]; readonly message: string }
 

@@ -15,31 +15,33 @@ import { serviceTierField } from './service-tier.ts'
 import { checkTools, functionFields, toFunction } from './tools.ts'
 import {
   CALLER_FIELDS,
-  is,
+  emptyArray,
+  nothing,
   refuseUnsupported,
   type ReadBody,
   type Unsupported,
 } from './unsupported.ts'
 
-const isEmptyArray = (value: unknown) => Array.isArray(value) && value.length === 0
 const UNSUPPORTED: Unsupported = {
-  access_programs: () => false,
-  background: is(false),
-  context_management: isEmptyArray,
-  conversation: () => false,
-  image: () => false,
-  moderation: () => false,
-  previous_response_id: () => false,
-  prompt: () => false,
-  store: is(false),
-  truncation: is('disabled'),
+  access_programs: nothing,
+  background: z.literal(false),
+  context_management: emptyArray,
+  conversation: nothing,
+  image: nothing,
+  moderation: nothing,
+  previous_response_id: nothing,
+  prompt: nothing,
+  store: z.literal(false),
+  truncation: z.literal('disabled'),
 }
 const IGNORED: Unsupported = {
   ...CALLER_FIELDS,
   /** It counts calls of hosted tools, and there are none here. */
-  max_tool_calls: Number.isSafeInteger,
-  reasoning: (value) => typeof value === 'object' && !Array.isArray(value),
+  max_tool_calls: z.int(),
+  reasoning: z.record(z.string(), z.unknown()),
 }
+/** Fields that a request may have and that the schema below does not read. */
+export const UNREAD_OF_RESPONSES: Unsupported = { ...UNSUPPORTED, ...IGNORED }
 
 /** @throws {ApiError} 400 naming a field that is not served */
 export function withoutUnsupportedOfResponses(given: Record<string, unknown>): ReadBody {

@@ -43,6 +43,17 @@ const logitBiasSchema = z
       z.number().min(-MAX_ABS_LOGIT_BIAS).max(MAX_ABS_LOGIT_BIAS),
     ),
   )
+  .meta({
+    type: 'object',
+    maxProperties: MAX_LOGIT_BIAS_ENTRIES,
+    propertyNames: { pattern: '^\\d{1,9}$' },
+    additionalProperties: {
+      type: 'number',
+      minimum: -MAX_ABS_LOGIT_BIAS,
+      maximum: MAX_ABS_LOGIT_BIAS,
+    },
+    description: 'Token ids, and what is added to their logits.',
+  })
 const numKeys = (value: unknown): number =>
   typeof value === 'object' && value !== null ? Object.keys(value).length : 0
 

@@ -1,12 +1,17 @@
+import { z } from 'zod'
 import { invalidRequest } from './error.ts'
 
 /**
- * Fields of OpenAI's API that a route does not implement, each with the values that ask for nothing.
+ * Fields of OpenAI's API that a route does not implement, each with a schema of the values
+ * that ask for nothing.
  * Any other value would change the answer, so it is refused rather than ignored.
  */
-export type Unsupported = Readonly<Record<string, (value: unknown) => boolean>>
+export type Unsupported = Readonly<Record<string, z.ZodType>>
 
-const anything = () => true
+const anything = z.unknown()
+/** No value of the field is allowed. */
+export const nothing = z.never()
+export const emptyArray = z.array(z.unknown()).max(0)
 
 /** Fields that name the caller or tune a cache; the answer is the same with and without them. */
 export const CALLER_FIELDS: Unsupported = {
@@ -18,11 +23,6 @@ export const CALLER_FIELDS: Unsupported = {
 }
 /** For routes that do not give `metadata` back. */
 export const IGNORED_EVERYWHERE: Unsupported = { ...CALLER_FIELDS, metadata: anything }
-
-export const is =
-  (...allowed: readonly unknown[]) =>
-  (value: unknown) =>
-    allowed.includes(value)
 
 export type ReadBody = {
   /** What the route's own schema reads. */
@@ -50,9 +50,9 @@ export function refuseUnsupported(
     if (value === null) continue
     const isIgnored = Object.hasOwn(ignored, field)
     const rules = isIgnored ? ignored : unsupported
-    const isHarmless = Object.hasOwn(rules, field) ? rules[field] : undefined
-    if (isHarmless === undefined) body[field] = value
-    else if (!isHarmless(value)) {
+    const harmless = Object.hasOwn(rules, field) ? rules[field] : undefined
+    if (harmless === undefined) body[field] = value
+    else if (!harmless.safeParse(value).success) {
       throw invalidRequest(
         `${field} = ${shorten(JSON.stringify(value))} is not supported by this gateway.`,
         field,

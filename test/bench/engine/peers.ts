@@ -3,11 +3,12 @@
  * installed here, under .arcana/bench, in these versions; neither is a dependency of the project.
  */
 import { execFile } from 'node:child_process'
-import { mkdir, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { freePort } from '../../fixtures/stack.ts'
+import { installOnce } from '../peers/install-once.ts'
 import {
   peakMemoryMib,
   postLines,
@@ -19,7 +20,6 @@ import {
 } from './target.ts'
 
 const run = promisify(execFile)
-const BENCH_DIR = fileURLToPath(new URL('../../../.arcana/bench', import.meta.url))
 const beside = (file: string): string => fileURLToPath(new URL(file, import.meta.url))
 
 const XLLAMACPP = 'xllamacpp==2026.10.11549'
@@ -129,22 +129,6 @@ async function installNodeLlamaCpp(): Promise<Start> {
       }),
     )
   }
-}
-
-/** Runs an installation once; a folder without its marker is incomplete and is made again. */
-async function installOnce(
-  name: string,
-  install: (into: string) => Promise<void>,
-): Promise<string> {
-  const folder = path.join(BENCH_DIR, name)
-  const marker = path.join(folder, 'installed')
-  if (await stat(marker).catch(() => null)) return folder
-  await rm(folder, { recursive: true, force: true })
-  await mkdir(BENCH_DIR, { recursive: true })
-  await install(folder)
-  await writeFile(`${marker}.tmp`, '')
-  await rename(`${marker}.tmp`, marker)
-  return folder
 }
 
 async function untilHealthy(url: string): Promise<void> {
