@@ -10,6 +10,7 @@ import {
   rotateKeySchema,
   updateKeySchema,
   updateProjectSchema,
+  updateRateLimitSchema,
   usageQuerySchema,
 } from '../../protocol/openai/organization.ts'
 import { deletedOf, pageOf } from '../answers/common.ts'
@@ -18,6 +19,7 @@ import {
   newServiceAccount,
   project,
   projectKey,
+  rateLimit,
   serviceAccount,
   usagePage,
 } from '../answers/organization.ts'
@@ -68,6 +70,22 @@ const projects = (
       id: 'archiveProject',
       summary: 'Archive a project',
       answer: json('Project', project),
+    },
+    {
+      method: 'GET',
+      path: `${PROJECTS}/:project/rate_limits`,
+      id: 'listRateLimits',
+      summary: 'List the limits of a project and of its keys',
+      query: organizationPageSchema,
+      answer: json('RateLimitList', pageOf(rateLimit)),
+    },
+    {
+      method: 'POST',
+      path: `${PROJECTS}/:project/rate_limits/:rateLimit`,
+      id: 'updateRateLimit',
+      summary: 'Change the limits of a project or of a key',
+      body: body('UpdateRateLimit', updateRateLimitSchema),
+      answer: json('RateLimit', rateLimit),
     },
   ] as const satisfies readonly Omit<Operation, 'tag'>[]
 ).map((operation): Operation => ({ ...operation, tag: 'Projects' }))
