@@ -1,6 +1,7 @@
 /** The Worker's bindings, and its variables parsed into a frozen config. */
 import { z } from 'zod'
 import { readOrigins } from './protocol/origins.ts'
+import type { BatchCalls } from './batches/batch-calls.ts'
 import type { JobCalls } from './jobs/job-calls.ts'
 import type { LimitCalls } from './limits/lease-call.ts'
 
@@ -8,6 +9,7 @@ export type Bindings = {
   readonly DB: D1Database
   readonly BLOBS: R2Bucket
   readonly JOBS: DurableObjectNamespace<JobCalls & Rpc.DurableObjectBranded>
+  readonly BATCHES: DurableObjectNamespace<BatchCalls & Rpc.DurableObjectBranded>
   readonly LIMITS: DurableObjectNamespace<LimitCalls & Rpc.DurableObjectBranded>
   /** The base URLs of the runner nodes, separated by commas. */
   readonly RUNNER_URLS: string

@@ -40,6 +40,22 @@ export async function insertUsageMinutes(
 /** Usage that an object has not rolled up. */
 export type OpenUsage = UsageMinute & { readonly projectId: string }
 
+/** A statement of D1 takes 100 values, and a row has 11. */
+const ROWS_PER_INSERT = 9
+
+/** Writes usage rows. A row that is there already changes nothing. @throws {Error} of D1 */
+export async function insertUsageRows(db: D1Database, rows: readonly UsageRow[]): Promise<void> {
+  const database = drizzle(db)
+  const inserts = Array.from({ length: Math.ceil(rows.length / ROWS_PER_INSERT) }, (_, i) =>
+    database
+      .insert(usage)
+      .values(rows.slice(i * ROWS_PER_INSERT, (i + 1) * ROWS_PER_INSERT))
+      .onConflictDoNothing(),
+  )
+  const [first, ...others] = inserts
+  if (first !== undefined) await database.batch([first, ...others])
+}
+
 export type UsageQuery = {
   readonly organizationId: string
   /** Milliseconds since the epoch; the end is outside. */

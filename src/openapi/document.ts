@@ -15,12 +15,14 @@ import {
   type Operation,
   type RequestBody,
 } from './operation.ts'
+import { batches } from './operations/batches.ts'
 import { inference } from './operations/inference.ts'
 import { organization, withoutKey } from './operations/organization.ts'
 import { learning } from './operations/tasks.ts'
 
 export const OPERATIONS: readonly Operation[] = [
   ...inference,
+  ...batches,
   ...learning,
   ...organization,
   ...withoutKey,

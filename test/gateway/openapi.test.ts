@@ -1,5 +1,5 @@
 import { zipSync } from 'fflate'
-import { beforeAll, describe, it } from 'vitest'
+import { beforeAll, describe, it, vi } from 'vitest'
 import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
 import { Documented } from './documented.ts'
@@ -197,6 +197,23 @@ describe('answers are as the document says:', () => {
     await publishTask(projectId, 'old')
     expect((await ask('DELETE /v1/tasks/:name', { name: 'old' })).status).toBe(200)
     await ask('DELETE /v1/files/:id', { id })
+  })
+
+  it('of batches', async ({ expect }) => {
+    const url = '/v1/chat/completions'
+    const line = JSON.stringify({ custom_id: 'a', method: 'POST', url, body: CHAT })
+    const form = formOf({ file: new File([line], 'a.jsonl'), purpose: 'batch' })
+    const file = (await ask('POST /v1/files', {}, form)).body['id'] as string
+    const asked = { input_file_id: file, endpoint: url, completion_window: '24h' }
+    const id = (await ask('POST /v1/batches', {}, asked)).body['id'] as string
+    await ask('GET /v1/batches')
+    await vi.waitFor(
+      async () => {
+        expect((await ask('GET /v1/batches/:id', { id })).body['status']).toBe('completed')
+      },
+      { timeout: 30_000 },
+    )
+    expect((await ask('POST /v1/batches/:id/cancel', { id })).status).toBe(409)
   })
 
   it('of the organisation', async ({ expect }) => {

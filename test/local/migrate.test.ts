@@ -16,7 +16,7 @@ let database: Database
 
 beforeAll(() => {
   // Real D1 in workerd; a database a test.
-  const names = Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`DB${i}`, `db-${i}`]))
+  const names = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`DB${i}`, `db-${i}`]))
   miniflare = new Miniflare(
     convertV4MiniflareOptions({
       modules: true,
@@ -82,6 +82,35 @@ describe('applyMigrations', () => {
     await expect(applyMigrations(database, folder)).rejects.toThrow(/newer version: .*0001_later/)
   })
 
+  it('notes what is live as promoted once', async ({ expect }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const life = names.find((name) => name.endsWith('_life.sql'))!
+    await install(names.filter((name) => name < life))
+    const columns = 'project_id, name, live_version, created_at_ms, updated_at_ms'
+    await database.prepare(`INSERT INTO tasks (${columns}) VALUES ('p', 'a', 3, 1, 2)`).run()
+    await database.prepare(`INSERT INTO tasks (${columns}) VALUES ('p', 'b', NULL, 1, 2)`).run()
+    await install(names)
+    expect((await database.prepare('SELECT * FROM promotions').all()).results).toEqual([
+      {
+        project_id: 'p',
+        task: 'a',
+        sequence: 1,
+        version: 3,
+        previous: null,
+        cause: 'publish',
+        created_at_ms: 2,
+      },
+    ])
+    expect((await database.prepare('SELECT name, revision FROM tasks').all()).results).toEqual([
+      { name: 'a', revision: 0 },
+      { name: 'b', revision: 0 },
+    ])
+  })
+
   it('keeps the projects, keys and usage of a database without organisations', async ({
     expect,
   }) => {
@@ -135,5 +164,31 @@ describe('applyMigrations', () => {
     await expect(database.prepare("UPDATE keys SET project_id = 'none'").run()).rejects.toThrow(
       /FOREIGN KEY/,
     )
+  })
+
+  it('adds batches and keeps the files and jobs of an older database', async ({ expect }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const all = async (sql: string) => (await database.prepare(sql).all()).results
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('batches')),
+      ),
+    )
+    for (const sql of [
+      "INSERT INTO files (project_id, id, filename, purpose, size_bytes, num_examples, blob_key, created_at_ms) VALUES ('p', 'f', 'a', 'fine-tune', 1, 2, 'k', 3)",
+      "INSERT INTO jobs (project_id, id, status, object, revision, created_at_ms) VALUES ('p', 'j', 'running', '{}', 4, 5)",
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    expect(await all('SELECT id, num_examples FROM files')).toEqual([{ id: 'f', num_examples: 2 }])
+    expect(await all('SELECT id, revision FROM jobs')).toEqual([{ id: 'j', revision: 4 }])
+    await database.prepare("INSERT INTO batches VALUES ('p', 'b', '{}', 1, 2)").run()
+    expect(await all('SELECT id FROM batches')).toEqual([{ id: 'b' }])
   })
 })
