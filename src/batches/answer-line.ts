@@ -7,7 +7,7 @@ import type { UsageRow } from '../db/usage.ts'
 import type { Bindings } from '../env.ts'
 import type { BatchEndpoint } from '../protocol/openai/batches.ts'
 import { Admission } from '../limits/admission.ts'
-import type { CallerLimits } from '../limits/limits.ts'
+import type { CallerLimits } from '../protocol/limits.ts'
 import { ApiError, invalidField } from '../protocol/openai/error.ts'
 import { servicesOf } from '../services.ts'
 

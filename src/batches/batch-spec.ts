@@ -1,4 +1,4 @@
-import type { CallerLimits } from '../limits/limits.ts'
+import type { CallerLimits } from '../protocol/limits.ts'
 import type {
   Batch,
   BatchEndpoint,

@@ -8,7 +8,7 @@ import {
   text,
   uniqueIndex,
 } from 'drizzle-orm/sqlite-core'
-import type { Limits } from '../limits/limits.ts'
+import type { Limits } from '../protocol/limits.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import type { Scope } from '../protocol/runner.ts'
 
@@ -211,7 +211,7 @@ export const batches = sqliteTable(
   ],
 )
 
-/** One row for each answered request, written after the response. */
+/** One row for each request that was answered before usage was rolled up, and for a batch's. */
 export const usage = sqliteTable(
   'usage',
   {
@@ -230,4 +230,28 @@ export const usage = sqliteTable(
     completionTokens: integer('completion_tokens').notNull(),
   },
   (t) => [index('usage_by_time').on(t.projectId, t.createdAtMs)],
+)
+
+/** What a project's requests used by minute, rolled up from its limits' object. */
+export const usageMinutes = sqliteTable(
+  'usage_minutes',
+  {
+    /** Rolled up together; never again under the same name. */
+    batch: text('batch').notNull(),
+    projectId: text('project_id').notNull(),
+    /** The minute's beginning. */
+    minuteMs: integer('minute_ms').notNull(),
+    /** Empty for none. */
+    keyId: text('key_id').notNull(),
+    route: text('route').notNull(),
+    model: text('model').notNull(),
+    numRequests: integer('num_requests').notNull(),
+    promptTokens: integer('prompt_tokens').notNull(),
+    cachedTokens: integer('cached_tokens').notNull(),
+    completionTokens: integer('completion_tokens').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.batch, t.minuteMs, t.keyId, t.route, t.model] }),
+    index('usage_minutes_by_time').on(t.projectId, t.minuteMs),
+  ],
 )

@@ -254,6 +254,10 @@ describe('answers are as the document says:', () => {
     await ask(`GET ${projects}`)
     await ask(`GET ${projects}/:project`, { project })
     await ask(`POST ${projects}/:project`, { project }, { name: 'b' })
+    const limits = `${projects}/:project/rate_limits`
+    const ofProject = { project, rateLimit: 'rl-project' }
+    await ask(`POST ${limits}/:rateLimit`, ofProject, { max_requests_per_1_minute: 9 })
+    await ask(`GET ${limits}`, { project })
     for (const kind of ['api_keys', 'service_accounts']) {
       const at = `${projects}/:project/${kind}`
       const key = (await ask(`POST ${at}`, { project }, { name: 'k' })).body['id'] as string
@@ -265,10 +269,6 @@ describe('answers are as the document says:', () => {
       }
       await ask(`DELETE ${at}/:key`, { project, key })
     }
-    await ask(`GET ${projects}/:project/rate_limits`, { project })
-    const limits = { project, rateLimit: 'rl-project' }
-    const one = { max_requests_per_1_minute: 1 }
-    await ask(`POST ${projects}/:project/rate_limits/:rateLimit`, limits, one)
     const admin = '/v1/organization/admin_api_keys'
     const key = (await ask(`POST ${admin}`, {}, { name: 'k' })).body['id'] as string
     await ask(`GET ${admin}`)

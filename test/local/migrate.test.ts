@@ -151,6 +151,7 @@ describe('applyMigrations', () => {
     expect(await all('SELECT prompt_tokens, cached_tokens, key_id FROM usage')).toEqual([
       { prompt_tokens: 10, cached_tokens: 0, key_id: null },
     ])
+    expect(await all('SELECT * FROM usage_minutes')).toEqual([])
     expect(await all('PRAGMA foreign_key_check')).toEqual([])
     // The next start makes the key that it is given an admin's, and leaves its id.
     const before = await all("SELECT id FROM keys WHERE hash = 'h1'")

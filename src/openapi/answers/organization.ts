@@ -71,6 +71,19 @@ export const adminKey = z.object({
   }),
 }) satisfies z.ZodType<AdminKey>
 
+const limit = count.nullable().describe('Null where there is no limit.')
+
+export const rateLimit = z.object({
+  object: z.literal('project.rate_limit'),
+  id: z.string(),
+  model: z.literal('*'),
+  api_key_id: z.string().nullable().describe('Null for the limits of the project itself.'),
+  max_requests_per_1_minute: limit,
+  max_tokens_per_1_minute: limit,
+  max_concurrent_requests: limit,
+  max_tokens_per_1_month: limit,
+}) satisfies z.ZodType<RateLimit>
+
 export const usagePage = z.object({
   object: z.literal('page'),
   data: z.array(
@@ -97,15 +110,3 @@ export const usagePage = z.object({
   has_more: z.boolean(),
   next_page: z.string().nullable(),
 }) satisfies z.ZodType<UsagePage>
-
-const limit = count.nullable().describe('Null: no limit.')
-export const rateLimit = z.object({
-  object: z.literal('project.rate_limit'),
-  id: z.string(),
-  model: z.literal('*'),
-  api_key_id: z.string().nullable().describe('Null for the limits of the project itself.'),
-  max_requests_per_1_minute: limit,
-  max_tokens_per_1_minute: limit,
-  max_concurrent_requests: limit,
-  max_tokens_per_1_month: limit,
-}) satisfies z.ZodType<RateLimit>
