@@ -5,6 +5,7 @@ import { incompleteBody, isIncompleteBody } from './http/body-chunks.ts'
 import { allowedOrigins } from './middleware/allowed-origins.ts'
 import { bearerAuth } from './middleware/bearer-auth.ts'
 import { limitHeaders } from './middleware/limit-headers.ts'
+import { gatewayTime } from './middleware/gateway-time.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { requireScope } from './middleware/require-scope.ts'
@@ -33,6 +34,7 @@ const PATHS_WITH_KEY = ['/v1/*', '/tokenize', '/detokenize', '/tokenizer_info']
 /** The gateway: routes, and the one place where errors become answers. */
 export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
+  app.use(gatewayTime())
   app.use(requestId())
   app.use(allowedOrigins())
   app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/docs' }))

@@ -1,5 +1,6 @@
 import type { UsageRow } from '../db/usage.ts'
 import { startGeneration, type Generation, type GenerationPlan } from '../dispatch/generate.ts'
+import type { WaitClock } from '../dispatch/wait-clock.ts'
 import { readUrgency, type Urgency } from '../dispatch/urgency.ts'
 import type { Bindings } from '../env.ts'
 import type { Admission } from '../limits/admission.ts'
@@ -26,6 +27,8 @@ export type AnswerContext = {
   readonly header: (name: string) => string | undefined
   /** Aborted when nobody wants the answer any more. */
   readonly signal: AbortSignal
+  /** Measures how long the request waits for runners; absent where nobody asks. */
+  readonly waits?: WaitClock
   /** Under the limits of project and key; absent where nothing limits the request. */
   readonly admission?: Admission
   /** Takes the usage of an answer once it is complete. */
@@ -108,7 +111,7 @@ export const admit = async (
  * @throws {ApiError}
  */
 export async function startPlan(
-  { env, projectId, admission }: AnswerContext,
+  { env, projectId, admission, waits }: AnswerContext,
   plan: GenerationPlan,
   signal: AbortSignal,
 ): Promise<Generation> {
@@ -116,6 +119,7 @@ export async function startPlan(
     {
       pool: servicesOf(env).runners,
       readAdapter: (digest) => readAdapter(env, projectId, digest),
+      waits,
     },
     plan,
     signal,

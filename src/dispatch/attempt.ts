@@ -3,6 +3,7 @@ import type { RunnerSnapshot, RunnerWish } from './choose-runner.ts'
 import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
 import { jitterMs } from './retry-budget.ts'
 import type { HeldCall, RunnerPool } from './runner-pool.ts'
+import { WaitClock } from './wait-clock.ts'
 
 /** No runner can take the call at the moment. */
 export class Unserved extends Error {
@@ -35,6 +36,8 @@ export type AttemptOptions = {
   readonly firstOnly?: boolean
   /** Reads the file of an adapter, for a runner that lacks it. */
   readonly readAdapter?: ReadAdapter
+  /** Measures the waits for runners that are not the call's own. */
+  readonly waits?: WaitClock | undefined
   /**
    * Checks the call against all runners that may be tried. An error that it throws ends the
    * attempt.
@@ -46,8 +49,8 @@ export type ReadAdapter = (digest: string) => Promise<Uint8Array>
 
 /**
  * Makes a call on the runner that suits it best. If a runner fails before the call has returned, the
- * next one is tried after a moment, as long as the pool's retry budget lasts. If a runner lacks an adapter, it is sent the file and called once more. Each
- * runner's circuit is told how its call ends.
+ * next one is tried after a moment, as long as the pool's retry budget lasts. If a runner lacks an
+ * adapter, it is sent the file and called once more. Each runner's circuit is told how its call ends.
  * @throws {Unserved} no runner can take the call
  * @throws {RunnerCallFailure | RunnerRefusal} the error of the last runner tried, or what is wrong
  * with a runner's status if none can be tried
@@ -56,9 +59,9 @@ export async function attempt<T>(
   pool: RunnerPool,
   wish: RunnerWish,
   call: (runner: ChosenRunner) => Promise<T>,
-  { signal, firstOnly = false, readAdapter, check }: AttemptOptions = {},
+  { signal, firstOnly = false, readAdapter, waits = new WaitClock(), check }: AttemptOptions = {},
 ): Promise<T> {
-  const choice = await pool.choose(wish)
+  const choice = await waits.during(pool.choose(wish))
   if (choice.kind !== 'ranked') {
     const fault = choice.kind === 'none' ? pool.statusFault() : null
     throw fault ?? new Unserved(choice.kind, wish.model)
@@ -86,7 +89,7 @@ export async function attempt<T>(
     try {
       const result = await (readAdapter === undefined
         ? callNow()
-        : withAdapters(client, wish.adapters, readAdapter, callNow))
+        : withAdapters(client, wish.adapters, readAdapter, callNow, waits))
       if (!answer.isFollowed) held.succeed()
       return result
     } catch (error) {
@@ -108,6 +111,7 @@ export async function withAdapters<T>(
   adapters: readonly string[],
   readAdapter: ReadAdapter,
   call: () => Promise<T>,
+  waits = new WaitClock(),
 ): Promise<T> {
   try {
     return await call()
@@ -116,7 +120,9 @@ export async function withAdapters<T>(
       throw error
     const missing = new Set(error.error.missing ?? adapters)
     for (const digest of new Set(adapters)) {
-      if (missing.has(digest)) await client.putAdapter(digest, await readAdapter(digest))
+      if (!missing.has(digest)) continue
+      const file = await readAdapter(digest)
+      await waits.during(client.putAdapter(digest, file))
     }
     return call()
   }

@@ -7,12 +7,15 @@ import type { ExpectedProof } from './proof.ts'
 import type { RunnerClient } from './runner-client.ts'
 import { toApiError } from './runner-error.ts'
 import { RunnerCallFailure, wrongProof } from './runner-failure.ts'
+import { WaitClock } from './wait-clock.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 export type GenerationContext = {
   readonly pool: RunnerPool
   /** Reads the file of an adapter, for a runner that lacks it. */
   readonly readAdapter: ReadAdapter
+  /** Measures the waits for runners. */
+  readonly waits?: WaitClock | undefined
 }
 
 export type GenerationPlan = {
@@ -50,7 +53,7 @@ export async function startGeneration(
   plan: GenerationPlan,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const { pool, readAdapter } = context
+  const { pool, readAdapter, waits } = context
   const adapters = plan.expected.flatMap(({ arm }) => arm.adapters.map(({ digest }) => digest))
   const { model, modelDigest } = plan
   try {
@@ -58,12 +61,13 @@ export async function startGeneration(
       pool,
       { kind: 'generate', model, modelDigest, adapters },
       async ({ client, status, follow }) => {
-        const started = await generateOn(client, plan, signal)
+        const started = await generateOn(client, plan, signal, waits)
         return { ...started, runnerId: status.runner_id, events: follow(started.events) }
       },
       {
         signal,
         readAdapter,
+        waits,
         check: (runners) => {
           checkMaxTokens(plan, runners)
         },
@@ -97,6 +101,7 @@ export async function generateOn(
   client: RunnerClient,
   plan: GenerationPlan,
   signal: AbortSignal,
+  waits = new WaitClock(),
 ): Promise<Omit<Generation, 'runnerId'>> {
   const controller = new AbortController()
   const onAbort = () => {
@@ -105,8 +110,8 @@ export async function generateOn(
   if (signal.aborted)
     throw new RunnerCallFailure('cancelled', 'the caller left before the call began')
   signal.addEventListener('abort', onAbort, { once: true })
-  const raw = await client.generate(withTimeout(plan, Date.now()), controller)
-  const events = checkEvents(raw, plan, () => {
+  const raw = await waits.during(client.generate(withTimeout(plan, Date.now()), controller))
+  const events = checkEvents(waits.each(raw), plan, () => {
     signal.removeEventListener('abort', onAbort)
     // This does nothing after a complete answer. After a part of one it frees the runner's rows.
     controller.abort(new RunnerCallFailure('cancelled', 'the caller left during the answer'))

@@ -61,6 +61,7 @@ const STRING = { type: 'string' }
 /** Headers of every answer. */
 const EVERY_ANSWER: Json = {
   'x-request-id': { $ref: '#/components/headers/RequestId' },
+  'x-arcana-gateway-ms': { $ref: '#/components/headers/GatewayMs' },
 }
 /** Where the caller's limits stand; absent where there is no limit. */
 const LIMIT_HEADERS: Json = Object.fromEntries(
@@ -112,6 +113,11 @@ export function createDocument(serverUrl: string): Json {
       schemas: { ...requests, ...responses },
       headers: {
         RequestId: { description: "The request's id, in the gateway's logs too.", schema: STRING },
+        GatewayMs: {
+          description:
+            'Milliseconds that the gateway itself took until the answer began, without its waits for runners.',
+          schema: STRING,
+        },
         RateLimit: {
           description: 'What a minute admits, what is left of it, or until when that is renewed.',
           schema: STRING,

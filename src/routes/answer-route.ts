@@ -31,6 +31,7 @@ export function answerContextOf(
     scopes,
     header: (name) => c.req.header(name),
     signal: c.req.raw.signal,
+    waits: c.get('waits'),
     admission,
     recordUsage: (row) => {
       c.executionCtx.waitUntil(recordUsage(c.env, row))

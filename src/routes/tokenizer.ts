@@ -17,19 +17,25 @@ export const tokenizer = new Hono<AppEnv>()
   .get('/tokenizer_info', async (c) => {
     const { config, runners } = servicesOf(c.env)
     const { model } = readModel(config, parseWire(tokenizerInfoQuerySchema, c.req.query()).model)
-    return c.json(await askRunner(runners, model, (client) => client.tokenizerInfo()))
+    return c.json(
+      await askRunner(runners, model, (client) => client.tokenizerInfo(), c.get('waits')),
+    )
   })
   .post('/tokenize', async (c) => {
     const { config, runners } = servicesOf(c.env)
     const body = withoutNulls(await readJsonObject(c.req.raw))
     const request = parseWire(tokenizeRequestSchema, body)
     const { model } = readModel(config, request.model)
-    return c.json(await askRunner(runners, model, (client) => client.tokenize(request)))
+    return c.json(
+      await askRunner(runners, model, (client) => client.tokenize(request), c.get('waits')),
+    )
   })
   .post('/detokenize', async (c) => {
     const { config, runners } = servicesOf(c.env)
     const body = withoutNulls(await readJsonObject(c.req.raw))
     const request = parseWire(detokenizeRequestSchema, body)
     const { model } = readModel(config, request.model)
-    return c.json(await askRunner(runners, model, (client) => client.detokenize(request)))
+    return c.json(
+      await askRunner(runners, model, (client) => client.detokenize(request), c.get('waits')),
+    )
   })

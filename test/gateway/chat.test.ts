@@ -189,6 +189,28 @@ describe('a sampling parameter', () => {
   })
 })
 
+describe('the time that the gateway took', () => {
+  it('leaves out its waits for the runner', async ({ expect }) => {
+    runner.delayMs = () => 100
+    const startedAtMs = Date.now()
+    const response = await client.chat({})
+    await response.text()
+    const elapsedMs = Date.now() - startedAtMs
+    const ownMs = Number(response.headers.get('x-arcana-gateway-ms'))
+    // Five events and as many waits, each of which may be a millisecond short.
+    expect(ownMs).toBeLessThanOrEqual(elapsedMs - 5 * 99)
+    expect(ownMs).toBeGreaterThanOrEqual(0)
+  })
+
+  it('is there on errors and on other routes', async ({ expect }) => {
+    const refused = await client.chat({ model: 'no-such-model' })
+    expect(refused.status).toBe(404)
+    for (const response of [refused, await client.call('GET', '/v1/models')]) {
+      expect(response.headers.get('x-arcana-gateway-ms')).toMatch(/^\d+$/)
+    }
+  })
+})
+
 describe('a stream that waits', () => {
   it('is kept alive by comments', async ({ expect }) => {
     runner.delayMs = (event) => (event !== 'die' && event.event === 'end' ? 2500 : 0)
