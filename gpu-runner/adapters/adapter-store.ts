@@ -138,6 +138,15 @@ export class AdapterStore {
     return [...this.#entries.values()].filter((entry) => !entry.retired).map(({ digest }) => digest)
   }
 
+  /** @returns digests of at most `limit` adapters, the last used first */
+  recentlyUsed(limit: number): string[] {
+    return [...this.#entries.values()]
+      .filter(({ retired }) => !retired)
+      .sort((a, b) => b.lastUsed - a.lastUsed)
+      .slice(0, limit)
+      .map(({ digest }) => digest)
+  }
+
   /** Makes room in a full store: the adapter that was not used for longest goes. */
   #makeRoom(): void {
     if (this.#entries.size < this.maxResident) return

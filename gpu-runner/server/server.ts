@@ -33,7 +33,7 @@ export function createRunnerServer(
   log: Log = noLog,
 ): Server {
   const { adapters, datasets } = runner
-  const { registry, countRefusal } = createMetrics(runner)
+  const { registry, countRefusal } = createMetrics(runner, identity.modelSlug)
   const secretHash = sha256(identity.secret)
 
   const routes: Readonly<

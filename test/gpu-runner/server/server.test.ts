@@ -397,3 +397,59 @@ test('metrics are Prometheus text', async ({ expect }) => {
   expect(text).toMatch(/^arcana_calls_refused_total\{reason="over_capacity"\} [1-9]/m)
   expect(text).toMatch(/^arcana_job_share_limit_ratio 0.3$/m)
 })
+
+test('the metrics say what llm-d and the inference extension schedule by', async ({ expect }) => {
+  const used = await pushAdapter(21)
+  const queued = await pushAdapter(22)
+  const caller = new AbortController()
+  const start = (digest: string, numArms: number) => {
+    const arm: Arm = { adapters: [{ digest, weight: 1 }], scope: 'generated' }
+    const body = ask('Tell me a long story about the sea.', {
+      arms: Array.from({ length: numArms }, () => arm),
+      sampling: { max_tokens: 400, temperature: 0, top_p: 1, stop: [] },
+    })
+    const init = { method: 'POST', body: JSON.stringify(body), signal: caller.signal }
+    return call('/v1/generate', init).catch(() => null)
+  }
+  const loadOf = (metrics: string) =>
+    ['num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'].map((name) => {
+      const line = new RegExp(
+        `^vllm:${name}\\{model_name="smollm2-135m-instruct",engine="0"\\} (.*)$`,
+        'm',
+      )
+      return Number(line.exec(metrics)?.[1])
+    })
+  const read = async () => (await call('/metrics')).text()
+  expect(loadOf(await read())).toEqual([0, 0, 0])
+
+  const answers = [start(used.digest, 8)]
+  await vi.waitFor(() => {
+    expect(runner.engine.scheduler.running).toHaveLength(8)
+  }, 60_000)
+  expect(loadOf(await read())).toEqual([1, 0, 0.5])
+
+  // It needs more rows than are free, so it waits.
+  answers.push(start(queued.digest, 9))
+  await vi.waitFor(() => {
+    expect(runner.engine.scheduler.numWaiting).toBe(1)
+  }, 60_000)
+  const busy = await read()
+  expect(loadOf(busy)).toEqual([1, 1, 0.5])
+  expect(busy).toMatch(/^# TYPE vllm:num_requests_waiting gauge$/m)
+  expect(busy).toMatch(/^# TYPE vllm:lora_requests_info gauge$/m)
+  const info =
+    /^vllm:lora_requests_info\{max_lora="(.*)",running_lora_adapters="(.*)",waiting_lora_adapters="(.*)"\} (.*)$/gm
+  const [lists, ...others] = [...busy.matchAll(info)]
+  expect(others).toEqual([])
+  expect(lists?.[1]).toBe('256')
+  expect(lists?.[2]?.split(',')).toEqual([...runner.adapters.digests].sort())
+  expect(lists?.[2]).toContain(used.digest)
+  expect(lists?.[3]).toBe(queued.digest)
+  expect(Math.abs(Number(lists?.[4]) - Date.now() / 1000)).toBeLessThan(60)
+
+  caller.abort()
+  await Promise.all(answers)
+  await vi.waitFor(async () => {
+    expect(loadOf(await read())).toEqual([0, 0, 0])
+  }, 60_000)
+})
