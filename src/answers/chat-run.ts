@@ -10,7 +10,7 @@ import { chatEvents, type ChatEvent } from '../tasks/chat-answer.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { confidenceOf } from '../tasks/confidence.ts'
 import { applyFrame } from '../tasks/frame.ts'
-import { proofHeaders } from '../tasks/answer-proof.ts'
+import { proofHeaders, retirementOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import {
@@ -86,6 +86,7 @@ export async function startChat(
     ...(hasGenericTools ? { 'x-arcana-tools': 'generic' } : {}),
     ...warningHeaders({
       words: [
+        ...(retirementOf(selection) === null ? [] : ['version-retires']),
         ...(replaced ? ['frame-replaced'] : []),
         ...(labels !== null && request.stop.length > 0 ? ['stop-of-label'] : []),
       ],

@@ -15,11 +15,12 @@ import {
   type CompletionRequest,
   type Prompt,
 } from '../protocol/openai/completions.ts'
+import { warningHeaders } from '../http/warnings.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
 import { ignoredHeader } from '../protocol/openai/unsupported.ts'
 import { parseWire } from '../protocol/parse.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { proofHeaders, proofOf } from '../tasks/answer-proof.ts'
+import { proofHeaders, proofOf, retirementOf } from '../tasks/answer-proof.ts'
 import { planArm, planGeneration } from '../tasks/plan.ts'
 import { deriveSeeds } from '../tasks/seeds.ts'
 import {
@@ -94,7 +95,11 @@ export async function startCompletion(
     request,
     selection,
     head: answerHead('cmpl-', requestId, requested, request.tier),
-    headers: { ...proofHeaders(selection), ...ignoredHeader(ignored) },
+    headers: {
+      ...proofHeaders(selection),
+      ...ignoredHeader(ignored),
+      ...warningHeaders({ words: retirementOf(selection) === null ? [] : ['version-retires'] }),
+    },
     urgency,
     caller,
     runnerId,

@@ -78,6 +78,8 @@ export const tasks = sqliteTable(
      * again, so a version's content may be cached forever.
      */
     retiredThrough: integer('retired_through').notNull().default(0),
+    /** Rises when a version of the task changes in a way that requests must see: it is retired, or not. */
+    revision: integer('revision').notNull().default(0),
     createdAtMs: integer('created_at_ms').notNull(),
     updatedAtMs: integer('updated_at_ms').notNull(),
     deletedAtMs: integer('deleted_at_ms'),
@@ -120,11 +122,36 @@ export const versions = sqliteTable(
     createdAtMs: integer('created_at_ms').notNull(),
     /** When the stored adapter was found damaged; null while it is sound. */
     corruptAtMs: integer('corrupt_at_ms'),
+    /** Its owner's words for the version, which lists can be filtered by; null means none. */
+    tags: text('tags', { mode: 'json' }).$type<readonly string[]>(),
+    notes: text('notes'),
+    /** From then on the version answers no request; null for a version that is not retired. */
+    retiresAtMs: integer('retires_at_ms'),
   },
   (t) => [
     primaryKey({ columns: [t.projectId, t.task, t.number] }),
     uniqueIndex('versions_job_id').on(t.jobId),
   ],
+)
+
+/** Each time that a version of a task went live. */
+export const promotions = sqliteTable(
+  'promotions',
+  {
+    projectId: text('project_id').notNull(),
+    task: text('task').notNull(),
+    /** Counts the task's promotions from 1; the last one is in force. */
+    sequence: integer('sequence').notNull(),
+    version: integer('version').notNull(),
+    /**
+     * The promotion that a rollback of this one goes back to. A rollback takes over the one before that,
+     * so that rollbacks in a row go further back. Null where nothing was live before.
+     */
+    previous: integer('previous'),
+    cause: text('cause').$type<'publish' | 'promote' | 'rollback'>().notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.projectId, t.task, t.sequence] })],
 )
 
 export const files = sqliteTable(

@@ -1,6 +1,7 @@
 import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
 import type { PageQuery } from './paging.ts'
+import { canGoLive, recordPromotion } from './promotions.ts'
 import { tasks } from './schema.ts'
 
 export type TaskRow = typeof tasks.$inferSelect
@@ -45,8 +46,9 @@ export async function listTasks(
 }
 
 /**
- * Makes a version live if the live one is still `expectedLive`, in one statement.
- * @returns false where another version is live, and where the task or the version does not exist
+ * Makes a version live if the live one is still `expectedLive`, in one transaction.
+ * @returns false where another version is live, where the task or the version does not exist, and
+ * where the version is retired
  */
 export async function promoteVersion(
   db: D1Database,
@@ -57,19 +59,28 @@ export async function promoteVersion(
     /** Null where no version is live. */
     readonly expectedLive: number | null
     readonly nowMs: number
+    /** What a rollback takes over from the promotion that it goes back to. */
+    readonly rollback?: { readonly previous: number | null }
   },
 ): Promise<boolean> {
-  const { projectId, name, version, expectedLive, nowMs } = promotion
-  const result = await db
-    .prepare(
-      `UPDATE tasks SET live_version = ?3, updated_at_ms = ?5
-       WHERE project_id = ?1 AND name = ?2 AND live_version IS ?4 AND deleted_at_ms IS NULL
-         AND ?3 > retired_through
-         AND EXISTS (SELECT 1 FROM versions WHERE project_id = ?1 AND task = ?2 AND number = ?3)`,
-    )
-    .bind(projectId, name, version, expectedLive, nowMs)
-    .run()
-  return result.meta.changes === 1
+  const { projectId, name, version, expectedLive, nowMs, rollback } = promotion
+  const results = await db.batch([
+    recordPromotion(db, {
+      projectId,
+      task: name,
+      version,
+      nowMs,
+      cause: rollback === undefined ? 'promote' : 'rollback',
+      ifLive: expectedLive,
+      ...(rollback === undefined ? {} : { previous: rollback.previous }),
+    }),
+    db
+      .prepare(
+        `UPDATE tasks SET live_version = ?3, updated_at_ms = ?5 WHERE ${canGoLive('?3', '?4')}`,
+      )
+      .bind(projectId, name, version, expectedLive, nowMs),
+  ])
+  return results[1]!.meta.changes === 1
 }
 
 /**

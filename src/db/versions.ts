@@ -1,10 +1,19 @@
-import { and, desc, eq, gt, isNotNull, isNull } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
-import { versions } from './schema.ts'
+import type { PageQuery } from './paging.ts'
+import { tasks, versions } from './schema.ts'
+import { recordPromotion } from './promotions.ts'
 
 export type Version = Readonly<typeof versions.$inferSelect>
 /** A version that has no number yet. */
-export type NewVersion = Omit<Version, 'number' | 'corruptAtMs'>
+export type NewVersion = Omit<
+  Version,
+  'number' | 'corruptAtMs' | 'retiresAtMs' | 'tags' | 'notes'
+> & {
+  /** A version that a job of an older release made lacks these two. */
+  readonly tags?: readonly string[] | null
+  readonly notes?: string | null
+}
 
 export async function findVersion(
   db: D1Database,
@@ -21,24 +30,102 @@ export async function findVersion(
   return rows[0] ?? null
 }
 
-/** A task's versions, newest first, without those of a deleted task of the same name. */
+type TaskName = {
+  readonly projectId: string
+  readonly name: string
+  readonly retiredThrough: number
+}
+
+/** Of a task's versions, those that belong to no deleted task of the same name. */
+const ofTask = ({ projectId, name, retiredThrough }: TaskName) =>
+  and(
+    eq(versions.projectId, projectId),
+    eq(versions.task, name),
+    gt(versions.number, retiredThrough),
+  )
+
+/**
+ * A task's versions by number.
+ * @param page `after` is a version's number
+ * @param tag lists only versions with this tag
+ * @returns up to one row more than the limit
+ */
 export async function listVersions(
   db: D1Database,
-  projectId: string,
-  task: string,
-  retiredThrough: number,
+  task: TaskName,
+  page: Omit<PageQuery, 'after'> & { readonly after?: number | undefined },
+  tag?: string,
 ): Promise<readonly Version[]> {
+  const [by, past] = page.order === 'asc' ? [asc, gt] : [desc, lt]
   return drizzle(db)
     .select()
     .from(versions)
     .where(
       and(
-        eq(versions.projectId, projectId),
-        eq(versions.task, task),
-        gt(versions.number, retiredThrough),
+        ofTask(task),
+        page.after === undefined ? undefined : past(versions.number, page.after),
+        tag === undefined
+          ? undefined
+          : sql`EXISTS (SELECT 1 FROM json_each(${versions.tags}) WHERE value = ${tag})`,
       ),
     )
-    .orderBy(desc(versions.number))
+    .orderBy(by(versions.number))
+    .limit(page.limit + 1)
+}
+
+/**
+ * A task's versions whose digest begins with a prefix: of each digest the newest, since versions with
+ * equal digests have equal content.
+ * @param prefix hexadecimal
+ * @returns at most two, of which the second says that the prefix is ambiguous
+ */
+export async function findVersionsByDigest(
+  db: D1Database,
+  task: TaskName,
+  prefix: string,
+): Promise<readonly Version[]> {
+  const newest = drizzle(db)
+    .select({ number: sql<number>`max(${versions.number})` })
+    .from(versions)
+    .where(and(ofTask(task), sql`substr(${versions.digest}, 1, ${prefix.length}) = ${prefix}`))
+    .groupBy(versions.digest)
+    .limit(2)
+  return drizzle(db)
+    .select()
+    .from(versions)
+    .where(and(ofTask(task), sql`${versions.number} IN ${newest}`))
+}
+
+/**
+ * Changes what may change about a version. The task's revision rises with it, so that gateways read the
+ * version anew within the time that they cache a task's name.
+ * @returns false where the task has no such version
+ */
+export async function updateVersion(
+  db: D1Database,
+  { projectId, name }: TaskName,
+  number: number,
+  change: Partial<Pick<Version, 'tags' | 'notes' | 'retiresAtMs'>>,
+): Promise<boolean> {
+  if (Object.keys(change).length === 0) return true
+  const database = drizzle(db)
+  const [updated] = await database.batch([
+    database
+      .update(versions)
+      .set(change)
+      .where(
+        and(
+          eq(versions.projectId, projectId),
+          eq(versions.task, name),
+          eq(versions.number, number),
+        ),
+      ),
+    database
+      .update(tasks)
+      .set({ revision: sql`${tasks.revision} + 1` })
+      .where(and(eq(tasks.projectId, projectId), eq(tasks.name, name))),
+  ])
+  return updated.meta.changes === 1
 }
 
 /**
@@ -57,7 +144,19 @@ export async function publishVersion(
   const moved = `live_version = excluded.live_version, updated_at_ms = excluded.updated_at_ms,`
   const nextNumber = `1 + coalesce(
     (SELECT max(number) FROM versions WHERE project_id = ?1 AND task = ?2), 0)`
-  const [, , published] = await db.batch<{ number: number }>([
+  const results = await db.batch<{ number: number }>([
+    ...(isLive
+      ? [
+          recordPromotion(db, {
+            projectId: v.projectId,
+            task: v.task,
+            version: `(SELECT ${nextNumber})`,
+            nowMs: v.createdAtMs,
+            cause: 'publish',
+            unlessJob: v.jobId,
+          }),
+        ]
+      : []),
     db
       .prepare(
         `INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms)
@@ -73,9 +172,9 @@ export async function publishVersion(
       .prepare(
         `INSERT INTO versions (project_id, task, number, digest, model, model_digest,
            adapter_digest, scope, layers, instructions, position, labels, bias, temperature,
-           min_confidence, fallback_label, report_key, job_id, created_at_ms)
+           min_confidence, fallback_label, report_key, job_id, created_at_ms, tags, notes)
          SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-           ?16, ?17, ?18
+           ?16, ?17, ?18, ?19, ?20
          WHERE true
          ON CONFLICT (job_id) DO NOTHING`,
       )
@@ -98,6 +197,8 @@ export async function publishVersion(
         v.reportKey,
         v.jobId,
         v.createdAtMs,
+        v.tags == null ? null : JSON.stringify(v.tags),
+        v.notes ?? null,
       ),
     db.prepare('SELECT number FROM versions WHERE job_id = ?1').bind(v.jobId),
     // All the project's versions with this adapter share the bytes that were just stored.
@@ -108,7 +209,7 @@ export async function publishVersion(
       )
       .bind(v.projectId, v.adapterDigest),
   ])
-  const number = published?.results[0]?.number
+  const number = results.at(-2)?.results[0]?.number
   if (number === undefined) throw new Error(`version of job ${v.jobId} is missing after publishing`)
   return number
 }

@@ -48,7 +48,8 @@ export type ReadAdapter = (digest: string) => Promise<Uint8Array>
  * next one is tried. If a runner lacks an adapter, it is sent the file and called once more. Each
  * runner's circuit is told how its call ends.
  * @throws {Unserved} no runner can take the call
- * @throws {RunnerCallFailure | RunnerRefusal} the error of the last runner tried
+ * @throws {RunnerCallFailure | RunnerRefusal} the error of the last runner tried, or what is wrong
+ * with a runner's status if none can be tried
  */
 export async function attempt<T>(
   pool: RunnerPool,
@@ -57,7 +58,10 @@ export async function attempt<T>(
   { signal, firstOnly = false, readAdapter, check }: AttemptOptions = {},
 ): Promise<T> {
   const choice = await pool.choose(wish)
-  if (choice.kind !== 'ranked') throw new Unserved(choice.kind, wish.model)
+  if (choice.kind !== 'ranked') {
+    const fault = choice.kind === 'none' ? pool.statusFault() : null
+    throw fault ?? new Unserved(choice.kind, wish.model)
+  }
   check?.(choice.runners)
   let lastError: unknown = new Unserved('none', wish.model)
   for (const { url, status } of firstOnly ? choice.runners.slice(0, 1) : choice.runners) {
@@ -130,9 +134,14 @@ function settle(held: HeldCall, error: unknown): void {
   else held.release()
 }
 
-/** Whether an error means that the runner itself failed, and not that the request was impossible. */
+/**
+ * Whether an error means that the runner itself failed, and not that the request was impossible. A
+ * wrong proof says nothing for sure: one project's damaged row would open all runners' circuits.
+ */
 function isRunnersFault(error: unknown): boolean {
-  if (error instanceof RunnerCallFailure) return error.kind !== 'cancelled'
+  if (error instanceof RunnerCallFailure) {
+    return error.kind !== 'cancelled' && error.kind !== 'wrong_proof'
+  }
   return error instanceof RunnerRefusal && error.error.code === 'internal'
 }
 

@@ -2,9 +2,11 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner.ts'
 import { attempt, type ReadAdapter } from './attempt.ts'
 import type { RunnerSnapshot } from './choose-runner.ts'
-import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
-import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
-import { proofMismatch, toApiError } from './runner-error.ts'
+import { checkEvents } from './check-events.ts'
+import type { ExpectedProof } from './proof.ts'
+import type { RunnerClient } from './runner-client.ts'
+import { toApiError } from './runner-error.ts'
+import { RunnerCallFailure, wrongProof } from './runner-failure.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
 export type GenerationContext = {
@@ -104,14 +106,14 @@ export async function generateOn(
     throw new RunnerCallFailure('cancelled', 'the caller left before the call began')
   signal.addEventListener('abort', onAbort, { once: true })
   const raw = await client.generate(withTimeout(plan, Date.now()), controller)
-  const events = checkEvents(raw, plan.expected, () => {
+  const events = checkEvents(raw, plan, () => {
     signal.removeEventListener('abort', onAbort)
     // This does nothing after a complete answer. After a part of one it frees the runner's rows.
     controller.abort(new RunnerCallFailure('cancelled', 'the caller left during the answer'))
   })
   const first = await events.next()
   if (first.done === true) throw new RunnerCallFailure('died', 'runner ended before admission')
-  if (first.value.event !== 'accepted') throw proofMismatch('no admission')
+  if (first.value.event !== 'accepted') throw wrongProof('no admission')
   const { applied, schema_hints: schemaHints = [], tool_form: form } = first.value
   return {
     accepted: applied,
@@ -133,46 +135,5 @@ async function* prepend<T>(first: T, rest: AsyncGenerator<T>): AsyncGenerator<T>
     yield* rest
   } finally {
     await rest.return(undefined)
-  }
-}
-
-/**
- * Passes events on as long as they follow the protocol: each arm is admitted with the expected proof
- * before its first token, its end repeats that proof, and `done` follows the last end.
- */
-async function* checkEvents(
-  raw: AsyncGenerator<GenerateEvent>,
-  expected: readonly ExpectedProof[],
-  release: () => void,
-): AsyncGenerator<GenerateEvent> {
-  const admitted = new Map<number, Applied>()
-  const ended = new Set<number>()
-  try {
-    for await (const event of raw) {
-      if (event.event === 'error') throw new RunnerRefusal(event.error)
-      if (event.event === 'done') {
-        if (ended.size !== expected.length) throw proofMismatch('an arm never ended')
-        yield event
-        return
-      }
-      const proof = expected[event.arm]
-      const applied = admitted.get(event.arm)
-      if (proof === undefined || ended.has(event.arm)) throw proofMismatch(`arm ${event.arm}`)
-      if (event.event === 'accepted') {
-        const mismatch = findProofMismatch(proof, event.applied)
-        if (mismatch !== null) throw proofMismatch(mismatch)
-        admitted.set(event.arm, event.applied)
-      } else if (applied === undefined) {
-        throw proofMismatch('no admission')
-      } else if (event.event === 'end') {
-        if (!isSameApplied(applied, event.applied)) throw proofMismatch('changed during the answer')
-        ended.add(event.arm)
-      }
-      yield event
-    }
-    throw new RunnerCallFailure('died', 'runner stream ended without its terminal frame')
-  } finally {
-    release()
-    await raw.return(undefined)
   }
 }

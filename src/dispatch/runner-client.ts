@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import {
   generateEventSchema,
+  RUNNER_PROTOCOL_VERSION,
   runnerErrorBodySchema,
   runnerStatusSchema,
   type GenerateEvent,
@@ -29,7 +30,11 @@ import {
   type detokenizeRequestSchema,
   type tokenizeRequestSchema,
 } from '../protocol/tokenizer.ts'
-import { readNdjson } from './ndjson.ts'
+import { parseAnswer, readBody, readJson } from './read-answer.ts'
+import { readLines } from './read-lines.ts'
+import { RunnerCallFailure, RunnerRefusal } from './runner-failure.ts'
+
+export { RunnerCallFailure, RunnerRefusal }
 
 const STATUS_TIMEOUT_MS = 2_000
 const TOKENIZE_TIMEOUT_MS = 30_000
@@ -37,31 +42,22 @@ const PUSH_TIMEOUT_MS = 30_000
 /** A dataset is tokenised and its prompts may be prefilled before the answer. */
 const DATASET_TIMEOUT_MS = 300_000
 const SCORE_TIMEOUT_MS = 300_000
+const KIB = 1024
+const MIB = 1024 * KIB
+/** The longest answers that are read. A status lists up to some thousand digests of 64 characters. */
+const MAX_STATUS_BYTES = 4 * MIB
+const MAX_ERROR_BYTES = 256 * KIB
+/** Tokens of the longest text of a request, or scores of the largest call of a job. */
+const MAX_JSON_BYTES = 64 * MIB
+/** The header of a gradient has three fields. */
+const MAX_GRADIENT_HEADER_BYTES = 64 * KIB
+/** What a status outside the protocol that says "busy" is taken for, if it does not say how long. */
+const DEFAULT_RETRY_SECONDS = 1
+const MAX_RETRY_SECONDS = 60
 /** Longest silence of a generating runner: a full queue of long prompts ahead. */
 const SILENCE_TIMEOUT_MS = 180_000
 
-/** The runner answered, and said no. */
-export class RunnerRefusal extends Error {
-  readonly error: RunnerError
-
-  constructor(error: RunnerError) {
-    super(`${error.code}: ${error.message}`)
-    this.name = 'RunnerRefusal'
-    this.error = error
-  }
-}
-
-/** A call on a runner failed: no answer came, it broke off, or it was not the protocol's. */
-export class RunnerCallFailure extends Error {
-  /** `cancelled` is the gateway's own doing: the caller has gone. */
-  readonly kind: 'unreachable' | 'died' | 'protocol' | 'timeout' | 'cancelled'
-
-  constructor(kind: RunnerCallFailure['kind'], message: string, cause?: unknown) {
-    super(message, { cause })
-    this.name = 'RunnerCallFailure'
-    this.kind = kind
-  }
-}
+const versionSchema = z.object({ protocol_version: z.number().int() })
 
 /** HTTP to one runner node. */
 export class RunnerClient {
@@ -77,22 +73,36 @@ export class RunnerClient {
     const response = await this.#call('GET', '/v1/status', null, {
       signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
     })
-    return readJson(response, runnerStatusSchema)
+    const bytes = await readBody(response, MAX_STATUS_BYTES)
+    const text = new TextDecoder().decode(bytes)
+    // The version comes first, because a status of another version may have any shape.
+    const { protocol_version: version } = parseAnswer(text, versionSchema)
+    if (version !== RUNNER_PROTOCOL_VERSION) {
+      throw new RunnerCallFailure(
+        'wrong_version',
+        `runner speaks version ${version} of the protocol, not ${RUNNER_PROTOCOL_VERSION}`,
+      )
+    }
+    return parseAnswer(text, runnerStatusSchema)
   }
 
   async tokenizerInfo() {
     const response = await this.#call('GET', '/tokenizer_info', null, {
       signal: AbortSignal.timeout(STATUS_TIMEOUT_MS),
     })
-    return readJson(response, tokenizerInfoSchema)
+    return readJson(response, tokenizerInfoSchema, MAX_JSON_BYTES)
   }
 
   async tokenize(request: z.infer<typeof tokenizeRequestSchema>) {
-    return readJson(await this.#post('/tokenize', request), tokenizeResponseSchema)
+    return readJson(await this.#post('/tokenize', request), tokenizeResponseSchema, MAX_JSON_BYTES)
   }
 
   async detokenize(request: z.infer<typeof detokenizeRequestSchema>) {
-    return readJson(await this.#post('/detokenize', request), detokenizeResponseSchema)
+    return readJson(
+      await this.#post('/detokenize', request),
+      detokenizeResponseSchema,
+      MAX_JSON_BYTES,
+    )
   }
 
   async measure(request: MeasureRequest) {
@@ -101,7 +111,7 @@ export class RunnerClient {
       type: 'application/json',
       signal: AbortSignal.timeout(DATASET_TIMEOUT_MS),
     })
-    return readJson(response, measureResponseSchema)
+    return readJson(response, measureResponseSchema, MAX_JSON_BYTES)
   }
 
   async putAdapter(digest: string, bytes: Uint8Array): Promise<void> {
@@ -124,7 +134,7 @@ export class RunnerClient {
       type: 'application/json',
       signal: withTimeout(DATASET_TIMEOUT_MS, signal),
     })
-    return readJson(response, datasetResidentSchema)
+    return readJson(response, datasetResidentSchema, MAX_JSON_BYTES)
   }
 
   async score(
@@ -136,7 +146,7 @@ export class RunnerClient {
       type: 'application/octet-stream',
       signal: withTimeout(SCORE_TIMEOUT_MS, signal),
     })
-    return readJson(response, scoreResponseSchema)
+    return readJson(response, scoreResponseSchema, MAX_JSON_BYTES)
   }
 
   /**
@@ -173,7 +183,8 @@ export class RunnerClient {
         new TextEncoder().encode(JSON.stringify(request)),
         { type: 'application/json', signal: controller.signal },
       )
-      if (response.body === null) throw new RunnerCallFailure('protocol', 'generate without a body')
+      if (response.body === null)
+        throw new RunnerCallFailure('malformed', 'generate without a body')
       return readEvents(response.body as ReadableStream<Uint8Array>, watchdog)
     } catch (error) {
       watchdog.stop()
@@ -225,22 +236,19 @@ async function readGradient(
   { num_candidates: numCandidates }: GradientHeader,
   numSent: number,
 ): Promise<GradientAnswer> {
-  let bytes: Uint8Array
-  try {
-    bytes = new Uint8Array(await response.arrayBuffer())
-  } catch (error) {
-    throw new RunnerCallFailure('died', `runner's answer ended early: ${String(error)}`, error)
-  }
+  // What was sent is the candidates and a weight for each log probability.
+  const numValues = numCandidates + numSent
+  const maxBytes = numValues * Float32Array.BYTES_PER_ELEMENT + MAX_GRADIENT_HEADER_BYTES
+  const bytes = await readBody(response, maxBytes)
   const body = decodeBinaryBody(bytes)
   const header = gradientResponseSchema.safeParse(body === null ? null : parseJson(body.headerJson))
   if (body === null || !header.success) {
-    throw new RunnerCallFailure('protocol', 'runner’s gradient is malformed')
+    throw new RunnerCallFailure('malformed', 'runner’s gradient is malformed')
   }
   const { num_candidates: answered, num_examples: numExamples } = header.data
   const numLogProbs = numCandidates * numExamples
-  // What was sent is the candidates and a weight for each log probability.
-  const isShaped = answered === numCandidates && body.values.length === numCandidates + numSent
-  if (!isShaped) throw new RunnerCallFailure('protocol', 'runner’s gradient is of another shape')
+  const isShaped = answered === numCandidates && body.values.length === numValues
+  if (!isShaped) throw new RunnerCallFailure('malformed', 'runner’s gradient is of another shape')
   const gradientAt = numCandidates + numLogProbs
   return {
     header: header.data,
@@ -277,32 +285,22 @@ function callFailureOf(error: unknown, signal: AbortSignal, call: string): Runne
   )
 }
 
+/** @throws {RunnerCallFailure} `bad_status`, if the body is not the protocol's error */
 async function readRefusal(response: Response, call: string): Promise<RunnerError> {
-  const text = await response.text().catch(() => '')
+  const { status } = response
   try {
-    return runnerErrorBodySchema.parse(JSON.parse(text)).error
+    return (await readJson(response, runnerErrorBodySchema, MAX_ERROR_BYTES)).error
   } catch (error) {
-    throw new RunnerCallFailure(
-      'protocol',
-      `runner answered ${call} with ${response.status} and no error of the protocol`,
-      error,
-    )
+    const message = `runner answered ${call} with ${status} and no error of the protocol`
+    // A proxy before the runner is busy.
+    if (status === 429 || status === 503) {
+      const given = Number(response.headers.get('retry-after') ?? DEFAULT_RETRY_SECONDS)
+      const seconds = Number.isFinite(given) ? Math.ceil(given) : DEFAULT_RETRY_SECONDS
+      const retry_after_seconds = Math.min(Math.max(seconds, 1), MAX_RETRY_SECONDS)
+      return { code: 'over_capacity', message, outcome: 'over_capacity', retry_after_seconds }
+    }
+    throw new RunnerCallFailure('bad_status', message, error)
   }
-}
-
-async function readJson<T>(response: Response, schema: z.ZodType<T>): Promise<T> {
-  let value: unknown
-  try {
-    value = await response.json()
-  } catch (error) {
-    throw new RunnerCallFailure('died', `runner's answer ended early: ${String(error)}`, error)
-  }
-  const parsed = schema.safeParse(value)
-  if (parsed.success) return parsed.data
-  throw new RunnerCallFailure(
-    'protocol',
-    `runner's answer is malformed: ${z.prettifyError(parsed.error)}`,
-  )
 }
 
 async function* readEvents(
@@ -310,23 +308,19 @@ async function* readEvents(
   watchdog: Watchdog,
 ): AsyncGenerator<GenerateEvent> {
   try {
-    for await (const value of readNdjson(body)) {
+    for await (const line of readLines(body)) {
       watchdog.feed()
-      const parsed = generateEventSchema.safeParse(value)
-      if (!parsed.success) {
-        throw new RunnerCallFailure(
-          'protocol',
-          `runner's event is malformed: ${z.prettifyError(parsed.error)}`,
-        )
-      }
-      yield parsed.data
+      yield parseAnswer(line, generateEventSchema)
     }
   } catch (error) {
     if (error instanceof RunnerCallFailure) throw error
     if (watchdog.signal.aborted) throw callFailureOf(error, watchdog.signal, 'POST /v1/generate')
-    const isBroken = error instanceof SyntaxError || error instanceof RangeError
     throw new RunnerCallFailure(
-      isBroken ? 'protocol' : 'died',
+      error instanceof RangeError
+        ? 'oversized'
+        : error instanceof SyntaxError
+          ? 'malformed'
+          : 'died',
       `runner's stream broke: ${String(error)}`,
       error,
     )

@@ -1,18 +1,12 @@
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { RunnerError } from '../protocol/runner.ts'
 import { Unserved } from './attempt.ts'
-import { RunnerCallFailure, RunnerRefusal } from './runner-client.ts'
+import { RunnerCallFailure, RunnerRefusal } from './runner-failure.ts'
 
 const OVERLOADED_RETRY_SECONDS = 1
 
 const noRunner = (message: string) =>
   new ApiError(503, message, { code: 'no_runner', retryAfterSeconds: OVERLOADED_RETRY_SECONDS })
-
-/** The runner applied something else than the request asked for, so its answer must not be given. */
-export const proofMismatch = (what: string) =>
-  new ApiError(502, `The runner applied something else than this request asked for (${what}).`, {
-    code: 'proof_mismatch',
-  })
 
 /** The error that a caller sees for a runner's failure. Details that it does not see are logged. */
 export function toApiError(error: unknown): ApiError {
@@ -47,8 +41,24 @@ function ofCallFailure(failure: RunnerCallFailure): ApiError {
       })
     case 'timeout':
       return new ApiError(502, 'The runner did not answer in time.', { code: 'runner_timeout' })
-    case 'protocol':
+    case 'bad_status':
       return internalFault()
+    case 'malformed':
+      return badAnswer("The runner's answer was malformed.", 'runner_malformed')
+    case 'oversized':
+      return badAnswer("The runner's answer was too long.", 'runner_oversized')
+    case 'not_finite':
+      return badAnswer("The runner's answer has a number that is not finite.", 'runner_not_finite')
+    case 'wrong_version':
+      return badAnswer(
+        'The runner speaks another version of the protocol than the gateway.',
+        'runner_wrong_version',
+      )
+    case 'wrong_proof':
+      return badAnswer(
+        `The runner applied something else than this request asked for (${failure.message}).`,
+        'proof_mismatch',
+      )
   }
 }
 
@@ -86,8 +96,9 @@ function ofRefusal(error: RunnerError): ApiError {
   }
 }
 
-const internalFault = () =>
-  new ApiError(502, 'The runner could not serve this request.', { code: 'runner_error' })
+const badAnswer = (message: string, code: string) => new ApiError(502, message, { code })
+
+const internalFault = () => badAnswer('The runner could not serve this request.', 'runner_error')
 
 function logRunner(code: string, message: string): void {
   console.error(JSON.stringify({ event: 'runner_failure', code, message }))

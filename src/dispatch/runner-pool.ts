@@ -2,6 +2,7 @@ import type { RunnerStatus } from '../protocol/runner.ts'
 import { chooseRunner, type CallKind, type RunnerChoice, type RunnerWish } from './choose-runner.ts'
 import { CircuitBreaker, circuitOpenMs, type Call } from './circuit-breaker.ts'
 import { RunnerClient } from './runner-client.ts'
+import { isBadAnswer, type RunnerCallFailure } from './runner-failure.ts'
 
 /** A runner's status is asked for again when it is older than this. */
 const SNAPSHOT_TTL_MS = 500
@@ -10,6 +11,8 @@ type Node = {
   readonly client: RunnerClient
   readonly circuits: Readonly<Record<CallKind, CircuitBreaker>>
   status: RunnerStatus | null
+  /** Why its last status could not be used, if the node answered. */
+  statusFault: RunnerCallFailure | null
   asOfMs: number
   /** How many questions for its status failed in a row, and when it is asked again. */
   numUnanswered: number
@@ -37,6 +40,7 @@ export class RunnerPool {
         tokenize: new CircuitBreaker(),
       },
       status: null,
+      statusFault: null,
       asOfMs: -Infinity,
       numUnanswered: 0,
       askAgainAtMs: 0,
@@ -52,6 +56,11 @@ export class RunnerPool {
       isAdmitting: circuits[wish.kind].admitsAt(nowMs),
     }))
     return chooseRunner(snapshots, wish)
+  }
+
+  /** What was wrong with a node's last status; null if each gave a good one or none. */
+  statusFault(): RunnerCallFailure | null {
+    return this.#nodes.find(({ statusFault }) => statusFault !== null)?.statusFault ?? null
   }
 
   clientOf(url: string): RunnerClient {
@@ -108,6 +117,7 @@ export class RunnerPool {
     if (nowMs - node.asOfMs < SNAPSHOT_TTL_MS || nowMs < node.askAgainAtMs) return
     try {
       node.status = await node.client.status()
+      node.statusFault = null
       node.asOfMs = Date.now()
       node.numUnanswered = 0
     } catch (error) {
@@ -115,6 +125,7 @@ export class RunnerPool {
         JSON.stringify({ event: 'runner_down', runner: node.client.url, error: String(error) }),
       )
       node.status = null
+      node.statusFault = isBadAnswer(error) ? error : null
       node.numUnanswered += 1
       node.askAgainAtMs = Date.now() + circuitOpenMs(node.numUnanswered)
     }

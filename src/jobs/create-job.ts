@@ -96,6 +96,8 @@ async function makeSpec(env: Bindings, projectId: string, request: CreateJob): P
     publish: request.publish,
     tooLong: request.tooLong,
     force: request.force,
+    tags: request.tags,
+    notes: request.notes,
     confidence: request.confidence,
     groups: built.groups,
     warnings: built.warnings,

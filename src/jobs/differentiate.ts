@@ -84,10 +84,10 @@ async function differentiateOnce(
   }
   const answer = await withDataset(evaluation, () => client.gradient(header, body, signal))
   if (answer.header.build_digest !== buildDigest) {
-    throw new RunnerCallFailure('protocol', 'the runner computed the gradient on another build')
+    throw new RunnerCallFailure('malformed', 'the runner computed the gradient on another build')
   }
   if (answer.header.num_examples !== examples.length) {
-    throw new RunnerCallFailure('protocol', 'the runner computed the gradient of other examples')
+    throw new RunnerCallFailure('malformed', 'the runner computed the gradient of other examples')
   }
   return answer
 }

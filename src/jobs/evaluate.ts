@@ -108,13 +108,13 @@ async function scoreOnce(
   })
   const response = await withDataset(evaluation, () => client.score(header, values, signal))
   if (response.build_digest !== buildDigest) {
-    throw new RunnerCallFailure('protocol', 'the runner computed the scores on another build')
+    throw new RunnerCallFailure('malformed', 'the runner computed the scores on another build')
   }
   const isShaped =
     response.log_probs.length === rotations.length &&
     response.log_probs.every((rows) => rows.length === examples.length)
   if (!isShaped)
-    throw new RunnerCallFailure('protocol', 'the scores have another shape than was asked for')
+    throw new RunnerCallFailure('malformed', 'the scores have another shape than was asked for')
   return response.log_probs
 }
 

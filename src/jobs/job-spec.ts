@@ -92,6 +92,9 @@ export type JobSpec = {
   /** Whether the adapter is published whatever the guard finds. */
   readonly force: boolean
   readonly confidence: Confidence | null
+  /** Of the versions that the job makes; a job of an older release lacks both. */
+  readonly tags?: readonly string[] | null
+  readonly notes?: string | null
   /** Training examples with the same input have the same number and stay in one fold. */
   readonly groups: readonly number[]
   readonly warnings: readonly JobWarning[]

@@ -58,6 +58,8 @@ export function viewJob(
         publish: spec.publish ?? 'proven',
         too_long: spec.tooLong ?? 'error',
         force: spec.force,
+        tags: spec.tags ?? null,
+        notes: spec.notes ?? null,
         min_confidence: spec.confidence?.min ?? null,
         fallback_label: spec.confidence?.fallbackLabel ?? null,
         hyperparameters: searchOf(spec).showHyperparameters(spec),

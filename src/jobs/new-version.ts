@@ -39,6 +39,8 @@ export async function describeVersion(
     digest: await digestOfVersion(content),
     reportKey: reportKey(spec.projectId, spec.id),
     jobId: spec.id,
+    tags: spec.tags ?? null,
+    notes: spec.notes ?? null,
     createdAtMs: Date.now(),
   }
 }

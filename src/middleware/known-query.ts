@@ -16,6 +16,7 @@ export const QUERY_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/fine_tuning/jobs/:id/checkpoints': PAGE,
   'GET /v1/models': PAGE,
   'GET /v1/tasks': [...PAGE, 'order'],
+  'GET /v1/tasks/:name/versions': [...PAGE, 'order', 'tag'],
   'GET /v1/tasks/:name/versions/:version/adapter': ['format'],
   'GET /v1/organization/projects': [...PAGE, 'order', 'include_archived'],
   'GET /v1/organization/projects/:project/api_keys': [...PAGE, 'order'],

@@ -1,10 +1,12 @@
 import { Hono } from 'hono'
 import type { AppEnv } from '../context.ts'
 import { deleteTask, findTask, listTasks, promoteVersion, type TaskRow } from '../db/tasks.ts'
+import { listPrevious } from '../db/promotions.ts'
 import { findVersion, listVersions, type Version } from '../db/versions.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import {
   promoteSchema,
+  rollbackSchema,
   taskPageSchema,
   type Task,
   type TaskVersion,
@@ -19,6 +21,9 @@ import { servicesOf } from '../services.ts'
 import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
+/** A task is shown with this many of its versions, each with its report from R2. */
+const SHOWN_VERSIONS = 20
+
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {
     const base = defaultModel(servicesOf(c.env).config)
@@ -30,13 +35,19 @@ export const tasks = new Hono<AppEnv>()
   .get('/:name', async (c) => {
     const base = defaultModel(servicesOf(c.env).config)
     const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
-    const found = await listVersions(c.env.DB, row.projectId, row.name, row.retiredThrough)
+    const found = await listVersions(c.env.DB, row, { limit: SHOWN_VERSIONS, order: 'desc' })
     const versions = await Promise.all(
-      found.map(async (version) =>
-        toVersion(version, row, await readReport(c.env.BLOBS, version.reportKey)),
-      ),
+      found
+        .slice(0, SHOWN_VERSIONS)
+        .map(async (version) =>
+          toVersion(version, row, await readReport(c.env.BLOBS, version.reportKey)),
+        ),
     )
-    return c.json({ ...toTask(row, base), versions } satisfies TaskWithVersions)
+    return c.json({
+      ...toTask(row, base),
+      versions,
+      has_more_versions: found.length > SHOWN_VERSIONS,
+    } satisfies TaskWithVersions)
   })
   .post('/:name/promote', async (c) => {
     const base = defaultModel(servicesOf(c.env).config)
@@ -57,10 +68,39 @@ export const tasks = new Hono<AppEnv>()
     if (version === null || version.number <= row.retiredThrough) {
       throw noVersion(name, String(body.version))
     }
+    throw row.liveVersion !== body.expected_live
+      ? otherLive(row, body.expected_live)
+      : new ApiError(
+          409,
+          `Version ${body.version} of "${name}" is retired, so it cannot go live.`,
+          { param: 'version', code: 'version_retired' },
+        )
+  })
+  .post('/:name/rollback', async (c) => {
+    const base = defaultModel(servicesOf(c.env).config)
+    const projectId = c.get('projectId')
+    const name = c.req.param('name')
+    const body = parseWire(rollbackSchema, await readJsonObject(c.req.raw))
+    const expectedLive = body.expected_live
+    const before = await requireTask(c.env.DB, projectId, name)
+    if (before.liveVersion !== expectedLive) throw otherLive(before, expectedLive)
+    for (const { version, previous } of await listPrevious(c.env.DB, projectId, name)) {
+      if (version === expectedLive) continue
+      const rollback = { previous }
+      const change = { projectId, name, version, expectedLive, nowMs: Date.now(), rollback }
+      const isDone = await promoteVersion(c.env.DB, change)
+      forgetTask(projectId, name)
+      const row = await requireTask(c.env.DB, projectId, name)
+      if (isDone) return c.json(toTask(row, base))
+      if (row.liveVersion !== expectedLive) throw otherLive(row, expectedLive)
+      // That version is gone or retired; the one before it may not be.
+    }
     throw new ApiError(
       409,
-      `Version ${row.liveVersion ?? 'none'} of "${name}" is live, not ${body.expected_live ?? 'none'}.`,
-      { param: 'expected_live', code: 'conflict' },
+      `No version of "${name}" that could go live was live before ${expectedLive}.`,
+      {
+        code: 'nothing_to_roll_back',
+      },
     )
   })
   .delete('/:name', async (c) => {
@@ -82,12 +122,19 @@ export async function requireTask(
   return row
 }
 
+const otherLive = ({ name, liveVersion }: TaskRow, expected: number | null) =>
+  new ApiError(
+    409,
+    `Version ${liveVersion ?? 'none'} of "${name}" is live, not ${expected ?? 'none'}.`,
+    { param: 'expected_live', code: 'live_version_conflict' },
+  )
+
 export const noVersion = (name: string, version: string) =>
   notFound(`The task "${name}" has no version ${version}.`, 'version', 'version_not_found')
 
 const noTask = (name: string) => notFound(`No such task: ${name}`, 'name', 'task_not_found')
 
-async function readReport(bucket: R2Bucket, key: string): Promise<AnyReport | null> {
+export async function readReport(bucket: R2Bucket, key: string): Promise<AnyReport | null> {
   const object = await bucket.get(key)
   return object === null ? null : object.json<AnyReport>()
 }
@@ -107,7 +154,7 @@ const toTask = (row: TaskRow, base: string): Task => ({
 export const toVersion = (
   version: Version,
   task: TaskRow,
-  report: AnyReport | null,
+  report?: AnyReport | null,
 ): TaskVersion => ({
   object: 'arcana.task.version',
   id: `${task.name}@${version.number}`,
@@ -130,5 +177,8 @@ export const toVersion = (
   job: jobOfVersion(version.jobId),
   created_at: seconds(version.createdAtMs),
   corrupt_at: version.corruptAtMs === null ? null : seconds(version.corruptAtMs),
-  report,
+  retires_at: version.retiresAtMs === null ? null : seconds(version.retiresAtMs),
+  tags: version.tags ?? [],
+  notes: version.notes,
+  ...(report === undefined ? {} : { report }),
 })

@@ -1,12 +1,28 @@
 import { hexId } from '../protocol/openai/hex-id.ts'
-import { Hono } from 'hono'
+import { Hono, type Context } from 'hono'
 import { touchedLayers } from '../../adapters/rotation/rotation.ts'
 import type { AppEnv } from '../context.ts'
-import { findVersion, publishVersion, type NewVersion, type Version } from '../db/versions.ts'
+import type { TaskRow } from '../db/tasks.ts'
+import {
+  findVersion,
+  listVersions,
+  publishVersion,
+  updateVersion,
+  type NewVersion,
+  type Version,
+} from '../db/versions.ts'
 import type { Config } from '../env.ts'
 import { servedModel } from '../dispatch/served-model.ts'
-import { adapterFormatSchema } from '../protocol/arcana/tasks.ts'
+import { readJsonObject } from '../http/read-json.ts'
+import {
+  adapterFormatSchema,
+  retireSchema,
+  updateVersionSchema,
+  versionPageSchema,
+  type TaskVersion,
+} from '../protocol/arcana/tasks.ts'
 import { invalidField, invalidRequest } from '../protocol/openai/error.ts'
+import { toPage, type Page } from '../protocol/openai/files.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { adapterKey, reportKey } from '../storage/blobs.ts'
@@ -18,16 +34,49 @@ import { forgetTask } from '../tasks/resolve.ts'
 import { BASE_NAME, TASK_NAME_PATTERN } from '../tasks/selection.ts'
 import { readAdapter } from '../tasks/stored-adapter.ts'
 import { digestOfVersion } from '../tasks/version-content.ts'
-import { noVersion, requireTask, toVersion } from './tasks.ts'
+import { noVersion, readReport, requireTask, toVersion } from './tasks.ts'
 
 const ZIP = 'application/zip'
 
-/** Downloads the adapters of a task's versions, and uploads adapters as new versions. */
+/** A task's versions: shown, noted on, retired, downloaded and uploaded. */
 export const versions = new Hono<AppEnv>()
+  .get('/:name/versions', async (c) => {
+    const { limit, order, after: afterId, tag } = parseWire(versionPageSchema, c.req.query())
+    const task = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
+    const after = afterId === undefined ? undefined : numberOfId(task.name, afterId)
+    const rows = await listVersions(c.env.DB, task, { limit, order, after }, tag)
+    const shown = rows.map((row) => toVersion(row, task))
+    return c.json(toPage(shown, limit) satisfies Page<TaskVersion>)
+  })
+  .get('/:name/versions/:version', async (c) => {
+    const { task, version } = await requireVersion(
+      c.env.DB,
+      c.get('projectId'),
+      c.req.param('name'),
+      c.req.param('version'),
+    )
+    return c.json(toVersion(version, task, await readReport(c.env.BLOBS, version.reportKey)))
+  })
+  .post('/:name/versions/:version', async (c) => {
+    const body = parseWire(updateVersionSchema, await readJsonObject(c.req.raw))
+    const { tags, notes } = body
+    const change = {
+      ...(tags === undefined ? {} : { tags }),
+      ...(notes === undefined ? {} : { notes }),
+    }
+    return c.json(await changeVersion(c, change))
+  })
+  .post('/:name/versions/:version/retire', async (c) => {
+    const body = parseWire(retireSchema, await readJsonObject(c.req.raw))
+    const graceMs = body.grace_seconds === null ? null : 1000 * body.grace_seconds
+    return c.json(
+      await changeVersion(c, { retiresAtMs: graceMs === null ? null : Date.now() + graceMs }),
+    )
+  })
   .get('/:name/versions/:version/adapter', async (c) => {
     const projectId = c.get('projectId')
     const format = parseWire(adapterFormatSchema, c.req.query('format') ?? 'arcana', 'format')
-    const version = await requireVersion(
+    const { version } = await requireVersion(
       c.env.DB,
       projectId,
       c.req.param('name'),
@@ -70,7 +119,7 @@ export const versions = new Hono<AppEnv>()
       },
     })
     const layers = touchedLayers(file.rotation)
-    const { instructions, position, labels, bias } = upload.version
+    const { instructions, position, labels, bias, tags, notes } = upload.version
     if (layers.length === 0 && bias == null) {
       throw invalidField('file', 'it rotates nothing, and the request has no bias')
     }
@@ -97,12 +146,16 @@ export const versions = new Hono<AppEnv>()
       reportKey: reportKey(projectId, id),
       jobId: id,
       createdAtMs: Date.now(),
+      tags: tags ?? null,
+      notes: notes ?? null,
     }
     await c.env.BLOBS.put(adapterKey(projectId, content.adapterDigest), bytes)
     const number = await publishVersion(c.env.DB, created)
     forgetTask(projectId, name)
     const task = await requireTask(c.env.DB, projectId, name)
-    return c.json(toVersion({ ...created, number, corruptAtMs: null }, task, null))
+    const row = await findVersion(c.env.DB, projectId, name, number)
+    if (row === null) throw noVersion(name, String(number))
+    return c.json(toVersion(row, task, null))
   })
 
 async function requireVersion(
@@ -110,12 +163,37 @@ async function requireVersion(
   projectId: string,
   name: string,
   text: string,
-): Promise<Version> {
+): Promise<{ readonly task: TaskRow; readonly version: Version }> {
   const task = await requireTask(db, projectId, name)
-  const number = /^[1-9][0-9]{0,8}$/.test(text) ? Number(text) : null
-  const version = number === null ? null : await findVersion(db, projectId, name, number)
+  const version = NUMBER_PATTERN.test(text)
+    ? await findVersion(db, projectId, name, Number(text))
+    : null
   if (version === null || version.number <= task.retiredThrough) throw noVersion(name, text)
-  return version
+  return { task, version }
+}
+
+const NUMBER_PATTERN = /^[1-9][0-9]{0,8}$/
+
+/**
+ * The number in a version's id, which is `TASK@NUMBER`.
+ * @throws {ApiError} 400: the id is not one of the task's versions
+ */
+function numberOfId(task: string, id: string): number {
+  const number = id.startsWith(`${task}@`) ? id.slice(task.length + 1) : ''
+  if (!NUMBER_PATTERN.test(number)) throw invalidRequest('No such version to list after.', 'after')
+  return Number(number)
+}
+
+/** @returns the version as it is after the change, without its report */
+async function changeVersion(
+  c: Context<AppEnv>,
+  change: Parameters<typeof updateVersion>[3],
+): Promise<TaskVersion> {
+  const [name, text] = [c.req.param('name') ?? '', c.req.param('version') ?? '']
+  const { task, version } = await requireVersion(c.env.DB, c.get('projectId'), name, text)
+  await updateVersion(c.env.DB, task, version.number, change)
+  forgetTask(task.projectId, task.name)
+  return toVersion({ ...version, ...change }, task)
 }
 
 function sendFile(

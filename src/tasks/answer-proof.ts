@@ -37,10 +37,21 @@ export function proofOf(
   }
 }
 
-/** The proof in an answer's headers; the base model has none. A sum lists its terms in order. */
+/** The first of the times at which a version of the selection stops to answer; null if none is retired. */
+export function retirementOf(selection: ResolvedSelection | null): number | null {
+  const times = (selection?.terms ?? []).flatMap(({ version }) => version.retiresAtMs ?? [])
+  return times.length === 0 ? null : Math.min(...times)
+}
+
+/**
+ * The proof in an answer's headers; the base model has none. A sum lists its terms in order. A retired
+ * version adds `sunset`, by RFC 8594.
+ */
 export function proofHeaders(selection: ResolvedSelection | null): Record<string, string> {
   if (selection === null) return {}
+  const retiresAtMs = retirementOf(selection)
   return {
+    ...(retiresAtMs === null ? {} : { sunset: new Date(retiresAtMs).toUTCString() }),
     'x-arcana-task': selection.expression,
     'x-arcana-version': selection.terms.map(({ version }) => version.number).join(','),
     'x-arcana-adapter': selection.arm.adapters.map(({ digest }) => digest).join(','),

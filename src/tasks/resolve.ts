@@ -1,25 +1,27 @@
-import { findTask } from '../db/tasks.ts'
-import { findVersion, listVersions, type Version } from '../db/versions.ts'
+import { findTask, type TaskRow } from '../db/tasks.ts'
+import { findVersion, findVersionsByDigest, listVersions, type Version } from '../db/versions.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import { TtlCache } from '../ttl-cache.ts'
 import { composeTerms, type ResolvedSelection, type ResolvedTerm } from './compose.ts'
-import { formatSelection, parseSelection, type SelectionTerm } from './selection.ts'
+import { formatSelection, isDigestRef, parseSelection, type SelectionTerm } from './selection.ts'
 
 /**
- * When a task's live version changes, every isolate uses the new one after this time at the latest.
+ * When a task's live version changes, or one of its versions is retired, every isolate knows after this
+ * time at the latest.
  */
 const NAME_TTL_MS = 2_000
 const MAX_CACHED_NAMES = 4096
-/** Versions never change, so this only bounds the memory. */
+/** What requests see of a version changes only with its task's revision, so this only bounds the memory. */
 const VERSION_TTL_MS = 600_000
 const MAX_CACHED_VERSIONS = 1024
 
-type LiveName = { readonly liveVersion: number | null; readonly retiredThrough: number }
+type LiveName = Pick<TaskRow, 'projectId' | 'name' | 'liveVersion' | 'retiredThrough' | 'revision'>
 
 // All requests of an isolate share the caches, so that one that changes a task can call
 // `forgetTask`.
 const names = new TtlCache<LiveName>(NAME_TTL_MS, MAX_CACHED_NAMES)
 const versions = new TtlCache<Version>(VERSION_TTL_MS, MAX_CACHED_VERSIONS)
+const digests = new TtlCache<Version>(NAME_TTL_MS, MAX_CACHED_VERSIONS)
 
 const nameKey = (projectId: string, name: string) => `${projectId}/${name}`
 
@@ -78,26 +80,30 @@ async function resolveTerm(
 ): Promise<Version> {
   const live = await resolveName(db, projectId, term.name)
   if (live === null) throw unknownTask(`The task "${term.name}" does not exist.`, param)
-  const number = term.version ?? live.liveVersion
-  if (number === null) {
-    throw unknownTask(await describeCandidate(db, projectId, term.name, live), param)
-  }
-  const version =
-    number > live.retiredThrough ? await resolveVersion(db, projectId, term.name, number) : null
-  if (version === null) {
-    throw unknownTask(`The task "${term.name}" has no version ${number}.`, param)
+  const wanted = term.version ?? live.liveVersion
+  if (wanted === null) throw unknownTask(await describeCandidate(db, live), param)
+  const version = isDigestRef(wanted)
+    ? await resolveDigest(db, live, wanted, param)
+    : wanted > live.retiredThrough
+      ? await resolveVersion(db, live, wanted)
+      : null
+  if (version === null)
+    throw unknownTask(`The task "${term.name}" has no version ${wanted}.`, param)
+  const { retiresAtMs, number } = version
+  if (retiresAtMs !== null && retiresAtMs <= Date.now()) {
+    throw new ApiError(
+      404,
+      `Version ${number} of the task "${term.name}" was retired on ${new Date(retiresAtMs).toISOString()}.`,
+      { param, code: 'version_retired' },
+    )
   }
   return version
 }
 
 /** Says that no version of a task is live, and how to ask for the newest one. */
-async function describeCandidate(
-  db: D1Database,
-  projectId: string,
-  name: string,
-  { retiredThrough }: LiveName,
-): Promise<string> {
-  const [newest] = await listVersions(db, projectId, name, retiredThrough)
+async function describeCandidate(db: D1Database, live: LiveName): Promise<string> {
+  const { name } = live
+  const [newest] = await listVersions(db, live, { limit: 1, order: 'desc' })
   const told = `The task "${name}" has no live version yet`
   return newest === undefined
     ? `${told}.`
@@ -118,21 +124,46 @@ async function resolveName(
   if (known !== undefined) return known
   const row = await findTask(db, projectId, name)
   if (row === null) return null
-  const found = { liveVersion: row.liveVersion, retiredThrough: row.retiredThrough }
+  const { liveVersion, retiredThrough, revision } = row
+  const found = { projectId, name, liveVersion, retiredThrough, revision }
   names.set(key, found)
   return found
 }
 
 async function resolveVersion(
   db: D1Database,
-  projectId: string,
-  name: string,
+  { projectId, name, revision }: LiveName,
   number: number,
 ): Promise<Version | null> {
-  const key = `${nameKey(projectId, name)}@${number}`
+  const key = `${nameKey(projectId, name)}@${number}/${revision}`
   const known = versions.get(key)
   if (known !== undefined) return known
   const found = await findVersion(db, projectId, name, number)
   if (found !== null) versions.set(key, found)
+  return found
+}
+
+/** @throws {ApiError} 400 `ambiguous_digest` */
+async function resolveDigest(
+  db: D1Database,
+  live: LiveName,
+  ref: `sha256:${string}`,
+  param: string,
+): Promise<Version | null> {
+  // A new version may have the same beginning, so that it would be ambiguous: this cache is a name's.
+  const key = `${nameKey(live.projectId, live.name)}@${ref}/${live.revision}`
+  const known = digests.get(key)
+  if (known !== undefined) return known
+  const [found, other] = await findVersionsByDigest(db, live, ref.slice('sha256:'.length))
+  if (found === undefined) return null
+  if (other !== undefined) {
+    throw invalidRequest(
+      `Versions ${found.number} and ${other.number} of the task "${live.name}" both have digests that ` +
+        `begin with ${ref}; write more of the digest.`,
+      param,
+      'ambiguous_digest',
+    )
+  }
+  digests.set(key, found)
   return found
 }

@@ -23,15 +23,15 @@ const MAX_SELECTION_CHARS = 2048
 
 export type SelectionTerm = {
   readonly name: string
-  /** Null means the live version. */
-  readonly version: number | null
+  /** The version's number, or `sha256:` and the beginning of its digest; null means the live version. */
+  readonly version: number | `sha256:${string}` | null
   readonly weight: number
 }
 
 export type SelectionError = { readonly reason: 'syntax' | 'too_long'; readonly message: string }
 
 /**
- * Reads `NAME`, `NAME@VERSION`, or a sum such as `a*0.5+b@2-c*0.2`.
+ * Reads `NAME`, `NAME@VERSION`, `NAME@sha256:DIGEST`, or a sum such as `a*0.5+b@2-c*0.2`.
  *
  * A name may hold `-`, so the longest name wins: `a-b` is one task. To subtract after a bare name,
  * put a space before the sign or say the weight: `a - b`, `a*1-b`, `a + b*-1`.
@@ -41,7 +41,7 @@ export function parseSelection(text: string): Result<readonly SelectionTerm[], S
     return fail({ reason: 'too_long', message: 'the selection is too long' })
   }
   const token =
-    /\s*(?<sign>[+-])?\s*(?<name>[a-z0-9][a-z0-9-]*)(?:@(?<version>[1-9]\d{0,8}))?(?:\s*\*\s*(?<weight>[+-]?\d+(?:\.\d+)?))?\s*/y
+    /\s*(?<sign>[+-])?\s*(?<name>[a-z0-9][a-z0-9-]*)(?:@(?<version>[1-9]\d{0,8}|sha256:[0-9a-f]{12,64}(?![0-9a-zA-Z])))?(?:\s*\*\s*(?<weight>[+-]?\d+(?:\.\d+)?))?\s*/y
   const terms: SelectionTerm[] = []
   let at = 0
   while (at < text.length) {
@@ -59,7 +59,7 @@ export function parseSelection(text: string): Result<readonly SelectionTerm[], S
       return fail({ reason: 'syntax', message: `weight ${value} is beyond ±${MAX_ABS_WEIGHT}` })
     }
     // `+ 0` turns -0 into 0, which is printed without a sign.
-    terms.push({ name, version: version === undefined ? null : Number(version), weight: value + 0 })
+    terms.push({ name, version: readVersion(version), weight: value + 0 })
     at = token.lastIndex
   }
   if (terms.length === 0) return fail({ reason: 'syntax', message: 'the selection is empty' })
@@ -69,12 +69,21 @@ export function parseSelection(text: string): Result<readonly SelectionTerm[], S
   return ok(terms)
 }
 
+function readVersion(text: string | undefined): SelectionTerm['version'] {
+  if (text === undefined) return null
+  return isDigestRef(text) ? text : Number(text)
+}
+
+export const isDigestRef = (text: unknown): text is `sha256:${string}` =>
+  typeof text === 'string' && text.startsWith('sha256:')
+
 const syntax = (text: string, at: number) =>
   fail({
     reason: 'syntax' as const,
     message:
       `"${text}" is not a selection (at character ${at + 1}); ` +
-      'write NAME, NAME@VERSION, or a sum such as a*0.5+b@2-c*0.2',
+      'write NAME, NAME@VERSION, NAME@sha256: with at least 12 characters of a digest, or a sum ' +
+      'such as a*0.5+b@2-c*0.2',
   })
 
 /** The canonical text of a selection: without spaces, and without a weight of 1. */

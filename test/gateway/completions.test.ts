@@ -63,6 +63,7 @@ describe('a text completion', () => {
       seed: 1234,
       echo: true,
     }
+    runner.words = () => ['Hello']
     const { choices } = await answerTo(body)
     expect(runner.generateRequests[0]).toMatchObject({
       prompt: [72, 105, 33],
@@ -70,18 +71,17 @@ describe('a text completion', () => {
       sampling: { max_tokens: 1, logprobs: 1 },
     })
     expect(choices[0]).toMatchObject({
-      text: 'Hi!Hello there',
+      text: 'Hi!Hello',
       logprobs: {
-        tokens: ['H', 'i', '!', 'Hello', ' there'],
-        token_logprobs: [null, -0.25, -0.25, -0.25, -0.25],
+        tokens: ['H', 'i', '!', 'Hello'],
+        token_logprobs: [null, -0.25, -0.25, -0.25],
         top_logprobs: [
           null,
           { i: -0.25, 'alt 0': -1 },
           { '!': -0.25, 'alt 0': -1 },
           { Hello: -0.25, 'alt 0': -1 },
-          { ' there': -0.25, 'alt 0': -1 },
         ],
-        text_offset: [0, 1, 2, 3, 8],
+        text_offset: [0, 1, 2, 3],
       },
     })
   })

@@ -76,7 +76,9 @@ describe('tasks', () => {
     expect(answer.headers.get('x-arcana-version')).toBe('1')
     const late = await promote('a', 1, 2)
     expect(late.status).toBe(409)
-    expect(await late.json()).toMatchObject({ error: { code: 'conflict', param: 'expected_live' } })
+    expect(await late.json()).toMatchObject({
+      error: { code: 'live_version_conflict', param: 'expected_live' },
+    })
     expect((await promote('a', 3, 1)).status).toBe(404)
     expect((await promote('b', 1, 1)).status).toBe(404)
     expect((await client.call('POST', '/v1/tasks/a/promote', { version: 2 })).status).toBe(400)

@@ -61,6 +61,22 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
     path: ({ task }) => `/v1/tasks/${task}/promote`,
     body: () => ({ version: 1, expected_live: 1 }),
   },
+  'POST /v1/tasks/:name/rollback': {
+    path: ({ task }) => `/v1/tasks/${task}/rollback`,
+    body: () => ({ expected_live: 1 }),
+  },
+  'GET /v1/tasks/:name/versions': { path: ({ task }) => `/v1/tasks/${task}/versions` },
+  'GET /v1/tasks/:name/versions/:version': {
+    path: ({ task }) => `/v1/tasks/${task}/versions/1`,
+  },
+  'POST /v1/tasks/:name/versions/:version': {
+    path: ({ task }) => `/v1/tasks/${task}/versions/1`,
+    body: () => ({ notes: 'mine now' }),
+  },
+  'POST /v1/tasks/:name/versions/:version/retire': {
+    path: ({ task }) => `/v1/tasks/${task}/versions/1/retire`,
+    body: () => ({ grace_seconds: 0 }),
+  },
   'GET /v1/tasks/:name/versions/:version/adapter': {
     path: ({ task }) => `/v1/tasks/${task}/versions/1/adapter`,
   },

@@ -16,7 +16,7 @@ let database: Database
 
 beforeAll(() => {
   // Real D1 in workerd; a database a test.
-  const names = Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`DB${i}`, `db-${i}`]))
+  const names = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`DB${i}`, `db-${i}`]))
   miniflare = new Miniflare(
     convertV4MiniflareOptions({
       modules: true,
@@ -80,6 +80,35 @@ describe('applyMigrations', () => {
     await applyMigrations(database, folder)
     await rm(join(folder, '0001_later.sql'))
     await expect(applyMigrations(database, folder)).rejects.toThrow(/newer version: .*0001_later/)
+  })
+
+  it('notes what is live as promoted once', async ({ expect }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const life = names.find((name) => name.endsWith('_life.sql'))!
+    await install(names.filter((name) => name < life))
+    const columns = 'project_id, name, live_version, created_at_ms, updated_at_ms'
+    await database.prepare(`INSERT INTO tasks (${columns}) VALUES ('p', 'a', 3, 1, 2)`).run()
+    await database.prepare(`INSERT INTO tasks (${columns}) VALUES ('p', 'b', NULL, 1, 2)`).run()
+    await install(names)
+    expect((await database.prepare('SELECT * FROM promotions').all()).results).toEqual([
+      {
+        project_id: 'p',
+        task: 'a',
+        sequence: 1,
+        version: 3,
+        previous: null,
+        cause: 'publish',
+        created_at_ms: 2,
+      },
+    ])
+    expect((await database.prepare('SELECT name, revision FROM tasks').all()).results).toEqual([
+      { name: 'a', revision: 0 },
+      { name: 'b', revision: 0 },
+    ])
   })
 
   it('keeps the projects, keys and usage of a database without organisations', async ({

@@ -67,6 +67,8 @@ export const fineTuningJob = z.object({
       publish: z.enum(['proven', 'promising']),
       too_long: z.enum(['error', 'drop', 'truncate']),
       force: z.boolean(),
+      tags: z.array(z.string()).nullable(),
+      notes: z.string().nullable(),
       min_confidence: z.number().nullable(),
       fallback_label: z.string().nullable(),
       hyperparameters,

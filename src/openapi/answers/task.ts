@@ -79,9 +79,13 @@ export const taskVersion = z.object({
   job: z.string().describe('`import-…` for an uploaded version.'),
   created_at: unixSeconds,
   corrupt_at: unixSeconds.nullable(),
-  report: report.nullable(),
+  retires_at: unixSeconds.nullable().describe('When the version stops to answer.'),
+  tags: z.array(z.string()),
+  notes: z.string().nullable(),
+  report: report.nullable().exactOptional().describe('Absent in lists.'),
 }) satisfies z.ZodType<TaskVersion>
 
 export const taskWithVersions = task.extend({
-  versions: z.array(taskVersion).describe('Newest first.'),
+  versions: z.array(taskVersion).describe('The newest ones, newest first.'),
+  has_more_versions: z.boolean(),
 }) satisfies z.ZodType<TaskWithVersions>

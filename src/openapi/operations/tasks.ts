@@ -3,8 +3,12 @@ import { z } from 'zod'
 import {
   adapterFormatSchema,
   promoteSchema,
+  retireSchema,
+  rollbackSchema,
   taskPageSchema,
+  updateVersionSchema,
   uploadedVersionSchema,
+  versionPageSchema,
 } from '../../protocol/arcana/tasks.ts'
 import { filesPageSchema } from '../../protocol/openai/files.ts'
 import {
@@ -207,6 +211,53 @@ const tasks: readonly Operation[] = [
     body: { kind: 'json', name: 'PromoteVersion', schema: promoteSchema },
     answer: json('Task', task),
     errors: [409],
+  },
+  {
+    method: 'POST',
+    path: '/v1/tasks/:name/rollback',
+    id: 'rollBackTask',
+    tag: 'Tasks',
+    summary: 'Make the version live again that was live before',
+    description:
+      'Refused with 409 if another version than `expected_live` is live, or none was before.',
+    body: { kind: 'json', name: 'RollBackTask', schema: rollbackSchema },
+    answer: json('Task', task),
+    errors: [409],
+  },
+  {
+    method: 'GET',
+    path: '/v1/tasks/:name/versions',
+    id: 'listVersions',
+    tag: 'Tasks',
+    summary: "List a task's versions",
+    query: versionPageSchema,
+    answer: json('TaskVersionList', pageOf(taskVersion)),
+  },
+  {
+    method: 'GET',
+    path: '/v1/tasks/:name/versions/:version',
+    id: 'getVersion',
+    tag: 'Tasks',
+    summary: 'Get a version with its report',
+    answer: json('TaskVersion', taskVersion),
+  },
+  {
+    method: 'POST',
+    path: '/v1/tasks/:name/versions/:version',
+    id: 'updateVersion',
+    tag: 'Tasks',
+    summary: "Change a version's tags and notes",
+    body: { kind: 'json', name: 'UpdateVersion', schema: updateVersionSchema },
+    answer: json('TaskVersion', taskVersion),
+  },
+  {
+    method: 'POST',
+    path: '/v1/tasks/:name/versions/:version/retire',
+    id: 'retireVersion',
+    tag: 'Tasks',
+    summary: 'Retire a version, or take its retirement back',
+    body: { kind: 'json', name: 'RetireVersion', schema: retireSchema },
+    answer: json('TaskVersion', taskVersion),
   },
   {
     method: 'POST',

@@ -12,6 +12,7 @@ import type { AnyReport } from './text-report.ts'
 import { invalidRequest } from './error.ts'
 import { pageQuerySchema } from './files.ts'
 import { labelTextSchema } from './label-text.ts'
+import { versionWords } from './version-words.ts'
 import { MAX_METADATA_KEYS, metadataSchema } from './metadata.ts'
 import { checkConfidence, fallbackLabelSchema, minConfidenceSchema } from './confidence.ts'
 import { hyperparametersSchema, type ShownHyperparameters } from './hyperparameters.ts'
@@ -48,6 +49,7 @@ export const frameFields = {
 
 const rotationFields = z.strictObject({
   ...frameFields,
+  ...versionWords,
   ...objectiveFields,
   scope: scopeSchema.default('generated'),
   hyperparameters: hyperparametersSchema.prefault({}),
@@ -145,6 +147,8 @@ export const createJobSchema = z
       publish: rotation.publish,
       tooLong: rotation.too_long,
       force: rotation.force,
+      tags: rotation.tags ?? null,
+      notes: rotation.notes ?? null,
       confidence:
         rotation.min_confidence == null
           ? null
@@ -249,6 +253,9 @@ export type FineTuningJob = {
       readonly publish: PublishFrom
       readonly too_long: TooLong
       readonly force: boolean
+      /** Of the version that the job makes. */
+      readonly tags: readonly string[] | null
+      readonly notes: string | null
       readonly min_confidence: number | null
       readonly fallback_label: string | null
       readonly hyperparameters: ShownHyperparameters

@@ -63,13 +63,7 @@ export type Draw = {
 /** One job as the gateway runs it, to the point where the guard judges it. */
 export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
   const startedAtMs = performance.now()
-  const { numLayers, numHeads, headDim } = runner.config
-  const geometry = { numLayers, numHeads, headDim }
-  const words = Object.values(TASK_SETS[draw.set]!.words)
-  const train = draw.isShuffled ? shuffleLabels(draw.train, draw.seed) : draw.train
-  const goldOf = (rows: readonly Row[]) => rows.map(({ word }) => words.indexOf(word))
-  const gold = goldOf(train)
-  const dataset = putDataset(runner, draw.set, train)
+  const { geometry, train, goldOf, gold, dataset } = prepare(runner, draw)
   const spec = { geometry, gold, seed: draw.seed }
   const { batches } = new GradientSearch(spec)
   const answer = (query: GradientQuery) => differentiate(runner, dataset, query, batches)
@@ -100,6 +94,55 @@ export async function runJob(runner: Runner, draw: Draw): Promise<JobRecord> {
     candidates,
     unseen: await scoreUnseen(draw.unseen),
     ...(draw.test === null ? {} : { test: await scoreUnseen(draw.test) }),
+  }
+}
+
+/** A job's examples fitted once more by `gradient`, divided into other folds. */
+export type Partition = {
+  readonly set: string
+  /** Of the job. */
+  readonly seed: number
+  readonly isShuffled: boolean
+  /** Decides the folds and batches. */
+  readonly partitionSeed: number
+  readonly numFolds: number
+  readonly gold: readonly number[]
+  readonly folds: readonly number[]
+  readonly base: LabelLogProbs
+  readonly candidates: readonly LabelLogProbs[]
+}
+
+export async function runPartition(
+  runner: Runner,
+  draw: Pick<Draw, 'set' | 'seed' | 'train' | 'isShuffled'>,
+  partitionSeed: number,
+  numFolds: number,
+): Promise<Partition> {
+  const { set, seed, isShuffled } = draw
+  const { geometry, gold, dataset } = prepare(runner, draw)
+  const search = new GradientSearch({ geometry, gold, seed: partitionSeed, options: { numFolds } })
+  let state = search.start()
+  for (let query = search.ask(state); query !== null; query = search.ask(state)) {
+    state = search.tell(state, await differentiate(runner, dataset, query, search.batches))
+  }
+  const folds = search.foldRotations(state).map((rotation) => asStored(rotation, geometry))
+  const [base, ...candidates] = await score(runner, dataset, [identityRotation(geometry), ...folds])
+  const found = { folds: search.folds, base: base!, candidates }
+  return { set, seed, isShuffled, partitionSeed, numFolds, gold, ...found }
+}
+
+/** The draw's examples as a job has them. */
+function prepare(runner: Runner, draw: Pick<Draw, 'set' | 'seed' | 'train' | 'isShuffled'>) {
+  const { numLayers, numHeads, headDim } = runner.config
+  const words = Object.values(TASK_SETS[draw.set]!.words)
+  const train = draw.isShuffled ? shuffleLabels(draw.train, draw.seed) : draw.train
+  const goldOf = (rows: readonly Row[]) => rows.map(({ word }) => words.indexOf(word))
+  return {
+    geometry: { numLayers, numHeads, headDim },
+    train,
+    goldOf,
+    gold: goldOf(train),
+    dataset: putDataset(runner, draw.set, train),
   }
 }
 

@@ -1,8 +1,12 @@
 import fc from 'fast-check'
 import { describe, it } from 'vitest'
-import { formatSelection, parseSelection } from '../../../src/tasks/selection.ts'
+import {
+  formatSelection,
+  parseSelection,
+  type SelectionTerm,
+} from '../../../src/tasks/selection.ts'
 
-const term = (name: string, version: number | null = null, weight = 1) => ({
+const term = (name: string, version: SelectionTerm['version'] = null, weight = 1) => ({
   name,
   version,
   weight,
@@ -16,6 +20,11 @@ describe('a selection', () => {
     ['a - b', [term('a'), term('b', null, -1)]],
     ['a*1-b', [term('a'), term('b', null, -1)]],
     ['a@12', [term('a', 12)]],
+    ['a@sha256:0123456789ab', [term('a', 'sha256:0123456789ab')]],
+    [
+      `a@sha256:${'f'.repeat(64)}*0.5 - b`,
+      [term('a', `sha256:${'f'.repeat(64)}`, 0.5), term('b', null, -1)],
+    ],
     ['a*0.5+b@2-c*0.2', [term('a', null, 0.5), term('b', 2), term('c', null, -0.2)]],
     ['a*-1', [term('a', null, -1)]],
     ['a - b*-2', [term('a'), term('b', null, 2)]],
@@ -30,6 +39,11 @@ describe('a selection', () => {
     '',
     ' ',
     '-a',
+    'a@sha256:0123456789a',
+    'a@sha256:0123456789AB',
+    'a@sha256:0123456789abg',
+    `a@sha256:${'f'.repeat(65)}`,
+    'a@md5:0123456789ab',
     '+a',
     'A',
     'a b',

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, it } from 'vitest'
-import { readNdjson } from '../../../src/dispatch/ndjson.ts'
+import { readLines } from '../../../src/dispatch/read-lines.ts'
 
 function streamOf(bytes: Uint8Array, cuts: readonly number[]) {
   const edges = [0, ...[...cuts].sort((a, b) => a - b), bytes.length]
@@ -17,11 +17,11 @@ function streamOf(bytes: Uint8Array, cuts: readonly number[]) {
 
 async function collect(stream: ReadableStream<Uint8Array>): Promise<unknown[]> {
   const values: unknown[] = []
-  for await (const value of readNdjson(stream)) values.push(value)
+  for await (const line of readLines(stream)) values.push(JSON.parse(line))
   return values
 }
 
-describe('newline-framed JSON', () => {
+describe('lines of a runner', () => {
   it('reads the same however it is cut', async ({ expect }) => {
     const value = fc.record({ text: fc.string({ unit: 'binary' }), n: fc.integer() })
     await fc.assert(
@@ -29,10 +29,9 @@ describe('newline-framed JSON', () => {
         fc.array(value, { maxLength: 8 }),
         fc.array(fc.nat(400), { maxLength: 12 }),
         fc.constantFrom('\n', '\r\n', '\n\n'),
-        fc.boolean(),
-        async (values, cuts, eol, isEnded) => {
+        async (values, cuts, eol) => {
           const lines = values.map((v) => JSON.stringify(v)).join(eol)
-          const bytes = new TextEncoder().encode(isEnded ? lines + eol : lines)
+          const bytes = new TextEncoder().encode(lines + eol)
           const inside = cuts.filter((cut) => cut < bytes.length)
           expect(await collect(streamOf(bytes, inside))).toEqual(JSON.parse(JSON.stringify(values)))
         },
@@ -40,10 +39,11 @@ describe('newline-framed JSON', () => {
     )
   })
 
-  it('says when a line is not JSON, not UTF-8, or without end', async ({ expect }) => {
+  it('says when a line is not UTF-8, breaks off or is too long', async ({ expect }) => {
     const encode = (text: string) => new TextEncoder().encode(text)
-    await expect(collect(streamOf(encode('{"a":1}\n{"a"'), []))).rejects.toThrow(SyntaxError)
-    await expect(collect(streamOf(Uint8Array.of(0x22, 0xff, 0x22, 0x0a), []))).rejects.toThrow()
+    await expect(collect(streamOf(encode('{"a":1}\n{"a"'), []))).rejects.toThrow('no end')
+    const notText = Uint8Array.of(0x22, 0xff, 0x22, 0x0a)
+    await expect(collect(streamOf(notText, []))).rejects.toThrow(SyntaxError)
     const endless = encode('x'.repeat(5 * 1024 * 1024))
     await expect(collect(streamOf(endless, []))).rejects.toThrow(RangeError)
   })
@@ -58,8 +58,8 @@ describe('newline-framed JSON', () => {
         isCancelled = true
       },
     })
-    for await (const value of readNdjson(stream)) {
-      expect(value).toBe(1)
+    for await (const value of readLines(stream)) {
+      expect(value).toBe('1')
       break
     }
     expect(isCancelled).toBe(true)
