@@ -67,6 +67,12 @@ async function ask(): Promise<string> {
 }
 
 describe('a runner that answers its status and fails every generation after admission', () => {
+  beforeEach(() => {
+    // The other one has so much to do that requests go to `a` whenever its circuit lets them.
+    const status = { ...b.status(), load: { running: 16, waiting: 16, parked: 0 } }
+    vi.spyOn(b, 'status').mockReturnValue(status)
+  })
+
   it('gets no request after the second failure but one probe a while', async ({ expect }) => {
     const die = (events: Parameters<RunnerDouble['editEvents']>[0]) =>
       [...events.slice(0, 2), 'die'] as ReturnType<RunnerDouble['editEvents']>
