@@ -9,6 +9,7 @@ import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { requireScope } from './middleware/require-scope.ts'
 import { ApiError } from './protocol/openai/error.ts'
+import { batches } from './routes/batches.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
 import { compare } from './routes/compare.ts'
 import { completions } from './routes/completions.ts'
@@ -34,9 +35,7 @@ export function createApp(): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
   app.use(requestId())
   app.use(allowedOrigins())
-  app.get('/', (c) =>
-    c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/openapi.json' }),
-  )
+  app.get('/', (c) => c.json({ name: 'arcana', api: '/v1', health: '/healthz', docs: '/docs' }))
   app.route('/healthz', health)
   const auth = bearerAuth()
   const scope = requireScope()
@@ -48,6 +47,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/responses', responses)
   app.route('/v1/models', models)
   app.route('/v1/files', files)
+  app.route('/v1/batches', batches)
   app.route('/v1/fine_tuning/jobs', fineTuningJobs)
   app.route('/v1/tasks', tasks)
   app.route('/v1/tasks', versions)

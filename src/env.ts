@@ -1,6 +1,8 @@
 /** The Worker's bindings, and its variables parsed into a frozen config. */
 import { z } from 'zod'
 import { readOrigins } from './protocol/origins.ts'
+import type { BatchCalls } from './batches/batch-calls.ts'
+import { splitList } from './protocol/split-list.ts'
 import type { JobCalls } from './jobs/job-calls.ts'
 import type { LimitCalls } from './limits/lease-call.ts'
 
@@ -8,12 +10,18 @@ export type Bindings = {
   readonly DB: D1Database
   readonly BLOBS: R2Bucket
   readonly JOBS: DurableObjectNamespace<JobCalls & Rpc.DurableObjectBranded>
+  readonly BATCHES: DurableObjectNamespace<BatchCalls & Rpc.DurableObjectBranded>
   readonly LIMITS: DurableObjectNamespace<LimitCalls & Rpc.DurableObjectBranded>
   /** The base URLs of the runner nodes, separated by commas. */
   readonly RUNNER_URLS: string
   /** The bearer secret of every call to a runner. */
   readonly RUNNER_SECRET: string
-  /** The slug of the base model that this gateway serves. */
+  /**
+   * The slugs of the base models that this gateway serves, separated by commas. The first serves
+   * requests that name none.
+   */
+  readonly BASE_MODELS?: string
+  /** The older name of BASE_MODELS; read only where that is absent. */
   readonly BASE_MODEL?: string
   /**
    * Hosts that jobs may ask for grades, as `host` or `host:port`, separated by commas; none by
@@ -30,17 +38,22 @@ export type Bindings = {
 export type Config = {
   readonly runnerUrls: readonly string[]
   readonly runnerSecret: string
-  readonly baseModel: string
+  /** At least one; the first is the default. */
+  readonly baseModels: readonly [string, ...string[]]
   /** In the form of `URL.host`. */
   readonly graderHosts: readonly string[]
   readonly allowedOrigins: readonly string[]
 }
 
-const splitHosts = (text: string): string[] =>
-  text
-    .split(',')
-    .map((host) => host.trim().toLowerCase())
-    .filter((host) => host !== '')
+const DEFAULT_BASE_MODEL = 'smollm2-135m-instruct'
+
+const splitHosts = (text: string): string[] => splitList(text).map((host) => host.toLowerCase())
+
+const slugsSchema = z
+  .string()
+  .transform((text) => [...new Set(splitList(text))])
+  .pipe(z.tuple([z.string()], z.string()))
+  .optional()
 
 const variablesSchema = z.object({
   RUNNER_URLS: z
@@ -48,7 +61,8 @@ const variablesSchema = z.object({
     .transform((text) => text.split(',').map((url) => url.trim().replace(/\/+$/, '')))
     .pipe(z.array(z.url({ protocol: /^https?$/ })).min(1)),
   RUNNER_SECRET: z.string().min(1),
-  BASE_MODEL: z.string().min(1).default('smollm2-135m-instruct'),
+  BASE_MODELS: slugsSchema,
+  BASE_MODEL: slugsSchema,
   GRADER_HOSTS: z.string().default('').transform(splitHosts),
   ALLOWED_ORIGINS: z
     .string()
@@ -80,7 +94,8 @@ export function configOf(env: Bindings): Config {
   const config = Object.freeze({
     runnerUrls: Object.freeze(result.data.RUNNER_URLS),
     runnerSecret: result.data.RUNNER_SECRET,
-    baseModel: result.data.BASE_MODEL,
+    baseModels:
+      result.data.BASE_MODELS ?? result.data.BASE_MODEL ?? ([DEFAULT_BASE_MODEL] as const),
     graderHosts: Object.freeze(result.data.GRADER_HOSTS),
     allowedOrigins: Object.freeze(result.data.ALLOWED_ORIGINS),
   })

@@ -5,8 +5,9 @@ import { files } from './schema.ts'
 
 export type FileRow = typeof files.$inferSelect
 
+/** A second insert of the same file changes nothing. */
 export async function insertFile(db: D1Database, row: FileRow): Promise<void> {
-  await drizzle(db).insert(files).values(row)
+  await drizzle(db).insert(files).values(row).onConflictDoNothing()
 }
 
 export async function findFile(

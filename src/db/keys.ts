@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, isNull } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
-import type { CallerLimits } from '../limits/limits.ts'
+import type { CallerLimits } from '../protocol/limits.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import { following, type PageQuery } from './paging.ts'
 import { keys, projects } from './schema.ts'

@@ -21,17 +21,19 @@ export function recordPromotion(
     readonly nowMs: number
     readonly cause: Promotion['cause']
     readonly previous?: number | null
-    /** Notes nothing if this job has published already. */
-    readonly unlessJob?: string
+    /** Notes nothing if this job has published already, or the task is of another base model. */
+    readonly publishes?: { readonly jobId: string; readonly model: string }
     /** Notes nothing unless this version is live, and the other one can go live. */
     readonly ifLive?: number | null
   },
 ): D1PreparedStatement {
-  const { projectId, task, version, nowMs, cause, previous, unlessJob, ifLive } = promotion
+  const { projectId, task, version, nowMs, cause, previous, publishes, ifLive } = promotion
   const last = 'SELECT max(sequence) FROM promotions WHERE project_id = ?1 AND task = ?2'
   const condition =
     ifLive === undefined
-      ? 'NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?5)'
+      ? `NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?5) AND NOT EXISTS (
+          SELECT 1 FROM tasks WHERE project_id = ?1 AND name = ?2 AND model <> ?6
+            AND deleted_at_ms IS NULL)`
       : `EXISTS (SELECT 1 FROM tasks WHERE ${canGoLive(String(version), '?5')})`
   return db
     .prepare(
@@ -40,7 +42,10 @@ export function recordPromotion(
          ${previous === undefined ? `(${last})` : String(previous ?? 'NULL')}, ?3, ?4
        WHERE ${condition}`,
     )
-    .bind(projectId, task, cause, nowMs, ifLive === undefined ? (unlessJob ?? null) : ifLive)
+    .bind(
+      ...[projectId, task, cause, nowMs],
+      ...(ifLive === undefined ? [publishes?.jobId ?? null, publishes?.model ?? ''] : [ifLive]),
+    )
 }
 
 /** The condition on a row of `tasks` (?1 project, ?2 name) under which a version may go live. */

@@ -8,7 +8,7 @@ import {
   text,
   uniqueIndex,
 } from 'drizzle-orm/sqlite-core'
-import type { Limits } from '../limits/limits.ts'
+import type { Limits } from '../protocol/limits.ts'
 import type { KeyScope } from '../protocol/key-scopes.ts'
 import type { Scope } from '../protocol/runner.ts'
 
@@ -71,6 +71,8 @@ export const tasks = sqliteTable(
   {
     projectId: text('project_id').notNull(),
     name: text('name').notNull(),
+    /** The slug of the base model that the task belongs to. All its versions are of this model. */
+    model: text('model').notNull().default(''),
     /** Null while the task is deleted, and until one of its versions goes live. */
     liveVersion: integer('live_version'),
     /**
@@ -191,7 +193,25 @@ export const jobs = sqliteTable(
   ],
 )
 
-/** One row for each answered request, written after the response. */
+/** Copies of batches for lists. The truth about a batch is in its Durable Object. */
+export const batches = sqliteTable(
+  'batches',
+  {
+    projectId: text('project_id').notNull(),
+    id: text('id').notNull(),
+    /** The batch as its owner sees it (protocol/openai/batches), JSON. */
+    object: text('object').notNull(),
+    /** Rises with every change, so that a late copy never overwrites a newer one. */
+    revision: integer('revision').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.id] }),
+    index('batches_by_time').on(t.projectId, t.createdAtMs, t.id),
+  ],
+)
+
+/** One row for each request that was answered before usage was rolled up, and for a batch's. */
 export const usage = sqliteTable(
   'usage',
   {
@@ -210,4 +230,28 @@ export const usage = sqliteTable(
     completionTokens: integer('completion_tokens').notNull(),
   },
   (t) => [index('usage_by_time').on(t.projectId, t.createdAtMs)],
+)
+
+/** What a project's requests used by minute, rolled up from its limits' object. */
+export const usageMinutes = sqliteTable(
+  'usage_minutes',
+  {
+    /** Rolled up together; never again under the same name. */
+    batch: text('batch').notNull(),
+    projectId: text('project_id').notNull(),
+    /** The minute's beginning. */
+    minuteMs: integer('minute_ms').notNull(),
+    /** Empty for none. */
+    keyId: text('key_id').notNull(),
+    route: text('route').notNull(),
+    model: text('model').notNull(),
+    numRequests: integer('num_requests').notNull(),
+    promptTokens: integer('prompt_tokens').notNull(),
+    cachedTokens: integer('cached_tokens').notNull(),
+    completionTokens: integer('completion_tokens').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.batch, t.minuteMs, t.keyId, t.route, t.model] }),
+    index('usage_minutes_by_time').on(t.projectId, t.minuteMs),
+  ],
 )

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, isNull, lt } from 'drizzle-orm'
+import { and, asc, desc, eq, gt, inArray, isNull, lt } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
 import type { PageQuery } from './paging.ts'
 import { canGoLive, recordPromotion } from './promotions.ts'
@@ -23,12 +23,14 @@ export async function findTask(
  * Tasks in order of their names, so that a page goes on where the last one ended even if that task was
  * deleted meanwhile.
  * @param page `after` is a task's name
+ * @param models the base models whose tasks are listed; all by default
  * @returns up to one row more than the limit
  */
 export async function listTasks(
   db: D1Database,
   projectId: string,
   page: PageQuery,
+  models?: readonly string[],
 ): Promise<readonly TaskRow[]> {
   const [by, past] = page.order === 'asc' ? [asc, gt] : [desc, lt]
   return drizzle(db)
@@ -39,6 +41,7 @@ export async function listTasks(
         eq(tasks.projectId, projectId),
         isNull(tasks.deletedAtMs),
         page.after === undefined ? undefined : past(tasks.name, page.after),
+        models === undefined ? undefined : inArray(tasks.model, models),
       ),
     )
     .orderBy(by(tasks.name))

@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, gt, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/d1'
+import { ApiError } from '../protocol/openai/error.ts'
 import type { PageQuery } from './paging.ts'
 import { tasks, versions } from './schema.ts'
 import { recordPromotion } from './promotions.ts'
@@ -13,6 +14,20 @@ export type NewVersion = Omit<
   /** A version that a job of an older release made lacks these two. */
   readonly tags?: readonly string[] | null
   readonly notes?: string | null
+}
+
+export const TASK_OF_OTHER_MODEL = 'task_of_other_model'
+
+/** A task gets no version of another base model than its own. */
+export class TaskOfOtherModel extends ApiError {
+  constructor(task: string, model: string, param: string | null = null) {
+    super(
+      409,
+      `The task "${task}" belongs to another base model than ${model}. ` +
+        'Choose another name, or delete that task first.',
+      { param, code: TASK_OF_OTHER_MODEL },
+    )
+  }
 }
 
 export async function findVersion(
@@ -134,6 +149,7 @@ export async function updateVersion(
  * exist is made; without `isLive` it has no live version. The caller has just stored the adapter, so
  * versions whose copy of it was damaged are sound again.
  * @returns the version's number
+ * @throws {TaskOfOtherModel} the task belongs to another base model; then nothing is changed
  */
 export async function publishVersion(
   db: D1Database,
@@ -153,21 +169,23 @@ export async function publishVersion(
             version: `(SELECT ${nextNumber})`,
             nowMs: v.createdAtMs,
             cause: 'publish',
-            unlessJob: v.jobId,
+            publishes: { jobId: v.jobId, model: v.model },
           }),
         ]
       : []),
     db
       .prepare(
-        `INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms)
-         SELECT ?1, ?2, ${isLive ? nextNumber : 'NULL'}, ?4, ?4
+        `INSERT INTO tasks (project_id, name, model, live_version, created_at_ms, updated_at_ms)
+         SELECT ?1, ?2, ?5, ${isLive ? nextNumber : 'NULL'}, ?4, ?4
          WHERE NOT EXISTS (SELECT 1 FROM versions WHERE job_id = ?3)
          ON CONFLICT (project_id, name) DO UPDATE SET
            ${isLive ? moved : ''}
+           model = excluded.model,
            created_at_ms = iif(deleted_at_ms IS NULL, created_at_ms, excluded.created_at_ms),
-           deleted_at_ms = NULL`,
+           deleted_at_ms = NULL
+         WHERE tasks.deleted_at_ms IS NOT NULL OR tasks.model = excluded.model`,
       )
-      .bind(v.projectId, v.task, v.jobId, v.createdAtMs),
+      .bind(v.projectId, v.task, v.jobId, v.createdAtMs, v.model),
     db
       .prepare(
         `INSERT INTO versions (project_id, task, number, digest, model, model_digest,
@@ -175,7 +193,7 @@ export async function publishVersion(
            min_confidence, fallback_label, report_key, job_id, created_at_ms, tags, notes)
          SELECT ?1, ?2, ${nextNumber}, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
            ?16, ?17, ?18, ?19, ?20
-         WHERE true
+         WHERE EXISTS (SELECT 1 FROM tasks WHERE project_id = ?1 AND name = ?2 AND model = ?4)
          ON CONFLICT (job_id) DO NOTHING`,
       )
       .bind(
@@ -210,7 +228,7 @@ export async function publishVersion(
       .bind(v.projectId, v.adapterDigest),
   ])
   const number = results.at(-2)?.results[0]?.number
-  if (number === undefined) throw new Error(`version of job ${v.jobId} is missing after publishing`)
+  if (number === undefined) throw new TaskOfOtherModel(v.task, v.model)
   return number
 }
 

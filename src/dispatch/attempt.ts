@@ -1,6 +1,7 @@
 import type { GenerateEvent, RunnerStatus } from '../protocol/runner.ts'
 import type { RunnerSnapshot, RunnerWish } from './choose-runner.ts'
 import { RunnerCallFailure, RunnerRefusal, type RunnerClient } from './runner-client.ts'
+import { jitterMs } from './retry-budget.ts'
 import type { HeldCall, RunnerPool } from './runner-pool.ts'
 
 /** No runner can take the call at the moment. */
@@ -45,7 +46,7 @@ export type ReadAdapter = (digest: string) => Promise<Uint8Array>
 
 /**
  * Makes a call on the runner that suits it best. If a runner fails before the call has returned, the
- * next one is tried. If a runner lacks an adapter, it is sent the file and called once more. Each
+ * next one is tried after a moment, as long as the pool's retry budget lasts. If a runner lacks an adapter, it is sent the file and called once more. Each
  * runner's circuit is told how its call ends.
  * @throws {Unserved} no runner can take the call
  * @throws {RunnerCallFailure | RunnerRefusal} the error of the last runner tried, or what is wrong
@@ -64,9 +65,17 @@ export async function attempt<T>(
   }
   check?.(choice.runners)
   let lastError: unknown = new Unserved('none', wish.model)
+  let numTried = 0
+  if (!firstOnly) pool.retries.addRequest(Date.now())
   for (const { url, status } of firstOnly ? choice.runners.slice(0, 1) : choice.runners) {
-    const held = status === null ? null : pool.begin(url, wish.kind)
-    if (status === null || held === null) continue
+    if (status === null) continue
+    const held = pool.begin(url, wish.kind)
+    if (held === null) continue
+    if (numTried > 0 && !(await mayRetry(pool, numTried, signal))) {
+      held.release()
+      break
+    }
+    numTried += 1
     const answer = { isFollowed: false }
     const client = pool.clientOf(url)
     const follow = (events: AsyncGenerator<GenerateEvent>) => {
@@ -127,6 +136,21 @@ async function* followEvents(
     // This does nothing unless the reader left before the end.
     held.release()
   }
+}
+
+/**
+ * Takes a retry from the pool's budget and waits a moment.
+ * @returns false if there is none left, or the caller has gone meanwhile
+ */
+async function mayRetry(
+  pool: RunnerPool,
+  numTried: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  if (!pool.retries.takeRetry(Date.now())) return false
+  const waitMs = jitterMs(numTried - 1, Math.random())
+  await new Promise((resolve) => setTimeout(resolve, waitMs))
+  return signal?.aborted !== true
 }
 
 function settle(held: HeldCall, error: unknown): void {

@@ -54,8 +54,12 @@ const MAX_GRADIENT_HEADER_BYTES = 64 * KIB
 /** What a status outside the protocol that says "busy" is taken for, if it does not say how long. */
 const DEFAULT_RETRY_SECONDS = 1
 const MAX_RETRY_SECONDS = 60
-/** Longest silence of a generating runner: a full queue of long prompts ahead. */
-const SILENCE_TIMEOUT_MS = 180_000
+/** Until a generation is admitted: the runner encodes the prompt and compiles a schema before. */
+const HEADER_TIMEOUT_MS = 60_000
+/** Until the first token: a full queue of long prompts may be ahead. */
+const FIRST_TOKEN_TIMEOUT_MS = 180_000
+/** Between two events. A row may be set aside for other tenants' rows meanwhile. */
+const INTER_TOKEN_TIMEOUT_MS = 120_000
 
 const versionSchema = z.object({ protocol_version: z.number().int() })
 
@@ -309,8 +313,10 @@ async function* readEvents(
 ): AsyncGenerator<GenerateEvent> {
   try {
     for await (const line of readLines(body)) {
-      watchdog.feed()
-      yield parseAnswer(line, generateEventSchema)
+      const event = parseAnswer(line, generateEventSchema)
+      const isBeforeToken = event.event === 'accepted' || event.event === 'prompt'
+      watchdog.waitFor(isBeforeToken ? FIRST_TOKEN_TIMEOUT_MS : INTER_TOKEN_TIMEOUT_MS)
+      yield event
     }
   } catch (error) {
     if (error instanceof RunnerCallFailure) throw error
@@ -338,14 +344,15 @@ class Watchdog {
   constructor(controller: AbortController) {
     this.#controller = controller
     this.signal = controller.signal
-    this.feed()
+    this.waitFor(HEADER_TIMEOUT_MS)
   }
 
-  feed(): void {
+  /** Gives the runner so long for what comes next. */
+  waitFor(timeoutMs: number): void {
     this.stop()
     this.#timer = setTimeout(() => {
       this.#controller.abort(new RunnerCallFailure('timeout', 'runner fell silent'))
-    }, SILENCE_TIMEOUT_MS)
+    }, timeoutMs)
   }
 
   stop(): void {

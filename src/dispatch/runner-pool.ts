@@ -1,6 +1,7 @@
 import type { RunnerStatus } from '../protocol/runner.ts'
 import { chooseRunner, type CallKind, type RunnerChoice, type RunnerWish } from './choose-runner.ts'
 import { CircuitBreaker, circuitOpenMs, type Call } from './circuit-breaker.ts'
+import { RetryBudget } from './retry-budget.ts'
 import { RunnerClient } from './runner-client.ts'
 import { isBadAnswer, type RunnerCallFailure } from './runner-failure.ts'
 
@@ -33,6 +34,8 @@ export type HeldCall = {
 /** The runner nodes, with what this isolate knows about them. */
 export class RunnerPool {
   readonly #nodes: readonly Node[]
+  /** For calls that are repeated on another node. */
+  readonly retries = new RetryBudget()
 
   constructor(urls: readonly string[], secret: string) {
     this.#nodes = urls.map((url) => ({

@@ -9,6 +9,7 @@ import {
   receiveMultipart,
   unknownField,
 } from './multipart.ts'
+import { BatchReader } from './batch-reader.ts'
 import { TrainingReader, type OnExample } from './training-reader.ts'
 
 const MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -68,7 +69,8 @@ const shorten = (filename: string): string =>
 /** The form of one upload. Its fields may come in any order. */
 class UploadForm extends MultipartForm {
   readonly #writer: BlobWriter
-  readonly #reader: TrainingReader
+  /** By purpose. A file may come before its purpose, so each of them reads it until that is known. */
+  #readers: ReadonlyMap<string, TrainingReader | BatchReader>
   #filename: string | null = null
   #isFileWhole = false
   #purpose: string | null = null
@@ -76,19 +78,25 @@ class UploadForm extends MultipartForm {
   constructor(writer: BlobWriter, onExample?: OnExample) {
     super()
     this.#writer = writer
-    this.#reader = new TrainingReader(onExample)
+    this.#readers = new Map<string, TrainingReader | BatchReader>([
+      ['fine-tune', new TrainingReader(onExample)],
+      ['batch', new BatchReader()],
+    ])
   }
 
   override get extraWork(): number {
-    return BYTES_PER_LINE * this.#reader.numLines
+    return BYTES_PER_LINE * Math.max(...this.#each(({ numLines }) => numLines))
   }
 
   takeField(part: Disposition | null, info: PartInfo, value: Uint8Array): void {
     if (part === null) this.fail(malformedUpload())
     else if (part.name === 'purpose' && this.#purpose === null) {
       this.#purpose = decodeField(info, value)
-      if (this.#purpose !== 'fine-tune') {
-        this.fail(invalidRequest("Invalid 'purpose': only fine-tune is supported.", 'purpose'))
+      const reader = this.#readers.get(this.#purpose)
+      if (reader !== undefined) this.#readers = new Map([[this.#purpose, reader]])
+      else {
+        const message = "Invalid 'purpose': only fine-tune and batch are supported."
+        this.fail(invalidRequest(message, 'purpose'))
       }
     } else if (part.name === 'file') {
       this.fail(invalidRequest("'file' must be sent as a file, with a file name.", 'file'))
@@ -104,33 +112,47 @@ class UploadForm extends MultipartForm {
     return (chunk) => {
       if (chunk === null) {
         this.#isFileWhole = true
-        this.#reader.end()
+        for (const reader of this.#readers.values()) reader.end()
         return
       }
-      this.#reader.push(chunk)
-      if (this.#reader.isTooMany) this.fail(invalidFile(this.#reader.describeFault()!))
+      for (const reader of this.#readers.values()) reader.push(chunk)
+      const [first] = this.#readers.values()
+      if (this.#each((reader) => reader.isTooMany).every(Boolean)) {
+        this.fail(invalidFile(first!.describeFault()!))
+      }
       // A bad file is read to its end, so that the error names every bad line, but it is not stored.
-      if (this.#reader.isSound) this.#writer.push(chunk)
+      if (this.#isSound()) this.#writer.push(chunk)
       if (this.#writer.sizeBytes > MAX_FILE_BYTES) this.fail(fileTooLarge())
     }
   }
 
   override async flush(): Promise<void> {
-    if (this.error === null && this.#reader.isSound) await this.#writer.flush()
+    if (this.error === null && this.#isSound()) await this.#writer.flush()
+  }
+
+  /** Whether the file may still be stored. */
+  #isSound(): boolean {
+    return this.#each(({ isSound }) => isSound).some(Boolean)
+  }
+
+  #each<T>(read: (reader: TrainingReader | BatchReader) => T): T[] {
+    return Array.from(this.#readers.values(), read)
   }
 
   async finish(): Promise<UploadedFile> {
     if (this.#filename === null) throw missingField('file')
     if (!this.#isFileWhole) throw endNotReached()
     if (this.#purpose === null) throw missingField('purpose')
-    const fault = this.#reader.describeFault()
+    // An unknown purpose has already failed the form.
+    const reader = this.#readers.get(this.#purpose)!
+    const fault = reader.describeFault()
     if (fault !== null) throw invalidFile(fault)
     await this.#writer.finish()
     return {
       filename: this.#filename,
       purpose: this.#purpose,
       sizeBytes: this.#writer.sizeBytes,
-      numExamples: this.#reader.numExamples,
+      numExamples: reader.numExamples,
     }
   }
 

@@ -1,5 +1,7 @@
 import { hexId } from '../protocol/openai/hex-id.ts'
 import { findFile } from '../db/files.ts'
+import { findTask } from '../db/tasks.ts'
+import { TaskOfOtherModel } from '../db/versions.ts'
 import type { Bindings, Config } from '../env.ts'
 import { ApiError, invalidField, invalidRequest } from '../protocol/openai/error.ts'
 import type { CreateJob } from '../protocol/openai/fine-tuning.ts'
@@ -25,11 +27,19 @@ import { storeDataset } from './store-dataset.ts'
 /**
  * Checks a request for a job, stores the job's datasets and starts its Durable Object.
  * @returns the job as its owner sees it
- * @throws {ApiError} 400 naming the field, 404 for a model that is not served
+ * @throws {ApiError} 400 naming the field, 404 for a model that is not served, 409 for a task of
+ * another model
  */
 export async function createJob(env: Bindings, projectId: string, request: CreateJob) {
   checkSearch(request)
   checkNames(request, servicesOf(env).config)
+  if (request.suffix !== null) {
+    // Known now, it need not fail the job at its end. Publishing checks it once more.
+    const task = await findTask(env.DB, projectId, request.suffix)
+    if (task !== null && task.model !== request.model) {
+      throw new TaskOfOtherModel(task.name, request.model, 'suffix')
+    }
+  }
   const spec = await makeSpec(env, projectId, request)
   // The object writes the row in D1. A crash between the two leaves a job without a row, which the
   // object's next step mends; a row without a job would never be mended.

@@ -1,4 +1,5 @@
 import { RunnerCallFailure, RunnerRefusal } from '../dispatch/runner-client.ts'
+import { TASK_OF_OTHER_MODEL, TaskOfOtherModel } from '../db/versions.ts'
 import { BlobCorrupt } from '../storage/blobs.ts'
 import type { JobError } from '../protocol/openai/fine-tuning.ts'
 
@@ -56,6 +57,12 @@ export function judgeFault(error: unknown): FaultVerdict {
     }
   }
   if (error instanceof JobFailure) return { kind: 'fail', error: error.error }
+  if (error instanceof TaskOfOtherModel) {
+    return {
+      kind: 'fail',
+      error: { code: TASK_OF_OTHER_MODEL, message: error.message, param: 'suffix' },
+    }
+  }
   if (error instanceof BlobCorrupt) {
     console.error(JSON.stringify({ event: 'dataset_corrupt', key: error.key }))
     const message = 'The stored examples are damaged. Upload them again and begin a new job.'

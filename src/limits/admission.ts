@@ -3,7 +3,7 @@ import { ApiError } from '../protocol/openai/error.ts'
 import type { GenerateEvent } from '../protocol/runner.ts'
 import { exchangeWith } from './lease-pool.ts'
 import { HEARTBEAT_MS, type Exchange, type Lease, type Ticket } from './lease.ts'
-import { limitsRequests, type CallerLimits } from './limits.ts'
+import { limitsRequests, type CallerLimits } from '../protocol/limits.ts'
 import { limitHeaders, refused } from './refuse.ts'
 
 export type AdmissionOptions = {

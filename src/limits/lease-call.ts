@@ -1,5 +1,7 @@
 /** What isolates and the object of their project's limits say to each other. */
-import type { CallerLimits, Refusal } from './limits.ts'
+import type { CallerLimits, Refusal } from '../protocol/limits.ts'
+import type { UsageMinute } from '../db/usage.ts'
+import type { UsageEntry } from './usage-store.ts'
 
 /** Allowances of which a lease has some in advance. */
 export type Allowance = { readonly requests: number; readonly tokens: number }
@@ -62,4 +64,8 @@ export type LeaseReply = {
 /** What a Worker asks of the object of a project's limits. */
 export interface LimitCalls {
   exchange: (call: LeaseCall) => Promise<LeaseReply>
+  /** Ends when the entry is stored. */
+  addUsage: (projectId: string, entry: UsageEntry) => Promise<void>
+  /** What is not rolled up yet, and perhaps what has just been. */
+  openUsage: () => Promise<UsageMinute[]>
 }

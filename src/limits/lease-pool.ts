@@ -1,6 +1,6 @@
 import type { Bindings } from '../env.ts'
 import { Lease, type Exchange } from './lease.ts'
-import type { CallerLimits } from './limits.ts'
+import type { CallerLimits } from '../protocol/limits.ts'
 
 /** When this many are kept, those that nobody uses go. */
 const MAX_IDLE_LEASES = 1024

@@ -6,7 +6,7 @@ import type {
   Standing,
   Standings,
 } from './lease-call.ts'
-import { limitsRequests, type CallerLimits, type Refusal } from './limits.ts'
+import { limitsRequests, type CallerLimits, type Refusal } from '../protocol/limits.ts'
 
 /** How long an isolate uses what it was given. Within it, changed limits bite everywhere. */
 const FRESH_MS = 5_000

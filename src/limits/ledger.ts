@@ -1,6 +1,6 @@
 /** The counts of one project and of its keys, and what its isolates were given of them. */
 import type { Allowance, LeaseCall, LeaseReply, Standing, Standings } from './lease-call.ts'
-import type { CallerLimits, LimitName, LimitOwner, Limits, Refusal } from './limits.ts'
+import type { CallerLimits, LimitName, LimitOwner, Limits, Refusal } from '../protocol/limits.ts'
 import { MinuteWindow, type WindowEntries } from './minute-window.ts'
 
 /** At most this share of a limit is with isolates that have not used it yet. */

@@ -1,6 +1,6 @@
 import { ApiError } from '../protocol/openai/error.ts'
 import type { Standings } from './lease-call.ts'
-import type { LimitName, Refusal } from './limits.ts'
+import type { LimitName, Refusal } from '../protocol/limits.ts'
 
 const WORDS: Readonly<Record<LimitName, string>> = {
   requestsPerMinute: 'requests per min (RPM)',

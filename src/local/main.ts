@@ -1,6 +1,6 @@
 /**
- * `npm start` runs the whole of Arcana on this machine. It supervises two children, the gateway's
- * host (Miniflare with workerd) and one runner. Both end with this process, by a pipe on their
+ * `npm start` runs the whole of Arcana on this machine. It supervises its children, the gateway's
+ * host (Miniflare with workerd) and the runners. All end with this process, by a pipe on their
  * standard input. It prints one line on standard output when it answers requests, and all else on
  * standard error.
  */
@@ -10,13 +10,13 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { hashKey, readOrCreateKey } from './api-key.ts'
-import { displayPath, homePaths, readLocalConfig } from './config.ts'
+import { displayPath, homePaths, readLocalConfig, type LocalConfig } from './config.ts'
 import type { GatewayHostOptions } from './gateway-host.ts'
 import { lockHome } from './home-lock.ts'
 import { KeptChild } from './kept-child.ts'
 import { endLeftoverWorkerd } from './leftover.ts'
 import { chooseSocketDir, makePrivate, OWNER_ONLY_UMASK } from './private-home.ts'
-import { findFreePort, waitForPort } from './ports.ts'
+import { findFreePorts, waitForPort } from './ports.ts'
 import { LOCAL_HOST } from './worker-options.ts'
 
 /** A predecessor that was just killed may hold the port for this long. */
@@ -60,7 +60,7 @@ async function main(): Promise<void> {
 
   const apiKey = config.apiKey ?? (await readOrCreateKey(paths.key))
   const socketDir = await chooseSocketDir(paths.sockets)
-  const runnerPort = await findFreePort(LOCAL_HOST)
+  const places = await placeRunners(config)
   const runnerSecret = randomBytes(RUNNER_SECRET_BYTES).toString('hex')
 
   const pids: Record<string, number | null> = { supervisor: process.pid }
@@ -88,9 +88,9 @@ async function main(): Promise<void> {
         workerdPidFile: paths.workerdPid,
         keyHash: hashKey(apiKey),
         variables: {
-          RUNNER_URLS: `http://${LOCAL_HOST}:${runnerPort}`,
+          RUNNER_URLS: places.map(({ port }) => `http://${LOCAL_HOST}:${port}`).join(),
           RUNNER_SECRET: runnerSecret,
-          BASE_MODEL: config.model,
+          BASE_MODELS: config.models.join(),
           GRADER_HOSTS: config.graderHosts,
           ALLOWED_ORIGINS: config.allowedOrigins,
         },
@@ -102,36 +102,47 @@ async function main(): Promise<void> {
       })
     },
   })
-  const runner = new KeptChild({
-    name: 'runner',
-    log,
-    onPid: recordPid('runner'),
-    spawn: () =>
-      startNode(RUNNER, {
-        ARCANA_HOME: config.home,
-        ARCANA_MODEL: config.model,
-        ARCANA_RUNNER_ID: 'local-1',
-        ARCANA_RUNNER_HOST: LOCAL_HOST,
-        ARCANA_RUNNER_PORT: String(runnerPort),
-        ARCANA_RUNNER_SECRET: runnerSecret,
-        ARCANA_EXIT_WITH_STDIN: '1',
-        // A line for each request would bury the messages for people.
-        ARCANA_LOG_LEVEL: process.env['ARCANA_LOG_LEVEL'] ?? 'warn',
-      }),
+  const runners = places.map(({ id, model, port }) => {
+    const name = places.length === 1 ? 'runner' : `runner-${id}`
+    const child = new KeptChild({
+      name,
+      log,
+      onPid: recordPid(name),
+      spawn: () =>
+        startNode(RUNNER, {
+          ARCANA_HOME: config.home,
+          ARCANA_MODEL: model,
+          ARCANA_RUNNER_ID: id,
+          ARCANA_RUNNER_HOST: LOCAL_HOST,
+          ARCANA_RUNNER_PORT: String(port),
+          ARCANA_RUNNER_SECRET: runnerSecret,
+          ARCANA_EXIT_WITH_STDIN: '1',
+          // A line for each request would bury the messages for people.
+          ARCANA_LOG_LEVEL: process.env['ARCANA_LOG_LEVEL'] ?? 'warn',
+        }),
+    })
+    return { model, child }
   })
+  /** A model's first runner fetches the file and builds the graphs; the others then find them. */
+  const startRunnersOf = async (model: string): Promise<void> => {
+    const [first, ...others] = runners.filter((runner) => runner.model === model)
+    await first?.child.start()
+    await Promise.all(others.map(({ child }) => child.start()))
+  }
+
+  const children = [gateway, ...runners.map(({ child }) => child)]
 
   const state = { stopping: false, stoppingSinceMs: 0 }
   const stop = async (exitCode: number): Promise<void> => {
     if (state.stopping) {
       // One Ctrl-C may arrive from several senders.
       if (Date.now() - state.stoppingSinceMs < SECOND_REQUEST_MS) return
-      gateway.kill()
-      runner.kill()
+      for (const child of children) child.kill()
       process.exit(exitCode)
     }
     state.stopping = true
     state.stoppingSinceMs = Date.now()
-    await Promise.all([gateway.stop(), runner.stop()])
+    await Promise.all(children.map((child) => child.stop()))
     await endLeftoverWorkerd(paths.workerdPid)
     if (socketDir !== paths.sockets) await rm(dirname(socketDir), { recursive: true, force: true })
     unlock()
@@ -147,7 +158,7 @@ async function main(): Promise<void> {
   }
 
   try {
-    await Promise.all([gateway.start(), runner.start()])
+    await Promise.all([gateway.start(), ...config.models.map(startRunnersOf)])
   } catch (error) {
     console.error(`arcana: ${error instanceof Error ? error.message : String(error)}`)
     await stop(1)
@@ -155,6 +166,16 @@ async function main(): Promise<void> {
   if (state.stopping) return
   const keyAt = config.apiKey === null ? displayPath(paths.key) : 'ARCANA_API_KEY'
   console.log(`arcana ready: http://${LOCAL_HOST}:${config.port}/v1 (key in ${keyAt})`)
+}
+
+/** The runners to start, each on a free port: first one of each model, then the others. */
+async function placeRunners({ models, runnersPerModel }: LocalConfig) {
+  const places: { readonly id: string; readonly model: string; readonly port: number }[] = []
+  const ports = await findFreePorts(LOCAL_HOST, models.length * runnersPerModel)
+  for (const [i, port] of ports.entries()) {
+    places.push({ id: `local-${i + 1}`, model: models[i % models.length]!, port })
+  }
+  return places
 }
 
 /**

@@ -3,11 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const POLL_INTERVAL_MS = 100
 
-/** Finds a port on which nothing listens now. */
-export async function findFreePort(host: string): Promise<number> {
-  const port = await tryListen(host, 0)
-  if (port === null) throw new Error(`no free port on ${host}`)
-  return port
+/** Finds different ports on which nothing listens now. */
+export async function findFreePorts(host: string, numPorts: number): Promise<readonly number[]> {
+  const ports = new Set<number>()
+  while (ports.size < numPorts) {
+    const port = await tryListen(host, 0)
+    if (port === null) throw new Error(`no free port on ${host}`)
+    ports.add(port)
+  }
+  return [...ports]
 }
 
 /** Waits until a port is free. @returns false if it is still taken after the timeout */

@@ -20,6 +20,7 @@ export const WORKER = {
   durableObjects: {
     JOBS: { className: 'JobObject', useSQLite: true },
     LIMITS: { className: 'LimitsObject', useSQLite: true },
+    BATCHES: { className: 'BatchObject', useSQLite: true },
   },
 } as const
 
@@ -31,7 +32,7 @@ export interface GatewayOptions {
   readonly variables: {
     readonly RUNNER_URLS: string
     readonly RUNNER_SECRET: string
-    readonly BASE_MODEL: string
+    readonly BASE_MODELS: string
     readonly GRADER_HOSTS: string
     readonly ALLOWED_ORIGINS: string
   }
@@ -77,10 +78,7 @@ export function miniflareOptions(script: string, options: GatewayOptions): V4Min
         compatibilityFlags: [...WORKER.compatibilityFlags],
         d1Databases: { ...WORKER.d1Databases },
         r2Buckets: { ...WORKER.r2Buckets },
-        durableObjects: {
-          JOBS: { ...WORKER.durableObjects.JOBS },
-          LIMITS: { ...WORKER.durableObjects.LIMITS },
-        },
+        durableObjects: { ...WORKER.durableObjects },
         bindings: { ...options.variables },
         // Requests to the entry socket pass a proxy Worker first; a direct socket is ten times
         // faster.

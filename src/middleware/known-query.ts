@@ -11,9 +11,11 @@ const PAGE = ['limit', 'after']
  */
 export const QUERY_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/files': [...PAGE, 'order', 'purpose'],
+  'GET /v1/batches': [...PAGE, 'order'],
   'GET /v1/fine_tuning/jobs': [...PAGE, 'order', 'metadata'],
   'GET /v1/fine_tuning/jobs/:id/events': PAGE,
   'GET /v1/fine_tuning/jobs/:id/checkpoints': PAGE,
+  'GET /tokenizer_info': ['model'],
   'GET /v1/models': PAGE,
   'GET /v1/tasks': [...PAGE, 'order'],
   'GET /v1/tasks/:name/versions': [...PAGE, 'order', 'tag'],

@@ -15,12 +15,14 @@ import {
   type Operation,
   type RequestBody,
 } from './operation.ts'
+import { batches } from './operations/batches.ts'
 import { inference } from './operations/inference.ts'
 import { organization, withoutKey } from './operations/organization.ts'
 import { learning } from './operations/tasks.ts'
 
 export const OPERATIONS: readonly Operation[] = [
   ...inference,
+  ...batches,
   ...learning,
   ...organization,
   ...withoutKey,
@@ -60,6 +62,15 @@ const STRING = { type: 'string' }
 const EVERY_ANSWER: Json = {
   'x-request-id': { $ref: '#/components/headers/RequestId' },
 }
+/** Where the caller's limits stand; absent where there is no limit. */
+const LIMIT_HEADERS: Json = Object.fromEntries(
+  ['limit', 'remaining', 'reset'].flatMap((what) =>
+    ['requests', 'tokens'].map((unit) => [
+      `x-ratelimit-${what}-${unit}`,
+      { $ref: '#/components/headers/RateLimit' },
+    ]),
+  ),
+)
 /** Headers of answers of a model. */
 const OF_ANSWERS: Readonly<Record<string, string>> = {
   'x-arcana-task': 'The selection that answered, in canonical form.',
@@ -101,6 +112,10 @@ export function createDocument(serverUrl: string): Json {
       schemas: { ...requests, ...responses },
       headers: {
         RequestId: { description: "The request's id, in the gateway's logs too.", schema: STRING },
+        RateLimit: {
+          description: 'What a minute admits, what is left of it, or until when that is renewed.',
+          schema: STRING,
+        },
         RetryAfter: { description: 'Seconds to wait.', schema: STRING },
         ShouldRetry: { description: '`false` where a repetition fails too.', schema: STRING },
       },
@@ -111,6 +126,7 @@ export function createDocument(serverUrl: string): Json {
             description,
             headers: {
               ...EVERY_ANSWER,
+              ...LIMIT_HEADERS,
               ...(status === '429' || status >= '500'
                 ? {
                     'retry-after': { $ref: '#/components/headers/RetryAfter' },
@@ -158,6 +174,7 @@ function describe(operation: Operation): Json {
         description: 'Done.',
         headers: { ...EVERY_ANSWER, ...answerHeaders(operation) },
         content: contentOf(operation.answer),
+        ...(operation.links === undefined ? {} : { links: linksOf(operation.links) }),
       },
       ...Object.fromEntries(
         errorsOf(operation).map((status) => [
@@ -208,7 +225,7 @@ function contentOf(answer: Answer): Json {
         [JSON_TYPE]: { schema: ref(answer.name) },
         ...(answer.event === undefined
           ? {}
-          : { 'text/event-stream': { schema: ref(answer.event.name) } }),
+          : { 'text/event-stream': { schema: eventOf(answer.event.name) } }),
       }
     case 'object':
       return { [JSON_TYPE]: { schema: answer.schema } }
@@ -219,15 +236,39 @@ function contentOf(answer: Answer): Json {
   }
 }
 
+/** One event of a stream. The last one's data is `[DONE]`, but for `/v1/responses`. */
+const eventOf = (name: string): Json => ({
+  type: 'object',
+  description: 'One event of the stream.',
+  properties: {
+    event: STRING,
+    data: {
+      type: 'string',
+      contentMediaType: JSON_TYPE,
+      contentSchema: { anyOf: [ref(name), ref('Error')] },
+    },
+  },
+  required: ['data'],
+})
+
 function answerHeaders({ answer, headers }: Operation): Json {
   const own = answer.kind === 'bytes' ? (answer.headers ?? {}) : {}
-  return Object.fromEntries(
-    Object.entries(headers === undefined ? own : OF_ANSWERS).map(([name, description]) => [
-      name,
-      { description, schema: STRING },
+  const described = Object.entries(headers === undefined ? own : OF_ANSWERS)
+  return {
+    ...Object.fromEntries(
+      described.map(([name, description]) => [name, { description, schema: STRING }]),
+    ),
+    ...(headers === undefined ? {} : LIMIT_HEADERS),
+  }
+}
+
+const linksOf = (links: NonNullable<Operation['links']>): Json =>
+  Object.fromEntries(
+    Object.entries(links).map(([operationId, parameters]) => [
+      operationId,
+      { operationId, parameters },
     ]),
   )
-}
 
 /** The statuses that follow from what an operation takes, and its own. */
 function errorsOf({ path, body, errors = [], isPublic = false }: Operation): ErrorStatus[] {

@@ -63,6 +63,11 @@ export type Operation = {
   /** Statuses of errors beside those that follow from the rest. */
   readonly errors?: readonly ErrorStatus[]
   readonly isPublic?: boolean
+  /**
+   * Operations that its answer leads to, by their ids, each with the values of their parameters as
+   * OpenAPI's links write them.
+   */
+  readonly links?: Readonly<Record<string, Readonly<Record<string, string>>>>
 }
 
 export const json = (name: string, schema: z.ZodType): Extract<Answer, { kind: 'json' }> => ({
@@ -73,3 +78,15 @@ export const json = (name: string, schema: z.ZodType): Extract<Answer, { kind: '
 
 /** Statuses of what can go wrong where a runner is asked. */
 export const RUNNER_ERRORS = [502, 503, 504] as const
+
+const OWN_ID = '$response.body#/id'
+
+/** Links to operations that take the answer's id in one parameter. */
+export const byId = (parameter: string, ...operations: readonly string[]) =>
+  Object.fromEntries(operations.map((id) => [id, { [parameter]: OWN_ID }]))
+
+/** The same for operations that take the request's project too. */
+export const byProjectAndId = (...operations: readonly string[]) =>
+  Object.fromEntries(
+    operations.map((id) => [id, { project: '$request.path.project', key: OWN_ID }]),
+  )

@@ -28,6 +28,9 @@ export const detokenizeRequestSchema = z.strictObject({
 /** The text shows control tokens by their names. */
 export const detokenizeResponseSchema = z.object({ prompt: z.string() })
 
+/** Which model's tokenizer `GET /tokenizer_info` describes; the default model's by default. */
+export const tokenizerInfoQuerySchema = z.object({ model: z.string().optional() })
+
 export const tokenizerInfoSchema = z.object({
   vocab_size: z.number().int(),
   max_model_len: z.number().int(),

@@ -2,7 +2,7 @@
 import type { Context } from 'hono'
 import type { AnswerContext } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
-import { insertUsage } from '../db/usage.ts'
+import { recordUsage } from '../limits/record-usage.ts'
 import type { Urgency } from '../dispatch/urgency.ts'
 import { Admission } from '../limits/admission.ts'
 import { servicesOf } from '../services.ts'
@@ -33,7 +33,7 @@ export function answerContextOf(
     signal: c.req.raw.signal,
     admission,
     recordUsage: (row) => {
-      c.executionCtx.waitUntil(insertUsage(c.env.DB, row))
+      c.executionCtx.waitUntil(recordUsage(c.env, row))
     },
   }
 }

@@ -29,8 +29,8 @@ export const files = new Hono<AppEnv>()
       await c.env.BLOBS.delete(blobKey)
       throw error
     }
-    const tooLong = (await long?.describe()) ?? null
     const file = toFileObject(row)
+    const tooLong = row.purpose === 'fine-tune' ? ((await long?.describe()) ?? null) : null
     if (tooLong === null) return c.json(file)
     return c.json({ ...file, arcana: { ...file.arcana, too_long: tooLong } } satisfies FileObject)
   })

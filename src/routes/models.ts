@@ -9,27 +9,25 @@ import { modelPageSchema, type Model, type ModelList } from '../protocol/openai/
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { defaultModel, modelNotFound, readModel, servedModels } from '../tasks/requested-model.ts'
+import { modelNotFound, readModel, servedModels } from '../tasks/requested-model.ts'
 import { forgetTask, readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { TASK_NAME_PATTERN } from '../tasks/selection.ts'
 
 /**
- * Lists the base model and each task. A version or a sum is not listed, but has an entry by its
- * name.
+ * Lists the base models and the tasks of each. A version or a sum is not listed, but has an entry by
+ * its name.
  */
 export const models = new Hono<AppEnv>()
   .get('/', async (c) => {
     const { config } = servicesOf(c.env)
     const page = parseWire(modelPageSchema, c.req.query())
-    const { bases, after } = placeOf(page.after, servedModels(config), config)
+    const served = servedModels(config)
+    const { bases, after } = placeOf(page.after, served, config)
     const limit = Math.max(0, page.limit - bases.length)
     const projectId = c.get('projectId')
-    const rows = await listTasks(c.env.DB, projectId, { limit, after, order: 'asc' })
+    const rows = await listTasks(c.env.DB, projectId, { limit, after, order: 'asc' }, served)
     const corrupt = await listCorruptVersions(c.env.DB, projectId)
-    const entries = [
-      ...bases.map(baseEntry),
-      ...rows.map((row) => taskEntry(defaultModel(config), row, corrupt)),
-    ]
+    const entries = [...bases.map(baseEntry), ...rows.map((row) => taskEntry(row, corrupt))]
     return c.json(toPage(entries, page.limit) satisfies ModelList)
   })
   .get('/:id', async (c) => {
@@ -40,8 +38,8 @@ export const models = new Hono<AppEnv>()
     if (TASK_NAME_PATTERN.test(text)) {
       // A task has this entry even if no version of it is live yet.
       const row = await findTask(c.env.DB, projectId, text)
-      if (row === null) throw modelNotFound(c.req.param('id'))
-      return c.json(taskEntry(model, row, await listCorruptVersions(c.env.DB, projectId)))
+      if (row?.model !== model) throw modelNotFound(c.req.param('id'))
+      return c.json(taskEntry(row, await listCorruptVersions(c.env.DB, projectId)))
     }
     const terms = readSelection(text, 'model')
     const selection = await resolveSelection(c.env.DB, projectId, model, terms, 'model')
@@ -56,14 +54,16 @@ export const models = new Hono<AppEnv>()
     const projectId = c.get('projectId')
     const id = c.req.param('id')
     const { model, selection: name } = readModel(config, id)
-    if (name === null) throw invalidRequest('The base model cannot be deleted.', 'model')
+    if (name === null) throw invalidRequest('A base model cannot be deleted.', 'model')
     if (!TASK_NAME_PATTERN.test(name)) {
       throw invalidRequest(
         `A task is deleted with all its versions: name it as ${model}:TASK, not "${id}".`,
         'model',
       )
     }
-    const isDeleted = await deleteTask(c.env.DB, projectId, name, Date.now())
+    const row = await findTask(c.env.DB, projectId, name)
+    const isDeleted =
+      row?.model === model && (await deleteTask(c.env.DB, projectId, name, Date.now()))
     forgetTask(projectId, name)
     if (!isDeleted) throw modelNotFound(id)
     return c.json({ id, object: 'model', deleted: true })
@@ -85,7 +85,7 @@ function placeOf(
   return { bases: served.slice(served.indexOf(model) + 1), after: undefined }
 }
 
-/** The base model was not made here, so it has no time of creation. */
+/** A base model was not made here, so it has no time of creation. */
 const BASE_CREATED = 0
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
@@ -98,13 +98,13 @@ const baseEntry = (id: string): Model => ({
   owned_by: 'arcana',
 })
 
-const taskEntry = (base: string, row: TaskRow, corrupt: CorruptVersions): Model => ({
-  id: `${base}:${row.name}`,
+const taskEntry = (row: TaskRow, corrupt: CorruptVersions): Model => ({
+  id: `${row.model}:${row.name}`,
   object: 'model',
   created: seconds(row.createdAtMs),
   owned_by: row.projectId,
   arcana: {
-    base,
+    base: row.model,
     task: row.name,
     live_version: row.liveVersion,
     is_corrupt: corrupt.some(({ task, number }) => task === row.name && number === row.liveVersion),

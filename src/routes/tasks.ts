@@ -17,8 +17,6 @@ import { toPage, type Page } from '../protocol/openai/files.ts'
 import type { AnyReport } from '../protocol/openai/text-report.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { jobOfVersion } from '../jobs/checkpoint.ts'
-import { servicesOf } from '../services.ts'
-import { defaultModel } from '../tasks/requested-model.ts'
 import { forgetTask } from '../tasks/resolve.ts'
 
 /** A task is shown with this many of its versions, each with its report from R2. */
@@ -26,14 +24,12 @@ const SHOWN_VERSIONS = 20
 
 export const tasks = new Hono<AppEnv>()
   .get('/', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const page = parseWire(taskPageSchema, c.req.query())
     const rows = await listTasks(c.env.DB, c.get('projectId'), page)
-    const shown = rows.map((row) => toTask(row, base))
+    const shown = rows.map(toTask)
     return c.json(toPage(shown, page.limit) satisfies Page<Task>)
   })
   .get('/:name', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const row = await requireTask(c.env.DB, c.get('projectId'), c.req.param('name'))
     const found = await listVersions(c.env.DB, row, { limit: SHOWN_VERSIONS, order: 'desc' })
     const versions = await Promise.all(
@@ -44,13 +40,12 @@ export const tasks = new Hono<AppEnv>()
         ),
     )
     return c.json({
-      ...toTask(row, base),
+      ...toTask(row),
       versions,
       has_more_versions: found.length > SHOWN_VERSIONS,
     } satisfies TaskWithVersions)
   })
   .post('/:name/promote', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const projectId = c.get('projectId')
     const name = c.req.param('name')
     const body = parseWire(promoteSchema, await readJsonObject(c.req.raw))
@@ -63,7 +58,7 @@ export const tasks = new Hono<AppEnv>()
     })
     forgetTask(projectId, name)
     const row = await requireTask(c.env.DB, projectId, name)
-    if (isPromoted) return c.json(toTask(row, base))
+    if (isPromoted) return c.json(toTask(row))
     const version = await findVersion(c.env.DB, projectId, name, body.version)
     if (version === null || version.number <= row.retiredThrough) {
       throw noVersion(name, String(body.version))
@@ -77,7 +72,6 @@ export const tasks = new Hono<AppEnv>()
         )
   })
   .post('/:name/rollback', async (c) => {
-    const base = defaultModel(servicesOf(c.env).config)
     const projectId = c.get('projectId')
     const name = c.req.param('name')
     const body = parseWire(rollbackSchema, await readJsonObject(c.req.raw))
@@ -91,7 +85,7 @@ export const tasks = new Hono<AppEnv>()
       const isDone = await promoteVersion(c.env.DB, change)
       forgetTask(projectId, name)
       const row = await requireTask(c.env.DB, projectId, name)
-      if (isDone) return c.json(toTask(row, base))
+      if (isDone) return c.json(toTask(row))
       if (row.liveVersion !== expectedLive) throw otherLive(row, expectedLive)
       // That version is gone or retired; the one before it may not be.
     }
@@ -141,12 +135,13 @@ export async function readReport(bucket: R2Bucket, key: string): Promise<AnyRepo
 
 const seconds = (ms: number) => Math.floor(ms / 1000)
 
-const toTask = (row: TaskRow, base: string): Task => ({
+const toTask = (row: TaskRow): Task => ({
   object: 'arcana.task',
   id: row.name,
   name: row.name,
+  model: row.model,
   live_version: row.liveVersion,
-  fine_tuned_model: `${base}:${row.name}`,
+  fine_tuned_model: `${row.model}:${row.name}`,
   created_at: seconds(row.createdAtMs),
   updated_at: seconds(row.updatedAtMs),
 })

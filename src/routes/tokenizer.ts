@@ -4,17 +4,20 @@ import { askRunner } from '../dispatch/ask-runner.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { withoutNulls } from '../protocol/openai/nulls.ts'
 import { parseWire } from '../protocol/parse.ts'
-import { detokenizeRequestSchema, tokenizeRequestSchema } from '../protocol/tokenizer.ts'
+import {
+  detokenizeRequestSchema,
+  tokenizeRequestSchema,
+  tokenizerInfoQuerySchema,
+} from '../protocol/tokenizer.ts'
 import { servicesOf } from '../services.ts'
-import { defaultModel, readModel } from '../tasks/requested-model.ts'
+import { readModel } from '../tasks/requested-model.ts'
 
-/** The tokenizer of the served model, at the paths that lm-evaluation-harness uses. */
+/** The tokenizer of a base model, at the paths that lm-evaluation-harness uses. */
 export const tokenizer = new Hono<AppEnv>()
   .get('/tokenizer_info', async (c) => {
     const { config, runners } = servicesOf(c.env)
-    return c.json(
-      await askRunner(runners, defaultModel(config), (client) => client.tokenizerInfo()),
-    )
+    const { model } = readModel(config, parseWire(tokenizerInfoQuerySchema, c.req.query()).model)
+    return c.json(await askRunner(runners, model, (client) => client.tokenizerInfo()))
   })
   .post('/tokenize', async (c) => {
     const { config, runners } = servicesOf(c.env)

@@ -13,7 +13,6 @@ const UNSERVED: Readonly<Record<string, string>> = {
   '/v1/moderations/*': 'No moderation model is served.',
   '/v1/audio/*': 'The served model reads and writes text only.',
   '/v1/images/*': 'The served model reads and writes text only.',
-  '/v1/batches/*': 'Send the requests themselves with service_tier "flex".',
   '/v1/assistants/*': 'Use /v1/chat/completions with tools.',
   '/v1/threads/*': 'Use /v1/chat/completions, which holds a whole conversation in each request.',
 }

@@ -7,10 +7,10 @@ import { formatSelection, type SelectionTerm } from './selection.ts'
 export type RequestedModel = { readonly model: string; readonly selection: string | null }
 
 /** The base models that this gateway serves. */
-export const servedModels = (config: Config): readonly string[] => [config.baseModel]
+export const servedModels = (config: Config): readonly string[] => config.baseModels
 
 /** The base model for requests that name none. */
-export const defaultModel = (config: Config): string => config.baseModel
+export const defaultModel = (config: Config): string => config.baseModels[0]
 
 /**
  * Reads `SLUG` or `SLUG:SELECTION`.

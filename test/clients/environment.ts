@@ -62,8 +62,10 @@ const JAVASCRIPT: Language = {
  * Copies a library's folder to the cache and installs its pinned packages there, unless they are.
  * @throws {Error} with the output of pip or npm
  */
-export async function prepare(name: string): Promise<Installed> {
-  const source = join(import.meta.dirname, name)
+export async function prepare(
+  name: string,
+  source = join(import.meta.dirname, name),
+): Promise<Installed> {
   const folder = join(CACHE, name)
   const language = [PYTHON, JAVASCRIPT].find(({ pinFile }) => existsSync(join(source, pinFile)))
   if (language === undefined) throw new Error(`${name} pins nothing`)

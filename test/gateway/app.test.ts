@@ -94,7 +94,7 @@ describe('the gateway before any resource', () => {
   })
 
   it('answers routes of OpenAI that it lacks with what to do instead', async ({ expect }) => {
-    for (const path of ['/v1/responses/resp_1', '/v1/embeddings', '/v1/batches', '/v1/audio/x']) {
+    for (const path of ['/v1/responses/resp_1', '/v1/embeddings', '/v1/audio/x']) {
       const response = await exports.default.fetch(`http://gateway${path}`, {
         method: 'POST',
         headers: { authorization: 'Bearer sk-test' },

@@ -3,6 +3,8 @@ import { exports } from 'cloudflare:workers'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 
 type Media = { readonly schema?: object }
+/** A stream's schema describes one event, whose data is JSON as text. */
+type EventSchema = { readonly properties: { readonly data: { readonly contentSchema: object } } }
 type Answer = {
   readonly headers?: Readonly<Record<string, unknown>>
   readonly content: Readonly<Record<string, Media>>
@@ -20,7 +22,16 @@ export type Document = {
 }
 
 /** Headers that every HTTP answer may have, or that say nothing about this API. */
-const COMMON = ['content-type', 'content-length', 'content-disposition', 'cache-control', 'vary']
+const COMMON = [
+  'content-type',
+  'content-length',
+  'content-disposition',
+  'content-security-policy',
+  'x-content-type-options',
+  'referrer-policy',
+  'cache-control',
+  'vary',
+]
 
 export class Documented {
   readonly document: Document
@@ -64,9 +75,10 @@ export class Documented {
     const media = answer.content[type] ?? fail(`the type ${type} is not documented`)
     if (type === 'application/json') this.#check(media, JSON.parse(text), fail)
     if (type === 'text/event-stream') {
+      const { contentSchema } = (media.schema as EventSchema).properties.data
       for (const line of text.split('\n')) {
         if (!line.startsWith('data: ') || line === 'data: [DONE]') continue
-        this.#check(media, JSON.parse(line.slice('data: '.length)), fail)
+        this.#check({ schema: contentSchema }, JSON.parse(line.slice('data: '.length)), fail)
       }
     }
     this.seen.add(operation.operationId)

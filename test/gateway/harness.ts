@@ -27,7 +27,11 @@ export async function makeProject(
 
 export type Client = ReturnType<typeof clientOf>
 
-export function clientOf(key: string) {
+/** @param gateway the gateway that is asked; by default that of the suite's own settings */
+export function clientOf(
+  key: string,
+  gateway: Pick<typeof exports.default, 'fetch'> = exports.default,
+) {
   const call = (
     method: string,
     path: string,
@@ -35,7 +39,7 @@ export function clientOf(key: string) {
     headers: Record<string, string> = {},
     signal?: AbortSignal,
   ) =>
-    exports.default.fetch(`http://gateway${path}`, {
+    gateway.fetch(`http://gateway${path}`, {
       method,
       headers: {
         authorization: `Bearer ${key}`,

@@ -1,10 +1,11 @@
 import { zipSync } from 'fflate'
-import { beforeAll, describe, it } from 'vitest'
+import { exports } from 'cloudflare:workers'
+import { beforeAll, describe, it, vi } from 'vitest'
 import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
 import { Documented } from './documented.ts'
 import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
-import { makeProject, MODEL, publishTask, withCalls } from './harness.ts'
+import { clientOf, makeProject, MODEL, publishTask, withCalls } from './harness.ts'
 import { createJob, waitFor } from './label-jobs.ts'
 
 useFreshProject()
@@ -76,6 +77,28 @@ describe('the OpenAPI document', () => {
     expect(paths['/v1/organization/usage/completions']!['get']!.security).toEqual([
       { apiKey: ['admin'] },
     ])
+  })
+})
+
+describe('the reference page', () => {
+  it('names every operation and schema, and may load nothing', async ({ expect }) => {
+    const response = await exports.default.fetch('http://gateway/docs')
+    const html = await response.text()
+    for (const methods of Object.values(documented.document.paths)) {
+      for (const { operationId } of Object.values(methods)) {
+        expect(html).toContain(`<details id="${operationId}">`)
+      }
+    }
+    const targets = [...html.matchAll(/href="#([^"]+)"/g)].map(([, id]) => id!)
+    expect(targets.length).toBeGreaterThan(50)
+    for (const id of new Set(targets)) expect(html).toContain(`id="${id}"`)
+    expect(html).not.toMatch(/<script|<link|<img|https?:|style="|@import|url\(/)
+    const policy = response.headers.get('content-security-policy') ?? ''
+    expect(policy).toContain("default-src 'none'")
+    const style = /<style>(.*)<\/style>/s.exec(html)![1]!
+    const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(style))
+    const hash = btoa(String.fromCharCode(...new Uint8Array(digest)))
+    expect(policy).toContain(`style-src 'sha256-${hash}'`)
   })
 })
 
@@ -187,6 +210,14 @@ describe('answers are as the document says:', () => {
     expect((await ask(promote, news, { version: 1, expected_live: isLive })).status).toBeLessThan(
       410,
     )
+    const rollback = await ask('POST /v1/tasks/:name/rollback', news, { expected_live: 99 })
+    expect(rollback.status).toBe(409)
+    await ask('GET /v1/tasks/:name/versions', news, undefined, { query: '?limit=1' })
+    await ask('GET /v1/tasks/:name/versions/:version', news)
+    await ask('POST /v1/tasks/:name/versions/:version', news, { tags: ['best'], notes: 'x' })
+    const retire = 'POST /v1/tasks/:name/versions/:version/retire'
+    await ask(retire, news, { grace_seconds: 600 })
+    await ask(retire, news, { grace_seconds: null })
     await ask('GET /v1/models')
     await ask('GET /v1/models', {}, undefined, { query: '?after=nothing' })
     for (const name of ['', ':news', ':news@1', ':news*0.5+news@2', ':none']) {
@@ -199,6 +230,23 @@ describe('answers are as the document says:', () => {
     await ask('DELETE /v1/files/:id', { id })
   })
 
+  it('of batches', async ({ expect }) => {
+    const url = '/v1/chat/completions'
+    const line = JSON.stringify({ custom_id: 'a', method: 'POST', url, body: CHAT })
+    const form = formOf({ file: new File([line], 'a.jsonl'), purpose: 'batch' })
+    const file = (await ask('POST /v1/files', {}, form)).body['id'] as string
+    const asked = { input_file_id: file, endpoint: url, completion_window: '24h' }
+    const id = (await ask('POST /v1/batches', {}, asked)).body['id'] as string
+    await ask('GET /v1/batches')
+    await vi.waitFor(
+      async () => {
+        expect((await ask('GET /v1/batches/:id', { id })).body['status']).toBe('completed')
+      },
+      { timeout: 30_000 },
+    )
+    expect((await ask('POST /v1/batches/:id/cancel', { id })).status).toBe(409)
+  })
+
   it('of the organisation', async ({ expect }) => {
     const projects = '/v1/organization/projects'
     const made = await ask(`POST ${projects}`, {}, { name: 'a' })
@@ -206,6 +254,10 @@ describe('answers are as the document says:', () => {
     await ask(`GET ${projects}`)
     await ask(`GET ${projects}/:project`, { project })
     await ask(`POST ${projects}/:project`, { project }, { name: 'b' })
+    const limits = `${projects}/:project/rate_limits`
+    const ofProject = { project, rateLimit: 'rl-project' }
+    await ask(`POST ${limits}/:rateLimit`, ofProject, { max_requests_per_1_minute: 9 })
+    await ask(`GET ${limits}`, { project })
     for (const kind of ['api_keys', 'service_accounts']) {
       const at = `${projects}/:project/${kind}`
       const key = (await ask(`POST ${at}`, { project }, { name: 'k' })).body['id'] as string
@@ -229,10 +281,19 @@ describe('answers are as the document says:', () => {
   })
 
   it('of what needs no key, and of requests that are refused', async ({ expect }) => {
-    for (const route of ['GET /', 'GET /openapi.json']) {
+    for (const route of ['GET /', 'GET /docs', 'GET /openapi.json']) {
       expect((await ask(route)).status).toBe(200)
     }
     await ask('GET /healthz')
+    const admin = clientOf((await makeProject({ organizationId: 'org-a' })).key)
+    const limited = await makeProject({ organizationId: 'org-a' })
+    const limits = `/v1/organization/projects/${limited.projectId}/rate_limits/rl-project`
+    await admin.call('POST', limits, { max_requests_per_1_minute: 1 })
+    const own = clientOf(limited.key)
+    const answers = [await own.chat({}), await own.chat({})]
+    for (const answer of answers) await documented.hold('POST /v1/chat/completions', answer)
+    expect(answers.at(-1)!.status).toBe(429)
+    expect(answers[0]!.headers.get('x-ratelimit-limit-requests')).toBe('1')
     const json = { 'content-type': 'application/json' }
     const large = `{"model":"${'a'.repeat(1 << 20)}"}`
     const chat = 'POST /v1/chat/completions'

@@ -53,6 +53,7 @@ export class RunnerDouble {
   numAborted = 0
   buildDigest = BUILD_DIGEST
   modelDigest = MODEL_DIGEST
+  slug = 'smollm2-135m-instruct'
   secret = 'test-runner-secret'
   isDown = false
   /** Answers instead of the double; null for the double's own answer. */
@@ -138,7 +139,7 @@ export class RunnerDouble {
       protocol_version: RUNNER_PROTOCOL_VERSION,
       runner_id: 'runner-double',
       model: {
-        slug: 'smollm2-135m-instruct',
+        slug: this.slug,
         model_digest: this.modelDigest,
         build_digest: this.buildDigest,
         num_layers: GEOMETRY.numLayers,

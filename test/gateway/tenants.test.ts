@@ -8,6 +8,7 @@ import { RunnerDouble } from './runner-double.ts'
 type Names = {
   readonly file: string
   readonly job: string
+  readonly batch: string
   readonly task: string
   readonly project: string
   readonly key: string
@@ -25,6 +26,7 @@ const SMALL_JOB = {
 const ABSENT: Names = {
   file: `file-${'0'.repeat(32)}`,
   job: `ftjob-${'0'.repeat(32)}`,
+  batch: `batch_${'0'.repeat(32)}`,
   task: 'nobodys-task',
   project: 'p-00000000-0000-0000-0000-000000000000',
   key: `key_${'0'.repeat(24)}`,
@@ -53,6 +55,16 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
     path: ({ job }) => `/v1/fine_tuning/jobs/${job}/publish`,
     body: () => ({ force: true }),
   },
+  'POST /v1/batches': {
+    path: () => '/v1/batches',
+    body: ({ file }) => ({
+      input_file_id: file,
+      endpoint: '/v1/chat/completions',
+      completion_window: '24h',
+    }),
+  },
+  'GET /v1/batches/:id': { path: ({ batch }) => `/v1/batches/${batch}` },
+  'POST /v1/batches/:id/cancel': { path: ({ batch }) => `/v1/batches/${batch}/cancel` },
   'GET /v1/models/:id': { path: ({ task }) => `/v1/models/${MODEL}:${task}` },
   'DELETE /v1/models/:id': { path: ({ task }) => `/v1/models/${MODEL}:${task}` },
   'GET /v1/tasks/:name': { path: ({ task }) => `/v1/tasks/${task}` },
@@ -150,6 +162,7 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
 const LISTS = [
   '/v1/files',
   '/v1/fine_tuning/jobs',
+  '/v1/batches',
   '/v1/models',
   '/v1/tasks',
   '/v1/organization/projects',
@@ -159,6 +172,7 @@ const LISTS = [
 const NAMELESS = [
   'GET /',
   'GET /healthz',
+  'GET /docs',
   'GET /openapi.json',
   'POST /v1/files',
   'POST /v1/organization/projects',
@@ -191,7 +205,24 @@ describe('a foreign key', () => {
     const made = await accepted<{ id: string }>(
       owner.call('POST', jobs, { model: MODEL, training_file: file, method: SMALL_JOB }),
     )
-    names = { file, job: made.id, task: 'their-task', project: own.projectId, key }
+    const requests = new FormData()
+    const request = {
+      custom_id: 'a',
+      method: 'POST',
+      url: '/v1/chat/completions',
+      body: chat(MODEL),
+    }
+    requests.append('file', new File([JSON.stringify(request)], 'a.jsonl'))
+    requests.append('purpose', 'batch')
+    const input = (await accepted<{ id: string }>(owner.call('POST', '/v1/files', requests))).id
+    const batch = await accepted<{ id: string }>(
+      owner.call('POST', '/v1/batches', {
+        input_file_id: input,
+        endpoint: request.url,
+        completion_window: '24h',
+      }),
+    )
+    names = { file, job: made.id, batch: batch.id, task: 'their-task', project: own.projectId, key }
     stranger = clientOf((await makeProject({ organizationId: 'org-other' })).key)
   })
 
@@ -226,7 +257,7 @@ describe('a foreign key', () => {
       expect({ route, ...foreign }).toEqual({ route, ...absent })
       expect([route, foreign.status]).toEqual([
         route,
-        route.startsWith('POST /v1/fine_tuning/jobs') && !route.includes(':') ? 400 : 404,
+        /^POST \/v1\/(fine_tuning\/jobs|batches)$/.test(route) ? 400 : 404,
       ])
     }
   })
@@ -245,6 +276,7 @@ describe('a foreign key', () => {
     for (const [path, after] of [
       ['/v1/files', names.file],
       ['/v1/fine_tuning/jobs', names.job],
+      ['/v1/batches', names.batch],
       ['/v1/organization/projects', names.project],
     ] as const) {
       const foreign = await stranger.call('GET', `${path}?after=${after}`)
@@ -254,10 +286,11 @@ describe('a foreign key', () => {
   })
 
   it('changed nothing: the owner finds all of it as it was', async ({ expect }) => {
-    const { file, job: jobId, task, project, key } = names
+    const { file, job: jobId, batch, task, project, key } = names
     for (const path of [
       `/v1/files/${file}/content`,
       `/v1/fine_tuning/jobs/${jobId}`,
+      `/v1/batches/${batch}`,
       `/v1/tasks/${task}`,
       `/v1/organization/projects/${project}`,
       `/v1/organization/projects/${project}/api_keys/${key}`,

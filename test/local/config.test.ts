@@ -12,7 +12,8 @@ describe('readLocalConfig', () => {
       port: 8787,
       home: join(process.cwd(), '.arcana'),
       apiKey: null,
-      model: 'smollm2-135m-instruct',
+      models: ['smollm2-135m-instruct'],
+      runnersPerModel: 1,
       graderHosts: '',
       allowedOrigins: '',
     })
@@ -24,6 +25,7 @@ describe('readLocalConfig', () => {
       ARCANA_HOME: '/srv/x',
       ARCANA_API_KEY: 'sk-12345',
       ARCANA_MODEL: 'm',
+      ARCANA_RUNNERS: '2',
       ARCANA_GRADER_HOSTS: 'grader.example',
       ARCANA_ALLOWED_ORIGINS: 'https://app.example',
     }
@@ -31,10 +33,21 @@ describe('readLocalConfig', () => {
       port: 9000,
       home: '/srv/x',
       apiKey: 'sk-12345',
-      model: 'm',
+      models: ['m'],
+      runnersPerModel: 2,
       graderHosts: 'grader.example',
       allowedOrigins: 'https://app.example',
     })
+  })
+
+  it('takes several models', ({ expect }) => {
+    const read = (env: NodeJS.ProcessEnv) => readLocalConfig(env).models
+    expect(read({ ARCANA_MODELS: ' a, b,a,' })).toEqual(['a', 'b'])
+    expect(read({ ARCANA_MODELS: '', ARCANA_MODEL: 'c' })).toEqual(['c'])
+    expect(() => read({ ARCANA_MODELS: 'a', ARCANA_MODEL: 'b' })).toThrow(/not both/)
+    const file = { ARCANA_MODELS: 'a,b', ARCANA_MODEL_FILE: '/x.gguf' }
+    expect(() => read(file)).toThrow(/ARCANA_MODEL_FILE is the file of one model/)
+    expect(() => read({ ARCANA_RUNNERS: '0' })).toThrow(/ARCANA_RUNNERS must be an integer in 1/)
   })
 
   it('names a variable that cannot be used', ({ expect }) => {

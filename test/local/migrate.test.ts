@@ -151,6 +151,7 @@ describe('applyMigrations', () => {
     expect(await all('SELECT prompt_tokens, cached_tokens, key_id FROM usage')).toEqual([
       { prompt_tokens: 10, cached_tokens: 0, key_id: null },
     ])
+    expect(await all('SELECT * FROM usage_minutes')).toEqual([])
     expect(await all('PRAGMA foreign_key_check')).toEqual([])
     // The next start makes the key that it is given an admin's, and leaves its id.
     const before = await all("SELECT id FROM keys WHERE hash = 'h1'")
@@ -163,5 +164,67 @@ describe('applyMigrations', () => {
     await expect(database.prepare("UPDATE keys SET project_id = 'none'").run()).rejects.toThrow(
       /FOREIGN KEY/,
     )
+  })
+
+  it('adds batches and keeps the files and jobs of an older database', async ({ expect }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    const all = async (sql: string) => (await database.prepare(sql).all()).results
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('batches')),
+      ),
+    )
+    for (const sql of [
+      "INSERT INTO files (project_id, id, filename, purpose, size_bytes, num_examples, blob_key, created_at_ms) VALUES ('p', 'f', 'a', 'fine-tune', 1, 2, 'k', 3)",
+      "INSERT INTO jobs (project_id, id, status, object, revision, created_at_ms) VALUES ('p', 'j', 'running', '{}', 4, 5)",
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    expect(await all('SELECT id, num_examples FROM files')).toEqual([{ id: 'f', num_examples: 2 }])
+    expect(await all('SELECT id, revision FROM jobs')).toEqual([{ id: 'j', revision: 4 }])
+    await database.prepare("INSERT INTO batches VALUES ('p', 'b', '{}', 1, 2)").run()
+    expect(await all('SELECT id FROM batches')).toEqual([{ id: 'b' }])
+  })
+
+  it('gives the tasks of an older database the base model of their versions', async ({
+    expect,
+  }) => {
+    const names = (await readdir(MIGRATIONS)).filter((name) => name.endsWith('.sql')).sort()
+    const install = async (some: readonly string[]) => {
+      for (const name of some) await copyFile(join(MIGRATIONS, name), join(folder, name))
+      await applyMigrations(database, folder)
+    }
+    await install(
+      names.slice(
+        0,
+        names.findIndex((name) => name.includes('models')),
+      ),
+    )
+    const version = (task: string, number: number, model: string) =>
+      'INSERT INTO versions (project_id, task, number, digest, model, model_digest, scope, layers, ' +
+      'position, report_key, job_id, created_at_ms) VALUES ' +
+      `('p', '${task}', ${number}, 'd', '${model}', 'e', 'all', '[]', 'before', 'r', '${task}${number}', 1)`
+    for (const sql of [
+      "INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms) VALUES ('p', 'live', 1, 1, 1)",
+      "INSERT INTO tasks (project_id, name, live_version, created_at_ms, updated_at_ms) VALUES ('p', 'none', NULL, 1, 1)",
+      version('live', 1, 'a'),
+      version('live', 2, 'b'),
+      version('none', 1, 'a'),
+      version('none', 2, 'b'),
+    ]) {
+      await database.prepare(sql).run()
+    }
+    await install(names)
+    const { results } = await database.prepare('SELECT name, model FROM tasks ORDER BY name').all()
+    expect(results).toEqual([
+      { name: 'live', model: 'a' },
+      { name: 'none', model: 'b' },
+    ])
   })
 })

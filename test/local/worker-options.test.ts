@@ -32,7 +32,9 @@ describe('the local Worker', () => {
 
   it('bundles into one module with the Worker’s exports', async ({ expect }) => {
     const script = await bundleWorker()
-    expect(script).toMatch(/export \{\n {2}JobObject,\n {2}LimitsObject,\n {2}\w+ as default\n\}/)
+    const exported = ['BatchObject', 'JobObject', 'LimitsObject', 'LineAnswerer']
+    const list = exported.map((name) => `  ${name},\n`).join('')
+    expect(script).toMatch(new RegExp(`export \\{\\n${list}  \\w+ as default\\n\\}`))
     // Nothing of the runner's side is in it.
     expect(script).not.toContain('onnxruntime')
   })

@@ -5,6 +5,7 @@ import type {
   AdminKey,
   Project,
   ProjectKey,
+  RateLimit,
   ServiceAccount,
   UsagePage,
 } from '../../protocol/openai/organization.ts'
@@ -69,6 +70,19 @@ export const adminKey = z.object({
     role: z.literal('owner'),
   }),
 }) satisfies z.ZodType<AdminKey>
+
+const limit = count.nullable().describe('Null where there is no limit.')
+
+export const rateLimit = z.object({
+  object: z.literal('project.rate_limit'),
+  id: z.string(),
+  model: z.literal('*'),
+  api_key_id: z.string().nullable().describe('Null for the limits of the project itself.'),
+  max_requests_per_1_minute: limit,
+  max_tokens_per_1_minute: limit,
+  max_concurrent_requests: limit,
+  max_tokens_per_1_month: limit,
+}) satisfies z.ZodType<RateLimit>
 
 export const usagePage = z.object({
   object: z.literal('page'),

@@ -51,6 +51,7 @@ export const task = z.object({
   object: z.literal('arcana.task'),
   id: z.string(),
   name: z.string(),
+  model: z.string().describe('The base model that the task belongs to.'),
   live_version: z.int().nullable(),
   fine_tuned_model: z.string().describe('A request whose `model` is this uses the task.'),
   created_at: unixSeconds,

@@ -14,6 +14,7 @@ import {
   detokenizeResponseSchema,
   tokenizeRequestSchema,
   tokenizeResponseSchema,
+  tokenizerInfoQuerySchema,
   tokenizerInfoSchema,
 } from '../../protocol/tokenizer.ts'
 import { chatCompletion, chatCompletionChunk, comparison, completion } from '../answers/chat.ts'
@@ -128,7 +129,8 @@ export const inference: readonly Operation[] = [
     id: 'getTokenizer',
     tag: 'Tokenizer',
     summary: 'Describe the tokenizer',
+    query: tokenizerInfoQuerySchema,
     answer: json('TokenizerInfo', tokenizerInfoSchema),
-    errors: [429, ...RUNNER_ERRORS],
+    errors: [404, 429, ...RUNNER_ERRORS],
   },
 ]

@@ -10,6 +10,7 @@ import {
   rotateKeySchema,
   updateKeySchema,
   updateProjectSchema,
+  updateRateLimitSchema,
   usageQuerySchema,
 } from '../../protocol/openai/organization.ts'
 import { deletedOf, pageOf } from '../answers/common.ts'
@@ -18,10 +19,11 @@ import {
   newServiceAccount,
   project,
   projectKey,
+  rateLimit,
   serviceAccount,
   usagePage,
 } from '../answers/organization.ts'
-import { json, type Operation, type RequestBody } from '../operation.ts'
+import { byId, byProjectAndId, json, type Operation, type RequestBody } from '../operation.ts'
 
 const body = (name: string, schema: z.ZodType): RequestBody => ({ kind: 'json', name, schema })
 const PROJECTS = '/v1/organization/projects'
@@ -45,6 +47,16 @@ const projects = (
       id: 'createProject',
       summary: 'Create a project',
       body: body('CreateProject', createProjectSchema),
+      links: byId(
+        'project',
+        'getProject',
+        'updateProject',
+        'archiveProject',
+        'listKeys',
+        'createKey',
+        'listServiceAccounts',
+        'createServiceAccount',
+      ),
       answer: json('Project', project),
     },
     {
@@ -69,6 +81,22 @@ const projects = (
       summary: 'Archive a project',
       answer: json('Project', project),
     },
+    {
+      method: 'GET',
+      path: `${PROJECTS}/:project/rate_limits`,
+      id: 'listRateLimits',
+      summary: 'List the limits of a project and of its keys',
+      query: organizationPageSchema,
+      answer: json('RateLimitList', pageOf(rateLimit)),
+    },
+    {
+      method: 'POST',
+      path: `${PROJECTS}/:project/rate_limits/:rateLimit`,
+      id: 'updateRateLimit',
+      summary: 'Change the limits of a project or of a key',
+      body: body('UpdateRateLimit', updateRateLimitSchema),
+      answer: json('RateLimit', rateLimit),
+    },
   ] as const satisfies readonly Omit<Operation, 'tag'>[]
 ).map((operation): Operation => ({ ...operation, tag: 'Projects' }))
 
@@ -88,6 +116,7 @@ const keys = (
       id: 'createKey',
       summary: 'Create a key',
       body: body('CreateKey', createKeySchema),
+      links: byProjectAndId('getKey', 'updateKey', 'rotateKey', 'revokeKey'),
       answer: json('ProjectKey', projectKey),
     },
     {
@@ -134,6 +163,7 @@ const keys = (
       id: 'createServiceAccount',
       summary: 'Create a service account with its key',
       body: body('CreateServiceAccount', createServiceAccountSchema),
+      links: byProjectAndId('getServiceAccount', 'deleteServiceAccount'),
       answer: json('NewServiceAccount', newServiceAccount),
     },
     {
@@ -167,6 +197,7 @@ const keys = (
       id: 'createAdminKey',
       summary: 'Create an admin key',
       body: body('CreateAdminKey', createAdminKeySchema),
+      links: byId('key', 'getAdminKey', 'revokeAdminKey'),
       answer: json('AdminKey', adminKey),
     },
     {
@@ -219,7 +250,13 @@ export const withoutKey: readonly Operation[] = [
     id: 'getHealth',
     tag: 'Gateway',
     summary: 'Say whether the gateway can serve requests',
-    answer: json('Health', z.object({ status: z.literal('ok') })),
+    answer: json(
+      'Health',
+      z.object({
+        status: z.literal('ok'),
+        models: z.array(z.object({ id: z.string(), ready_runners: z.int() })),
+      }),
+    ),
     errors: [503],
     isPublic: true,
   },
@@ -230,6 +267,15 @@ export const withoutKey: readonly Operation[] = [
     tag: 'Gateway',
     summary: 'This document',
     answer: { kind: 'object', schema: { type: 'object' } },
+    isPublic: true,
+  },
+  {
+    method: 'GET',
+    path: '/docs',
+    id: 'getReference',
+    tag: 'Gateway',
+    summary: 'This document as a page',
+    answer: { kind: 'html' },
     isPublic: true,
   },
 ]

@@ -23,7 +23,7 @@ import { modelPageSchema } from '../../protocol/openai/models.ts'
 import { deletedOf, pageOf } from '../answers/common.ts'
 import { fineTuningJob, jobCheckpoint, jobEvent } from '../answers/job.ts'
 import { file, model, task, taskVersion, taskWithVersions } from '../answers/task.ts'
-import { json, RUNNER_ERRORS, type Operation } from '../operation.ts'
+import { byId, json, RUNNER_ERRORS, type Operation } from '../operation.ts'
 
 const uploadedFile = { type: 'string', contentMediaType: 'application/octet-stream' }
 
@@ -33,17 +33,21 @@ const files: readonly Operation[] = [
     path: '/v1/files',
     id: 'createFile',
     tag: 'Files',
-    summary: 'Upload examples',
+    summary: 'Upload examples, or requests of a batch',
     description: 'JSON lines, each checked as it comes. If a line is invalid, nothing is kept.',
     body: {
       kind: 'form',
       schema: {
         type: 'object',
-        properties: { file: uploadedFile, purpose: { type: 'string', enum: ['fine-tune'] } },
+        properties: {
+          file: uploadedFile,
+          purpose: { type: 'string', enum: ['fine-tune', 'batch'] },
+        },
         required: ['file', 'purpose'],
         additionalProperties: false,
       },
     },
+    links: byId('id', 'getFile', 'downloadFile', 'deleteFile'),
     answer: json('File', file),
   },
   {
@@ -89,6 +93,10 @@ const models: readonly Operation[] = [
     tag: 'Models',
     summary: 'List base models and tasks',
     query: modelPageSchema,
+    links: {
+      getModel: { id: '$response.body#/data/0/id' },
+      deleteModel: { id: '$response.body#/data/1/id' },
+    },
     answer: json('ModelList', pageOf(model)),
     errors: [404],
   },
@@ -118,8 +126,9 @@ const jobs: readonly Operation[] = [
     tag: 'Jobs',
     summary: 'Learn a task from a file of examples',
     body: { kind: 'json', name: 'CreateJob', schema: createJobSchema },
+    links: byId('id', 'getJob', 'listJobEvents', 'listJobCheckpoints', 'cancelJob', 'publishJob'),
     answer: json('FineTuningJob', fineTuningJob),
-    errors: [404, 429, ...RUNNER_ERRORS],
+    errors: [404, 409, 429, ...RUNNER_ERRORS],
   },
   {
     method: 'GET',
@@ -183,6 +192,15 @@ const tasks: readonly Operation[] = [
     tag: 'Tasks',
     summary: 'List tasks',
     query: taskPageSchema,
+    links: {
+      getTask: { name: '$response.body#/data/0/id' },
+      promoteVersion: { name: '$response.body#/data/0/id' },
+      downloadAdapter: {
+        name: '$response.body#/data/0/id',
+        version: '$response.body#/data/0/live_version',
+      },
+      deleteTask: { name: '$response.body#/data/0/id' },
+    },
     answer: json('TaskList', pageOf(task)),
   },
   {
@@ -283,7 +301,7 @@ const tasks: readonly Operation[] = [
       },
     },
     answer: json('TaskVersion', taskVersion),
-    errors: [...RUNNER_ERRORS],
+    errors: [409, ...RUNNER_ERRORS],
   },
   {
     method: 'GET',

@@ -64,6 +64,8 @@ export type Task = {
   readonly object: 'arcana.task'
   readonly id: string
   readonly name: string
+  /** The base model that the task belongs to. */
+  readonly model: string
   readonly live_version: number | null
   /** A request whose `model` is this uses the task. */
   readonly fine_tuned_model: string

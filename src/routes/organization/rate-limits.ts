@@ -3,7 +3,7 @@ import type { AppEnv } from '../../context.ts'
 import { findKey, listKeys, updateKey } from '../../db/keys.ts'
 import { updateProject, type ProjectRow } from '../../db/projects.ts'
 import { readJsonObject } from '../../http/read-json.ts'
-import type { Limits } from '../../limits/limits.ts'
+import type { Limits } from '../../protocol/limits.ts'
 import { invalidRequest, notFound } from '../../protocol/openai/error.ts'
 import { toPage } from '../../protocol/openai/files.ts'
 import {

@@ -127,6 +127,16 @@ describe('an attempt', () => {
     expect(await attempt(pool, WISH, call)).toBe(b.url)
   })
 
+  it('is not repeated once the retry budget is spent', async ({ expect }) => {
+    const call = vi.fn(() => Promise.reject(new RunnerCallFailure('wrong_proof', 'adapters')))
+    for (let i = 0; i < 8; i++) await expect(attempt(pool, WISH, call)).rejects.toThrow('adapters')
+    // Eight requests, and the five retries that few requests may have.
+    expect(call).toHaveBeenCalledTimes(13)
+    pass(30_000)
+    await expect(attempt(pool, WISH, call)).rejects.toThrow('adapters')
+    expect(call).toHaveBeenCalledTimes(15)
+  })
+
   it('asks one runner alone for a step of a job', async ({ expect }) => {
     const call = vi.fn(() => Promise.reject(new RunnerCallFailure('died', 'in the middle')))
     await expect(attempt(pool, WISH, call, { firstOnly: true })).rejects.toThrow('in the middle')

@@ -2,7 +2,7 @@ import { env } from 'cloudflare:workers'
 import { describe, it } from 'vitest'
 import { exchangeWith } from '../../../src/limits/lease-pool.ts'
 import { Lease, type Ticket } from '../../../src/limits/lease.ts'
-import type { CallerLimits, Limits, Refusal } from '../../../src/limits/limits.ts'
+import type { CallerLimits, Limits, Refusal } from '../../../src/protocol/limits.ts'
 
 const NUM_REQUESTS = 200
 

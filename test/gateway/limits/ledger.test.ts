@@ -1,7 +1,7 @@
 import { describe, it } from 'vitest'
 import { DEAD_AFTER_MS, Ledger } from '../../../src/limits/ledger.ts'
 import type { LeaseCall } from '../../../src/limits/lease-call.ts'
-import type { Limits } from '../../../src/limits/limits.ts'
+import type { Limits } from '../../../src/protocol/limits.ts'
 
 const NOW = Date.UTC(2026, 10, 30, 23, 59)
 const NOTHING = { requests: 0, tokens: 0 }

@@ -118,11 +118,14 @@ describe('a response', () => {
   it('is counted under its own name, whole and streamed', async ({ expect }) => {
     await ask({})
     await stream({})
-    const sql = 'SELECT route, prompt_tokens, completion_tokens FROM usage WHERE project_id = ?'
+    const object = env.LIMITS.get(env.LIMITS.idFromName(projectId))
     await vi.waitFor(async () => {
-      const { results } = await env.DB.prepare(sql).bind(projectId).all()
-      const row = { route: 'responses', prompt_tokens: 7, completion_tokens: 2 }
-      expect(results).toEqual([row, row])
+      const minutes = await object.openUsage()
+      const total = (name: 'numRequests' | 'promptTokens' | 'completionTokens') =>
+        minutes.reduce((sum, minute) => sum + minute[name], 0)
+      expect(minutes.map(({ route }) => route)).toContain('responses')
+      expect(total('numRequests')).toBe(2)
+      expect([total('promptTokens'), total('completionTokens')]).toEqual([14, 4])
     })
   })
 
