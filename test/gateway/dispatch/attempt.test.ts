@@ -107,6 +107,20 @@ describe('a runner that answers its status and fails every generation after admi
   })
 })
 
+describe('a pool', () => {
+  it('counts the generations it began until it asks for the status again', async ({ expect }) => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.99)
+    const home = await ask()
+    const others: string[] = []
+    for (let i = 0; i < 6; i++) others.push(await ask())
+    // Equal prompts have one home; a few of them are as many as the other runner's distance costs.
+    expect(others[0]).toBe(home)
+    expect(new Set(others).size).toBe(2)
+    pass(LATER_MS)
+    expect(await ask()).toBe(home)
+  })
+})
+
 describe('an attempt', () => {
   it('tries the next runner if one is down, and fails if none is left', async ({ expect }) => {
     const call = vi.fn(async ({ client }: { client: { url: string } }) => {
