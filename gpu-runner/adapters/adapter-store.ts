@@ -138,10 +138,10 @@ export class AdapterStore {
     return [...this.#entries.values()].filter((entry) => !entry.retired).map(({ digest }) => digest)
   }
 
-  /** The adapters that were used last, the latest first. */
-  recentDigests(limit: number): string[] {
+  /** @returns digests of at most `limit` adapters, the last used first */
+  recentlyUsed(limit: number): string[] {
     return [...this.#entries.values()]
-      .filter((entry) => !entry.retired)
+      .filter(({ retired }) => !retired)
       .sort((a, b) => b.lastUsed - a.lastUsed)
       .slice(0, limit)
       .map(({ digest }) => digest)

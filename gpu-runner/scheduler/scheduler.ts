@@ -93,6 +93,11 @@ export class Scheduler {
     return numRowsOf(this.#prefills)
   }
 
+  /** Requests with a row, or with rows promised to their prompt. */
+  get numRequestsRunning(): number {
+    return new Set([...this.#running, ...this.#prefills].map(({ request }) => request)).size
+  }
+
   get numFree(): number {
     return this.maxNumSeqs - this.#running.length - this.numReserved
   }

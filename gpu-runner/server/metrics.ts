@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { PHASES } from '../engine/profile.ts'
 import type { Runner } from '../runner.ts'
 import type { RunnerError } from '../../src/protocol/runner.ts'
+import { registerSchedulerMetrics } from './scheduler-metrics.ts'
 
 const SECONDS_TO_FIRST_TOKEN = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60]
 const SECONDS_BETWEEN_TOKENS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
@@ -17,8 +18,10 @@ export type Metrics = {
  * Prometheus metrics. State is read when the metrics are asked for; durations are recorded as they
  * happen.
  */
-export function createMetrics({ engine, executor, adapters, context }: Runner): Metrics {
+export function createMetrics(runner: Runner, modelSlug: string): Metrics {
+  const { engine, executor, adapters, context } = runner
   const registry = new Registry()
+  registerSchedulerMetrics(registry, runner, modelSlug)
   const registers = [registry]
   const gauge = (name: string, help: string, read: () => number): void => {
     new Gauge({

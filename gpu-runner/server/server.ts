@@ -18,7 +18,6 @@ import type { Runner } from '../runner.ts'
 import { generate } from './generate.ts'
 import { parseJson, readBody, sendFault, sendJson } from './http.ts'
 import { createMetrics } from './metrics.ts'
-import { addSchedulerMetrics } from './scheduler-metrics.ts'
 import { describeStatus, type ServerIdentity } from './status.ts'
 import { describeTokenizer, detokenize, tokenize } from './tokenizer-routes.ts'
 
@@ -34,8 +33,7 @@ export function createRunnerServer(
   log: Log = noLog,
 ): Server {
   const { adapters, datasets } = runner
-  const { registry, countRefusal } = createMetrics(runner)
-  addSchedulerMetrics(registry, runner, identity.modelSlug)
+  const { registry, countRefusal } = createMetrics(runner, identity.modelSlug)
   const secretHash = sha256(identity.secret)
 
   const routes: Readonly<

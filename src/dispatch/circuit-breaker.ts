@@ -31,6 +31,11 @@ export class CircuitBreaker {
     return nowMs < this.#openUntilMs ? 'open' : 'half_open'
   }
 
+  /** Whether the last call that ended failed. */
+  get hasFailed(): boolean {
+    return this.#numFailures > 0
+  }
+
   /** Whether a call may begin now. */
   admitsAt(nowMs: number): boolean {
     const state = this.stateAt(nowMs)

@@ -3,6 +3,7 @@ import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner
 import { attempt, type ReadAdapter } from './attempt.ts'
 import type { RunnerSnapshot } from './choose-runner.ts'
 import { checkEvents } from './check-events.ts'
+import { promptHead } from './prompt-head.ts'
 import type { ExpectedProof } from './proof.ts'
 import type { RunnerClient } from './runner-client.ts'
 import { toApiError } from './runner-error.ts'
@@ -59,7 +60,7 @@ export async function startGeneration(
   try {
     return await attempt(
       pool,
-      { kind: 'generate', model, modelDigest, adapters },
+      { kind: 'generate', model, modelDigest, adapters, prefix: promptHead(plan.request) },
       async ({ client, status, follow }) => {
         const started = await generateOn(client, plan, signal, waits)
         return { ...started, runnerId: status.runner_id, events: follow(started.events) }

@@ -15,6 +15,9 @@ type Node = {
   /** Why its last status could not be used, if the node answered. */
   statusFault: RunnerCallFailure | null
   asOfMs: number
+  /** Generations begun so far, and as many of them as had begun when the status was asked for. */
+  numBegun: number
+  numBegunAsOf: number
   /** How many questions for its status failed in a row, and when it is asked again. */
   numUnanswered: number
   askAgainAtMs: number
@@ -45,6 +48,8 @@ export class RunnerPool {
       status: null,
       statusFault: null,
       asOfMs: -Infinity,
+      numBegun: 0,
+      numBegunAsOf: 0,
       numUnanswered: 0,
       askAgainAtMs: 0,
     }))
@@ -53,12 +58,14 @@ export class RunnerPool {
   async choose(wish: RunnerWish): Promise<RunnerChoice> {
     await Promise.all(this.#nodes.map((node) => this.#refresh(node)))
     const nowMs = Date.now()
-    const snapshots = this.#nodes.map(({ client, status, circuits }) => ({
+    const snapshots = this.#nodes.map(({ client, status, circuits, numBegun, numBegunAsOf }) => ({
       url: client.url,
       status,
       isAdmitting: circuits[wish.kind].admitsAt(nowMs),
+      hasFailed: circuits[wish.kind].hasFailed,
+      numBegun: numBegun - numBegunAsOf,
     }))
-    return chooseRunner(snapshots, wish)
+    return chooseRunner(snapshots, wish, Math.random)
   }
 
   /** What was wrong with a node's last status; null if each gave a good one or none. */
@@ -76,6 +83,7 @@ export class RunnerPool {
     const circuit = node.circuits[kind]
     const call = circuit.begin(Date.now())
     if (call === null) return null
+    if (kind === 'generate') node.numBegun += 1
     let isOver = false
     const once = (end: (call: Call) => void) => () => {
       if (isOver) return
@@ -119,8 +127,11 @@ export class RunnerPool {
     const nowMs = Date.now()
     if (nowMs - node.asOfMs < SNAPSHOT_TTL_MS || nowMs < node.askAgainAtMs) return
     try {
+      const { numBegun } = node
       node.status = await node.client.status()
       node.statusFault = null
+      // Calls that began meanwhile may not be in the answer.
+      node.numBegunAsOf = numBegun
       node.asOfMs = Date.now()
       node.numUnanswered = 0
     } catch (error) {

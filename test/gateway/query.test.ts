@@ -37,7 +37,7 @@ describe('a query parameter', () => {
   }) => {
     const unknown = await client.call('GET', '/v1/nothing?x=1')
     expect(await unknown.json()).toMatchObject({ error: { code: 'unknown_url' } })
-    const unserved = await client.call('GET', '/v1/batches?limit=1')
+    const unserved = await client.call('GET', '/v1/embeddings?limit=1')
     expect(await unserved.json()).toMatchObject({ error: { code: 'unsupported_endpoint' } })
     expect((await client.call('GET', '/healthz?t=1')).status).toBe(200)
   })

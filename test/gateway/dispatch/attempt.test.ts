@@ -67,6 +67,12 @@ async function ask(): Promise<string> {
 }
 
 describe('a runner that answers its status and fails every generation after admission', () => {
+  beforeEach(() => {
+    // The other one has so much to do that requests go to `a` whenever its circuit lets them.
+    const status = { ...b.status(), load: { running: 16, waiting: 16, parked: 0 } }
+    vi.spyOn(b, 'status').mockReturnValue(status)
+  })
+
   it('gets no request after the second failure but one probe a while', async ({ expect }) => {
     const die = (events: Parameters<RunnerDouble['editEvents']>[0]) =>
       [...events.slice(0, 2), 'die'] as ReturnType<RunnerDouble['editEvents']>
@@ -98,6 +104,20 @@ describe('a runner that answers its status and fails every generation after admi
     expect(await ask()).toBe('b')
     const url = await attempt(pool, WISH, ({ client }) => Promise.resolve(client.url))
     expect(url).toBe(a.url)
+  })
+})
+
+describe('a pool', () => {
+  it('counts the generations it began until it asks for the status again', async ({ expect }) => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.99)
+    const home = await ask()
+    const others: string[] = []
+    for (let i = 0; i < 6; i++) others.push(await ask())
+    // Equal prompts have one home; a few of them are as many as the other runner's distance costs.
+    expect(others[0]).toBe(home)
+    expect(new Set(others).size).toBe(2)
+    pass(LATER_MS)
+    expect(await ask()).toBe(home)
   })
 })
 

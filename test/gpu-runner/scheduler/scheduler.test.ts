@@ -256,6 +256,9 @@ describe('the scheduler', () => {
     walk.turn()
     expect(idsOf(walk.scheduler.running)).toEqual(['r0', 'r1', 'r4', 'r4'])
     expect(walk.scheduler.numParked).toBe(2)
+    // r2 and r3 have no row now, so they count as waiting, with r5.
+    expect(walk.scheduler.numRequestsRunning).toBe(3)
+    expect(walk.scheduler.requests().size).toBe(6)
     for (let i = 0; i < 4; i++) walk.turn()
     expect(idsOf(walk.scheduler.running).sort()).toEqual(['r0', 'r1', 'r2', 'r3'])
     expect(walk.scheduler.waiting.map(({ id }) => id)).toEqual(['r5'])

@@ -398,47 +398,58 @@ test('metrics are Prometheus text', async ({ expect }) => {
   expect(text).toMatch(/^arcana_job_share_limit_ratio 0.3$/m)
 })
 
-test('metrics have the names and labels by which other schedulers choose a runner', async ({
-  expect,
-}) => {
-  const linesOf = async (name: string) => {
-    const text = await (await call('/metrics')).text()
-    return text.split('\n').filter((line) => line.startsWith(name))
+test('the metrics say what llm-d and the inference extension schedule by', async ({ expect }) => {
+  const used = await pushAdapter(21)
+  const queued = await pushAdapter(22)
+  const caller = new AbortController()
+  const start = (digest: string, numArms: number) => {
+    const arm: Arm = { adapters: [{ digest, weight: 1 }], scope: 'generated' }
+    const body = ask('Tell me a long story about the sea.', {
+      arms: Array.from({ length: numArms }, () => arm),
+      sampling: { max_tokens: 400, temperature: 0, top_p: 1, stop: [] },
+    })
+    const init = { method: 'POST', body: JSON.stringify(body), signal: caller.signal }
+    return call('/v1/generate', init).catch(() => null)
   }
-  const { resident_adapters: digests, limits } = runnerStatusSchema.parse(
-    await (await call('/v1/status')).json(),
-  )
-  const [info, ...others] = await linesOf('vllm:lora_requests_info{')
-  expect(others).toEqual([])
-  const [, max, running, waiting, seconds] =
-    /^vllm:lora_requests_info\{max_lora="(\d+)",running_lora_adapters="([^"]*)",waiting_lora_adapters="([^"]*)"\} ([\d.]+)$/.exec(
-      info!,
-    )!
-  expect([Number(max), waiting]).toEqual([limits.max_resident_adapters, ''])
-  expect(running!.split(',').filter(Boolean).sort()).toEqual([...digests].sort())
-  expect(Math.abs(Number(seconds) - Date.now() / 1000)).toBeLessThan(60)
-  expect(await linesOf('vllm:num_requests_waiting{')).toEqual([
-    'vllm:num_requests_waiting{model_name="smollm2-135m-instruct"} 0',
-  ])
+  const loadOf = (metrics: string) =>
+    ['num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'].map((name) => {
+      const line = new RegExp(
+        `^vllm:${name}\\{model_name="smollm2-135m-instruct",engine="0"\\} (.*)$`,
+        'm',
+      )
+      return Number(line.exec(metrics)?.[1])
+    })
+  const read = async () => (await call('/metrics')).text()
+  expect(loadOf(await read())).toEqual([0, 0, 0])
 
-  const leaving = new AbortController()
-  const sampling = { max_tokens: 400, temperature: 1, top_p: 1, stop: [] }
-  const response = await call('/v1/generate', {
-    method: 'POST',
-    signal: leaving.signal,
-    body: JSON.stringify(ask('Write a very long story about the sea.', { sampling })),
-  })
-  const reader = response.body!.getReader()
-  for (let text = ''; !text.includes('"token"');) {
-    const { value } = (await reader.read()) as { value?: Uint8Array }
-    text += new TextDecoder().decode(value)
-  }
-  expect(await linesOf('vllm:num_requests_running{')).toEqual([
-    'vllm:num_requests_running{model_name="smollm2-135m-instruct"} 1',
-  ])
-  const [usage] = await linesOf('vllm:kv_cache_usage_perc{')
-  const share = Number(usage!.split(' ')[1])
-  expect(share).toBeGreaterThan(0)
-  expect(share).toBeLessThan(1)
-  leaving.abort()
+  const answers = [start(used.digest, 8)]
+  await vi.waitFor(() => {
+    expect(runner.engine.scheduler.running).toHaveLength(8)
+  }, 60_000)
+  expect(loadOf(await read())).toEqual([1, 0, 0.5])
+
+  // It needs more rows than are free, so it waits.
+  answers.push(start(queued.digest, 9))
+  await vi.waitFor(() => {
+    expect(runner.engine.scheduler.numWaiting).toBe(1)
+  }, 60_000)
+  const busy = await read()
+  expect(loadOf(busy)).toEqual([1, 1, 0.5])
+  expect(busy).toMatch(/^# TYPE vllm:num_requests_waiting gauge$/m)
+  expect(busy).toMatch(/^# TYPE vllm:lora_requests_info gauge$/m)
+  const info =
+    /^vllm:lora_requests_info\{max_lora="(.*)",running_lora_adapters="(.*)",waiting_lora_adapters="(.*)"\} (.*)$/gm
+  const [lists, ...others] = [...busy.matchAll(info)]
+  expect(others).toEqual([])
+  expect(lists?.[1]).toBe('256')
+  expect(lists?.[2]?.split(',')).toEqual([...runner.adapters.digests].sort())
+  expect(lists?.[2]).toContain(used.digest)
+  expect(lists?.[3]).toBe(queued.digest)
+  expect(Math.abs(Number(lists?.[4]) - Date.now() / 1000)).toBeLessThan(60)
+
+  caller.abort()
+  await Promise.all(answers)
+  await vi.waitFor(async () => {
+    expect(loadOf(await read())).toEqual([0, 0, 0])
+  }, 60_000)
 })
