@@ -8,7 +8,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startGatewayProcess } from '../../fixtures/gateway-process.ts'
 import { chat, readUsage, WHOLE } from './client.ts'
-import { SCENARIOS, type Scenario, type Stage } from './scenarios.ts'
+import type { Scenario, Stage } from './scenario-kinds.ts'
+import { SCENARIOS } from './scenarios.ts'
 import { COMPLETION_TOKENS } from './stub-model.ts'
 import { StubProcess } from './stub-process.ts'
 
@@ -23,6 +24,8 @@ const numWhole = new Map<Stage, number>()
 
 async function runScenario(stage: Stage, { name, allowed, run }: Scenario): Promise<Row> {
   const wrong: string[] = []
+  // The first of two runners is asked first.
+  await stage.stubs[1]?.setFault('status of a full runner')
   const { seen, note } = await run(stage)
   let whole = (numWhole.get(stage) ?? 0) + seen.filter((text) => text === WHOLE).length
   for (const stub of stage.stubs) {

@@ -160,6 +160,10 @@ export const STATUS_FAULTS = {
   'status of another model': says(() =>
     JSON.stringify({ ...STATUS, model: { ...STATUS.model, slug: 'another-model' } }),
   ),
+  /** No fault: it keeps a gateway from choosing this runner first. */
+  'status of a full runner': says(() =>
+    JSON.stringify({ ...STATUS, load: { ...STATUS.load, running: STATUS.limits.max_rows } }),
+  ),
   'status 500': answers(500, '<html>oops</html>'),
   'status breaks off': (response) => {
     response.writeHead(200, { 'content-length': '1000' }).write('{"protocol')
