@@ -1,6 +1,6 @@
 import type { Applied, GenerateEvent, GenerateRequest } from '../protocol/runner.ts'
 import { findProofMismatch, isSameApplied, type ExpectedProof } from './proof.ts'
-import { RunnerCallFailure, RunnerRefusal, wrongProof } from './runner-failure.ts'
+import { outOfOrder, RunnerCallFailure, RunnerRefusal, wrongProof } from './runner-failure.ts'
 
 /** A log of a probability may be rounded to a little above 0, and probabilities to a sum beside 1. */
 const TOLERANCE = 1e-3
@@ -34,21 +34,21 @@ export async function* checkEvents(
       if (event.event === 'error') throw new RunnerRefusal(event.error)
       if (event.event === 'done') {
         const numEnded = [...arms.values()].filter(({ hasEnded }) => hasEnded).length
-        if (numEnded !== expected.length) throw wrongProof('an arm never ended')
+        if (numEnded !== expected.length) throw outOfOrder('an arm never ended')
         yield event
         return
       }
       const proof = expected[event.arm]
       const arm = arms.get(event.arm)
-      if (proof === undefined || arm?.hasEnded === true) throw wrongProof(`arm ${event.arm}`)
+      if (proof === undefined || arm?.hasEnded === true) throw outOfOrder(`arm ${event.arm}`)
       if (event.event === 'accepted') {
-        if (arm !== undefined) throw wrongProof('admitted twice')
+        if (arm !== undefined) throw outOfOrder('admitted twice')
         const mismatch = findProofMismatch(proof, event.applied)
         if (mismatch !== null) throw wrongProof(mismatch)
         const { applied, prompt_tokens: promptTokens } = event
         arms.set(event.arm, { applied, promptTokens, numTokens: 0, hasEnded: false })
       } else if (arm === undefined) {
-        throw wrongProof('no admission')
+        throw outOfOrder('no admission')
       } else {
         checkEvent(event, arm, request)
       }

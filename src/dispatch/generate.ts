@@ -7,7 +7,7 @@ import { promptHead } from './prompt-head.ts'
 import type { ExpectedProof } from './proof.ts'
 import type { RunnerClient } from './runner-client.ts'
 import { toApiError } from './runner-error.ts'
-import { RunnerCallFailure, wrongProof } from './runner-failure.ts'
+import { outOfOrder, RunnerCallFailure } from './runner-failure.ts'
 import { WaitClock } from './wait-clock.ts'
 import type { RunnerPool } from './runner-pool.ts'
 
@@ -119,7 +119,7 @@ export async function generateOn(
   })
   const first = await events.next()
   if (first.done === true) throw new RunnerCallFailure('died', 'runner ended before admission')
-  if (first.value.event !== 'accepted') throw wrongProof('no admission')
+  if (first.value.event !== 'accepted') throw outOfOrder('no admission')
   const { applied, schema_hints: schemaHints = [], tool_form: form } = first.value
   return {
     accepted: applied,

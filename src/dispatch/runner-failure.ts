@@ -47,6 +47,10 @@ export class RunnerCallFailure extends Error {
 /** @param what the first thing that differs from the request */
 export const wrongProof = (what: string) => new RunnerCallFailure('wrong_proof', what)
 
+/** @param what the event that may not come here, or the one that is missing */
+export const outOfOrder = (what: string) =>
+  new RunnerCallFailure('malformed', `runner's events are not in the protocol's order: ${what}`)
+
 const BAD_ANSWERS: readonly CallFailureKind[] = [
   'malformed',
   'oversized',

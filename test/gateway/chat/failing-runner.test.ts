@@ -107,6 +107,21 @@ describe('a runner that fails', () => {
     expect(await response.json()).toMatchObject({ error: { code } })
   })
 
+  type EditAll = (events: GenerateEvent[]) => GenerateEvent[]
+  const orders: [string, EditAll][] = [
+    ['without an admission', (events) => events.slice(1)],
+    ['with two admissions', (events) => [events[0]!, ...events]],
+    ['without an end', (events) => events.filter(({ event }) => event !== 'end')],
+    ['with a token after the end', (events) => [...events.slice(0, -1), ...events.slice(1, 2)]],
+    ['of an arm that nobody asked for', (events) => events.map((e) => ({ ...e, arm: 1 }))],
+  ]
+  it.for(orders)('by events %s gives 502 runner_malformed', async ([, edit], { expect }) => {
+    runner.editEvents = edit
+    const response = await client.chat({ max_tokens: 8 })
+    expect(response.status).toBe(502)
+    expect(await response.json()).toMatchObject({ error: { code: 'runner_malformed' } })
+  })
+
   it('by a status of another version, or none of the protocol, gives 502', async ({ expect }) => {
     const statuses: [() => Response, string][] = [
       [() => Response.json({ protocol_version: 7 }), 'runner_wrong_version'],
