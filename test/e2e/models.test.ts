@@ -21,7 +21,7 @@ async function ask(path: string, body?: object): Promise<{ status: number; body:
     headers: { authorization: `Bearer ${stack.apiKey}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   })
-  return { status: response.status, body: (await response.json()) }
+  return { status: response.status, body: await response.json() }
 }
 
 type Health = { models: { id: string; ready_runners: number }[] }
