@@ -15,34 +15,34 @@ afterAll(async () => {
   await stack.stop()
 })
 
-async function ask<Body>(path: string, body?: object): Promise<{ status: number; body: Body }> {
+async function ask(path: string, body?: object): Promise<{ status: number; body: unknown }> {
   const response = await fetch(new URL(path, stack.baseUrl), {
     method: body === undefined ? 'GET' : 'POST',
     headers: { authorization: `Bearer ${stack.apiKey}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   })
-  return { status: response.status, body: (await response.json()) as Body }
+  return { status: response.status, body: await response.json() }
 }
 
 type Health = { models: { id: string; ready_runners: number }[] }
 
 const readyRunners = async (): Promise<number[]> => {
-  const { body } = await ask<Health>('/healthz')
-  return body.models.map(({ ready_runners: numReady }) => numReady)
+  const { models } = (await ask('/healthz')).body as Health
+  return models.map(({ ready_runners: numReady }) => numReady)
 }
 
-const complete = (model: string) =>
-  ask<{ model: string; choices: { text: string }[] }>('/v1/completions', {
-    model,
-    prompt: 'The capital of France is',
-    max_tokens: 8,
-    temperature: 0,
-  })
+type Completion = { model: string; choices: { text: string }[] }
+
+async function complete(model: string): Promise<{ status: number; body: Completion }> {
+  const prompt = 'The capital of France is'
+  const answer = await ask('/v1/completions', { model, prompt, max_tokens: 8, temperature: 0 })
+  return { status: answer.status, body: answer.body as Completion }
+}
 
 describe('one gateway in front of two models', () => {
   it('lists both, answers by each, and starts a runner again that dies', async ({ expect }) => {
-    const list = await ask<{ data: { id: string }[] }>('/v1/models')
-    expect(list.body.data.map(({ id }) => id)).toEqual(MODELS)
+    const list = (await ask('/v1/models')).body as { data: { id: string }[] }
+    expect(list.data.map(({ id }) => id)).toEqual(MODELS)
     expect(await readyRunners()).toEqual([1, 1])
     const answers = await Promise.all(MODELS.map(complete))
     for (const [i, { status, body }] of answers.entries()) {
