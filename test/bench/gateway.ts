@@ -42,10 +42,7 @@ export async function run(args: readonly string[]): Promise<void> {
       ways: { type: 'string', default: 'arcana,portkey,litellm' },
     },
   })
-  const { process: child, port } = await startService('stub', [STUB], {
-    ...process.env,
-    STUB_MODEL: BASE_MODEL,
-  })
+  const { process: child, port } = await startService('stub', [STUB], process.env)
   const direct: Way = {
     name: 'the stub itself',
     baseUrl: `http://127.0.0.1:${port}/v1`,

@@ -7,55 +7,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import {
-  RUNNER_PROTOCOL_VERSION,
-  type Applied,
-  type GenerateEvent,
-  type RunnerStatus,
-} from '../../../src/protocol/runner.ts'
+import type { GenerateEvent } from '../../../src/protocol/runner.ts'
+import { APPLIED, STATUS } from '../../fixtures/stub-status.ts'
 
 const WORDS = Array.from({ length: 16 }, (_, i) => (i === 0 ? 'word' : ` word${i}`))
 const USAGE = { prompt_tokens: 12, completion_tokens: WORDS.length }
-const MODEL_DIGEST = 'a'.repeat(64)
-const BUILD_DIGEST = 'b'.repeat(64)
-const APPLIED: Applied = {
-  adapters: [],
-  scope: 'generated',
-  rotate_from: null,
-  layers: [],
-  model_digest: MODEL_DIGEST,
-  build_digest: BUILD_DIGEST,
-  bias_digest: null,
-}
-const STATUS: RunnerStatus = {
-  protocol_version: RUNNER_PROTOCOL_VERSION,
-  runner_id: 'stub',
-  model: {
-    slug: process.env['STUB_MODEL']!,
-    model_digest: MODEL_DIGEST,
-    build_digest: BUILD_DIGEST,
-    num_layers: 30,
-    num_heads: 9,
-    num_kv_heads: 3,
-    head_dim: 64,
-    hidden_size: 576,
-    vocab_size: 49152,
-    max_context: 2048,
-  },
-  ort_backend: 'c-api',
-  limits: {
-    max_rows: 1024,
-    max_waiting: 1024,
-    max_adapter_bytes: 1 << 20,
-    max_resident_adapters: 64,
-    max_prefix_cache_bytes: 0,
-  },
-  prefix_cache: { bytes: 0, blocks: 0 },
-  load: { running: 0, waiting: 0, parked: 0 },
-  job_share: { limit: 0.3, measured: 0 },
-  resident_adapters: [],
-}
-
 type Write = (text: string) => void
 
 async function answerAsRunner(write: Write, sent: string): Promise<void> {

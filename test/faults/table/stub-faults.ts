@@ -2,7 +2,8 @@
 import type { ServerResponse } from 'node:http'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { RunnerError } from '../../../src/protocol/runner.ts'
-import { accepted, APPLIED, DONE, end, lineOf, STATUS, tokens, wordsFor } from './stub-model.ts'
+import { APPLIED, STATUS } from '../../fixtures/stub-status.ts'
+import { accepted, DONE, end, lineOf, tokens, wordsFor } from './stub-model.ts'
 
 type Misbehave = (response: ServerResponse, sent: string) => Promise<void> | void
 

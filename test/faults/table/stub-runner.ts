@@ -12,7 +12,7 @@ import {
   type GenerateFault,
   type StatusFault,
 } from './stub-faults.ts'
-import { STATUS } from './stub-model.ts'
+import { STATUS } from '../../fixtures/stub-status.ts'
 
 export type StubReport = {
   /** Generations whose answer is neither ended nor broken off. */
