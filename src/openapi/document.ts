@@ -83,8 +83,15 @@ const OF_ANSWERS: Readonly<Record<string, string>> = {
   'x-arcana-tools': '`generic` where the template of the model cannot show functions.',
 }
 
-/** @param serverUrl where the gateway is reached */
+let known: Json | null = null
+
+/** @param serverUrl where the gateway is reached; all else is made once, because it takes 50 ms */
 export function createDocument(serverUrl: string): Json {
+  known ??= describeApi()
+  return { ...known, servers: [{ url: serverUrl }] }
+}
+
+function describeApi(): Json {
   const bodies = OPERATIONS.flatMap(({ body }) => (body?.kind === 'json' ? [body] : []))
   const answers = OPERATIONS.flatMap(({ answer }) =>
     answer.kind === 'json' ? [answer, ...(answer.event === undefined ? [] : [answer.event])] : [],
@@ -106,7 +113,7 @@ export function createDocument(serverUrl: string): Json {
       description:
         "OpenAI's API with tasks: a task is a small adapter of the base model, learnt from examples.",
     },
-    servers: [{ url: serverUrl }],
+    servers: [],
     tags: [...new Set(OPERATIONS.map(({ tag }) => tag))].map((name) => ({ name })),
     paths: pathsOf(OPERATIONS),
     components: {
