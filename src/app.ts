@@ -9,7 +9,7 @@ import { gatewayTime } from './middleware/gateway-time.ts'
 import { knownQuery } from './middleware/known-query.ts'
 import { requestId } from './middleware/request-id.ts'
 import { requireScope } from './middleware/require-scope.ts'
-import { ApiError } from './protocol/openai/error.ts'
+import { ApiError, internalError } from './protocol/openai/error.ts'
 import { batches } from './routes/batches.ts'
 import { chatCompletions } from './routes/chat-completions.ts'
 import { compare } from './routes/compare.ts'
@@ -85,8 +85,7 @@ export function createApp(): Hono<AppEnv> {
         }),
       )
     }
-    const answer =
-      known ?? new ApiError(500, 'The server had an error while processing your request.')
+    const answer = known ?? internalError()
     if (answer.retryAfterSeconds !== null) c.header('retry-after', String(answer.retryAfterSeconds))
     if (answer.isFinal) c.header('x-should-retry', 'false')
     return c.json(answer.toBody(), answer.status)

@@ -8,7 +8,7 @@ import type { Bindings } from '../env.ts'
 import type { BatchEndpoint } from '../protocol/openai/batches.ts'
 import { Admission } from '../limits/admission.ts'
 import type { CallerLimits } from '../protocol/limits.ts'
-import { ApiError, invalidField } from '../protocol/openai/error.ts'
+import { ApiError, internalError, invalidField } from '../protocol/openai/error.ts'
 import { servicesOf } from '../services.ts'
 
 /** A line that waits in queues or runs for longer than this is tried again. */
@@ -111,10 +111,7 @@ function answerOfError(error: unknown, requestId: string): LineAnswer {
       JSON.stringify({ event: 'batch_line_failed', request_id: requestId, error: String(error) }),
     )
   }
-  const known =
-    error instanceof ApiError
-      ? error
-      : new ApiError(500, 'The server had an error while processing your request.')
+  const known = error instanceof ApiError ? error : internalError()
   const { status } = known
   // A limit that the line can never keep names no time.
   const isLater = status === 503 || (status === 429 && known.retryAfterSeconds !== null)

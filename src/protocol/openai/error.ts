@@ -84,3 +84,7 @@ export const missingScope = (scope: string) =>
       "An admin key may change the key's scopes.",
     { code: 'missing_scope' },
   )
+
+/** What a caller is told of an error that is nobody's but the gateway's. */
+export const internalError = () =>
+  new ApiError(500, 'The server had an error while processing your request.')
