@@ -6,8 +6,9 @@ import {
   logLoss,
   predictLabels,
 } from '../statistics/classification.ts'
-import { learntTest } from '../statistics/learnt-test.ts'
+import { learntTest, type LearntTest } from '../statistics/learnt-test.ts'
 import type { OutOfFold } from './out-of-fold.ts'
+import { testPartitions, type PartitionPredictions } from './repeats.ts'
 
 /** Among jobs whose examples have nothing to learn, the share that may go live. */
 export const GUARD_LEVEL = 0.05
@@ -45,7 +46,22 @@ export type Verdict = {
   readonly biasOnly: JudgedAnswer
   /** Number of examples; those with the same input count once. */
   readonly numExamples: number
+  /** Divisions of the examples into folds by which the adapter was tested. */
+  readonly numPartitions: number
 }
+
+/** With a p-value in this range, first excluded and last included, one partition leaves a doubt. */
+const DOUBT = [0.01, 0.5] as const
+
+/**
+ * Whether further partitions should settle a verdict by one. A smaller p-value is proof enough, and with
+ * a larger one the adapter is hardly ever shown to help.
+ */
+export const leavesDoubt = ({ answer, adapter, numPartitions }: Verdict): boolean =>
+  numPartitions === 1 &&
+  answer === 'adapter' &&
+  adapter.pValue > DOUBT[0] &&
+  adapter.pValue <= DOUBT[1]
 
 /**
  * Judges the adapter and a label bias alone. The rule was fixed before it was measured:
@@ -55,11 +71,16 @@ export type Verdict = {
  * 2. It is shown to help if `learntTest` passes at `GUARD_LEVEL` and its balanced accuracy is above the
  *    base model's. The outcome is then `proven` for the adapter, or `bias_only` for the bias.
  * 3. Otherwise an answer is `promising` if its balanced accuracy is above the base model's.
+ *
+ * If the verdict leaves a doubt (`leavesDoubt`), the examples are divided anew and judged again, with the
+ * further partitions in `repeats`: the adapter's test is then `testPartitions`. The figures stay those of
+ * the first partition, so that the counts of right answers are about the same folds as before.
  * @param predictions out of fold, [examples][labels]
  * @param gold right label of each example
  * @param options.folds fold of each example
  * @param options.groups group of each example; a group, such as one repeated input, counts once
  * @param options.hasAdapter whether the search found a rotation
+ * @param options.repeats the adapter's predictions of further partitions
  * @throws {RangeError} no examples, or the lengths differ
  */
 export function judge(
@@ -69,6 +90,8 @@ export function judge(
     readonly folds: readonly number[]
     readonly groups: readonly number[]
     readonly hasAdapter: boolean
+    /** The adapter's predictions of further partitions; none by default. */
+    readonly repeats?: readonly PartitionPredictions[]
   },
 ): Verdict {
   if (options.groups.length !== gold.length) {
@@ -86,11 +109,20 @@ export function judge(
   const bias = pick(predictions.biasOnly)
   const learnt = pick(predictions.adapter)
 
+  const repeats = (options.repeats ?? []).map((repeat) => ({
+    folds: pick(repeat.folds),
+    predictions: pick(repeat.predictions),
+  }))
+  const testOf = (answer: LabelLogProbs): LearntTest =>
+    answer === learnt && repeats.length > 0
+      ? testPartitions([{ folds, predictions: learnt }, ...repeats], labels)
+      : learntTest(answer, labels, folds)
+
   const judgeAnswer = (answer: LabelLogProbs): JudgedAnswer => {
     const gainOver = (reference: LabelLogProbs) =>
       balancedGain(predictLabels(answer), predictLabels(reference), labels)
     return {
-      ...learntTest(answer, labels, folds),
+      ...testOf(answer),
       ...gainOver(base),
       gains: {
         base: gainOver(base).gain,
@@ -101,7 +133,12 @@ export function judge(
   }
   const adapter = judgeAnswer(learnt)
   const biasOnly = judgeAnswer(bias)
-  const found = { adapter, biasOnly, numExamples: labels.length }
+  const found = {
+    adapter,
+    biasOnly,
+    numExamples: labels.length,
+    numPartitions: 1 + repeats.length,
+  }
 
   const isAdapterBetter = options.hasAdapter && isBetter(learnt, bias, labels)
   const helps = (answer: JudgedAnswer): boolean => answer.gain > ROUNDING

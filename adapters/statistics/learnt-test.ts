@@ -98,7 +98,25 @@ function scoreLabels(
   const counts = new Array<number>(numLabels).fill(0)
   for (const label of gold) counts[label]! += 1
   const numClasses = counts.filter((count) => count > 0).length
-  const scores = predictions.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
+  const floored = predictions.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
+  return centre(floored, blocks).map((row) =>
+    row.map((odds, label) => (counts[label] === 0 ? 0 : odds / (counts[label]! * numClasses))),
+  )
+}
+
+/**
+ * The log odds of each label: log probabilities less their mean over the example's block and over the
+ * labels, clipped at ±2.
+ * @param rows log probabilities, or log odds, [examples][labels]
+ * @param blocks block of each example, such as its fold, [examples]
+ */
+export const centreLogOdds = (rows: LabelLogProbs, blocks: readonly number[]): number[][] =>
+  centre(rows, groupBy(blocks))
+
+/** @param blocks the examples of each block, by index */
+function centre(rows: LabelLogProbs, blocks: readonly (readonly number[])[]): number[][] {
+  const numLabels = rows[0]!.length
+  const scores = rows.map((row) => [...row])
   for (const members of blocks) {
     for (let label = 0; label < numLabels; label++) {
       const mean = members.reduce((sum, i) => sum + scores[i]![label]!, 0) / members.length
@@ -107,10 +125,7 @@ function scoreLabels(
   }
   return scores.map((row) => {
     const mean = row.reduce((sum, value) => sum + value, 0) / numLabels
-    return row.map((value, label) => {
-      const odds = Math.max(-MAX_LOG_ODDS, Math.min(MAX_LOG_ODDS, value - mean))
-      return counts[label] === 0 ? 0 : odds / (counts[label]! * numClasses)
-    })
+    return row.map((value) => Math.max(-MAX_LOG_ODDS, Math.min(MAX_LOG_ODDS, value - mean)))
   })
 }
 

@@ -36,18 +36,25 @@ export function reportGuard(options: {
     outcome === 'promising' ? examplesToSettle(judged[answer], verdict.numExamples) : null
   return {
     outcome,
-    summary: summariseLabels(outcome, answer, judged[answer], measured, gold.length, moreExamples),
+    summary: summariseLabels(outcome, answer, judged[answer], measured, gold.length, {
+      moreExamples,
+      numPartitions: answer === 'adapter' ? verdict.numPartitions : 1,
+    }),
     would_publish: outcome === 'proven' || outcome === 'bias_only' ? verdict.answer : null,
     answer,
     enforced: options.isEnforced,
     forced: options.isForced,
-    test: 'permutation of the right labels within folds, by out-of-fold log odds',
+    test:
+      verdict.numPartitions === 1
+        ? 'permutation of the right labels within folds, by out-of-fold log odds'
+        : 'permutation of the right labels, by the mean of several partitions’ out-of-fold log odds',
     against: 'base',
     unit: 'balanced accuracy',
     level: GUARD_LEVEL,
     power: GUARD_POWER,
     more_examples: moreExamples,
     folds: options.numFolds,
+    partitions: verdict.numPartitions,
     trials_per_fold: options.trialsPerFold,
     ...toWire(judged[answer]),
     compared: { adapter: toWire(judged.adapter), bias_only: toWire(judged.bias_only) },

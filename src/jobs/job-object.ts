@@ -20,6 +20,7 @@ import {
 } from './job-spec.ts'
 import { bestValue } from './best-value.ts'
 import { countGuardFolds } from './guard-folds.ts'
+import { stepRepeats } from './guard-repeats.ts'
 import type { CancelOutcome, ForceOutcome, JobCalls, JobResult } from './job-calls.ts'
 import { JobStore, type NewEvent } from './job-store.ts'
 import { viewJob } from './job-view.ts'
@@ -47,6 +48,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
   #trials: Trial[] = []
   #foldTrials: FoldTrial[] = []
   #search: Uint8Array | null = null
+  #repeat: Uint8Array | null = null
   /** Ends the running step when the job is cancelled. */
   #controller = new AbortController()
 
@@ -60,6 +62,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     this.#trials = this.#store.trials()
     this.#foldTrials = this.#store.foldTrials()
     this.#search = this.#store.search()
+    this.#repeat = this.#store.repeat()
   }
 
   /** Starts a job whose datasets the caller has stored. A second call changes nothing. */
@@ -184,6 +187,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
         trials: this.#trials,
         foldTrials: this.#foldTrials,
         searchState: this.#search,
+        repeatState: this.#repeat,
         signal: this.#controller.signal,
       })
       // The job was cancelled while the step ran, so the result is dropped.
@@ -214,6 +218,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
     if (phase === 'guarding' && search.foldSearch !== null) {
       return search.foldSearch.stepFolds(context, pinned)
     }
+    if (phase === 'guarding') return stepRepeats(context, pinned)
     return context.objective.report(context, pinned)
   }
 
@@ -262,7 +267,7 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
       return
     }
     this.#apply({
-      state: { phase: 'preparing', pinned: null, numRestarts, publication: null },
+      state: { phase: 'preparing', pinned: null, numRestarts, publication: null, repeats: [] },
       forgetTrials: true,
       events: [message(`${why}. The job's trials start again.`, 'warn')],
     })
@@ -283,8 +288,10 @@ export class JobObject extends DurableObject<Bindings> implements JobCalls {
       this.#trials = []
       this.#foldTrials = []
       this.#search = null
+      this.#repeat = null
     }
     if (transition.search !== undefined) this.#search = transition.search
+    if (transition.repeat !== undefined) this.#repeat = transition.repeat
     this.#trials.push(...(transition.trials ?? []))
     this.#foldTrials.push(...(transition.foldTrials ?? []))
   }

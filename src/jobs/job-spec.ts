@@ -1,3 +1,4 @@
+import type { PartitionPredictions } from '../../adapters/guard/repeats.ts'
 import type { Geometry } from '../../adapters/rotation/rotation.ts'
 import type { NewVersion } from '../db/versions.ts'
 import type {
@@ -152,6 +153,11 @@ export type JobState = {
     readonly isLive?: boolean
   } | null
   readonly versionNumber: number | null
+  /**
+   * The adapter's predictions of further partitions of the examples, in order; absent unless the first
+   * partition left a doubt.
+   */
+  readonly repeats?: readonly PartitionPredictions[]
   /**
    * Versions that the job published before its last one, in order. Jobs of older releases have
    * none.

@@ -24,6 +24,7 @@ const SCHEMA = `
     PRIMARY KEY (fold, trial)
   );
   CREATE TABLE IF NOT EXISTS search (piece INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+  CREATE TABLE IF NOT EXISTS repeat_search (piece INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
   CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -37,6 +38,7 @@ const SCHEMA = `
 
 /** A search's state is cut into pieces of this size, since a row holds at most 2 MB. */
 const MAX_PIECE_BYTES = 1 << 20
+type PieceTable = 'search' | 'repeat_search'
 
 /** Stores a job in its Durable Object's own database. All writes of a step are one transaction. */
 export class JobStore {
@@ -78,14 +80,19 @@ export class JobStore {
       readonly trials?: readonly Trial[]
       readonly foldTrials?: readonly FoldTrial[]
       readonly search?: Uint8Array
+      readonly repeat?: Uint8Array | null
       readonly forgetTrials?: boolean
     } = {},
   ): void {
     this.#storage.transactionSync(() => {
       if (also.forgetTrials === true) {
-        this.#sql.exec('DELETE FROM trials; DELETE FROM fold_trials; DELETE FROM search')
+        this.#sql.exec(
+          'DELETE FROM trials; DELETE FROM fold_trials; DELETE FROM search; ' +
+            'DELETE FROM repeat_search',
+        )
       }
-      if (also.search !== undefined) this.#putSearch(also.search)
+      if (also.search !== undefined) this.#putPieces('search', also.search)
+      if (also.repeat !== undefined) this.#putPieces('repeat_search', also.repeat)
       also.trials?.forEach((trial, position) => {
         this.#sql.exec(
           'INSERT INTO trials (round, position, trial, z, value) VALUES (?, ?, ?, ?, ?)',
@@ -140,8 +147,17 @@ export class JobStore {
 
   /** The state that a search keeps beside its trials; null if it has written none. */
   search(): Uint8Array | null {
+    return this.#getPieces('search')
+  }
+
+  /** The state of a further partition's fit; null if none is running. */
+  repeat(): Uint8Array | null {
+    return this.#getPieces('repeat_search')
+  }
+
+  #getPieces(table: PieceTable): Uint8Array | null {
     const pieces = this.#sql
-      .exec<{ bytes: ArrayBuffer }>('SELECT bytes FROM search ORDER BY piece')
+      .exec<{ bytes: ArrayBuffer }>(`SELECT bytes FROM ${table} ORDER BY piece`)
       .toArray()
     if (pieces.length === 0) return null
     const whole = new Uint8Array(pieces.reduce((sum, { bytes }) => sum + bytes.byteLength, 0))
@@ -184,11 +200,12 @@ export class JobStore {
       }))
   }
 
-  #putSearch(bytes: Uint8Array): void {
-    this.#sql.exec('DELETE FROM search')
+  #putPieces(table: PieceTable, bytes: Uint8Array | null): void {
+    this.#sql.exec(`DELETE FROM ${table}`)
+    if (bytes === null) return
     for (let at = 0; at < bytes.length; at += MAX_PIECE_BYTES) {
       this.#sql.exec(
-        'INSERT INTO search (piece, bytes) VALUES (?, ?)',
+        `INSERT INTO ${table} (piece, bytes) VALUES (?, ?)`,
         at / MAX_PIECE_BYTES,
         bytes.slice(at, at + MAX_PIECE_BYTES).buffer,
       )

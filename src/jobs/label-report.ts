@@ -8,6 +8,7 @@ import type { JobReport } from '../protocol/openai/job-report.ts'
 import { adapterKey } from '../storage/blobs.ts'
 import { sha256Hex } from '../storage/digest.ts'
 import { guardFolds } from './guard-folds.ts'
+import { startRepeats, wantsRepeats } from './guard-repeats.ts'
 import { reportGuard } from './guard-report.ts'
 import type { PinnedModel } from './job-spec.ts'
 import { describeVersion } from './new-version.ts'
@@ -45,7 +46,9 @@ export async function reportLabels(context: StepContext, pinned: PinnedModel): P
   const hasAdapter = touchedLayers(stored).length > 0 && adapterValue > baseValue
   const folds = guardFolds(context)
   const outOfFold = predictOutOfFold({ gold, folds, base, candidates })
-  const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter })
+  const { repeats = [] } = context.state
+  const verdict = judge(outOfFold, gold, { folds, groups: spec.groups, hasAdapter, repeats })
+  if (wantsRepeats(context, verdict)) return startRepeats(verdict)
   const decision = decide(spec, verdict.outcome, hasAdapter)
   const whenForced = hasAdapter ? 'adapter' : 'bias_only'
   const answer = decision.isUnheld ? whenForced : (verdict.answer ?? whenForced)

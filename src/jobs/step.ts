@@ -46,6 +46,8 @@ export type StepContext = {
   readonly foldTrials: readonly FoldTrial[]
   /** What the search keeps beside its trials; null at its start, and if it keeps nothing. */
   readonly searchState: Uint8Array | null
+  /** The state of the running fit of a further partition; null if none has begun. */
+  readonly repeatState: Uint8Array | null
   /** Aborted when the job is cancelled. */
   readonly signal: AbortSignal
 }
@@ -58,6 +60,8 @@ export type Transition = {
   readonly foldTrials?: readonly FoldTrial[]
   /** Replaces the search's state. */
   readonly search?: Uint8Array
+  /** Replaces the state of a further partition's fit; null ends it. */
+  readonly repeat?: Uint8Array | null
   readonly forgetTrials?: boolean
 }
 

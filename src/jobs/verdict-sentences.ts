@@ -12,7 +12,10 @@ export function summariseLabels(
   judged: JudgedAnswer,
   measured: GuardReport['out_of_fold'],
   numExamples: number,
-  moreExamples: number | null,
+  {
+    moreExamples,
+    numPartitions,
+  }: { readonly moreExamples: number | null; readonly numPartitions: number },
 ): string {
   const name = ANSWER_NAMES[answer]
   const { base, bias_only: bias } = measured
@@ -22,7 +25,9 @@ export function summariseLabels(
   const counted =
     `answers ${right(own)} of ${numExamples} examples right that it did not learn from, and the ` +
     `base model ${right(base)} (balanced accuracy ${balanced(own)} against ${balanced(base)})`
-  const chance = `labels dealt out at random fit as well with probability ${formatP(judged.pValue)}`
+  const chance =
+    `labels dealt out at random fit as well with probability ${formatP(judged.pValue)}` +
+    (numPartitions === 1 ? '' : `, by ${numPartitions} divisions of the examples into folds`)
   switch (outcome) {
     case 'proven':
       return `${name} helps: it ${counted}; ${chance}.`

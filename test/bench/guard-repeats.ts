@@ -23,7 +23,6 @@ import { drawBalanced } from './tasks/draw.ts'
 import { readRows, TASK_SETS } from './tasks/sets.ts'
 
 const JOBS = new URL('../../docs/results/measured/guard/jobs.jsonl', import.meta.url)
-const NUM_ROWS = 20
 const LARGE_GAIN = 0.25
 /** As in learnt-test.ts. */
 const MAX_LOG_ODDS = 2
@@ -38,6 +37,7 @@ export async function run(args: readonly string[]): Promise<void> {
     args: [...args],
     options: {
       labels: { type: 'string', default: 'true' },
+      rows: { type: 'string', default: '20' },
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard-repeats.jsonl' },
       judge: { type: 'boolean', default: false },
@@ -45,7 +45,7 @@ export async function run(args: readonly string[]): Promise<void> {
   })
   const isShuffled = values.labels === 'shuffled'
   const jobs = readLines<JobRecord>(await readFile(JOBS, 'utf8')).filter(
-    (job) => job.rows === NUM_ROWS && job.isShuffled === isShuffled && isWanted(job),
+    (job) => job.rows === Number(values.rows) && job.isShuffled === isShuffled && isWanted(job),
   )
   const known = readLines<Partition>(await readFile(values.out, 'utf8').catch(() => ''))
   if (!values.judge) await collect(jobs, known, values.out, 1000 * Number(values.seconds))
@@ -62,8 +62,11 @@ const readLines = <T>(text: string): T[] =>
 
 const gains = (job: JobRecord, rows: Rows): boolean =>
   job[rows] !== undefined && judgeRecord(job, rows).worth.forcedGain >= LARGE_GAIN
-const isWanted = (job: JobRecord): boolean =>
-  job.isShuffled || gains(job, 'unseen') || gains(job, 'test')
+/** The guard asks for two more partitions where the first leaves a doubt (`isDoubtful`). */
+const isWanted = (job: JobRecord): boolean => {
+  const { outcome, adapter } = judgeRecord(job)
+  return outcome !== 'no_gain' && adapter.pValue <= 0.5 && adapter.pValue > 0.01
+}
 
 async function collect(
   jobs: readonly JobRecord[],
@@ -83,7 +86,7 @@ async function collect(
         console.log(JSON.stringify({ set, skipped: 'there is no ../shared/data here' }))
         return
       }
-      const train = drawBalanced(all, Object.values(TASK_SETS[set]!.words), seed, NUM_ROWS)
+      const train = drawBalanced(all, Object.values(TASK_SETS[set]!.words), seed, job.rows)
       for (const [offset, numFolds] of PARTITIONS) {
         const partitionSeed = seed + offset
         if (known.some((fit) => isOf(fit, job) && fit.partitionSeed === partitionSeed)) continue

@@ -10,15 +10,17 @@
  * (20) to learn from, `--unseen N` (300) validation rows that say what an adapter is truly worth,
  * `--with-test` scores as many test rows too, for the final figures, `--labels true|shuffled`,
  * `--budget N` (40) seconds of `auto`; 0 is one fit by `gradient`, `--seconds N` (280) after which no
- * further job begins, `--out FILE` (.arcana/bench/guard.jsonl), `--judge` to judge that file's jobs
- * alone, `--split validation|test` the rows to judge on, `--results FOLDER` to write the tables there
+ * further job begins, `--out FILE` (.arcana/bench/guard.jsonl), `--repeats FILE`
+ * (.arcana/bench/guard-repeats.jsonl) to which further partitions of the file's jobs are appended where
+ * the guard asks for them, `--judge` to judge the files' jobs alone, `--split validation|test` the rows to judge on, `--results FOLDER` to write the tables there
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { openTestRunner } from '../fixtures/runner.ts'
-import { runJob, type JobRecord } from './guard/jobs.ts'
+import { runJob, type JobRecord, type Partition } from './guard/jobs.ts'
 import { powerCurves } from './guard/power.ts'
+import { fitRepeats, KeptPartitions } from './guard/repeats.ts'
 import { writeGuardResults } from './guard/results.ts'
 import { judgeRecord, summarise, summarisePromises, type Rows } from './guard/verdicts.ts'
 import { drawBalanced } from './tasks/draw.ts'
@@ -40,19 +42,20 @@ export async function run(args: readonly string[]): Promise<void> {
       budget: { type: 'string', default: '40' },
       seconds: { type: 'string', default: '280' },
       out: { type: 'string', default: '.arcana/bench/guard.jsonl' },
+      repeats: { type: 'string', default: '.arcana/bench/guard-repeats.jsonl' },
       judge: { type: 'boolean', default: false },
       split: { type: 'string', default: 'validation' },
       results: { type: 'string' },
     },
   })
-  if (!values.judge) await collect(values)
-  const lines = (await readFile(values.out, 'utf8')).trim().split('\n')
-  const records = lines.map((line) => JSON.parse(line) as JobRecord)
+  const kept = new KeptPartitions(await readLines<Partition>(values.repeats))
+  if (!values.judge) await collect({ ...values, kept })
+  const records = await readLines<JobRecord>(values.out)
   const rows: Rows = values.split === 'test' ? 'test' : 'unseen'
-  console.table(summarise(records, rows))
-  console.table(summarisePromises(records, rows))
+  console.table(summarise(records, rows, kept))
+  console.table(summarisePromises(records, rows, kept))
   if (values.results !== undefined) {
-    await writeGuardResults(values.results, records, powerCurves(records))
+    await writeGuardResults(values.results, records, powerCurves(records), kept)
   }
 }
 
@@ -67,11 +70,20 @@ async function collect(values: {
   readonly budget: string
   readonly seconds: string
   readonly out: string
+  readonly repeats: string
+  readonly kept: KeptPartitions
 }): Promise<void> {
   const endMs = performance.now() + 1000 * Number(values.seconds)
   await mkdir(path.dirname(values.out), { recursive: true })
+  await mkdir(path.dirname(values.repeats), { recursive: true })
   const runner = await openTestRunner({ scoreCacheBytes: SCORE_CACHE_BYTES })
+  const { kept, repeats: out } = values
+  const repeat = (job: JobRecord) => fitRepeats(runner, job, judgeRecord(job), { kept, out })
   try {
+    for (const job of await readLines<JobRecord>(values.out)) {
+      if (performance.now() > endMs) return
+      await repeat(job)
+    }
     // A set's jobs one after the other: the prompts of its unseen rows are computed once.
     for (const set of values.sets.split(',')) {
       for (let i = 0; i < Number(values.jobs); i++) {
@@ -94,7 +106,8 @@ async function collect(values: {
           budgetSeconds: Number(values.budget) === 0 ? null : Number(values.budget),
         })
         await appendFile(values.out, `${JSON.stringify(record)}\n`)
-        const { outcome, answer, adapter, worth } = judgeRecord(record)
+        await repeat(record)
+        const { outcome, answer, adapter, worth } = judgeRecord(record, 'unseen', kept)
         const figures = { p: round(adapter.pValue), gain: round(adapter.gain) }
         const { seconds } = record
         const line = { set, seed, outcome, answer, ...figures, seconds }
@@ -107,3 +120,12 @@ async function collect(values: {
 }
 
 const round = (value: number): number => Math.round(value * 1000) / 1000
+
+/** The values of a file's lines; none if there is no file. */
+async function readLines<T>(file: string): Promise<T[]> {
+  const text = await readFile(file, 'utf8').catch(() => '')
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as T)
+}

@@ -52,13 +52,21 @@ const labelGuard = comparison.extend({
   answer: z.enum(['adapter', 'bias_only']),
   enforced: z.boolean(),
   forced: z.boolean(),
-  test: z.literal('permutation of the right labels within folds, by out-of-fold log odds'),
+  test: z.enum([
+    'permutation of the right labels within folds, by out-of-fold log odds',
+    'permutation of the right labels, by the mean of several partitions’ out-of-fold log odds',
+  ]),
   against: z.literal('base'),
   unit: z.literal('balanced accuracy'),
   level: z.number(),
   power: z.number(),
   more_examples: count.nullable(),
   folds: count,
+  partitions: count
+    .exactOptional()
+    .describe(
+      'Divisions into folds by which the adapter was tested: 3 where the first left a doubt.',
+    ),
   trials_per_fold: count,
   compared: z.object({ adapter: comparison, bias_only: comparison }),
   out_of_fold: z.object({

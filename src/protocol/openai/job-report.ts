@@ -73,7 +73,9 @@ export type GuardReport = GuardComparison & {
   readonly enforced: boolean
   /** Whether the version goes live against an enforced outcome, because its owner asked for that. */
   readonly forced: boolean
-  readonly test: 'permutation of the right labels within folds, by out-of-fold log odds'
+  readonly test:
+    | 'permutation of the right labels within folds, by out-of-fold log odds'
+    | 'permutation of the right labels, by the mean of several partitions’ out-of-fold log odds'
   readonly against: 'base'
   readonly unit: 'balanced accuracy'
   readonly level: number
@@ -84,6 +86,11 @@ export type GuardReport = GuardComparison & {
    */
   readonly more_examples: number | null
   readonly folds: number
+  /**
+   * Divisions of the examples into folds by which the adapter was tested: 3 where the first one left a
+   * doubt. Reports of older releases lack it; they had one.
+   */
+  readonly partitions?: number
   /** The trials of each fold's search; the job's own where the search itself holds folds out. */
   readonly trials_per_fold: number
   readonly compared: {

@@ -5,21 +5,29 @@ import { writeResults } from '../results/write.ts'
 import { head, row } from '../tasks/table.ts'
 import type { JobRecord } from './jobs.ts'
 import type { PowerPoint } from './power.ts'
+import type { KeptPartitions } from './repeats.ts'
 import { judgeRecord, summarise, summarisePromises } from './verdicts.ts'
 
 export async function writeGuardResults(
   folder: string,
   records: readonly JobRecord[],
   power: readonly PowerPoint[],
+  kept: KeptPartitions,
 ): Promise<void> {
   const judged = records.map((record) => {
-    const { outcome, answer, adapter, biasOnly, worth } = judgeRecord(record, 'unseen')
+    const { outcome, answer, adapter, biasOnly, worth, numPartitions } = judgeRecord(
+      record,
+      'unseen',
+      kept,
+    )
     const { set, seed, rows: count, isShuffled, optimizer, seconds } = record
     return {
       ...{ set, seed, rows: count, shuffled: isShuffled, optimizer, seconds },
       ...{ outcome, answer, p_value: adapter.pValue, gain_out_of_fold: adapter.gain },
-      ...{ bias_p_value: biasOnly.pValue, worth },
-      ...(record.test === undefined ? {} : { worth_on_test: judgeRecord(record, 'test').worth }),
+      ...{ bias_p_value: biasOnly.pValue, partitions: numPartitions, worth },
+      ...(record.test === undefined
+        ? {}
+        : { worth_on_test: judgeRecord(record, 'test', kept).worth }),
     }
   })
   const tested = records.filter(({ test }) => test !== undefined)
@@ -31,23 +39,23 @@ export async function writeGuardResults(
           '',
           'The same jobs and verdicts, their versions asked about test rows instead; read once.',
           '',
-          ...tableOf(summarisePromises(tested, 'test')),
+          ...tableOf(summarisePromises(tested, 'test', kept)),
           '',
-          ...tableOf(summarise(tested, 'test')),
+          ...tableOf(summarise(tested, 'test', kept)),
           '',
         ]
   const markdown = [
     '# The guard',
     '',
-    "Jobs judged as the gateway judges them, each on examples that its folds left out. `gain` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on validation rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.",
+    "Jobs judged as the gateway judges them, each on examples that its folds left out; where the first division into folds leaves a doubt, by three divisions. `gain` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on validation rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.",
     '',
     '## What the guard promises',
     '',
-    ...tableOf(summarisePromises(records, 'unseen')),
+    ...tableOf(summarisePromises(records, 'unseen', kept)),
     '',
     '## By set',
     '',
-    ...tableOf(summarise(records, 'unseen')),
+    ...tableOf(summarise(records, 'unseen', kept)),
     '',
     ...ofTest,
     '## Power',

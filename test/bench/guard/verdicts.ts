@@ -12,6 +12,7 @@ import {
   predictLabels,
 } from '../../../adapters/statistics/classification.ts'
 import type { JobRecord, UnseenScores } from './jobs.ts'
+import type { KeptPartitions } from './repeats.ts'
 
 /** Figures on rows that no job learnt from. */
 export type Worth = {
@@ -29,15 +30,25 @@ export type Judged = Verdict & { readonly worth: Worth }
 
 export type Rows = 'unseen' | 'test'
 
-/** @throws {Error} the job was not scored on the requested test rows */
-export function judgeRecord(record: JobRecord, rows: Rows = 'unseen'): Judged {
+/**
+ * @param kept the jobs' further partitions; without it the first one decides alone
+ * @throws {Error} the job was not scored on the requested test rows, or a further partition is missing
+ */
+export function judgeRecord(
+  record: JobRecord,
+  rows: Rows = 'unseen',
+  kept?: KeptPartitions,
+): Judged {
   const { gold, folds, base, own, candidates } = record
   const scores: UnseenScores | undefined = record[rows]
   if (scores === undefined) throw new Error(`${record.set} ${record.seed} has no test rows`)
   const predictions = predictOutOfFold({ gold, folds, base, candidates })
   const hasAdapter = biasedMeanLogProb(own, gold) > biasedMeanLogProb(base, gold)
   const groups = gold.map((_, example) => example)
-  const verdict = judge(predictions, gold, { folds, groups, hasAdapter })
+  const options = { folds, groups, hasAdapter }
+  const first = judge(predictions, gold, options)
+  const repeats = kept?.of(record, first) ?? []
+  const verdict = repeats.length === 0 ? first : judge(predictions, gold, { ...options, repeats })
   const serve = (answer: 'adapter' | 'biasOnly'): LabelLogProbs =>
     applyTemperature(
       answer === 'adapter'
@@ -66,12 +77,12 @@ const isLive = ({ outcome }: Verdict): boolean => outcome === 'proven' || outcom
 type Line = Record<string, string | number>
 
 /** One row per set, number of examples and kind of labels. */
-export function summarise(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
+export function summarise(records: readonly JobRecord[], rows: Rows, kept: KeptPartitions): Line[] {
   const groups = Map.groupBy(records, ({ set, rows: count, isShuffled, optimizer }) =>
     [set, count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),
   )
   return [...groups].map(([jobs, own]) => {
-    const judged = own.map((record) => judgeRecord(record, rows))
+    const judged = own.map((record) => judgeRecord(record, rows, kept))
     const live = judged.filter(isLive)
     return {
       jobs,
@@ -100,12 +111,16 @@ const MAX_LOSS = 0.01
 const isWorse = ({ worth }: Judged): boolean => worth.gain < -MAX_LOSS
 
 /** The guard's goals, over all jobs with one number of examples. */
-export function summarisePromises(records: readonly JobRecord[], rows: Rows = 'unseen'): Line[] {
+export function summarisePromises(
+  records: readonly JobRecord[],
+  rows: Rows,
+  kept: KeptPartitions,
+): Line[] {
   const groups = Map.groupBy(records, ({ rows: count, isShuffled, optimizer }) =>
     [count, isShuffled ? 'shuffled' : 'true', optimizer].join(' '),
   )
   return [...groups].map(([jobs, own]) => {
-    const judged = own.map((record) => judgeRecord(record, rows))
+    const judged = own.map((record) => judgeRecord(record, rows, kept))
     const gaining = (least: number) => judged.filter(({ worth }) => worth.forcedGain >= least)
     const share = (of: readonly Judged[], is: (job: Judged) => boolean) =>
       of.length === 0 ? '—' : `${of.filter(is).length} of ${of.length}`
