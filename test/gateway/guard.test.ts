@@ -1,7 +1,11 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, it, vi } from 'vitest'
-import { decodeBinaryBody, scoreHeaderSchema } from '../../src/protocol/runner-scoring.ts'
+import {
+  decodeBinaryBody,
+  gradientHeaderSchema,
+  scoreHeaderSchema,
+} from '../../src/protocol/runner-scoring.ts'
 import type { GuardReport, JobReport } from '../../src/protocol/openai/job-report.ts'
 import { reportKey } from '../../src/storage/blobs.ts'
 import {
@@ -14,6 +18,7 @@ import {
   useFreshProject,
 } from './fresh-project.ts'
 import { MODEL, publishTask } from './harness.ts'
+import { RunnerDouble } from './runner-double.ts'
 
 useFreshProject()
 
@@ -363,6 +368,87 @@ describe('the guard', () => {
     expect([done, total]).toEqual([80, 80])
     // The search along the gradients: one an example, asked for once, and none by the folds.
     expect(runner.callsTo('POST /v1/gradient')).toBe(20)
+  })
+
+  describe('where its folds leave a doubt', () => {
+    const doubtful = (suffix: string, rotation: object = {}) =>
+      start({ hyperparameters: GRADIENT, ...rotation }, lines(20), suffix)
+    const messagesOf = async (id: string): Promise<string[]> => {
+      const events = await client.call('GET', `/v1/fine_tuning/jobs/${id}/events?limit=1000`)
+      const { data } = await events.json<{ data: { message: string }[] }>()
+      return data.map(({ message }) => message).reverse()
+    }
+
+    it('divides the examples twice more, and says so', async ({ expect }) => {
+      runner.scoreLabels = helpsMost
+      const numCandidates: number[] = []
+      runner.intercept = async (request) => {
+        if (!request.url.endsWith('/v1/gradient')) return null
+        const split = decodeBinaryBody(new Uint8Array(await request.clone().arrayBuffer()))!
+        numCandidates.push(gradientHeaderSchema.parse(JSON.parse(split.headerJson)).num_candidates)
+        return null
+      }
+      const job = await finish((await doubtful('news')).id)
+      const guard = guardOf(job)
+      expect(guard).toMatchObject({
+        partitions: 3,
+        folds: 5,
+        test: 'permutation of the right labels, by the mean of several partitions’ out-of-fold log odds',
+      })
+      expect(guard.summary).toContain('by 3 divisions of the examples into folds')
+      const told = await messagesOf(job.id)
+      const doubt = told.findIndex((message) => message.startsWith('The folds leave a doubt (p = '))
+      expect(doubt).toBeGreaterThan(
+        told.findIndex((message) => message.includes('steps. Measuring')),
+      )
+      // The base model's losses, a step from it, then the fit's steps: in five folds, in five others with
+      // the default number of steps, and in ten.
+      const fit = (numSteps: number, numFolds: number) => [
+        1,
+        ...new Array<number>(1 + numSteps).fill(numFolds),
+      ]
+      expect(numCandidates).toEqual([...fit(12, 5), ...fit(32, 5), ...fit(32, 10)])
+    })
+
+    it('leaves it at one division for what is forced, clear, or found by another search', async ({
+      expect,
+    }) => {
+      runner.scoreLabels = helpsMost
+      const forced = guardOf(await finish((await doubtful('forced', { force: true })).id))
+      expect(forced).toMatchObject({ partitions: 1, p_value: expect.any(Number) as number })
+      expect(forced.p_value).toBeGreaterThan(0.01)
+      expect(guardOf(await finish((await start({}, lines(20), 'random')).id)).partitions).toBe(1)
+      runner.scoreLabels = new RunnerDouble().scoreLabels
+      const clear = guardOf(await finish((await doubtful('clear')).id))
+      expect(clear).toMatchObject({ partitions: 1, outcome: 'proven' })
+      expect(clear.p_value).toBeLessThanOrEqual(0.01)
+    })
+
+    it('repeats at most one call of a division if its object is lost', async ({ expect }) => {
+      runner.scoreLabels = helpsMost
+      const digestOf = ({ arcana }: Job) => [arcana.report!.adapter_digest, arcana.report!.guard]
+      const calm = await finish((await doubtful('calm')).id)
+      const numCalm = runner.callsTo('POST /v1/gradient')
+      runner.intercept = async () => {
+        await new Promise((done) => setTimeout(done, 5))
+        return null
+      }
+      const { id } = await doubtful('killed')
+      // Amid the second further division: 14 and 34 calls are the fits before it.
+      await vi.waitFor(
+        () => {
+          const made = runner.callsTo('POST /v1/gradient') - numCalm
+          if (made < 60) throw new Error(`${made} calls`)
+        },
+        { timeout: 20_000, interval: 2 },
+      )
+      await abortAllDurableObjects()
+      const killed = await finish(id)
+      expect(digestOf(killed)).toEqual(digestOf(calm))
+      const made = runner.callsTo('POST /v1/gradient') - numCalm
+      expect(made).toBeGreaterThanOrEqual(numCalm)
+      expect(made).toBeLessThanOrEqual(numCalm + 1)
+    })
   })
 
   it('repeats and changes no fold’s trial if its object is lost', async ({ expect }) => {

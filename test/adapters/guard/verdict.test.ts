@@ -4,9 +4,11 @@ import {
   examplesToSettle,
   GUARD_LEVEL,
   judge,
+  leavesDoubt,
   type Reference,
   type Verdict,
 } from '../../../adapters/guard/verdict.ts'
+import { FURTHER_PARTITIONS, testPartitions } from '../../../adapters/guard/repeats.ts'
 import type { LabelLogProbs } from '../../../adapters/objective/label-log-probs.ts'
 import { applyBias } from '../../../adapters/objective/label-log-probs.ts'
 import { stratifiedFolds } from '../../../adapters/optimise/gradient/folds.ts'
@@ -249,5 +251,86 @@ describe('the guard', () => {
     }
     expect(asOne.adapter.pValue).toBeGreaterThan(asMany.adapter.pValue)
     expect(asOne.numExamples).toBe(20)
+  })
+})
+
+describe('a verdict by several partitions', () => {
+  const numExamples = 20
+  const gold = Array.from({ length: numExamples }, (_, i) => i % 2)
+  const groups = gold.map((_, i) => i)
+
+  /** One partition's predictions of an adapter that pulls towards the right label. */
+  function partitionOf(signal: number, seed: number, numFolds = NUM_FOLDS) {
+    const rng = createRng(78, seed)
+    const folds = stratifiedFolds(gold, numFolds, seed)
+    const base = scoresOf(0, 0, gold, rng)
+    const candidates = Array.from({ length: numFolds }, () => scoresOf(signal, 0, gold, rng))
+    return { folds, predictions: predictOutOfFold({ gold, folds, base, candidates }) }
+  }
+  function bothVerdicts(signal: number, seed: number): [Verdict, Verdict] {
+    const first = partitionOf(signal, seed)
+    const repeats = FURTHER_PARTITIONS.map(({ seedOffset, numFolds }) => {
+      const { folds, predictions } = partitionOf(signal, seed + seedOffset, numFolds)
+      return { folds, predictions: predictions.adapter }
+    })
+    const options = { folds: first.folds, groups, hasAdapter: true }
+    return [
+      judge(first.predictions, gold, options),
+      judge(first.predictions, gold, { ...options, repeats }),
+    ]
+  }
+
+  it('has more power than by one, and the figures of the first', ({ expect }) => {
+    const pairs = Array.from({ length: 60 }, (_, seed) => bothVerdicts(0.35, seed))
+    const numProven = (which: 0 | 1) =>
+      pairs.filter((pair) => pair[which].outcome === 'proven').length
+    expect(numProven(1)).toBeGreaterThan(numProven(0))
+    for (const [one, three] of pairs) {
+      expect([one.numPartitions, three.numPartitions]).toEqual([1, 3])
+      expect(three.adapter.gains).toEqual(one.adapter.gains)
+      expect(three.biasOnly).toEqual(one.biasOnly)
+      expect(leavesDoubt(three)).toBe(false)
+      if (leavesDoubt(one)) {
+        expect(one.answer).toBe('adapter')
+        expect(one.adapter.pValue).toBeGreaterThan(0.01)
+        expect(one.adapter.pValue).toBeLessThanOrEqual(0.5)
+      }
+    }
+  })
+
+  it('counts an input that recurs once', ({ expect }) => {
+    const { folds, predictions } = partitionOf(0.35, 3)
+    const doubled = {
+      gold: [...gold, gold[0]!],
+      folds: [...folds, folds[0]!],
+      rows: [...predictions.adapter, predictions.adapter[0]!],
+    }
+    const test = testPartitions([{ folds, predictions: predictions.adapter }], gold)
+    const own = judge(
+      {
+        ...predictions,
+        base: [...predictions.base, predictions.base[0]!],
+        calibratedBase: [...predictions.calibratedBase, predictions.calibratedBase[0]!],
+        biasOnly: [...predictions.biasOnly, predictions.biasOnly[0]!],
+        adapter: doubled.rows,
+      },
+      doubled.gold,
+      {
+        folds: doubled.folds,
+        groups: [...groups, 0],
+        hasAdapter: true,
+        repeats: [{ folds: doubled.folds, predictions: doubled.rows }],
+      },
+    )
+    // The mean of two equal partitions is one of them.
+    expect(own.adapter.pValue).toBe(test.pValue)
+    expect(own.numExamples).toBe(numExamples)
+  })
+
+  it('refuses partitions of other examples', ({ expect }) => {
+    const { folds, predictions } = partitionOf(1, 0)
+    expect(() =>
+      testPartitions([{ folds: folds.slice(1), predictions: predictions.adapter }], gold),
+    ).toThrow(RangeError)
   })
 })
