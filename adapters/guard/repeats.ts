@@ -13,7 +13,10 @@ export type PartitionSpec = {
   readonly numFolds: number
 }
 
-/** Fixed before their effect was measured (docs/decisions/0010-guard.md). */
+/**
+ * Fixed before they were measured on shuffled labels, and after they were on true ones
+ * (docs/decisions/0010-guard.md).
+ */
 export const FURTHER_PARTITIONS: readonly PartitionSpec[] = [
   { seedOffset: 1000, numFolds: 5 },
   { seedOffset: 2000, numFolds: 10 },

@@ -1,21 +1,20 @@
 /**
- * Would the guard see more with out-of-fold predictions of several partitions? A job's examples are
- * fitted again by `gradient`, in five other folds and in ten. Each partition's predictions are
- * centred in its folds and clipped as the guard's test does it, then averaged over the partitions; the
- * labels are permuted among all examples. The jobs themselves are those that
- * `npm run bench -- guard` kept.
+ * How much more does the guard see with out-of-fold predictions of several partitions? The jobs that
+ * `npm run bench -- guard` kept are fitted again where their first partition leaves a doubt, and the
+ * test is made of one, two and three partitions, all with the guard's own function. The jobs with clear
+ * first partitions that were fitted again count too.
  *
  * `--labels true|shuffled` (true): the versions that gain .25 or more on unseen rows, or the jobs with
- * shuffled labels; `--seconds N` (280) after which no further fit begins, `--out FILE`
- * (.arcana/bench/guard-repeats.jsonl) to which fits are appended, `--judge` to judge that file alone
+ * shuffled labels; `--rows N` (20) examples of a job, `--seconds N` (280) after which no further fit
+ * begins, `--out FILE` (.arcana/bench/guard-repeats.jsonl) to which fits are appended, `--judge` to judge
+ * that file alone
  */
 import { appendFile, mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { predictOutOfFold } from '../../adapters/guard/out-of-fold.ts'
+import { FURTHER_PARTITIONS, testPartitions } from '../../adapters/guard/repeats.ts'
 import { GUARD_LEVEL } from '../../adapters/guard/verdict.ts'
-import { LOG_PROB_FLOOR } from '../../adapters/objective/label-log-probs.ts'
-import { learntTest } from '../../adapters/statistics/learnt-test.ts'
 import { openTestRunner } from '../fixtures/runner.ts'
 import { runPartition, type JobRecord, type Partition } from './guard/jobs.ts'
 import { judgeRecord, type Rows } from './guard/verdicts.ts'
@@ -24,13 +23,6 @@ import { readRows, TASK_SETS } from './tasks/sets.ts'
 
 const JOBS = new URL('../../docs/results/measured/guard/jobs.jsonl', import.meta.url)
 const LARGE_GAIN = 0.25
-/** As in learnt-test.ts. */
-const MAX_LOG_ODDS = 2
-/** Added to the job's seed, with the number of folds. */
-const PARTITIONS = [
-  [1000, 5],
-  [2000, 10],
-] as const
 
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -45,10 +37,11 @@ export async function run(args: readonly string[]): Promise<void> {
   })
   const isShuffled = values.labels === 'shuffled'
   const jobs = readLines<JobRecord>(await readFile(JOBS, 'utf8')).filter(
-    (job) => job.rows === Number(values.rows) && job.isShuffled === isShuffled && isWanted(job),
+    (job) => job.rows === Number(values.rows) && job.isShuffled === isShuffled,
   )
   const known = readLines<Partition>(await readFile(values.out, 'utf8').catch(() => ''))
-  if (!values.judge) await collect(jobs, known, values.out, 1000 * Number(values.seconds))
+  if (!values.judge)
+    await collect(jobs.filter(isWanted), known, values.out, 1000 * Number(values.seconds))
   const fits = readLines<Partition>(await readFile(values.out, 'utf8'))
   judge(jobs, fits, 'unseen')
   if (!isShuffled) judge(jobs, fits, 'test')
@@ -62,7 +55,8 @@ const readLines = <T>(text: string): T[] =>
 
 const gains = (job: JobRecord, rows: Rows): boolean =>
   job[rows] !== undefined && judgeRecord(job, rows).worth.forcedGain >= LARGE_GAIN
-/** The guard asks for two more partitions where the first leaves a doubt (`isDoubtful`). */
+
+/** Where the first partition leaves a doubt, and where it might: the bias may be the judged answer. */
 const isWanted = (job: JobRecord): boolean => {
   const { outcome, adapter } = judgeRecord(job)
   return outcome !== 'no_gain' && adapter.pValue <= 0.5 && adapter.pValue > 0.01
@@ -87,8 +81,8 @@ async function collect(
         return
       }
       const train = drawBalanced(all, Object.values(TASK_SETS[set]!.words), seed, job.rows)
-      for (const [offset, numFolds] of PARTITIONS) {
-        const partitionSeed = seed + offset
+      for (const { seedOffset, numFolds } of FURTHER_PARTITIONS) {
+        const partitionSeed = seed + seedOffset
         if (known.some((fit) => isOf(fit, job) && fit.partitionSeed === partitionSeed)) continue
         if (performance.now() > endMs) return
         const draw = { set, seed, train, isShuffled }
@@ -103,14 +97,17 @@ async function collect(
 }
 
 const isOf = (fit: Partition, job: JobRecord): boolean =>
-  fit.set === job.set && fit.seed === job.seed && fit.isShuffled === job.isShuffled
+  fit.set === job.set &&
+  fit.seed === job.seed &&
+  fit.isShuffled === job.isShuffled &&
+  fit.gold.length === job.rows
 
 function judge(jobs: readonly JobRecord[], fits: readonly Partition[], rows: Rows): void {
   const counts: Record<string, number> = {}
   let numJobs = 0
   for (const job of jobs) {
-    const [five, ten] = PARTITIONS.map(([offset]) =>
-      fits.find((fit) => isOf(fit, job) && fit.partitionSeed === job.seed + offset),
+    const [five, ten] = FURTHER_PARTITIONS.map(({ seedOffset }) =>
+      fits.find((fit) => isOf(fit, job) && fit.partitionSeed === job.seed + seedOffset),
     )
     if (five === undefined || ten === undefined || (!job.isShuffled && !gains(job, rows))) continue
     numJobs += 1
@@ -133,32 +130,8 @@ function judge(jobs: readonly JobRecord[], fits: readonly Partition[], rows: Row
 type Predicted = Pick<Partition, 'gold' | 'folds' | 'base' | 'candidates'>
 
 /** The guard's test of the mean over partitions. */
-function pValueOf(partitions: readonly Predicted[]): number {
-  const scores = partitions.map(logOddsOf)
-  const mean = scores[0]!.map((row, i) =>
-    row.map((_, label) => scores.reduce((sum, own) => sum + own[i]![label]!, 0) / scores.length),
-  )
-  const { gold } = partitions[0]!
-  return learntTest(
-    mean,
-    gold,
-    gold.map(() => 0),
+const pValueOf = (partitions: readonly Predicted[]): number =>
+  testPartitions(
+    partitions.map((own) => ({ folds: own.folds, predictions: predictOutOfFold(own).adapter })),
+    partitions[0]!.gold,
   ).pValue
-}
-
-/** Log odds of each label, less their mean over the fold, clipped, [examples][labels]. */
-function logOddsOf(partition: Predicted): number[][] {
-  const { folds } = partition
-  const rows = predictOutOfFold(partition).adapter.map((row) =>
-    row.map((value) => Math.max(value, LOG_PROB_FLOOR)),
-  )
-  return rows.map((row, i) => {
-    const fold = rows.filter((_, other) => folds[other] === folds[i])
-    const centred = row.map((value, label) => value - meanOf(fold.map((own) => own[label]!)))
-    const mean = meanOf(centred)
-    return centred.map((value) => Math.max(-MAX_LOG_ODDS, Math.min(MAX_LOG_ODDS, value - mean)))
-  })
-}
-
-const meanOf = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length

@@ -28,22 +28,21 @@ export class KeptPartitions {
     return this.#known.has(keyOf(job, job.rows, partitionSeed))
   }
 
-  /**
-   * The partitions that the gateway would judge a job by, beside its first.
-   * @throws {Error} one is missing: the job has not been fitted again
-   */
+  /** The partitions that the gateway would judge a job by, beside its first; none if one is missing. */
   of(job: JobRecord, first: Verdict): PartitionPredictions[] {
-    if (!isRepeated(job, first)) return []
+    if (!isRepeated(job, first) || this.lacks(job, first)) return []
     return FURTHER_PARTITIONS.map(({ seedOffset }) => {
-      const kept = this.#known.get(keyOf(job, job.rows, job.seed + seedOffset))
-      if (kept === undefined) {
-        throw new Error(
-          `${job.set} ${job.seed} with ${job.rows} rows leaves a doubt, and its further partitions ` +
-            'are missing: run without --judge',
-        )
-      }
+      const kept = this.#known.get(keyOf(job, job.rows, job.seed + seedOffset))!
       return { folds: kept.folds, predictions: predictOutOfFold(kept).adapter }
     })
+  }
+
+  /** Whether the gateway would divide a job's examples again, and that has not been done here. */
+  lacks(job: JobRecord, first: Verdict): boolean {
+    return (
+      isRepeated(job, first) &&
+      !FURTHER_PARTITIONS.every(({ seedOffset }) => this.has(job, job.seed + seedOffset))
+    )
   }
 }
 

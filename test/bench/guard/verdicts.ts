@@ -31,8 +31,8 @@ export type Judged = Verdict & { readonly worth: Worth }
 export type Rows = 'unseen' | 'test'
 
 /**
- * @param kept the jobs' further partitions; without it the first one decides alone
- * @throws {Error} the job was not scored on the requested test rows, or a further partition is missing
+ * @param kept the jobs' further partitions; where they are missing, the first one decides alone
+ * @throws {Error} the job was not scored on the requested test rows
  */
 export function judgeRecord(
   record: JobRecord,
@@ -125,8 +125,11 @@ export function summarisePromises(
     const share = (of: readonly Judged[], is: (job: Judged) => boolean) =>
       of.length === 0 ? '—' : `${of.filter(is).length} of ${of.length}`
     const live = judged.filter(isLive)
+    const isDivided = ({ numPartitions }: Judged) => numPartitions > 1
+    const numLacking = own.filter((record) => kept.lacks(record, judgeRecord(record, rows))).length
     return {
       jobs,
+      'divided again': `${judged.filter(isDivided).length}${numLacking === 0 ? '' : ` (${numLacking} not yet)`}`,
       'gain ≥ .25: proven': share(gaining(0.25), ({ outcome }) => outcome === 'proven'),
       'gain ≥ .10: proven': share(gaining(0.1), ({ outcome }) => outcome === 'proven'),
       'gain ≥ .10: proven or promising': share(
