@@ -52,7 +52,7 @@ export const experiments = new Hono<AppEnv>()
     const urgency = urgencyOf(context, 'flex')
     const asked = { model, examples, selections, framing, labels, urgency }
     const planned = await planExperiment(context, asked)
-    const numSeen = await countSeenRows(c.env.BLOBS, projectId, examples, selections)
+    const numSeen = await countSeenRows(c.env, projectId, examples, selections)
     const caller = abortWith(c.req.raw.signal)
     await admit(context, planned.plans, caller.signal)
     const run = async (): Promise<Experiment> => {

@@ -1,6 +1,4 @@
-import { env } from 'cloudflare:workers'
 import { describe, it } from 'vitest'
-import { datasetKey } from '../../src/storage/blobs.ts'
 import type { Experiment, ExperimentSummary } from '../../src/protocol/arcana/experiment.ts'
 import {
   accepted,
@@ -11,6 +9,7 @@ import {
   useFreshProject,
 } from './fresh-project.ts'
 import { MODEL, publishTask } from './harness.ts'
+import { createJob, EXAMPLES, waitFor } from './label-jobs.ts'
 import { refuse } from './runner-double.ts'
 
 useFreshProject()
@@ -26,10 +25,12 @@ const create = (body: object, headers: Record<string, string> = {}) =>
 
 /** The base model always says "World"; an adapter is right except in the named rows. */
 function answerRows(wrong: readonly number[] = []): void {
-  runner.chosenLabel = ({ messages }, arm) => {
-    if (arm.adapters.length === 0) return 0
-    const row = Number(/row (\d+)/.exec(JSON.stringify(messages))![1])
-    return wrong.includes(row) ? 1 - (row % 2) : row % 2
+  runner.chosenLabel = ({ messages, choice }, arm) => {
+    const named = /row (\d+)/.exec(JSON.stringify(messages))?.[1]
+    const row = Number(named ?? 0)
+    const isTaught = arm.adapters.length > 0 && named !== undefined
+    const answer = isTaught ? (wrong.includes(row) ? row + 1 : row) : 0
+    return choice!.labels.indexOf(LABELS[answer % 2]!)
   }
 }
 
@@ -109,26 +110,15 @@ describe('an experiment', () => {
   })
 
   it('says how many of the rows a task learnt from', async ({ expect }) => {
-    const jobId = 'ftjob-of-this-test'
-    await publishTask(projectId, 'a', { jobId })
-    const learnt = ROWS.slice(0, 3).map(({ input, label }) => ({
-      messages: [
-        { role: 'system', content: 'Answer with the category only.' },
-        { role: 'user', content: input },
-      ],
-      label: LABELS.indexOf(label),
-    }))
-    await env.BLOBS.put(
-      datasetKey(projectId, jobId, 'training'),
-      JSON.stringify({ labels: LABELS, examples: learnt }),
-    )
+    const { id } = await createJob()
+    await waitFor(id)
     answerRows()
-    const file = await uploadExamples(ROWS)
-    const { arms } = await accepted<Experiment>(create({ file, arms: ['base', 'a'] }))
+    const file = await uploadExamples([...EXAMPLES.slice(1), ...ROWS])
+    const { arms } = await accepted<Experiment>(create({ file, arms: ['base', 'news'] }))
     expect(arms.map(({ num_seen_rows: seen }) => seen)).toEqual([0, 3])
     expect(arms[1]!.summary).toContain('It learnt from 3 of these rows')
     expect(arms[1]!.against_first!.p_value).toBeCloseTo(2 / 2 ** 6)
-    expect(arms[1]!.summary).toContain('"a" is better on such rows.')
+    expect(arms[1]!.summary).toContain('"news" is better on such rows.')
   })
 
   it('that is invalid is refused by name', async ({ expect }) => {
