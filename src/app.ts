@@ -15,6 +15,7 @@ import { chatCompletions } from './routes/chat-completions.ts'
 import { compare } from './routes/compare.ts'
 import { completions } from './routes/completions.ts'
 import { files } from './routes/files.ts'
+import { experiments } from './routes/experiments.ts'
 import { fineTuningJobs } from './routes/fine-tuning.ts'
 import { health } from './routes/health.ts'
 import { models } from './routes/models.ts'
@@ -54,6 +55,7 @@ export function createApp(): Hono<AppEnv> {
   app.route('/v1/tasks', tasks)
   app.route('/v1/tasks', versions)
   app.route('/v1/compare', compare)
+  app.route('/v1/experiments', experiments)
   app.route('/v1/organization/projects', organizationProjects)
   app.route('/v1/organization/projects', projectKeys)
   app.route('/v1/organization/projects', rateLimits)

@@ -211,6 +211,24 @@ export const batches = sqliteTable(
   ],
 )
 
+/** Labelled files that were answered under several selections. */
+export const experiments = sqliteTable(
+  'experiments',
+  {
+    projectId: text('project_id').notNull(),
+    id: text('id').notNull(),
+    /** The experiment as lists have it (protocol/arcana/experiment), JSON. */
+    summary: text('summary').notNull(),
+    /** Its rows: lines, labels and answers, without the inputs, JSON. */
+    rows: text('rows').notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.projectId, t.id] }),
+    index('experiments_by_time').on(t.projectId, t.createdAtMs, t.id),
+  ],
+)
+
 /** One row for each request that was answered before usage was rolled up, and for a batch's. */
 export const usage = sqliteTable(
   'usage',

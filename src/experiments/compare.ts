@@ -1,13 +1,37 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
 import { usageOf, type EndEvent } from '../dispatch/count-usage.ts'
-import type { ComparedArm } from '../protocol/arcana/compare.ts'
+import type { ComparedArm, Comparison } from '../protocol/arcana/compare.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels } from '../tasks/confidence.ts'
 import { proofOf } from '../tasks/answer-proof.ts'
 import type { PlannedArm } from '../tasks/plan.ts'
+import { readSelection, resolveSelection } from '../tasks/resolve.ts'
+import { BASE_NAME } from '../tasks/selection.ts'
+
+/**
+ * @param arms the caller's texts; `base` is the base model alone, null in the result
+ * @throws {ApiError} naming the arm
+ */
+export async function resolveArms(
+  db: D1Database,
+  projectId: string,
+  model: string,
+  arms: readonly string[],
+): Promise<readonly (ResolvedSelection | null)[]> {
+  const selections: (ResolvedSelection | null)[] = []
+  for (const [i, name] of arms.entries()) {
+    const param = `arms[${i}]`
+    if (name.trim() === BASE_NAME) selections.push(null)
+    else {
+      const terms = readSelection(name, param)
+      selections.push(await resolveSelection(db, projectId, model, terms, param))
+    }
+  }
+  return selections
+}
 
 /**
  * Checks that arms can be compared: all were learnt on one base model, and all that have labels have
@@ -109,4 +133,23 @@ function firstDivergence(a: readonly number[], b: readonly number[]): number | n
   const shared = Math.min(a.length, b.length)
   for (let i = 0; i < shared; i++) if (a[i] !== b[i]) return i
   return a.length === b.length ? null : shared
+}
+
+/** All arms have the frame of the first task. */
+export function describeFrame(
+  selections: readonly (ResolvedSelection | null)[],
+  replaced: boolean,
+): Comparison['frame'] {
+  const arm = selections.findIndex((selection) => selection !== null)
+  const selection = selections[arm]
+  if (selection == null) return null
+  const { version } = selection.terms[0]!
+  return {
+    arm,
+    task: version.task,
+    version: version.number,
+    ...selection.frame,
+    labels: selection.labels,
+    replaced,
+  }
 }

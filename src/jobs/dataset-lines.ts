@@ -1,4 +1,4 @@
-import type { NumberedExample } from './read-examples.ts'
+import type { NumberedExample } from '../files/read-examples.ts'
 
 export type DatasetError = {
   readonly reason:

@@ -11,7 +11,7 @@ import { applyFrame, type Frame } from '../tasks/frame.ts'
 import { warnOfLongLabels } from './long-labels.ts'
 import { buildDatasets, type JobDatasets } from './dataset.ts'
 import { objectiveOf } from './objectives/objectives.ts'
-import type { NumberedExample } from './read-examples.ts'
+import type { NumberedExample } from '../files/read-examples.ts'
 
 type Entry = MeasureRequest['examples'][number]
 type LabelEntry = Extract<MeasureRequest, { labels: unknown }>['examples'][number]

@@ -28,7 +28,7 @@ import type {
   Trial,
 } from './job-spec.ts'
 import type { NewEvent } from './job-store.ts'
-import type { NumberedExample } from './read-examples.ts'
+import type { NumberedExample } from '../files/read-examples.ts'
 import type { RewardSet } from './rewards/reward-set.ts'
 
 /** Everything that a step of a job may need. */

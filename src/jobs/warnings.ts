@@ -1,6 +1,6 @@
 import type { BaseKnowledge, GuardReport, JobWarning } from '../protocol/openai/job-report.ts'
 import type { LineNote } from '../files/training-line.ts'
-import type { NumberedExample } from './read-examples.ts'
+import type { NumberedExample } from '../files/read-examples.ts'
 import { findSimilarLabels } from './similar-labels.ts'
 
 const MAX_NAMED_LINES = 10

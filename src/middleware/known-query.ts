@@ -12,6 +12,7 @@ const PAGE = ['limit', 'after']
 export const QUERY_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   'GET /v1/files': [...PAGE, 'order', 'purpose'],
   'GET /v1/batches': [...PAGE, 'order'],
+  'GET /v1/experiments': [...PAGE, 'order'],
   'GET /v1/fine_tuning/jobs': [...PAGE, 'order', 'metadata'],
   'GET /v1/fine_tuning/jobs/:id/events': PAGE,
   'GET /v1/fine_tuning/jobs/:id/checkpoints': PAGE,

@@ -23,7 +23,7 @@ export function scopesOf(
   path: string,
 ): readonly [KeyScope, ...(readonly KeyScope[])] {
   if (/^\/v1\/organization(\/|$)/.test(path)) return ['admin']
-  if (/^\/v1\/(files|fine_tuning)(\/|$)/.test(path)) return ['tasks:write']
+  if (/^\/v1\/(files|fine_tuning|experiments)(\/|$)/.test(path)) return ['tasks:write']
   const isRead = method === 'GET' || method === 'HEAD'
   if (/^\/v1\/(tasks|models)(\/|$)/.test(path)) {
     const isContent = /\/adapter$/.test(path)

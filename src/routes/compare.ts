@@ -1,7 +1,7 @@
 import { Hono } from 'hono'
 import { admit, startPlan, urgencyOf } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
-import { checkArms, collectArms } from '../experiments/compare.ts'
+import { checkArms, collectArms, describeFrame, resolveArms } from '../experiments/compare.ts'
 import { abortWith } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
@@ -9,12 +9,9 @@ import { invalidRequest } from '../protocol/openai/error.ts'
 import { withoutNulls } from '../protocol/openai/nulls.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
-import type { ResolvedSelection } from '../tasks/compose.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
 import { readModel } from '../tasks/requested-model.ts'
-import { readSelection, resolveSelection } from '../tasks/resolve.ts'
-import { BASE_NAME } from '../tasks/selection.ts'
 import { answerContextOf, sendWhole } from './answer-route.ts'
 
 /** Answers one prompt under several selections, with one frame, one seed and one prefill. */
@@ -93,40 +90,3 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
 })
 
 const NO_FRAME = { instructions: null, position: 'before' } as const
-
-async function resolveArms(
-  db: D1Database,
-  projectId: string,
-  model: string,
-  arms: readonly string[],
-): Promise<readonly (ResolvedSelection | null)[]> {
-  const selections: (ResolvedSelection | null)[] = []
-  for (const [i, name] of arms.entries()) {
-    const param = `arms[${i}]`
-    if (name.trim() === BASE_NAME) selections.push(null)
-    else {
-      const terms = readSelection(name, param)
-      selections.push(await resolveSelection(db, projectId, model, terms, param))
-    }
-  }
-  return selections
-}
-
-/** All arms have the frame of the first task. */
-function describeFrame(
-  selections: readonly (ResolvedSelection | null)[],
-  replaced: boolean,
-): Comparison['frame'] {
-  const arm = selections.findIndex((selection) => selection !== null)
-  const selection = selections[arm]
-  if (selection == null) return null
-  const { version } = selection.terms[0]!
-  return {
-    arm,
-    task: version.task,
-    version: version.number,
-    ...selection.frame,
-    labels: selection.labels,
-    replaced,
-  }
-}

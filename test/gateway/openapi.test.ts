@@ -4,9 +4,9 @@ import { beforeAll, describe, it, vi } from 'vitest'
 import { createApp } from '../../src/app.ts'
 import { QUERY_PARAMETERS } from '../../src/middleware/known-query.ts'
 import { Documented } from './documented.ts'
-import { client, projectId, runner, useFreshProject } from './fresh-project.ts'
+import { client, projectId, runner, uploadExamples, useFreshProject } from './fresh-project.ts'
 import { clientOf, makeProject, MODEL, publishTask, withCalls } from './harness.ts'
-import { createJob, waitFor } from './label-jobs.ts'
+import { createJob, EXAMPLES, waitFor } from './label-jobs.ts'
 
 useFreshProject()
 
@@ -142,6 +142,19 @@ describe('answers are as the document says:', () => {
     }
     const arms = { ...CHAT, arms: ['base', 'news'] }
     expect((await ask('POST /v1/compare', {}, arms)).status).toBe(200)
+  })
+
+  it('of experiments', async ({ expect }) => {
+    await publishTask(projectId, 'news')
+    const file = await uploadExamples(EXAMPLES)
+    const asked = { file, arms: ['base', 'news', 'news*0.5'] }
+    const made = await ask('POST /v1/experiments', {}, asked)
+    expect(made.status).toBe(200)
+    const id = made.body['id'] as string
+    expect((await ask('GET /v1/experiments')).text).toContain(id)
+    expect((await ask('GET /v1/experiments/:id', { id })).body).toEqual(made.body)
+    expect((await ask('DELETE /v1/experiments/:id', { id })).status).toBe(200)
+    expect((await ask('GET /v1/experiments/:id', { id })).status).toBe(404)
   })
 
   it('of models that call functions', async ({ expect }) => {

@@ -61,7 +61,7 @@ export class RunnerDouble {
   /** Answers for hosts other than runners; null for a host that does not exist. */
   elsewhere: Handler = () => null
   /** The label that a choice is sure of. */
-  chosenLabel: (request: GenerateRequest) => number = () => 0
+  chosenLabel: (request: GenerateRequest, arm: Arm) => number = () => 0
   /** Milliseconds before an event of a generation. */
   delayMs: (event: GenerateEvent | 'die') => number = () => 0
   /** Sends a generation's events in chunks of one byte. */
@@ -314,7 +314,7 @@ export class RunnerDouble {
       bias_digest: spec.bias === undefined ? null : await digestOfBias(spec.bias),
     }
     const labels = request.choice?.labels
-    const chosen = this.chosenLabel(request)
+    const chosen = this.chosenLabel(request, spec)
     const words = labels === undefined ? this.words(spec) : [labels[chosen]!]
     return [
       { event: 'accepted', arm, applied, prompt_tokens: 7 },

@@ -9,6 +9,7 @@ type Names = {
   readonly file: string
   readonly job: string
   readonly batch: string
+  readonly experiment: string
   readonly task: string
   readonly project: string
   readonly key: string
@@ -30,6 +31,7 @@ const ABSENT: Names = {
   file: `file-${'0'.repeat(32)}`,
   job: `ftjob-${'0'.repeat(32)}`,
   batch: `batch_${'0'.repeat(32)}`,
+  experiment: `exp_${'0'.repeat(32)}`,
   task: 'nobodys-task',
   project: 'p-00000000-0000-0000-0000-000000000000',
   key: `key_${'0'.repeat(24)}`,
@@ -111,6 +113,12 @@ const RECIPES: Readonly<Record<string, Recipe>> = {
     path: () => '/v1/compare',
     body: ({ task }) => ({ ...chat(MODEL), arms: ['base', task] }),
   },
+  'POST /v1/experiments': {
+    path: () => '/v1/experiments',
+    body: ({ file, task }) => ({ file, arms: ['base', task] }),
+  },
+  'GET /v1/experiments/:id': { path: ({ experiment }) => `/v1/experiments/${experiment}` },
+  'DELETE /v1/experiments/:id': { path: ({ experiment }) => `/v1/experiments/${experiment}` },
   ...Object.fromEntries(
     (
       [
@@ -166,6 +174,7 @@ const LISTS = [
   '/v1/files',
   '/v1/fine_tuning/jobs',
   '/v1/batches',
+  '/v1/experiments',
   '/v1/models',
   '/v1/tasks',
   '/v1/organization/projects',
@@ -197,7 +206,7 @@ describe('a foreign key', () => {
     const form = new FormData()
     form.append(
       'file',
-      new File(['{"input":"a","label":"b"}\n{"input":"c","label":"d"}'], 'a.jsonl'),
+      new File(['{"input":"a","label":"World"}\n{"input":"c","label":"Sports"}'], 'a.jsonl'),
     )
     form.append('purpose', 'fine-tune')
     const file = (await accepted<{ id: string }>(owner.call('POST', '/v1/files', form))).id
@@ -225,7 +234,18 @@ describe('a foreign key', () => {
         completion_window: '24h',
       }),
     )
-    names = { file, job: made.id, batch: batch.id, task: 'their-task', project: own.projectId, key }
+    const experiment = await accepted<{ id: string }>(
+      owner.call('POST', '/v1/experiments', { file, arms: ['base', 'their-task'] }),
+    )
+    names = {
+      file,
+      job: made.id,
+      batch: batch.id,
+      experiment: experiment.id,
+      task: 'their-task',
+      project: own.projectId,
+      key,
+    }
     stranger = clientOf((await makeProject({ organizationId: 'org-other' })).key)
   })
 

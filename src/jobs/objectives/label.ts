@@ -7,7 +7,7 @@ import { applyFrame, type Frame } from '../../tasks/frame.ts'
 import { answerOf, distinctAnswers, nameLines, type DatasetError } from '../dataset-lines.ts'
 import { differentiate } from '../differentiate.ts'
 import { reportLabels } from '../label-report.ts'
-import type { NumberedExample } from '../read-examples.ts'
+import type { NumberedExample } from '../../files/read-examples.ts'
 import { scoreOnRunner } from '../scores.ts'
 import type { ObjectiveKind } from '../step.ts'
 

@@ -1,7 +1,7 @@
 import { ok } from '../../../adapters/result.ts'
 import { isTextReport } from '../../protocol/openai/text-report.ts'
 import { applyFrame, type Frame } from '../../tasks/frame.ts'
-import type { NumberedExample } from '../read-examples.ts'
+import type { NumberedExample } from '../../files/read-examples.ts'
 import { countReportDraws, measureRewards } from '../rewards/measure-rewards.ts'
 import { rewardRotations } from '../rewards/reward-rotations.ts'
 import type { RewardSet } from '../rewards/reward-set.ts'

@@ -1,6 +1,7 @@
-/** Answers of `/v1/chat/completions`, `/v1/completions` and `/v1/compare`. */
+/** Answers of `/v1/chat/completions`, `/v1/completions`, `/v1/compare` and `/v1/experiments`. */
 import { z } from 'zod'
 import type { Comparison } from '../../protocol/arcana/compare.ts'
+import type { Experiment, ExperimentSummary } from '../../protocol/arcana/experiment.ts'
 import type {
   ArcanaProof,
   ChatCompletion,
@@ -146,25 +147,26 @@ export const completion = z.object({
   arcana: proof.exactOptional(),
 }) satisfies z.ZodType<Completion>
 
+/** The frame that all arms of a comparison have: that of the first task among them. */
+const sharedFrame = z.object({
+  arm: count,
+  task: z.string(),
+  version: z.int().min(1),
+  instructions: z.string().nullable(),
+  position,
+  labels: z.array(z.string()).nullable(),
+  replaced: z
+    .boolean()
+    .describe("Whether the caller's own system message replaced the instructions."),
+})
+
 export const comparison = z.object({
   id: z.string(),
   object: z.literal('arcana.comparison'),
   created: unixSeconds,
   model: z.string(),
   seed: z.int().describe('All arms have this seed.'),
-  frame: z
-    .object({
-      arm: count,
-      task: z.string(),
-      version: z.int().min(1),
-      instructions: z.string().nullable(),
-      position,
-      labels: z.array(z.string()).nullable(),
-      replaced: z
-        .boolean()
-        .describe("Whether the caller's own system message replaced the instructions."),
-    })
-    .nullable(),
+  frame: sharedFrame.nullable(),
   num_prefills: count,
   arms: z.array(
     z.object({
@@ -182,3 +184,60 @@ export const comparison = z.object({
   ),
   latency_ms: z.number(),
 }) satisfies z.ZodType<Comparison>
+
+const share = z.number().min(0).max(1)
+const lines = z.array(z.int().min(1))
+
+export const experimentSummary = z.object({
+  id: z.string(),
+  object: z.literal('arcana.experiment'),
+  created_at: unixSeconds,
+  model: z.string(),
+  file: z.string(),
+  frame: sharedFrame,
+  labels: z.array(z.string()),
+  num_rows: count,
+  arms: z.array(
+    z.object({
+      index: count,
+      arm: z.string(),
+      accuracy: share,
+      balanced_accuracy: share,
+      confusion: z
+        .array(z.array(count))
+        .describe('[label][answer]: number of rows, in the order of `labels`.'),
+      against_first: z
+        .object({
+          difference: z.number().min(-1).max(1).describe("Accuracy less arm 0's."),
+          interval: z
+            .tuple([z.number(), z.number()])
+            .nullable()
+            .describe('95% bootstrap interval; null if no row is right in only one of the two.'),
+          p_value: share.describe("McNemar's exact test, two-sided."),
+          adjusted_p_value: share.describe('The same by Holm, over all arms.'),
+          won: lines.describe('Lines that this arm answers right and arm 0 wrong.'),
+          lost: lines.describe('Lines that this arm answers wrong and arm 0 right.'),
+        })
+        .nullable()
+        .describe('Null for arm 0.'),
+      mean_first_token_ms: z.number(),
+      mean_total_ms: z.number(),
+      completion_tokens: count,
+      num_seen_rows: count.describe('Rows that one of its versions learnt from.'),
+      arcana: proof,
+      summary: z.string(),
+    }),
+  ),
+  usage: z.object({ prompt_tokens: count, completion_tokens: count, total_tokens: count }),
+  latency_ms: z.number(),
+}) satisfies z.ZodType<ExperimentSummary>
+
+export const experiment = experimentSummary.extend({
+  rows: z.array(
+    z.object({
+      line: z.int().min(1),
+      label: z.string(),
+      answers: z.array(z.string()).describe('One for each arm.'),
+    }),
+  ),
+}) satisfies z.ZodType<Experiment>

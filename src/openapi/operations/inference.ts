@@ -1,5 +1,6 @@
 /** Routes that ask models, and the tokenizer. */
 import { compareSchema } from '../../protocol/arcana/compare.ts'
+import { experimentSchema, experimentsQuerySchema } from '../../protocol/arcana/experiment.ts'
 import { chatRequestSchema, UNREAD_OF_CHATS } from '../../protocol/openai/chat-completions.ts'
 import {
   completionRequestSchema,
@@ -17,7 +18,15 @@ import {
   tokenizerInfoQuerySchema,
   tokenizerInfoSchema,
 } from '../../protocol/tokenizer.ts'
-import { chatCompletion, chatCompletionChunk, comparison, completion } from '../answers/chat.ts'
+import {
+  chatCompletion,
+  chatCompletionChunk,
+  comparison,
+  completion,
+  experiment,
+  experimentSummary,
+} from '../answers/chat.ts'
+import { deletedOf, pageOf } from '../answers/common.ts'
 import { response, responseEvent } from '../answers/response.ts'
 import { json, RUNNER_ERRORS, type Operation } from '../operation.ts'
 
@@ -102,6 +111,49 @@ export const inference: readonly Operation[] = [
     body: { kind: 'json', name: 'CreateComparison', schema: compareSchema, dropsNulls: true },
     answer: json('Comparison', comparison),
     errors,
+  },
+  {
+    method: 'POST',
+    path: '/v1/experiments',
+    id: 'createExperiment',
+    tag: 'Experiments',
+    summary: 'Answer a labelled file under several selections',
+    description:
+      'Compares the accuracy of each arm with that of the first one, on the same rows, at tier `flex`. ' +
+      'The answer comes when all rows are answered.',
+    headers: ['x-arcana-timeout'],
+    body: { kind: 'json', name: 'CreateExperiment', schema: experimentSchema, dropsNulls: true },
+    links: {
+      getExperiment: { id: '$response.body#/id' },
+      deleteExperiment: { id: '$response.body#/id' },
+    },
+    answer: json('Experiment', experiment),
+    errors,
+  },
+  {
+    method: 'GET',
+    path: '/v1/experiments',
+    id: 'listExperiments',
+    tag: 'Experiments',
+    summary: 'List experiments, without their rows',
+    query: experimentsQuerySchema,
+    answer: json('ExperimentList', pageOf(experimentSummary)),
+  },
+  {
+    method: 'GET',
+    path: '/v1/experiments/:id',
+    id: 'getExperiment',
+    tag: 'Experiments',
+    summary: 'Get an experiment',
+    answer: json('Experiment', experiment),
+  },
+  {
+    method: 'DELETE',
+    path: '/v1/experiments/:id',
+    id: 'deleteExperiment',
+    tag: 'Experiments',
+    summary: 'Delete an experiment',
+    answer: json('DeletedExperiment', deletedOf('arcana.experiment')),
   },
   {
     method: 'POST',

@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { buildDatasets } from '../../../src/jobs/dataset.ts'
-import type { NumberedExample } from '../../../src/jobs/read-examples.ts'
+import type { NumberedExample } from '../../../src/files/read-examples.ts'
 
 const OPTIONS = {
   instructions: null,

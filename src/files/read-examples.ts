@@ -1,5 +1,5 @@
-import type { TrainingExample } from '../files/training-line.ts'
-import { TrainingReader } from '../files/training-reader.ts'
+import type { TrainingExample } from './training-line.ts'
+import { TrainingReader } from './training-reader.ts'
 import { invalidRequest } from '../protocol/openai/error.ts'
 import { MAX_DATASET_EXAMPLES } from '../protocol/runner-scoring.ts'
 
@@ -17,14 +17,14 @@ const MAX_DATASET_BYTES = 16 * 1024 * 1024
 export async function readExamples(
   bucket: R2Bucket,
   blobKey: string,
-  param: 'training_file' | 'validation_file',
+  param: 'training_file' | 'validation_file' | 'file',
 ): Promise<readonly NumberedExample[]> {
   const object = await bucket.get(blobKey)
   if (object === null) throw invalidRequest('The file has been deleted.', param)
   if (object.size > MAX_DATASET_BYTES) {
     await object.body.cancel()
     throw invalidRequest(
-      `The file has ${object.size} bytes; a job reads at most ${MAX_DATASET_BYTES}.`,
+      `The file has ${object.size} bytes; at most ${MAX_DATASET_BYTES} are read.`,
       param,
     )
   }
@@ -36,7 +36,7 @@ export async function readExamples(
   if (fault !== null) throw invalidRequest(fault, param)
   if (examples.length > MAX_DATASET_EXAMPLES) {
     throw invalidRequest(
-      `The file has ${examples.length} examples; a job reads at most ${MAX_DATASET_EXAMPLES}.`,
+      `The file has ${examples.length} examples; at most ${MAX_DATASET_EXAMPLES} are read.`,
       param,
     )
   }
