@@ -47,7 +47,7 @@ export async function writeGuardResults(
   const markdown = [
     '# The guard',
     '',
-    "Jobs judged as the gateway judges them, each on examples that its folds left out; where the first division into folds leaves a doubt, by three divisions. Jobs counted as `not yet` were not fitted in the further divisions and are judged by their first. `gain` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on validation rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.",
+    "Jobs judged as the gateway judges them, each on examples that its folds left out; where the first division into folds leaves a doubt, by three divisions. `gain` is what the adapter is truly worth, published or not: its balanced accuracy less the base model's on validation rows that no job learnt from. Shuffled labels have nothing to do with their inputs, so whatever goes live there is an error.",
     '',
     '## What the guard promises',
     '',
