@@ -2,7 +2,7 @@
  * Further divisions of a job's examples into folds. One division's predictions are noisy: whether twenty
  * examples show that something was learnt may depend on which of them share a fold.
  */
-import { LOG_PROB_FLOOR, type LabelLogProbs } from '../objective/label-log-probs.ts'
+import type { LabelLogProbs } from '../objective/label-log-probs.ts'
 import { centreLogOdds, learntTest, type LearntTest } from '../statistics/learnt-test.ts'
 
 /** How the examples are divided again. */
@@ -54,8 +54,7 @@ export function testPartitions(
         `${predictions.length} predictions and ${folds.length} folds for ${gold.length} labels`,
       )
     }
-    const rows = predictions.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
-    return centreLogOdds(rows, folds)
+    return centreLogOdds(predictions, folds)
   })
   const mean = gold.map((_, example) =>
     scores[0]![example]!.map(

@@ -98,8 +98,7 @@ function scoreLabels(
   const counts = new Array<number>(numLabels).fill(0)
   for (const label of gold) counts[label]! += 1
   const numClasses = counts.filter((count) => count > 0).length
-  const floored = predictions.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
-  return centre(floored, blocks).map((row) =>
+  return centre(predictions, blocks).map((row) =>
     row.map((odds, label) => (counts[label] === 0 ? 0 : odds / (counts[label]! * numClasses))),
   )
 }
@@ -116,7 +115,7 @@ export const centreLogOdds = (rows: LabelLogProbs, blocks: readonly number[]): n
 /** @param blocks the examples of each block, by index */
 function centre(rows: LabelLogProbs, blocks: readonly (readonly number[])[]): number[][] {
   const numLabels = rows[0]!.length
-  const scores = rows.map((row) => [...row])
+  const scores = rows.map((row) => row.map((value) => Math.max(value, LOG_PROB_FLOOR)))
   for (const members of blocks) {
     for (let label = 0; label < numLabels; label++) {
       const mean = members.reduce((sum, i) => sum + scores[i]![label]!, 0) / members.length

@@ -1,6 +1,7 @@
 import type { Generation } from '../dispatch/generate.ts'
 import { toApiError } from '../dispatch/runner-error.ts'
 import { usageOf, type EndEvent } from '../dispatch/count-usage.ts'
+import type { Config } from '../env.ts'
 import type { ComparedArm, Comparison } from '../protocol/arcana/compare.ts'
 import { ApiError, invalidRequest } from '../protocol/openai/error.ts'
 import type { GenerateEvent, LabelProbability } from '../protocol/runner.ts'
@@ -8,8 +9,21 @@ import type { ResolvedSelection } from '../tasks/compose.ts'
 import { calibrateLabels } from '../tasks/confidence.ts'
 import { proofOf } from '../tasks/answer-proof.ts'
 import type { PlannedArm } from '../tasks/plan.ts'
+import { readModel } from '../tasks/requested-model.ts'
 import { readSelection, resolveSelection } from '../tasks/resolve.ts'
 import { BASE_NAME } from '../tasks/selection.ts'
+
+/**
+ * The base model of a request whose arms name its tasks.
+ * @param text the request's `model`; if absent, the default model
+ * @param what the request, as an error's message begins: "A comparison"
+ * @throws {ApiError} 404 for a model that is not served, 400 if it names a task
+ */
+export function readArmsModel(config: Config, text: string | undefined, what: string): string {
+  const { model, selection } = readModel(config, text)
+  if (selection === null) return model
+  throw invalidRequest(`${what} names its tasks in arms, not in model.`, 'model')
+}
 
 /**
  * @param arms the caller's texts; `base` is the base model alone, null in the result

@@ -19,11 +19,14 @@ export async function countSeenRows(
 ): Promise<number[]> {
   const rows = examples.map(promptOf)
   const counts: number[] = []
+  const known = new Map<string, readonly string[]>()
   for (const selection of selections) {
     const jobIds = new Set((selection?.terms ?? []).map(({ version }) => version.jobId))
     const learnt = new Set<string>()
     for (const jobId of jobIds) {
-      for (const prompt of await promptsOf(env, projectId, jobId)) learnt.add(prompt)
+      const prompts = known.get(jobId) ?? (await promptsOf(env, projectId, jobId))
+      known.set(jobId, prompts)
+      for (const prompt of prompts) learnt.add(prompt)
     }
     counts.push(rows.filter((prompt) => learnt.has(prompt)).length)
   }

@@ -1,7 +1,13 @@
 import { Hono } from 'hono'
 import { admit, startPlan, urgencyOf } from '../answers/answer-context.ts'
 import type { AppEnv } from '../context.ts'
-import { checkArms, collectArms, describeFrame, resolveArms } from '../experiments/compare.ts'
+import {
+  checkArms,
+  collectArms,
+  describeFrame,
+  readArmsModel,
+  resolveArms,
+} from '../experiments/compare.ts'
 import { abortWith } from '../http/held-json.ts'
 import { readJsonObject } from '../http/read-json.ts'
 import { compareSchema, type Comparison } from '../protocol/arcana/compare.ts'
@@ -11,7 +17,6 @@ import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import { applyFrame } from '../tasks/frame.ts'
 import { planArm, planGeneration, readChoice } from '../tasks/plan.ts'
-import { readModel } from '../tasks/requested-model.ts'
 import { answerContextOf, sendWhole } from './answer-route.ts'
 
 /** Answers one prompt under several selections, with one frame, one seed and one prefill. */
@@ -24,10 +29,7 @@ export const compare = new Hono<AppEnv>().post('/', async (c) => {
   if (c.req.header('x-task') !== undefined) {
     throw invalidRequest('A comparison names its tasks in arms, not in x-task.', 'x-task')
   }
-  const { model, selection: named } = readModel(config, request.model)
-  if (named !== null) {
-    throw invalidRequest('A comparison names its tasks in arms, not in model.', 'model')
-  }
+  const model = readArmsModel(config, request.model, 'A comparison')
   const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
   const framing = selections.find((selection) => selection !== null) ?? null
   const urgency = urgencyOf(context, undefined)

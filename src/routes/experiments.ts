@@ -9,7 +9,7 @@ import {
 } from '../db/experiments.ts'
 import { findFile } from '../db/files.ts'
 import type { Bindings } from '../env.ts'
-import { checkArms, describeFrame, resolveArms } from '../experiments/compare.ts'
+import { checkArms, describeFrame, readArmsModel, resolveArms } from '../experiments/compare.ts'
 import { askRows, planExperiment, type Answers } from '../experiments/run-experiment.ts'
 import { countSeenRows } from '../experiments/seen-rows.ts'
 import { summariseArms } from '../experiments/summarise.ts'
@@ -29,7 +29,6 @@ import { withoutNulls } from '../protocol/openai/nulls.ts'
 import { parseWire } from '../protocol/parse.ts'
 import { servicesOf } from '../services.ts'
 import type { ResolvedSelection } from '../tasks/compose.ts'
-import { readModel } from '../tasks/requested-model.ts'
 import { answerContextOf, sendWhole } from './answer-route.ts'
 
 /** Answers a labelled file under several selections and compares their accuracy. */
@@ -40,10 +39,7 @@ export const experiments = new Hono<AppEnv>()
     const { projectId, requestId } = context
     const { config } = servicesOf(c.env)
     const request = parseWire(experimentSchema, withoutNulls(await readJsonObject(c.req.raw)))
-    const { model, selection: named } = readModel(config, request.model)
-    if (named !== null) {
-      throw invalidRequest('An experiment names its tasks in arms, not in model.', 'model')
-    }
+    const model = readArmsModel(config, request.model, 'An experiment')
     const selections = await resolveArms(c.env.DB, projectId, model, request.arms)
     const { framing, labels } = readFraming(selections)
     checkArms(selections, framing, labels)
